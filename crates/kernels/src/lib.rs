@@ -1,0 +1,20 @@
+//! The hot operators of video diffusion, as free functions over candle tensors.
+//!
+//! Every operator has one entry function here, checked for shape and dispatched by device, and one slow, obvious
+//! version in [`mod@reference`] that is the oracle of every fast one. The models use nothing else for work that scales
+//! with the clip.
+
+mod attention;
+mod conv3d;
+mod elementwise;
+mod linear;
+mod norm;
+pub mod reference;
+mod rope;
+
+pub use attention::attention;
+pub use conv3d::{Conv3dOptions, conv3d};
+pub use elementwise::{gate_residual, gelu_erf, gelu_tanh, modulate, silu, upsample_nearest_2x};
+pub use linear::linear;
+pub use norm::{channel_rms_norm, layer_norm, rms_norm};
+pub use rope::rope;

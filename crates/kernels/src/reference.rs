@@ -1,0 +1,153 @@
+//! Slow, obvious versions of every operator: what the fast ones are tested against.
+
+use crate::Conv3dOptions;
+use candle_core::{D, DType, Result, Tensor};
+
+/// `x [.., K] · weightᵀ [N, K] + bias [N]` → `[.., N]`.
+pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let (n, k) = weight.dims2()?;
+    let mut shape = x.dims().to_vec();
+    let rows = x.elem_count() / k;
+    *shape.last_mut().expect("linear input has at least one axis") = n;
+    let y = x.reshape((rows, k))?.matmul(&weight.t()?)?;
+    let y = match bias {
+        Some(bias) => y.broadcast_add(bias)?,
+        None => y,
+    };
+    y.reshape(shape)
+}
+
+/// `softmax(scale · q kᵀ + bias) v` over `q [B, L, N, D]`, `k v [B, S, N, D]`, `bias [1|B, N, L, S]` → `[B, L, N, D]`.
+pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Option<&Tensor>) -> Result<Tensor> {
+    let dtype = q.dtype();
+    let heads_first = |t: &Tensor| t.transpose(1, 2)?.to_dtype(DType::F32)?.contiguous(); // [B, N, L, D]
+    let (q, k, v) = (heads_first(q)?, heads_first(k)?, heads_first(v)?);
+    let scores = (q.matmul(&k.transpose(2, 3)?.contiguous()?)? * scale)?; // [B, N, L, S]
+    let scores = match bias {
+        Some(bias) => scores.broadcast_add(&bias.to_dtype(DType::F32)?)?,
+        None => scores,
+    };
+    let weights = candle_nn::ops::softmax(&scores, D::Minus1)?;
+    weights.matmul(&v)?.transpose(1, 2)?.contiguous()?.to_dtype(dtype)
+}
+
+/// 3-D convolution of `x [B, C, F, H, W]` with `weight [O, C, kf, kh, kw]`, zero padding as the options say.
+///
+/// One 2-D convolution per temporal tap, summed.
+pub fn conv3d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, options: Conv3dOptions) -> Result<Tensor> {
+    let [(f0, f1), (h0, h1), (w0, w1)] = options.padding;
+    let x = x.pad_with_zeros(2, f0, f1)?.pad_with_zeros(3, h0, h1)?.pad_with_zeros(4, w0, w1)?;
+    let (b, c, f, h, w) = x.dims5()?;
+    let (o, _, kf, _, _) = weight.dims5()?;
+    let [sf, sh, sw] = options.stride;
+    if sh != sw {
+        candle_core::bail!("conv3d: spatial strides {sh} and {sw} differ");
+    }
+    let out_frames = (f - kf) / sf + 1;
+    let mut out: Vec<Tensor> = Vec::with_capacity(out_frames);
+    for frame in 0..out_frames {
+        let mut sum: Option<Tensor> = None;
+        for tap in 0..kf {
+            let plane = x.narrow(2, frame * sf + tap, 1)?.reshape((b, c, h, w))?;
+            let kernel = weight.narrow(2, tap, 1)?.squeeze(2)?.contiguous()?;
+            let y = plane.contiguous()?.conv2d(&kernel, 0, sh, 1, 1)?;
+            sum = Some(match sum {
+                Some(sum) => (sum + y)?,
+                None => y,
+            });
+        }
+        out.push(sum.expect("a kernel has at least one temporal tap").unsqueeze(2)?);
+    }
+    let y = Tensor::cat(&out, 2)?; // [B, O, F, H, W]
+    match bias {
+        Some(bias) => y.broadcast_add(&bias.reshape((1, o, 1, 1, 1))?),
+        None => Ok(y),
+    }
+}
+
+/// Layer norm over the last axis, statistics in f32, optional affine `[C]`; the result has `x`'s dtype.
+pub fn layer_norm(x: &Tensor, weight: Option<&Tensor>, bias: Option<&Tensor>, eps: f64) -> Result<Tensor> {
+    let dtype = x.dtype();
+    let x = x.to_dtype(DType::F32)?;
+    let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
+    let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
+    let mut y = centred.broadcast_div(&(variance + eps)?.sqrt()?)?;
+    if let Some(weight) = weight {
+        y = y.broadcast_mul(&weight.to_dtype(DType::F32)?)?;
+    }
+    if let Some(bias) = bias {
+        y = y.broadcast_add(&bias.to_dtype(DType::F32)?)?;
+    }
+    y.to_dtype(dtype)
+}
+
+/// RMS norm over the last axis, statistics in f32, times `weight [C]`.
+pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
+    let dtype = x.dtype();
+    let x = x.to_dtype(DType::F32)?;
+    let mean_square = x.sqr()?.mean_keepdim(D::Minus1)?;
+    x.broadcast_div(&(mean_square + eps)?.sqrt()?)?.broadcast_mul(&weight.to_dtype(DType::F32)?)?.to_dtype(dtype)
+}
+
+/// The Wan VAE's norm over channels of `x [B, C, ..]`: `x / max(‖x‖₂, 1e-12) · √C · gamma [C]`.
+pub fn channel_rms_norm(x: &Tensor, gamma: &Tensor) -> Result<Tensor> {
+    let channels = x.dim(1)?;
+    let norm = x.sqr()?.sum_keepdim(1)?.sqrt()?.clamp(1e-12, f64::MAX)?;
+    let mut shape = vec![1; x.rank()];
+    shape[1] = channels;
+    (x.broadcast_div(&norm)? * (channels as f64).sqrt())?.broadcast_mul(&gamma.reshape(shape)?)
+}
+
+/// Rotates interleaved pairs of `x [B, L, N, D]` by angles whose `cos`, `sin` are `[L, D/2]`.
+pub fn rope(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
+    let (b, l, n, d) = x.dims4()?;
+    let dtype = x.dtype();
+    let pairs = x.to_dtype(DType::F32)?.reshape((b, l, n, d / 2, 2))?;
+    let (re, im) = (pairs.narrow(4, 0, 1)?.squeeze(4)?, pairs.narrow(4, 1, 1)?.squeeze(4)?); // [B, L, N, D/2]
+    let (cos, sin) = (cos.reshape((1, l, 1, d / 2))?, sin.reshape((1, l, 1, d / 2))?);
+    let rotated_re = (re.broadcast_mul(&cos)? - im.broadcast_mul(&sin)?)?;
+    let rotated_im = (re.broadcast_mul(&sin)? + im.broadcast_mul(&cos)?)?;
+    Tensor::stack(&[rotated_re, rotated_im], 4)?.reshape((b, l, n, d))?.to_dtype(dtype)
+}
+
+/// `x · (1 + scale) + shift`, in f32; `scale` and `shift` broadcast over `x [B, L, C]`.
+pub fn modulate(x: &Tensor, shift: &Tensor, scale: &Tensor) -> Result<Tensor> {
+    let dtype = x.dtype();
+    let x = x.to_dtype(DType::F32)?;
+    let scale = (scale.to_dtype(DType::F32)? + 1.0)?;
+    x.broadcast_mul(&scale)?.broadcast_add(&shift.to_dtype(DType::F32)?)?.to_dtype(dtype)
+}
+
+/// `x + y · gate`, in f32; `gate` broadcasts over `y [B, L, C]`.
+pub fn gate_residual(x: &Tensor, y: &Tensor, gate: &Tensor) -> Result<Tensor> {
+    let dtype = x.dtype();
+    let gated = y.to_dtype(DType::F32)?.broadcast_mul(&gate.to_dtype(DType::F32)?)?;
+    (x.to_dtype(DType::F32)? + gated)?.to_dtype(dtype)
+}
+
+/// GELU, tanh approximation.
+pub fn gelu_tanh(x: &Tensor) -> Result<Tensor> {
+    x.gelu()
+}
+
+/// GELU, exact.
+pub fn gelu_erf(x: &Tensor) -> Result<Tensor> {
+    x.gelu_erf()
+}
+
+/// `x · sigmoid(x)`.
+pub fn silu(x: &Tensor) -> Result<Tensor> {
+    x.silu()
+}
+
+/// Doubles `H` and `W` of `x [B, C, F, H, W]` by repeating pixels.
+pub fn upsample_nearest_2x(x: &Tensor) -> Result<Tensor> {
+    let (b, c, f, h, w) = x.dims5()?;
+    x.reshape((b * c * f, h, 1, w, 1))?.broadcast_as((b * c * f, h, 2, w, 2))?.contiguous()?.reshape((
+        b,
+        c,
+        f,
+        2 * h,
+        2 * w,
+    ))
+}

@@ -1,0 +1,28 @@
+//! [`Linear`], which hides how its weights are stored.
+
+use candle_core::{Result, Tensor};
+use kinora_checkpoint::Weights;
+
+/// A linear layer, `weight [out, in]`, `bias [out]`.
+pub struct Linear {
+    weight: Tensor,
+    bias: Option<Tensor>,
+}
+
+impl Linear {
+    /// Reads `weight` and `bias` below `weights`.
+    pub fn new(weights: &Weights, inputs: usize, outputs: usize) -> kinora_checkpoint::Result<Self> {
+        let bias = Some(weights.get("bias", outputs)?);
+        Ok(Self { weight: weights.get("weight", (outputs, inputs))?, bias })
+    }
+
+    /// Reads `weight` only.
+    pub fn no_bias(weights: &Weights, inputs: usize, outputs: usize) -> kinora_checkpoint::Result<Self> {
+        Ok(Self { weight: weights.get("weight", (outputs, inputs))?, bias: None })
+    }
+
+    /// `x [.., in]` → `[.., out]`.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        kinora_kernels::linear(x, &self.weight, self.bias.as_ref())
+    }
+}

@@ -1,0 +1,47 @@
+//! Norms over the last axis; their parameters stay f32 whatever the model's dtype.
+
+use candle_core::{DType, Result, Tensor};
+use kinora_checkpoint::Weights;
+
+/// Layer norm, with or without affine parameters.
+pub struct LayerNorm {
+    affine: Option<(Tensor, Tensor)>,
+    eps: f64,
+}
+
+impl LayerNorm {
+    /// Reads `weight` and `bias` `[dim]`.
+    pub fn affine(weights: &Weights, dim: usize, eps: f64) -> kinora_checkpoint::Result<Self> {
+        let weight = weights.get_dtype("weight", dim, DType::F32)?;
+        Ok(Self { affine: Some((weight, weights.get_dtype("bias", dim, DType::F32)?)), eps })
+    }
+
+    /// No parameters.
+    pub fn plain(eps: f64) -> Self {
+        Self { affine: None, eps }
+    }
+
+    /// `x [.., dim]` → the same shape and dtype.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let affine = self.affine.as_ref();
+        kinora_kernels::layer_norm(x, affine.map(|(w, _)| w), affine.map(|(_, b)| b), self.eps)
+    }
+}
+
+/// RMS norm, `weight [dim]`.
+pub struct RmsNorm {
+    weight: Tensor,
+    eps: f64,
+}
+
+impl RmsNorm {
+    /// Reads `weight [dim]`.
+    pub fn new(weights: &Weights, dim: usize, eps: f64) -> kinora_checkpoint::Result<Self> {
+        Ok(Self { weight: weights.get_dtype("weight", dim, DType::F32)?, eps })
+    }
+
+    /// `x [.., dim]` → the same shape and dtype.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        kinora_kernels::rms_norm(x, &self.weight, self.eps)
+    }
+}

@@ -1,0 +1,1 @@
+//! Native video diffusion: a prompt goes in, an MP4 comes out.

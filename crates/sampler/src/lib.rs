@@ -1,0 +1,1 @@
+//! Schedules, samplers, guidance and seeded noise; never sees a network.

@@ -1,0 +1,1 @@
+//! Video autoencoders, streamed through their causal caches.
