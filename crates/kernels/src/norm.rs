@@ -17,3 +17,8 @@ pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
 pub fn channel_rms_norm(x: &Tensor, gamma: &Tensor) -> Result<Tensor> {
     reference::channel_rms_norm(x, gamma)
 }
+
+/// [`channel_rms_norm`] followed by [`silu`](crate::silu), in one pass.
+pub fn channel_rms_norm_silu(x: &Tensor, gamma: &Tensor) -> Result<Tensor> {
+    reference::channel_rms_norm_silu(x, gamma)
+}

@@ -89,13 +89,24 @@ pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
     x.broadcast_div(&(mean_square + eps)?.sqrt()?)?.broadcast_mul(&weight.to_dtype(DType::F32)?)?.to_dtype(dtype)
 }
 
-/// The Wan VAE's norm over channels of `x [B, C, ..]`: `x / max(‖x‖₂, 1e-12) · √C · gamma [C]`.
+/// The Wan VAE's norm over channels of `x [B, C, ..]`: `x / max(‖x‖₂, 1e-12) · √C · gamma [C]`, in f32; `x`'s dtype.
 pub fn channel_rms_norm(x: &Tensor, gamma: &Tensor) -> Result<Tensor> {
+    channel_rms_norm_f32(x, gamma)?.to_dtype(x.dtype())
+}
+
+/// [`channel_rms_norm`] followed by [`silu`], in f32; `x`'s dtype.
+pub fn channel_rms_norm_silu(x: &Tensor, gamma: &Tensor) -> Result<Tensor> {
+    silu(&channel_rms_norm_f32(x, gamma)?)?.to_dtype(x.dtype())
+}
+
+fn channel_rms_norm_f32(x: &Tensor, gamma: &Tensor) -> Result<Tensor> {
     let channels = x.dim(1)?;
+    let x = x.to_dtype(DType::F32)?;
     let norm = x.sqr()?.sum_keepdim(1)?.sqrt()?.clamp(1e-12, f64::MAX)?;
     let mut shape = vec![1; x.rank()];
     shape[1] = channels;
-    (x.broadcast_div(&norm)? * (channels as f64).sqrt())?.broadcast_mul(&gamma.reshape(shape)?)
+    let gamma = gamma.to_dtype(DType::F32)?.reshape(shape)?;
+    (x.broadcast_div(&norm)? * (channels as f64).sqrt())?.broadcast_mul(&gamma)
 }
 
 /// Rotates interleaved pairs of `x [B, L, N, D]` by angles whose `cos`, `sin` are `[L, D/2]`.

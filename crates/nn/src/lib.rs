@@ -1,9 +1,11 @@
 //! Blocks that the models share, on top of the kernels.
 
+mod conv;
 mod linear;
 mod norm;
 mod timestep;
 
+pub use conv::{CausalConv3d, Conv2d};
 pub use linear::Linear;
-pub use norm::{LayerNorm, RmsNorm};
+pub use norm::{ChannelRmsNorm, LayerNorm, RmsNorm};
 pub use timestep::timestep_embedding;

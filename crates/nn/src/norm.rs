@@ -1,9 +1,9 @@
-//! Norms over the last axis; their parameters stay f32 whatever the model's dtype.
+//! Norms; their parameters stay f32 whatever the model's dtype.
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{DType, Result, Shape, Tensor};
 use kinora_checkpoint::Weights;
 
-/// Layer norm, with or without affine parameters.
+/// Layer norm over the last axis, with or without affine parameters.
 pub struct LayerNorm {
     affine: Option<(Tensor, Tensor)>,
     eps: f64,
@@ -28,7 +28,7 @@ impl LayerNorm {
     }
 }
 
-/// RMS norm, `weight [dim]`.
+/// RMS norm over the last axis, `weight [dim]`.
 pub struct RmsNorm {
     weight: Tensor,
     eps: f64,
@@ -43,5 +43,27 @@ impl RmsNorm {
     /// `x [.., dim]` → the same shape and dtype.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         kinora_kernels::rms_norm(x, &self.weight, self.eps)
+    }
+}
+
+/// The Wan VAE's RMS norm over channels.
+pub struct ChannelRmsNorm {
+    gamma: Tensor,
+}
+
+impl ChannelRmsNorm {
+    /// Reads `gamma`, whose `shape` is `[C, 1, 1]` or `[C, 1, 1, 1]`, depending on the layer.
+    pub fn new(weights: &Weights, shape: impl Into<Shape>) -> kinora_checkpoint::Result<Self> {
+        Ok(Self { gamma: weights.get_dtype("gamma", shape, DType::F32)?.flatten_all()? })
+    }
+
+    /// `x [B, C, ..]` → the same shape and dtype.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        kinora_kernels::channel_rms_norm(x, &self.gamma)
+    }
+
+    /// `silu(norm(x))` in one pass.
+    pub fn forward_silu(&self, x: &Tensor) -> Result<Tensor> {
+        kinora_kernels::channel_rms_norm_silu(x, &self.gamma)
     }
 }
