@@ -67,9 +67,14 @@ impl Weights {
 
     /// Like [`Weights::get`], in a dtype of the caller's choice (norms and modulation stay f32).
     pub fn get_dtype(&self, name: &str, shape: impl Into<Shape>, dtype: DType) -> Result<Tensor> {
+        Ok(self.get_stored(name, shape)?.to_dtype(dtype)?)
+    }
+
+    /// Like [`Weights::get`], in the dtype that the checkpoint stores (large tables are converted row by row, when used).
+    pub fn get_stored(&self, name: &str, shape: impl Into<Shape>) -> Result<Tensor> {
         let (name, shape) = (self.full(name), shape.into());
         let tensor = match &self.inner.source {
-            Source::Recorder => Tensor::zeros((), dtype, &self.inner.device)?.broadcast_as(shape.clone())?,
+            Source::Recorder => Tensor::zeros((), self.inner.dtype, &self.inner.device)?.broadcast_as(shape.clone())?,
             Source::Tensors(tensors) => {
                 tensors.get(&name).cloned().ok_or_else(|| Error::Missing { name: name.clone(), similar: None })?
             }
@@ -79,7 +84,7 @@ impl Weights {
             return Err(Error::Shape { name, found, expected });
         }
         self.inner.asked.lock().expect("no panic while asking").insert(name, shape.dims().to_vec());
-        Ok(tensor.to_device(&self.inner.device)?.to_dtype(dtype)?)
+        Ok(tensor.to_device(&self.inner.device)?)
     }
 
     /// Whether the checkpoint has the tensor `name` below this view (a recorder has none).
