@@ -1,4 +1,6 @@
-//! What can go wrong between a file and a tensor.
+//! What can go wrong between a file and a tensor, and what the user can do about it.
+
+use std::path::PathBuf;
 
 /// Result of loading.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -8,7 +10,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[non_exhaustive]
 pub enum Error {
     /// The checkpoint has no tensor of that name.
-    #[error("tensor `{name}` is missing{}", .similar.as_ref().map(|s| format!("; did you mean `{s}`?")).unwrap_or_default())]
+    #[error("tensor `{name}` is missing{}", did_you_mean(.similar.as_ref()))]
     Missing {
         /// The canonical name that was asked for.
         name: String,
@@ -26,12 +28,185 @@ pub enum Error {
         expected: Vec<usize>,
     },
     /// Tensors that no module asked for.
-    #[error("{} tensors were not used, the first is `{}`", .names.len(), .names.first().map_or("", String::as_str))]
+    #[error("{} of the checkpoint's tensors {} not used: {}", .names.len(), if .names.len() == 1 { "was" } else { "were" }, first_few(.names))]
     Unused {
         /// Their names, sorted.
         names: Vec<String>,
     },
+    /// The tensor is stored as something that no weight can be read from.
+    #[error("tensor `{name}` is stored as {dtype}, which cannot be used as a weight")]
+    Dtype {
+        /// The tensor's name.
+        name: String,
+        /// Its dtype in the file, or the one that was asked for.
+        dtype: String,
+    },
+    /// The tensor holds NaN or infinite values.
+    #[error("tensor `{name}` contains NaN or infinite values")]
+    NotFinite {
+        /// The canonical name.
+        name: String,
+    },
+    /// A value of the tensor is too large for the dtype that was asked for.
+    #[error("tensor `{name}` contains {value}, which {dtype} cannot hold")]
+    OutOfRange {
+        /// The canonical name.
+        name: String,
+        /// The first such value.
+        value: f64,
+        /// The dtype that was asked for.
+        dtype: &'static str,
+    },
+    /// A file could not be opened, read or written.
+    #[error("{}: {source}", .path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// The file is not a valid file of its format.
+    #[error("{}: {problem}", .path.display())]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// One tensor's entry in the file is not valid.
+    #[error("{}: tensor `{name}`: {problem}", .path.display())]
+    InvalidTensor {
+        /// The file.
+        path: PathBuf,
+        /// The tensor's name in the file.
+        name: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The format is known, but cannot be read.
+    #[error("{}: {format} files cannot be read", .path.display())]
+    UnsupportedFormat {
+        /// The file.
+        path: PathBuf,
+        /// Name of the format.
+        format: &'static str,
+    },
+    /// Neither the file's content nor the folder's says what it is.
+    #[error("{}: {problem}", .path.display())]
+    UnknownLayout {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was looked for.
+        problem: String,
+    },
+    /// The index names a shard that is not a plain file name.
+    #[error("{}: shard name `{shard}` leads out of the model's folder", .index.display())]
+    ShardOutside {
+        /// The index file.
+        index: PathBuf,
+        /// The shard's name as it stands there.
+        shard: String,
+    },
+    /// The index names a shard that is not there.
+    #[error("{}: shard `{shard}` is missing", .index.display())]
+    ShardMissing {
+        /// The index file.
+        index: PathBuf,
+        /// The shard's name.
+        shard: String,
+    },
+    /// Two files hold a tensor of the same name.
+    #[error("tensor `{name}` is both in {} and in {}", .first.display(), .second.display())]
+    TwoFiles {
+        /// The tensor's name in the files.
+        name: String,
+        /// The first file.
+        first: PathBuf,
+        /// The second file.
+        second: PathBuf,
+    },
+    /// No rule of the key map says what the tensor is.
+    #[error("tensor `{name}` is not known in the layout `{layout}`{}", did_you_mean(.similar.as_ref()))]
+    Unmapped {
+        /// The tensor's name in the file.
+        name: String,
+        /// Name of the key map.
+        layout: String,
+        /// The closest name that the layout knows.
+        similar: Option<String>,
+    },
+    /// Two rules of the key map match one name, or two names lead to one canonical name.
+    #[error("layout `{layout}` maps `{name}` twice: {first} and {second}")]
+    MappedTwice {
+        /// The name that is met twice.
+        name: String,
+        /// Name of the key map.
+        layout: String,
+        /// The first rule or source name.
+        first: String,
+        /// The second rule or source name.
+        second: String,
+    },
+    /// The rule's right side uses a placeholder that its left side does not have.
+    #[error("layout `{layout}`: the rule `{rule}` uses an unknown placeholder")]
+    Rule {
+        /// Name of the key map.
+        layout: String,
+        /// The rule.
+        rule: String,
+    },
     /// candle failed on it.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
+}
+
+impl Error {
+    /// What the user can do about it, where there is something to do.
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::Missing { .. } => "the checkpoint is incomplete or belongs to another model",
+            Self::Shape { .. } => "the checkpoint belongs to another variant than its configuration says",
+            Self::Unused { .. } | Self::Unmapped { .. } => "the checkpoint belongs to another model or variant",
+            Self::Dtype { .. } => "use a checkpoint in f32, bf16 or f16",
+            Self::NotFinite { .. } => "the file is damaged: download it again",
+            Self::OutOfRange { .. } => "use --dtype bf16 or f32",
+            Self::Io { source, .. } => return io_hint(source.kind()),
+            Self::Invalid { .. } | Self::InvalidTensor { .. } => {
+                "the file is damaged or only partly downloaded: download it again"
+            }
+            Self::UnsupportedFormat { .. } => "use a .safetensors file or a diffusers folder of the same model",
+            Self::UnknownLayout { .. } => {
+                "give a diffusers folder (with model_index.json), a .safetensors file or a .pth file"
+            }
+            Self::ShardOutside { .. } => "the index cannot be trusted: shards must lie beside it",
+            Self::ShardMissing { .. } => "the download is incomplete: fetch the missing file",
+            Self::TwoFiles { .. } => "give each part of the model once",
+            Self::MappedTwice { .. } | Self::Rule { .. } | Self::Candle(_) => return None,
+        };
+        Some(hint.to_string())
+    }
+}
+
+fn io_hint(kind: std::io::ErrorKind) -> Option<String> {
+    use std::io::ErrorKind::{NotFound, PermissionDenied, StorageFull};
+    let hint = match kind {
+        NotFound => "check the path",
+        PermissionDenied => "check the permissions of the file and its folder",
+        StorageFull => "free some space or write to another disk",
+        _ => return None,
+    };
+    Some(hint.to_string())
+}
+
+fn did_you_mean(similar: Option<&String>) -> String {
+    similar.map(|name| format!("; did you mean `{name}`?")).unwrap_or_default()
+}
+
+fn first_few(names: &[String]) -> String {
+    const SHOWN: usize = 5;
+    let mut text = names.iter().take(SHOWN).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    if names.len() > SHOWN {
+        text.push_str(", …");
+    }
+    text
 }

@@ -1,10 +1,13 @@
 //! [`Weights`]: a view of a checkpoint below one prefix, asked for tensors by canonical name and shape.
 
-use crate::{Error, Result};
+use crate::checkpoint::Checkpoint;
+use crate::similar::most_similar;
+use crate::{Error, KeyMap, Result};
 use candle_core::{DType, Device, Shape, Tensor};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
-use std::sync::{Arc, Mutex};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A view of a checkpoint below one prefix. Cloning is cheap; every view of one checkpoint shares what was asked for.
 #[derive(Clone)]
@@ -21,12 +24,33 @@ struct Inner {
 }
 
 enum Source {
+    Files(Checkpoint),
     Tensors(HashMap<String, Tensor>),
     /// Answers every request with zeros that take no memory; see [`Weights::recorder`].
     Recorder,
 }
 
+/// What was loaded.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LoadReport {
+    /// Number of tensors.
+    pub tensors: usize,
+    /// Number of elements of all of them.
+    pub parameters: usize,
+    /// Size of all of them as they are stored.
+    pub bytes: usize,
+    /// Number of tensors by the dtype they are stored in.
+    pub dtypes: BTreeMap<String, usize>,
+}
+
 impl Weights {
+    /// The weights in `files` (safetensors, .pth, or a `.safetensors.index.json` that stands for its shards), with the
+    /// names that the first fitting one of `key_maps` gives them, handed out on `device` as `dtype`. No map means that
+    /// the names are the canonical ones. Only headers are read here; tensors are read when they are asked for.
+    pub fn open(files: &[PathBuf], key_maps: &[&KeyMap], device: &Device, dtype: DType) -> Result<Self> {
+        Ok(Self::new(Source::Files(Checkpoint::open(files, key_maps)?), device, dtype))
+    }
+
     /// Weights from tensors in memory, handed out on `device` as `dtype`.
     pub fn from_tensors(tensors: HashMap<String, Tensor>, device: &Device, dtype: DType) -> Self {
         Self::new(Source::Tensors(tensors), device, dtype)
@@ -61,55 +85,107 @@ impl Weights {
     }
 
     /// The tensor `name` below this view, which must have `shape`, in the model's dtype.
+    ///
+    /// # Errors
+    /// A tensor that is missing, has another shape, is no floating-point tensor, or holds NaN or infinite values.
     pub fn get(&self, name: &str, shape: impl Into<Shape>) -> Result<Tensor> {
         self.get_dtype(name, shape, self.inner.dtype)
     }
 
     /// Like [`Weights::get`], in a dtype of the caller's choice (norms and modulation stay f32).
     pub fn get_dtype(&self, name: &str, shape: impl Into<Shape>, dtype: DType) -> Result<Tensor> {
-        Ok(self.get_stored(name, shape)?.to_dtype(dtype)?)
-    }
-
-    /// Like [`Weights::get`], in the dtype that the checkpoint stores (large tables are converted row by row, when used).
-    pub fn get_stored(&self, name: &str, shape: impl Into<Shape>) -> Result<Tensor> {
         let (name, shape) = (self.full(name), shape.into());
         let tensor = match &self.inner.source {
-            Source::Recorder => Tensor::zeros((), self.inner.dtype, &self.inner.device)?.broadcast_as(shape.clone())?,
-            Source::Tensors(tensors) => {
-                tensors.get(&name).cloned().ok_or_else(|| Error::Missing { name: name.clone(), similar: None })?
-            }
+            Source::Files(checkpoint) => checkpoint.get(&name, shape.dims(), dtype, &self.inner.device)?,
+            Source::Tensors(tensors) => match tensors.get(&name) {
+                Some(tensor) => Some(from_memory(&name, tensor, &shape, dtype, &self.inner.device)?),
+                None => None,
+            },
+            Source::Recorder => Some(Tensor::zeros((), dtype, &self.inner.device)?.broadcast_as(shape.clone())?),
         };
-        if tensor.dims() != shape.dims() {
-            let (found, expected) = (tensor.dims().to_vec(), shape.dims().to_vec());
-            return Err(Error::Shape { name, found, expected });
-        }
-        self.inner.asked.lock().expect("no panic while asking").insert(name, shape.dims().to_vec());
-        Ok(tensor.to_device(&self.inner.device)?)
+        let Some(tensor) = tensor else { return Err(self.missing(name)) };
+        self.lock().insert(name, shape.into_dims());
+        Ok(tensor)
     }
 
     /// Whether the checkpoint has the tensor `name` below this view (a recorder has none).
     pub fn contains(&self, name: &str) -> bool {
         match &self.inner.source {
-            Source::Recorder => false,
+            Source::Files(checkpoint) => checkpoint.contains(&self.full(name)),
             Source::Tensors(tensors) => tensors.contains_key(&self.full(name)),
+            Source::Recorder => false,
         }
     }
 
     /// Canonical names and shapes asked for so far, over all views.
     pub fn asked(&self) -> BTreeMap<String, Vec<usize>> {
-        self.inner.asked.lock().expect("no panic while asking").clone()
+        self.lock().clone()
     }
 
-    /// Checks that every tensor of the checkpoint was asked for.
-    pub fn finish(&self) -> Result<()> {
-        let Source::Tensors(tensors) = &self.inner.source else { return Ok(()) };
-        let asked: BTreeSet<String> = self.asked().into_keys().collect();
-        let mut names: Vec<String> = tensors.keys().filter(|name| !asked.contains(*name)).cloned().collect();
+    /// Checks that every tensor of the checkpoint was asked for, and says what was loaded.
+    pub fn finish(&self) -> Result<LoadReport> {
+        let asked = self.lock();
+        let mut names: Vec<String> =
+            self.names().filter(|name| !asked.contains_key(*name)).map(str::to_string).collect();
         names.sort();
-        if names.is_empty() { Ok(()) } else { Err(Error::Unused { names }) }
+        if !names.is_empty() {
+            return Err(Error::Unused { names });
+        }
+        let mut report = LoadReport::default();
+        for (name, shape) in asked.iter() {
+            let elements = shape.iter().product();
+            let (dtype, bytes) = self.stored(name, elements);
+            report.tensors += 1;
+            report.parameters += elements;
+            report.bytes += bytes;
+            *report.dtypes.entry(dtype).or_default() += 1;
+        }
+        Ok(report)
+    }
+
+    /// Dtype and size that the tensor is stored with.
+    fn stored(&self, name: &str, elements: usize) -> (String, usize) {
+        let candle = |dtype: DType| (dtype.as_str().to_string(), elements * dtype.size_in_bytes());
+        match &self.inner.source {
+            Source::Files(checkpoint) => checkpoint
+                .info(name)
+                .map(|info| (info.dtype.to_string().to_lowercase(), info.bytes))
+                .unwrap_or_default(),
+            Source::Tensors(tensors) => tensors.get(name).map(|tensor| candle(tensor.dtype())).unwrap_or_default(),
+            Source::Recorder => candle(self.inner.dtype),
+        }
+    }
+
+    fn names(&self) -> Box<dyn Iterator<Item = &str> + '_> {
+        match &self.inner.source {
+            Source::Files(checkpoint) => Box::new(checkpoint.names()),
+            Source::Tensors(tensors) => Box::new(tensors.keys().map(String::as_str)),
+            Source::Recorder => Box::new(std::iter::empty()),
+        }
+    }
+
+    /// A tensor that nobody asked for yet is more likely to be the one that is meant.
+    fn missing(&self, name: String) -> Error {
+        let asked = self.lock();
+        let unasked = self.names().filter(|name| !asked.contains_key(*name));
+        let similar = most_similar(&name, unasked).or_else(|| most_similar(&name, self.names()));
+        Error::Missing { name, similar }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Vec<usize>>> {
+        // The table is consistent after every insertion, so a panic elsewhere does not spoil it.
+        self.inner.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn full(&self, name: &str) -> String {
         if self.prefix.is_empty() { name.to_string() } else { format!("{}.{name}", self.prefix) }
     }
+}
+
+fn from_memory(name: &str, tensor: &Tensor, shape: &Shape, dtype: DType, device: &Device) -> Result<Tensor> {
+    if tensor.dims() != shape.dims() {
+        let (found, expected) = (tensor.dims().to_vec(), shape.dims().to_vec());
+        return Err(Error::Shape { name: name.to_string(), found, expected });
+    }
+    Ok(tensor.to_device(device)?.to_dtype(dtype)?)
 }

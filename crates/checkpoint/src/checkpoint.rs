@@ -1,0 +1,76 @@
+//! [`Checkpoint`]: the files of one component as one table of canonically named tensors.
+
+use crate::convert::{is_weight, weights_from_bytes};
+use crate::file::{Entry, TensorFile, TensorInfo};
+use crate::index::expand_indices;
+use crate::key_map::pick_names;
+use crate::{Error, KeyMap, Result};
+use candle_core::{DType, Device, Tensor};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+/// The mapped files of one component.
+pub(crate) struct Checkpoint {
+    files: Vec<TensorFile>,
+    /// Canonical name to the file's index and the name there.
+    names: BTreeMap<String, (usize, String)>,
+}
+
+impl Checkpoint {
+    pub(crate) fn open(paths: &[PathBuf], key_maps: &[&KeyMap]) -> Result<Self> {
+        let files = expand_indices(paths)?;
+        let mut sources: BTreeMap<String, usize> = BTreeMap::new();
+        for (index, file) in files.iter().enumerate() {
+            for name in file.entries().keys() {
+                if let Some(first) = sources.insert(name.clone(), index) {
+                    let (first, second) = (files[first].path().to_path_buf(), file.path().to_path_buf());
+                    return Err(Error::TwoFiles { name: name.clone(), first, second });
+                }
+            }
+        }
+        let all: BTreeSet<&str> = sources.keys().map(String::as_str).collect();
+        let names = pick_names(key_maps, &all)?;
+        let names = names.into_iter().map(|(canonical, source)| (canonical, (sources[&source], source))).collect();
+        Ok(Self { files, names })
+    }
+
+    /// Canonical names.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.keys().map(String::as_str)
+    }
+
+    pub(crate) fn contains(&self, name: &str) -> bool {
+        self.names.contains_key(name)
+    }
+
+    /// What the files say about the tensor of the canonical name `name`.
+    pub(crate) fn info(&self, name: &str) -> Option<TensorInfo> {
+        let (_, entry) = self.find(name)?;
+        Some(TensorInfo {
+            name: name.to_string(),
+            dtype: entry.dtype,
+            shape: entry.shape.clone(),
+            bytes: entry.bytes(),
+        })
+    }
+
+    /// The tensor, or `None` if there is none of that name. A shape other than `shape` is an error before any data is
+    /// read.
+    pub(crate) fn get(&self, name: &str, shape: &[usize], dtype: DType, device: &Device) -> Result<Option<Tensor>> {
+        let Some((file, entry)) = self.find(name) else { return Ok(None) };
+        if entry.shape != shape {
+            let (found, expected) = (entry.shape.clone(), shape.to_vec());
+            return Err(Error::Shape { name: name.to_string(), found, expected });
+        }
+        if !is_weight(entry.dtype) {
+            return Err(Error::Dtype { name: name.to_string(), dtype: entry.dtype.to_string() });
+        }
+        weights_from_bytes(name, &file.bytes(entry), entry.dtype, shape, dtype, device).map(Some)
+    }
+
+    fn find(&self, name: &str) -> Option<(&TensorFile, &Entry)> {
+        let (file, source) = self.names.get(name)?;
+        let file = &self.files[*file];
+        Some((file, file.entries().get(source)?))
+    }
+}

@@ -1,0 +1,178 @@
+//! Bytes to tensors: one pass from the mapped file to the dtype that was asked for, checking every value on the way.
+
+use crate::{Error, Result};
+use candle_core::{DType, Device, Tensor, WithDType};
+use half::vec::HalfBitsVecExt;
+use half::{bf16, f16};
+use rayon::prelude::*;
+use safetensors::Dtype;
+
+/// Elements converted per task.
+const CHUNK: usize = 1 << 16;
+
+/// The weights in `bytes` (row-major, little endian) as a tensor of `dtype` and `shape` on `device`.
+/// NaN, infinite values and values that `dtype` cannot hold are errors that name the tensor.
+pub(crate) fn weights_from_bytes(
+    name: &str,
+    bytes: &[u8],
+    stored: Dtype,
+    shape: &[usize],
+    dtype: DType,
+    device: &Device,
+) -> Result<Tensor> {
+    let to = Target { name, shape, dtype, device };
+    match stored {
+        Dtype::F32 => to.read::<f32>(bytes),
+        Dtype::BF16 => to.read::<bf16>(bytes),
+        Dtype::F16 => to.read::<f16>(bytes),
+        Dtype::F64 => to.read::<f64>(bytes),
+        Dtype::F8_E4M3 => to.read::<F8E4M3>(bytes),
+        other => Err(Error::Dtype { name: name.to_string(), dtype: other.to_string() }),
+    }
+}
+
+/// Whether [`weights_from_bytes`] can read it.
+pub(crate) fn is_weight(dtype: Dtype) -> bool {
+    matches!(dtype, Dtype::F32 | Dtype::BF16 | Dtype::F16 | Dtype::F64 | Dtype::F8_E4M3)
+}
+
+/// candle's name of a stored dtype.
+pub(crate) fn candle_dtype(name: &str, dtype: Dtype) -> Result<DType> {
+    match dtype {
+        Dtype::F32 => Ok(DType::F32),
+        Dtype::BF16 => Ok(DType::BF16),
+        Dtype::F16 => Ok(DType::F16),
+        Dtype::F64 => Ok(DType::F64),
+        Dtype::F8_E4M3 => Ok(DType::F8E4M3),
+        Dtype::U8 => Ok(DType::U8),
+        Dtype::U32 => Ok(DType::U32),
+        Dtype::I16 => Ok(DType::I16),
+        Dtype::I32 => Ok(DType::I32),
+        Dtype::I64 => Ok(DType::I64),
+        other => Err(Error::Dtype { name: name.to_string(), dtype: other.to_string() }),
+    }
+}
+
+/// A tensor on the CPU from row-major bytes, whatever their alignment.
+pub(crate) fn tensor_from_bytes(bytes: &[u8], dtype: DType, shape: &[usize]) -> Result<Tensor> {
+    Ok(Tensor::from_raw_buffer(bytes, dtype, shape, &Device::Cpu)?)
+}
+
+struct Target<'a> {
+    name: &'a str,
+    shape: &'a [usize],
+    dtype: DType,
+    device: &'a Device,
+}
+
+impl Target<'_> {
+    fn read<S: Stored>(&self, bytes: &[u8]) -> Result<Tensor> {
+        match self.dtype {
+            DType::F32 => self.convert::<S, f32>(bytes),
+            DType::BF16 => self.convert::<S, bf16>(bytes),
+            DType::F16 => self.convert::<S, f16>(bytes),
+            DType::F64 => self.convert::<S, f64>(bytes),
+            other => Err(Error::Dtype { name: self.name.to_string(), dtype: other.as_str().to_string() }),
+        }
+    }
+
+    fn convert<S: Stored, T: Element>(&self, bytes: &[u8]) -> Result<Tensor> {
+        let mut values = T::zeros(bytes.len() / S::SIZE);
+        let bad = values.par_chunks_mut(CHUNK).zip(bytes.par_chunks(CHUNK * S::SIZE)).find_map_any(|(to, from)| {
+            let mut finite = true;
+            for (value, bytes) in to.iter_mut().zip(from.chunks_exact(S::SIZE)) {
+                *value = S::read(bytes);
+                finite &= value.finite();
+            }
+            if finite { None } else { first_bad::<S, T>(from) }
+        });
+        match bad {
+            None => Ok(Tensor::from_vec(values, self.shape, self.device)?),
+            Some(value) if value.is_finite() => {
+                Err(Error::OutOfRange { name: self.name.to_string(), value, dtype: self.dtype.as_str() })
+            }
+            Some(_) => Err(Error::NotFinite { name: self.name.to_string() }),
+        }
+    }
+}
+
+fn first_bad<S: Stored, T: Element>(bytes: &[u8]) -> Option<f64> {
+    bytes.chunks_exact(S::SIZE).find(|bytes| !S::read::<T>(bytes).finite()).map(S::read::<f64>)
+}
+
+/// An element as it is stored in a file.
+trait Stored {
+    const SIZE: usize;
+    fn read<T: Element>(bytes: &[u8]) -> T;
+}
+
+/// An element as the model gets it.
+trait Element: WithDType {
+    /// Zeros straight from the allocator, so that the pages are first touched by the threads that fill them.
+    fn zeros(len: usize) -> Vec<Self>;
+    fn narrow_f32(value: f32) -> Self;
+    fn narrow_f64(value: f64) -> Self;
+    fn finite(self) -> bool;
+}
+
+/// The 8-bit format of <https://arxiv.org/abs/2209.05433>: no infinity, one NaN per sign, largest value 448.
+struct F8E4M3;
+
+impl Stored for F8E4M3 {
+    const SIZE: usize = 1;
+    fn read<T: Element>(bytes: &[u8]) -> T {
+        T::narrow_f32(f32_from_e4m3(bytes[0]))
+    }
+}
+
+fn f32_from_e4m3(bits: u8) -> f32 {
+    let (exponent, mantissa) = (u32::from(bits >> 3 & 15), u32::from(bits & 7));
+    let magnitude = match (exponent, mantissa) {
+        (15, 7) => f32::NAN,
+        (0, _) => mantissa as f32 / 512.0,
+        _ => f32::from_bits(exponent + 120 << 23 | mantissa << 20),
+    };
+    if bits & 0x80 == 0 { magnitude } else { -magnitude }
+}
+
+macro_rules! stored {
+    ($type:ty, $size:literal, $narrow:ident, $wide:expr) => {
+        impl Stored for $type {
+            const SIZE: usize = $size;
+            fn read<T: Element>(bytes: &[u8]) -> T {
+                let mut buffer = [0; $size];
+                buffer.copy_from_slice(bytes);
+                T::$narrow($wide(<$type>::from_le_bytes(buffer)))
+            }
+        }
+    };
+}
+
+stored!(f32, 4, narrow_f32, f32::from);
+stored!(bf16, 2, narrow_f32, f32::from);
+stored!(f16, 2, narrow_f32, f32::from);
+stored!(f64, 8, narrow_f64, f64::from);
+
+macro_rules! element {
+    ($type:ty, $zeros:expr, $f32:expr, $f64:expr) => {
+        impl Element for $type {
+            fn zeros(len: usize) -> Vec<Self> {
+                $zeros(len)
+            }
+            fn narrow_f32(value: f32) -> Self {
+                $f32(value)
+            }
+            fn narrow_f64(value: f64) -> Self {
+                $f64(value)
+            }
+            fn finite(self) -> bool {
+                self.is_finite()
+            }
+        }
+    };
+}
+
+element!(f32, |len| vec![0.0; len], f32::from, |value| value as f32);
+element!(f64, |len| vec![0.0; len], f64::from, f64::from);
+element!(bf16, |len| vec![0u16; len].reinterpret_into(), bf16::from_f32, bf16::from_f64);
+element!(f16, |len| vec![0u16; len].reinterpret_into(), f16::from_f32, f16::from_f64);

@@ -1,0 +1,155 @@
+//! [`TensorFile`]: the tensors of one mapped file, read one at a time.
+
+use crate::convert::{candle_dtype, tensor_from_bytes};
+use crate::header::read_header;
+use crate::map::map;
+use crate::{Error, Result};
+use candle_core::Tensor;
+use memmap2::Mmap;
+use safetensors::Dtype;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+/// What a file says about one tensor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorInfo {
+    /// Its name in the file.
+    pub name: String,
+    /// How its elements are stored.
+    pub dtype: Dtype,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Its size in the file.
+    pub bytes: usize,
+}
+
+/// Where a tensor lies in its file.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) dtype: Dtype,
+    pub(crate) shape: Vec<usize>,
+    /// Strides in elements, if the elements are not in row-major order (.pth only).
+    pub(crate) strides: Option<Vec<usize>>,
+    /// The bytes that hold the elements, as offsets in the file.
+    pub(crate) range: Range<usize>,
+}
+
+impl Entry {
+    pub(crate) fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.elements() * self.dtype.bitsize() / 8
+    }
+}
+
+/// A tensor file (safetensors) that is memory-mapped and read lazily: only what is asked for is copied.
+pub struct TensorFile {
+    path: PathBuf,
+    map: Mmap,
+    entries: BTreeMap<String, Entry>,
+    metadata: BTreeMap<String, String>,
+}
+
+impl TensorFile {
+    /// Maps the file and checks its header. Errors name the file, and the tensor where there is one.
+    pub fn open(path: &Path) -> Result<Self> {
+        let map = map(path)?;
+        let header = read_header(path, &map)?;
+        Ok(Self { path: path.to_path_buf(), map, entries: header.entries, metadata: header.metadata })
+    }
+
+    /// The file's path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The strings that a safetensors file may carry beside its tensors.
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.metadata
+    }
+
+    /// The tensors, sorted by name.
+    pub fn infos(&self) -> Vec<TensorInfo> {
+        let info = |(name, entry): (&String, &Entry)| TensorInfo {
+            name: name.clone(),
+            dtype: entry.dtype,
+            shape: entry.shape.clone(),
+            bytes: entry.bytes(),
+        };
+        self.entries.iter().map(info).collect()
+    }
+
+    /// The tensor `name` on the CPU, in the dtype it is stored in.
+    pub fn tensor(&self, name: &str) -> Result<Tensor> {
+        let entry = self.entry(name)?;
+        let dtype = candle_dtype(name, entry.dtype)?;
+        tensor_from_bytes(&self.bytes(entry), dtype, &entry.shape)
+    }
+
+    /// The slice `start..start + len` along `axis` of the tensor `name`, without touching the rest of the file.
+    pub fn narrow(&self, name: &str, axis: usize, start: usize, len: usize) -> Result<Tensor> {
+        let entry = self.entry(name)?;
+        let shape = &entry.shape;
+        let fits = shape.get(axis).is_some_and(|size| start.checked_add(len).is_some_and(|end| end <= *size));
+        if !fits || entry.strides.is_some() {
+            let problem = format!("no slice {start}+{len} along axis {axis} of shape {shape:?}");
+            return Err(self.invalid_tensor(name, problem));
+        }
+        let dtype = candle_dtype(name, entry.dtype)?;
+        let inner = shape[axis + 1..].iter().product::<usize>() * dtype.size_in_bytes();
+        let outer: usize = shape[..axis].iter().product();
+        let data = &self.map[entry.range.clone()];
+        let mut bytes = Vec::with_capacity(outer * len * inner);
+        for row in 0..outer {
+            let from = (row * shape[axis] + start) * inner;
+            bytes.extend_from_slice(&data[from..from + len * inner]);
+        }
+        let mut shape = shape.clone();
+        shape[axis] = len;
+        tensor_from_bytes(&bytes, dtype, &shape)
+    }
+
+    pub(crate) fn entries(&self) -> &BTreeMap<String, Entry> {
+        &self.entries
+    }
+
+    pub(crate) fn entry(&self, name: &str) -> Result<&Entry> {
+        self.entries.get(name).ok_or_else(|| self.invalid_tensor(name, "is not in the file".to_string()))
+    }
+
+    /// The tensor's elements in row-major order: the mapped bytes themselves where they already are.
+    pub(crate) fn bytes(&self, entry: &Entry) -> Cow<'_, [u8]> {
+        let data = &self.map[entry.range.clone()];
+        match &entry.strides {
+            None => Cow::Borrowed(data),
+            Some(strides) => Cow::Owned(gather(data, &entry.shape, strides, entry.dtype.bitsize() / 8)),
+        }
+    }
+
+    fn invalid_tensor(&self, name: &str, problem: String) -> Error {
+        Error::InvalidTensor { path: self.path.clone(), name: name.to_string(), problem }
+    }
+}
+
+/// Copies elements of `size` bytes into row-major order.
+fn gather(data: &[u8], shape: &[usize], strides: &[usize], size: usize) -> Vec<u8> {
+    let elements: usize = shape.iter().product();
+    let mut bytes = Vec::with_capacity(elements * size);
+    let mut index = vec![0; shape.len()];
+    for _ in 0..elements {
+        let at = index.iter().zip(strides).map(|(i, stride)| i * stride).sum::<usize>() * size;
+        bytes.extend_from_slice(&data[at..at + size]);
+        for axis in (0..shape.len()).rev() {
+            index[axis] += 1;
+            if index[axis] < shape[axis] {
+                break;
+            }
+            index[axis] = 0;
+        }
+    }
+    bytes
+}

@@ -1,0 +1,149 @@
+//! The safetensors header, read strictly. <https://github.com/huggingface/safetensors#format>
+//!
+//! The format: 8 bytes of header length (little endian), a JSON object `name -> {dtype, shape, data_offsets}` with an
+//! optional `__metadata__` of strings, then the tensors' bytes without gaps. The safetensors crate keeps the last one of
+//! two equal names without a word; here that is an error, as is everything else that the format forbids.
+
+use crate::file::Entry;
+use crate::{Error, Result};
+use safetensors::Dtype;
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+
+/// Length of the field in front of the header.
+pub(crate) const PREFIX: usize = 8;
+/// The limit that the format's own implementation sets.
+const MAX_HEADER: usize = 100_000_000;
+
+/// What a header says.
+pub(crate) struct Header {
+    pub(crate) entries: BTreeMap<String, Entry>,
+    pub(crate) metadata: BTreeMap<String, String>,
+}
+
+/// Reads and checks the header of the file `path` with the content `bytes`; the entries' ranges are offsets in `bytes`.
+pub(crate) fn read_header(path: &Path, bytes: &[u8]) -> Result<Header> {
+    let invalid = |problem: String| Error::Invalid { path: path.to_path_buf(), problem };
+    let (json, data) = split(bytes).map_err(invalid)?;
+    let raw: RawHeader =
+        serde_json::from_slice(json).map_err(|e| invalid(format!("the safetensors header is not valid: {e}")))?;
+    let (start, data_len) = (bytes.len() - data.len(), data.len());
+    let mut entries = BTreeMap::new();
+    for (name, tensor) in raw.tensors {
+        let entry = tensor.entry(start, data_len).map_err(|problem| Error::InvalidTensor {
+            path: path.to_path_buf(),
+            name: name.clone(),
+            problem,
+        })?;
+        entries.insert(name, entry);
+    }
+    check_cover(path, &entries, start, bytes.len())?;
+    Ok(Header { entries, metadata: raw.metadata })
+}
+
+fn split(bytes: &[u8]) -> std::result::Result<(&[u8], &[u8]), String> {
+    let Some((length, rest)) = bytes.split_first_chunk::<PREFIX>() else {
+        return Err(format!("the file is cut short: {} bytes are too few for a safetensors file", bytes.len()));
+    };
+    let length = u64::from_le_bytes(*length);
+    if length > MAX_HEADER as u64 {
+        return Err(format!("not a safetensors file: its header would be {length} bytes long"));
+    }
+    rest.split_at_checked(length as usize).ok_or_else(|| {
+        format!("the file is cut short: its header is {length} bytes long, but only {} bytes are there", rest.len())
+    })
+}
+
+/// Tensors must lie one after the other, without gaps or overlap, up to the file's end.
+fn check_cover(path: &Path, entries: &BTreeMap<String, Entry>, start: usize, end: usize) -> Result<()> {
+    let mut sorted: Vec<(&String, &Entry)> = entries.iter().collect();
+    sorted.sort_by_key(|(_, entry)| (entry.range.start, entry.range.end));
+    let mut covered = start;
+    for (name, entry) in sorted {
+        if entry.range.start != covered {
+            let relation =
+                if entry.range.start < covered { "overlaps another tensor's" } else { "leaves a gap before it" };
+            let problem = format!("its data at {:?} {relation}", entry.range.start - start..entry.range.end - start);
+            return Err(Error::InvalidTensor { path: path.to_path_buf(), name: name.clone(), problem });
+        }
+        covered = entry.range.end;
+    }
+    if covered == end {
+        return Ok(());
+    }
+    let problem = format!("{} bytes after the last tensor belong to none", end - covered);
+    Err(Error::Invalid { path: path.to_path_buf(), problem })
+}
+
+#[derive(Deserialize)]
+struct RawTensor {
+    dtype: String,
+    shape: Vec<usize>,
+    data_offsets: (usize, usize),
+}
+
+impl RawTensor {
+    fn entry(self, start: usize, data_len: usize) -> std::result::Result<Entry, String> {
+        let Self { dtype, shape, data_offsets: (from, to) } = self;
+        let dtype = parse_dtype(&dtype).ok_or_else(|| format!("unknown dtype `{dtype}`"))?;
+        if from > to || to > data_len {
+            return Err(format!(
+                "its data at {from}..{to} does not lie in the file, which has {data_len} bytes of data"
+            ));
+        }
+        let bits = shape.iter().try_fold(dtype.bitsize(), |n, d| n.checked_mul(*d));
+        let Some(bits) = bits.filter(|bits| bits % 8 == 0) else {
+            return Err(format!("its shape {shape:?} of {dtype} has no size in bytes"));
+        };
+        if bits / 8 != to - from {
+            return Err(format!("shape {shape:?} of {dtype} needs {} bytes, but has {}", bits / 8, to - from));
+        }
+        Ok(Entry { dtype, shape, strides: None, range: start + from..start + to })
+    }
+}
+
+fn parse_dtype(name: &str) -> Option<Dtype> {
+    use serde::de::{IntoDeserializer, value::StrDeserializer};
+    let text: StrDeserializer<'_, serde::de::value::Error> = name.into_deserializer();
+    Dtype::deserialize(text).ok()
+}
+
+struct RawHeader {
+    tensors: BTreeMap<String, RawTensor>,
+    metadata: BTreeMap<String, String>,
+}
+
+impl<'de> Deserialize<'de> for RawHeader {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        deserializer.deserialize_map(HeaderVisitor)
+    }
+}
+
+struct HeaderVisitor;
+
+impl<'de> Visitor<'de> for HeaderVisitor {
+    type Value = RawHeader;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object of tensors")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<RawHeader, A::Error> {
+        let mut tensors = BTreeMap::new();
+        let mut metadata = None;
+        while let Some(name) = map.next_key::<String>()? {
+            let twice = if name == "__metadata__" {
+                metadata.replace(map.next_value()?).is_some()
+            } else {
+                tensors.insert(name.clone(), map.next_value()?).is_some()
+            };
+            if twice {
+                return Err(A::Error::custom(format_args!("`{name}` stands there twice")));
+            }
+        }
+        Ok(RawHeader { tensors, metadata: metadata.unwrap_or_default() })
+    }
+}

@@ -1,0 +1,70 @@
+//! Sharded checkpoints: `*.safetensors.index.json` says which file beside it holds which tensor.
+
+use crate::file::TensorFile;
+use crate::{Error, Result};
+use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Component, Path, PathBuf};
+
+#[derive(Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
+/// Opens the files; an index stands for the shards it names.
+pub(crate) fn expand_indices(paths: &[PathBuf]) -> Result<Vec<TensorFile>> {
+    let mut files = Vec::new();
+    for path in paths {
+        if path.extension().is_some_and(|extension| extension == "json") {
+            files.extend(open_shards(path)?);
+        } else {
+            files.push(TensorFile::open(path)?);
+        }
+    }
+    Ok(files)
+}
+
+/// The shards that an index names, each a file beside it.
+///
+/// # Errors
+/// An index that cannot be read, a shard name that is not a plain file name, or a shard that is not there.
+pub fn shard_paths(index: &Path) -> Result<Vec<PathBuf>> {
+    let shards: BTreeSet<String> = read_index(index)?.weight_map.into_values().collect();
+    let folder = index.parent().unwrap_or(Path::new(""));
+    let mut paths = Vec::new();
+    for shard in shards {
+        if !is_plain_name(&shard) {
+            return Err(Error::ShardOutside { index: index.to_path_buf(), shard });
+        }
+        let path = folder.join(&shard);
+        if !path.is_file() {
+            return Err(Error::ShardMissing { index: index.to_path_buf(), shard });
+        }
+        paths.push(path);
+    }
+    Ok(paths)
+}
+
+fn open_shards(index: &Path) -> Result<Vec<TensorFile>> {
+    let files = shard_paths(index)?.iter().map(|path| TensorFile::open(path)).collect::<Result<Vec<_>>>()?;
+    for (name, shard) in read_index(index)?.weight_map {
+        let file = files.iter().find(|file| file.path().file_name().is_some_and(|f| f == shard.as_str()));
+        if !file.is_some_and(|file| file.entries().contains_key(&name)) {
+            let problem = format!("the index says it is in `{shard}`, but it is not");
+            return Err(Error::InvalidTensor { path: index.to_path_buf(), name, problem });
+        }
+    }
+    Ok(files)
+}
+
+fn read_index(path: &Path) -> Result<Index> {
+    let text = std::fs::read(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
+    let problem = |e| Error::Invalid { path: path.to_path_buf(), problem: format!("not an index of shards: {e}") };
+    serde_json::from_slice(&text).map_err(problem)
+}
+
+fn is_plain_name(name: &str) -> bool {
+    let mut components = Path::new(name).components();
+    let plain = matches!(components.next(), Some(Component::Normal(first)) if first == name);
+    plain && components.next().is_none() && !name.contains(['\\', '\0'])
+}
