@@ -1,6 +1,6 @@
 //! [`Checkpoint`]: the files of one component as one table of canonically named tensors.
 
-use crate::convert::{is_weight, weights_from_bytes};
+use crate::convert::{weight_dtype, weights_from_bytes};
 use crate::file::{Entry, TensorFile, TensorInfo};
 use crate::index::expand_indices;
 use crate::key_map::pick_names;
@@ -55,17 +55,22 @@ impl Checkpoint {
     }
 
     /// The tensor, or `None` if there is none of that name. A shape other than `shape` is an error before any data is
-    /// read.
-    pub(crate) fn get(&self, name: &str, shape: &[usize], dtype: DType, device: &Device) -> Result<Option<Tensor>> {
+    /// read. Without a `dtype` it is the stored one.
+    pub(crate) fn get(
+        &self,
+        name: &str,
+        shape: &[usize],
+        dtype: Option<DType>,
+        device: &Device,
+    ) -> Result<Option<Tensor>> {
         let Some((file, entry)) = self.find(name) else { return Ok(None) };
         if entry.shape != shape {
             let (found, expected) = (entry.shape.clone(), shape.to_vec());
             return Err(Error::Shape { name: name.to_string(), found, expected });
         }
-        if !is_weight(entry.dtype) {
-            return Err(Error::Dtype { name: name.to_string(), dtype: entry.dtype.to_string() });
-        }
-        weights_from_bytes(name, &file.bytes(entry), entry.dtype, shape, dtype, device).map(Some)
+        let stored = weight_dtype(name, entry.dtype)?;
+        let bytes = file.bytes(entry);
+        weights_from_bytes(name, &bytes, entry.dtype, shape, dtype.unwrap_or(stored), device).map(Some)
     }
 
     fn find(&self, name: &str) -> Option<(&TensorFile, &Entry)> {

@@ -31,9 +31,13 @@ pub(crate) fn weights_from_bytes(
     }
 }
 
-/// Whether [`weights_from_bytes`] can read it.
-pub(crate) fn is_weight(dtype: Dtype) -> bool {
-    matches!(dtype, Dtype::F32 | Dtype::BF16 | Dtype::F16 | Dtype::F64 | Dtype::F8_E4M3)
+/// The dtype that a weight has if it is not converted; 8-bit floats become bf16, which holds all of them exactly.
+pub(crate) fn weight_dtype(name: &str, stored: Dtype) -> Result<DType> {
+    match stored {
+        Dtype::F8_E4M3 => Ok(DType::BF16),
+        Dtype::F32 | Dtype::BF16 | Dtype::F16 | Dtype::F64 => candle_dtype(name, stored),
+        other => Err(Error::Dtype { name: name.to_string(), dtype: other.to_string() }),
+    }
 }
 
 /// candle's name of a stored dtype.
@@ -130,7 +134,7 @@ fn f32_from_e4m3(bits: u8) -> f32 {
     let magnitude = match (exponent, mantissa) {
         (15, 7) => f32::NAN,
         (0, _) => mantissa as f32 / 512.0,
-        _ => f32::from_bits(exponent + 120 << 23 | mantissa << 20),
+        _ => f32::from_bits(((exponent + 120) << 23) | (mantissa << 20)),
     };
     if bits & 0x80 == 0 { magnitude } else { -magnitude }
 }

@@ -94,17 +94,30 @@ impl Weights {
 
     /// Like [`Weights::get`], in a dtype of the caller's choice (norms and modulation stay f32).
     pub fn get_dtype(&self, name: &str, shape: impl Into<Shape>, dtype: DType) -> Result<Tensor> {
-        let (name, shape) = (self.full(name), shape.into());
+        self.ask(self.full(name), &shape.into(), Some(dtype))
+    }
+
+    /// Like [`Weights::get`], in the dtype that the checkpoint stores (large tables are converted row by row, when
+    /// used). 8-bit floats are handed out as bf16, which holds all of them exactly.
+    pub fn get_stored(&self, name: &str, shape: impl Into<Shape>) -> Result<Tensor> {
+        self.ask(self.full(name), &shape.into(), None)
+    }
+
+    /// `None` stands for the stored dtype.
+    fn ask(&self, name: String, shape: &Shape, dtype: Option<DType>) -> Result<Tensor> {
+        let device = &self.inner.device;
         let tensor = match &self.inner.source {
-            Source::Files(checkpoint) => checkpoint.get(&name, shape.dims(), dtype, &self.inner.device)?,
+            Source::Files(checkpoint) => checkpoint.get(&name, shape.dims(), dtype, device)?,
             Source::Tensors(tensors) => match tensors.get(&name) {
-                Some(tensor) => Some(from_memory(&name, tensor, &shape, dtype, &self.inner.device)?),
+                Some(tensor) => Some(from_memory(&name, tensor, shape, dtype.unwrap_or(tensor.dtype()), device)?),
                 None => None,
             },
-            Source::Recorder => Some(Tensor::zeros((), dtype, &self.inner.device)?.broadcast_as(shape.clone())?),
+            Source::Recorder => {
+                Some(Tensor::zeros((), dtype.unwrap_or(self.inner.dtype), device)?.broadcast_as(shape.clone())?)
+            }
         };
         let Some(tensor) = tensor else { return Err(self.missing(name)) };
-        self.lock().insert(name, shape.into_dims());
+        self.lock().insert(name, shape.dims().to_vec());
         Ok(tensor)
     }
 
