@@ -1,0 +1,70 @@
+//! What can go wrong between a prompt and its hidden states.
+
+use std::path::PathBuf;
+
+/// Result of tokenizing and encoding.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// A text error, with the values in it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The tokenizer file could not be read.
+    #[error("cannot read tokenizer `{}`: {source}", .path.display())]
+    TokenizerFile {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The tokenizer description is not one that the tokenizers library accepts, or that library failed on it.
+    #[error("the tokenizer is not usable: {reason}")]
+    Tokenizer {
+        /// The library's own words.
+        reason: String,
+    },
+    /// The special tokens alone do not fit.
+    #[error("a text of at most {max_len} tokens has no room for the tokenizer's {special} special tokens")]
+    NoRoom {
+        /// The length asked for.
+        max_len: usize,
+        /// How many tokens the tokenizer adds to every text.
+        special: usize,
+    },
+    /// The tokenizer does not end texts the way the encoder was trained.
+    #[error("the tokenizer ends a text with token {found:?}, the text encoder expects {expected} (end of text)")]
+    EndOfText {
+        /// The last token of an encoded text, if it has any.
+        found: Option<u32>,
+        /// `eos_token_id` of the encoder's configuration.
+        expected: u32,
+    },
+    /// A token that the encoder has no embedding for: tokenizer and encoder do not belong together.
+    #[error("token {id} is outside the text encoder's vocabulary of {vocab_size}")]
+    TokenId {
+        /// The token.
+        id: u32,
+        /// Rows of the embedding table.
+        vocab_size: usize,
+    },
+    /// More tokens than the context has rows, or none.
+    #[error("a prompt of {tokens} tokens does not fit a context of 1 to {text_len}")]
+    Length {
+        /// Tokens given.
+        tokens: usize,
+        /// Rows of the context.
+        text_len: usize,
+    },
+    /// The encoder's configuration describes something this crate does not compute.
+    #[error("text encoder configuration: {reason}")]
+    Config {
+        /// What is unsupported or impossible, with the value.
+        reason: String,
+    },
+    /// Loading failed.
+    #[error(transparent)]
+    Checkpoint(#[from] kinora_checkpoint::Error),
+    /// candle failed.
+    #[error(transparent)]
+    Candle(#[from] candle_core::Error),
+}

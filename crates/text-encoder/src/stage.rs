@@ -1,0 +1,65 @@
+//! The text stage: prompt → cleaned text → tokens → context.
+
+use crate::{Error, Result, Tokenizer, Umt5, clean_prompt};
+use candle_core::Tensor;
+
+/// Turns a prompt into what the network is conditioned on.
+pub trait TextEncoder: Send + Sync {
+    /// Encodes one prompt, positive or negative; an empty one is a prompt like any other.
+    fn encode(&self, prompt: &str) -> Result<Context>;
+}
+
+/// The hidden states of one prompt.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// `[1, text_len, C]` in the encoder's dtype; rows past the prompt's tokens are zero.
+    pub tensor: Tensor,
+    /// Rows that belong to the prompt, its end-of-text token included.
+    pub tokens: usize,
+    /// Tokens of the prompt that were cut off because the context has no room for them; the user should be told.
+    pub dropped: usize,
+}
+
+impl Context {
+    /// Whether the end of the prompt was cut off.
+    pub fn truncated(&self) -> bool {
+        self.dropped > 0
+    }
+}
+
+/// Tokenizer and encoder that belong together, and the number of rows their context has.
+pub struct TextStage {
+    tokenizer: Tokenizer,
+    encoder: Umt5,
+    text_len: usize,
+}
+
+impl TextStage {
+    /// `text_len` is the context's rows: 512 for Wan. Fails when the tokenizer does not end texts as the encoder expects.
+    pub fn new(tokenizer: Tokenizer, encoder: Umt5, text_len: usize) -> Result<Self> {
+        let found = tokenizer.encode("", text_len)?.ids.last().copied();
+        let expected = encoder.config().eos_token_id;
+        if found != Some(expected) {
+            return Err(Error::EndOfText { found, expected });
+        }
+        Ok(Self { tokenizer, encoder, text_len })
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// Rows of a context.
+    pub fn text_len(&self) -> usize {
+        self.text_len
+    }
+}
+
+impl TextEncoder for TextStage {
+    fn encode(&self, prompt: &str) -> Result<Context> {
+        let tokens = self.tokenizer.encode(&clean_prompt(prompt), self.text_len)?;
+        let tensor = self.encoder.context(&tokens.ids, self.text_len)?;
+        Ok(Context { tensor, tokens: tokens.ids.len(), dropped: tokens.dropped })
+    }
+}

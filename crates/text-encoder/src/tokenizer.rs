@@ -1,0 +1,81 @@
+//! Text to token ids, over Hugging Face's tokenizers library, as transformers' fast tokenizers do it.
+
+use crate::{Error, Result};
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use tokenizers::{PostProcessor, TruncationDirection};
+
+/// A `tokenizer.json`, loaded.
+///
+/// The library below panics on some damaged descriptions; such a panic comes out as [`Error::Tokenizer`].
+pub struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+}
+
+/// A text as tokens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tokens {
+    /// The ids, special tokens included.
+    pub ids: Vec<u32>,
+    /// How many tokens of the text were cut off because it was too long; 0 when all of it is there.
+    pub dropped: usize,
+}
+
+impl Tokenizer {
+    /// Loads a `tokenizer.json`.
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let json = std::fs::read(path).map_err(|source| Error::TokenizerFile { path: path.into(), source })?;
+        Self::from_bytes(&json)
+    }
+
+    /// Loads the content of a `tokenizer.json`. Truncation and padding set in it are ignored.
+    pub fn from_bytes(json: &[u8]) -> Result<Self> {
+        let mut inner = contain(|| tokenizers::Tokenizer::from_bytes(json))?;
+        contain(|| inner.with_padding(None).with_truncation(None).map(|_| ()))?;
+        Ok(Self { inner })
+    }
+
+    /// The ids of `text` with the tokenizer's special tokens (`</s>` at the end for the T5 family), at most `max_len` of
+    /// them: a text that is longer loses its end, never a special token.
+    pub fn encode(&self, text: &str, max_len: usize) -> Result<Tokens> {
+        let special = contain(|| Ok(self.inner.get_post_processor().map_or(0, |p| p.added_tokens(false))))?;
+        if max_len < special.max(1) {
+            return Err(Error::NoRoom { max_len, special });
+        }
+        contain(|| {
+            let mut encoding = self.inner.encode(text, false)?;
+            let dropped = encoding.len().saturating_sub(max_len - special);
+            encoding.truncate(max_len - special, 0, TruncationDirection::Right);
+            let ids = self.inner.post_process(encoding, None, true)?.get_ids().to_vec();
+            Ok(Tokens { ids, dropped })
+        })
+    }
+}
+
+thread_local! {
+    static CONTAINING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread is inside a call whose panic will be turned into an [`Error`]: a program's panic hook can ask this
+/// and print nothing, since the error will be reported.
+pub fn panic_is_contained() -> bool {
+    CONTAINING.get()
+}
+
+/// Runs `f`, which must leave nothing half done behind a panic, and returns panics as errors.
+fn contain<T>(f: impl FnOnce() -> tokenizers::Result<T>) -> Result<T> {
+    let outer = CONTAINING.replace(true);
+    let result = catch_unwind(AssertUnwindSafe(f));
+    CONTAINING.set(outer);
+    match result {
+        Ok(result) => result.map_err(|e| Error::Tokenizer { reason: e.to_string() }),
+        Err(panic) => Err(Error::Tokenizer { reason: format!("the tokenizers library panicked: {}", message(&*panic)) }),
+    }
+}
+
+fn message(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a message")
+}
