@@ -1,0 +1,181 @@
+//! The step machine: one sampler that can stop after any step and go on later, bit for bit.
+
+use candle_core::{DType, Tensor};
+
+use crate::solvers::{dpm_pp_2m, euler, heun, renoise};
+use crate::unipc::{self, Past};
+use crate::{Error, NoiseSource, SamplerKind, Schedule, check_finite};
+
+/// Where an evaluation of the network stands in the run.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StepInfo {
+    /// The step, from 0.
+    pub index: usize,
+    /// The noise level of the latents that are given.
+    pub sigma: f64,
+    /// What the network is fed for it.
+    pub timestep: f64,
+    /// 0, or 1 for the second evaluation within a step of Heun.
+    pub evaluation: usize,
+}
+
+/// Latents on their way from noise to a clip, f32.
+#[derive(Debug, Clone)]
+pub struct Sampler {
+    pub(crate) kind: SamplerKind,
+    pub(crate) schedule: Schedule,
+    pub(crate) seed: u64,
+    pub(crate) index: usize,
+    pub(crate) x: Tensor,
+    pub(crate) memory: Memory,
+}
+
+/// What the multistep solvers keep from the steps before.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Memory {
+    /// UniPC: the corrected latents that the last prediction started from.
+    pub last_x: Option<Tensor>,
+    /// Estimates of x0, latest first.
+    pub denoised: Vec<Tensor>,
+}
+
+impl Sampler {
+    /// Starts from `x`, noise of any shape (scaled to the first sigma, for a schedule that starts below 1).
+    ///
+    /// `seed` matters to `lcm` alone, which adds fresh noise in every step: the stream goes on behind the first
+    /// `x.elem_count()` normals of the seed, those that the noise `x` was made of.
+    pub fn new(kind: SamplerKind, schedule: Schedule, x: Tensor, seed: u64) -> Result<Self, Error> {
+        let x = x.to_dtype(DType::F32)?;
+        Ok(Self { kind, schedule, seed, index: 0, x, memory: Memory::default() })
+    }
+
+    /// One step. `denoise` is called with the latents and where they stand and gives the estimate of x0 for them, of
+    /// their shape: once, or twice for `heun` (not on its last step).
+    ///
+    /// After an error, of `denoise` or of the step ([`Error::Done`], [`Error::Shape`], [`Error::NotFinite`]), the
+    /// sampler stands where it stood, so the step can be taken again or the state be saved.
+    pub fn step<E: From<Error>>(
+        &mut self,
+        denoise: &mut dyn FnMut(&Tensor, StepInfo) -> Result<Tensor, E>,
+    ) -> Result<(), E> {
+        if self.is_done() {
+            return Err(Error::Done { steps: self.schedule.steps() }.into());
+        }
+        let (sigma, next) = (self.sigma(0), self.sigma(1));
+        let denoised = self.evaluate(denoise, &self.x, 0)?;
+        let stepped = match self.kind {
+            SamplerKind::Euler => euler(&self.x, &denoised, sigma, next),
+            SamplerKind::Heun => {
+                let guess = euler(&self.x, &denoised, sigma, next).map_err(Error::from)?;
+                if next == 0.0 {
+                    Ok(guess)
+                } else {
+                    let denoised_guess = self.evaluate(denoise, &guess, 1)?;
+                    heun(&self.x, &denoised, &guess, &denoised_guess, sigma, next)
+                }
+            }
+            SamplerKind::DpmPp2m => dpm_pp_2m(&self.x, &denoised, self.previous(0), sigma, next),
+            SamplerKind::UniPc | SamplerKind::UniPcBh1 => return Ok(self.unipc_step(denoised)?),
+            SamplerKind::Lcm => self.fresh_noise().and_then(|noise| renoise(&denoised, noise.as_ref(), next)),
+        };
+        Ok(self.advance(stepped.map_err(Error::from)?, None, denoised)?)
+    }
+
+    /// The latents as they stand: noise at first, after the last step the clip's.
+    pub fn x(&self) -> &Tensor {
+        &self.x
+    }
+
+    /// The number of steps done.
+    pub fn step_index(&self) -> usize {
+        self.index
+    }
+
+    /// Whether every step is done.
+    pub fn is_done(&self) -> bool {
+        self.index >= self.schedule.steps()
+    }
+
+    /// The sampler that steps.
+    pub fn kind(&self) -> SamplerKind {
+        self.kind
+    }
+
+    /// The schedule that it walks.
+    pub fn schedule(&self) -> &Schedule {
+        &self.schedule
+    }
+
+    /// How many estimates of x0 the sampler remembers after `index` steps, and whether the corrected latents too.
+    pub(crate) fn memory_size(kind: SamplerKind, index: usize) -> (usize, bool) {
+        match kind {
+            SamplerKind::Euler | SamplerKind::Heun | SamplerKind::Lcm => (0, false),
+            SamplerKind::DpmPp2m => (index.min(1), false),
+            SamplerKind::UniPc | SamplerKind::UniPcBh1 => (index.min(2), index > 0),
+        }
+    }
+
+    fn unipc_step(&mut self, denoised: Tensor) -> Result<(), Error> {
+        let (sigma, next) = (self.sigma(0), self.sigma(1));
+        let corrected = match (&self.memory.last_x, self.previous(0)) {
+            (Some(x), Some(last)) => {
+                unipc::correct(self.kind, &Past { x, last, before: self.previous(1) }, &denoised, sigma)?
+            }
+            _ => self.x.clone(),
+        };
+        let x = unipc::predict(self.kind, &corrected, &denoised, self.previous(0), sigma, next)?;
+        self.advance(x, Some(corrected), denoised)
+    }
+
+    /// Calls the network at this step, or, for `evaluation` 1, at the noise level of the next.
+    fn evaluate<E: From<Error>>(
+        &self,
+        denoise: &mut dyn FnMut(&Tensor, StepInfo) -> Result<Tensor, E>,
+        x: &Tensor,
+        evaluation: usize,
+    ) -> Result<Tensor, E> {
+        let (sigma, timestep) = (self.sigma(evaluation), self.schedule.timesteps()[self.index + evaluation]);
+        let denoised = denoise(x, StepInfo { index: self.index, sigma, timestep, evaluation })?;
+        if denoised.dims() != x.dims() {
+            let (found, expected) = (denoised.dims().to_vec(), x.dims().to_vec());
+            return Err(Error::Shape { what: "the estimate of x0", found, expected }.into());
+        }
+        Ok(denoised.to_dtype(DType::F32).map_err(Error::from)?)
+    }
+
+    fn advance(&mut self, x: Tensor, last_x: Option<Tensor>, denoised: Tensor) -> Result<(), Error> {
+        let (step, steps, sigma) = (self.index + 1, self.schedule.steps(), self.sigma(0));
+        check_finite(&x, || format!("the result of step {step} of {steps} (sigma {sigma:.4})"))?;
+        let (kept, _) = Self::memory_size(self.kind, step);
+        self.memory.denoised.insert(0, denoised);
+        self.memory.denoised.truncate(kept);
+        self.memory.last_x = last_x;
+        self.x = x;
+        self.index = step;
+        Ok(())
+    }
+
+    /// The noise level `ahead` steps from here.
+    fn sigma(&self, ahead: usize) -> f64 {
+        self.schedule.sigmas()[self.index + ahead]
+    }
+
+    /// The noise level and the estimate of x0 of a step before this one, `back` 0 for the last.
+    fn previous(&self, back: usize) -> Option<(f64, &Tensor)> {
+        let index = self.index.checked_sub(back + 1)?;
+        Some((self.schedule.sigmas()[index], self.memory.denoised.get(back)?))
+    }
+
+    /// The noise that `lcm` adds in this step: none on the last one. Counted from the seed alone, so that nothing of
+    /// the stream needs saving.
+    fn fresh_noise(&self) -> candle_core::Result<Option<Tensor>> {
+        if self.sigma(1) == 0.0 {
+            return Ok(None);
+        }
+        let mut source = NoiseSource::new(self.seed);
+        for _ in 0..=self.index {
+            source.skip_randn(self.x.elem_count());
+        }
+        source.randn_tensor(self.x.shape(), self.x.device()).map(Some)
+    }
+}
