@@ -111,7 +111,7 @@ trait Stored {
 }
 
 /// An element as the model gets it.
-trait Element: WithDType {
+pub(crate) trait Element: WithDType {
     /// Zeros straight from the allocator, so that the pages are first touched by the threads that fill them.
     fn zeros(len: usize) -> Vec<Self>;
     fn narrow_f32(value: f32) -> Self;

@@ -3,6 +3,7 @@
 use crate::convert::{candle_dtype, tensor_from_bytes};
 use crate::header::read_header;
 use crate::map::map;
+use crate::pth::read_pth;
 use crate::{Error, Result};
 use candle_core::Tensor;
 use memmap2::Mmap;
@@ -46,7 +47,7 @@ impl Entry {
     }
 }
 
-/// A tensor file (safetensors) that is memory-mapped and read lazily: only what is asked for is copied.
+/// A tensor file (safetensors or .pth) that is memory-mapped and read lazily: only what is asked for is copied.
 pub struct TensorFile {
     path: PathBuf,
     map: Mmap,
@@ -58,8 +59,14 @@ impl TensorFile {
     /// Maps the file and checks its header. Errors name the file, and the tensor where there is one.
     pub fn open(path: &Path) -> Result<Self> {
         let map = map(path)?;
-        let header = read_header(path, &map)?;
-        Ok(Self { path: path.to_path_buf(), map, entries: header.entries, metadata: header.metadata })
+        let (entries, metadata) = match format(path, &map)? {
+            Format::Safetensors => {
+                let header = read_header(path, &map)?;
+                (header.entries, header.metadata)
+            }
+            Format::Pth => (read_pth(path, &map)?, BTreeMap::new()),
+        };
+        Ok(Self { path: path.to_path_buf(), map, entries, metadata })
     }
 
     /// The file's path.
@@ -133,6 +140,34 @@ impl TensorFile {
     fn invalid_tensor(&self, name: &str, problem: String) -> Error {
         Error::InvalidTensor { path: self.path.clone(), name: name.to_string(), problem }
     }
+}
+
+/// A format of tensor files.
+pub(crate) enum Format {
+    Safetensors,
+    Pth,
+}
+
+/// The format of the file, told from its first bytes.
+pub(crate) fn format_of(path: &Path) -> Result<Format> {
+    format(path, &map(path)?)
+}
+
+fn format(path: &Path, bytes: &[u8]) -> Result<Format> {
+    let unsupported = |format| Err(Error::UnsupportedFormat { path: path.to_path_buf(), format });
+    match bytes {
+        [b'P', b'K', 3, 4, ..] => Ok(Format::Pth),
+        [b'G', b'G', b'U', b'F', ..] => unsupported("GGUF"),
+        // Its magic number, pickled.
+        [0x80, 2, 0x8a, 10, ..] => unsupported("PyTorch (before version 1.6)"),
+        _ => Ok(Format::Safetensors),
+    }
+}
+
+/// The number of elements, if it and every stride can be counted (an empty tensor may still have huge dimensions).
+pub(crate) fn count_elements(shape: &[usize]) -> Option<usize> {
+    let without_empty = shape.iter().try_fold(1usize, |n, d| n.checked_mul((*d).max(1)))?;
+    Some(if shape.contains(&0) { 0 } else { without_empty })
 }
 
 /// Copies elements of `size` bytes into row-major order.

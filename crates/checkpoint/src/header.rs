@@ -4,7 +4,7 @@
 //! optional `__metadata__` of strings, then the tensors' bytes without gaps. The safetensors crate keeps the last one of
 //! two equal names without a word; here that is an error, as is everything else that the format forbids.
 
-use crate::file::Entry;
+use crate::file::{Entry, count_elements};
 use crate::{Error, Result};
 use safetensors::Dtype;
 use serde::Deserialize;
@@ -94,7 +94,7 @@ impl RawTensor {
                 "its data at {from}..{to} does not lie in the file, which has {data_len} bytes of data"
             ));
         }
-        let bits = shape.iter().try_fold(dtype.bitsize(), |n, d| n.checked_mul(*d));
+        let bits = count_elements(&shape).and_then(|elements| elements.checked_mul(dtype.bitsize()));
         let Some(bits) = bits.filter(|bits| bits % 8 == 0) else {
             return Err(format!("its shape {shape:?} of {dtype} has no size in bytes"));
         };
@@ -136,7 +136,7 @@ impl<'de> Visitor<'de> for HeaderVisitor {
         let mut metadata = None;
         while let Some(name) = map.next_key::<String>()? {
             let twice = if name == "__metadata__" {
-                metadata.replace(map.next_value()?).is_some()
+                metadata.replace(map.next_value::<Option<_>>()?).is_some()
             } else {
                 tensors.insert(name.clone(), map.next_value()?).is_some()
             };
@@ -144,6 +144,6 @@ impl<'de> Visitor<'de> for HeaderVisitor {
                 return Err(A::Error::custom(format_args!("`{name}` stands there twice")));
             }
         }
-        Ok(RawHeader { tensors, metadata: metadata.unwrap_or_default() })
+        Ok(RawHeader { tensors, metadata: metadata.flatten().unwrap_or_default() })
     }
 }

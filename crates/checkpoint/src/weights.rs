@@ -1,6 +1,7 @@
 //! [`Weights`]: a view of a checkpoint below one prefix, asked for tensors by canonical name and shape.
 
 use crate::checkpoint::Checkpoint;
+use crate::random::RandomWeights;
 use crate::similar::most_similar;
 use crate::{Error, KeyMap, Result};
 use candle_core::{DType, Device, Shape, Tensor};
@@ -26,6 +27,7 @@ struct Inner {
 enum Source {
     Files(Checkpoint),
     Tensors(HashMap<String, Tensor>),
+    Random(RandomWeights),
     /// Answers every request with zeros that take no memory; see [`Weights::recorder`].
     Recorder,
 }
@@ -60,6 +62,12 @@ impl Weights {
     /// module can be asked which names and shapes it needs. See [`Weights::asked`].
     pub fn recorder() -> Self {
         Self::new(Source::Recorder, &Device::Cpu, DType::F32)
+    }
+
+    /// Weights that answer every request with random numbers of a sane scale (variance 1/fan-in, norms around one, small
+    /// biases), the same for the same seed and name: for measuring a model's speed without its checkpoint.
+    pub fn random(seed: u64, device: &Device, dtype: DType) -> Self {
+        Self::new(Source::Random(RandomWeights::new(seed)), device, dtype)
     }
 
     fn new(source: Source, device: &Device, dtype: DType) -> Self {
@@ -112,6 +120,9 @@ impl Weights {
                 Some(tensor) => Some(from_memory(&name, tensor, shape, dtype.unwrap_or(tensor.dtype()), device)?),
                 None => None,
             },
+            Source::Random(random) => {
+                Some(random.get(&name, shape.dims(), dtype.unwrap_or(self.inner.dtype), device)?)
+            }
             Source::Recorder => {
                 Some(Tensor::zeros((), dtype.unwrap_or(self.inner.dtype), device)?.broadcast_as(shape.clone())?)
             }
@@ -121,12 +132,12 @@ impl Weights {
         Ok(tensor)
     }
 
-    /// Whether the checkpoint has the tensor `name` below this view (a recorder has none).
+    /// Whether the checkpoint has the tensor `name` below this view (recorders and random weights have none).
     pub fn contains(&self, name: &str) -> bool {
         match &self.inner.source {
             Source::Files(checkpoint) => checkpoint.contains(&self.full(name)),
             Source::Tensors(tensors) => tensors.contains_key(&self.full(name)),
-            Source::Recorder => false,
+            Source::Random(_) | Source::Recorder => false,
         }
     }
 
@@ -165,7 +176,7 @@ impl Weights {
                 .map(|info| (info.dtype.to_string().to_lowercase(), info.bytes))
                 .unwrap_or_default(),
             Source::Tensors(tensors) => tensors.get(name).map(|tensor| candle(tensor.dtype())).unwrap_or_default(),
-            Source::Recorder => candle(self.inner.dtype),
+            Source::Random(_) | Source::Recorder => candle(self.inner.dtype),
         }
     }
 
@@ -173,7 +184,7 @@ impl Weights {
         match &self.inner.source {
             Source::Files(checkpoint) => Box::new(checkpoint.names()),
             Source::Tensors(tensors) => Box::new(tensors.keys().map(String::as_str)),
-            Source::Recorder => Box::new(std::iter::empty()),
+            Source::Random(_) | Source::Recorder => Box::new(std::iter::empty()),
         }
     }
 

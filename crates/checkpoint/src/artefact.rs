@@ -1,0 +1,115 @@
+//! Saved tensors between the stages (contexts, latents, frames): written to a temporary file and renamed, so that what
+//! stands under the name is always whole.
+
+use crate::file::TensorFile;
+use crate::{Error, Result};
+use candle_core::{DType, Tensor, WithDType};
+use half::{bf16, f16};
+use std::collections::BTreeMap;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+/// Header bytes are padded to this, so that mapped data is aligned.
+const ALIGNMENT: usize = 8;
+
+/// Writes the tensors, and strings that describe them, as a safetensors file.
+///
+/// # Errors
+/// Two tensors of one name, a dtype that the format does not have, or a file that cannot be written. The file that was
+/// there before is then still there.
+pub fn save_safetensors(path: &Path, tensors: &[(String, Tensor)], metadata: &BTreeMap<String, String>) -> Result<()> {
+    let mut sorted: Vec<&(String, Tensor)> = tensors.iter().collect();
+    // Wide elements first keeps every tensor aligned.
+    sorted.sort_by_key(|(name, tensor)| (std::cmp::Reverse(tensor.dtype().size_in_bytes()), name));
+    let header = header(path, &sorted, metadata)?;
+    let io = |source| Error::Io { path: path.to_path_buf(), source };
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let file = temporary_file(folder).map_err(io)?;
+    let mut writer = BufWriter::with_capacity(1 << 20, file.as_file());
+    writer.write_all(&(header.len() as u64).to_le_bytes()).map_err(io)?;
+    writer.write_all(&header).map_err(io)?;
+    for (_, tensor) in sorted {
+        write_elements(&mut writer, tensor, &io)?;
+    }
+    writer.flush().map_err(io)?;
+    drop(writer);
+    file.as_file().sync_all().map_err(io)?;
+    file.persist(path).map_err(|e| io(e.error))?;
+    Ok(())
+}
+
+/// Reads all tensors of a safetensors file onto the CPU, in the dtypes they are stored in, and the strings beside them.
+pub fn load_safetensors(path: &Path) -> Result<(BTreeMap<String, Tensor>, BTreeMap<String, String>)> {
+    let file = TensorFile::open(path)?;
+    let names = file.entries().keys();
+    let tensors = names.map(|name| Ok((name.clone(), file.tensor(name)?))).collect::<Result<_>>()?;
+    Ok((tensors, file.metadata().clone()))
+}
+
+fn header(path: &Path, tensors: &[&(String, Tensor)], metadata: &BTreeMap<String, String>) -> Result<Vec<u8>> {
+    let mut object = serde_json::Map::new();
+    if !metadata.is_empty() {
+        object.insert("__metadata__".to_string(), serde_json::json!(metadata));
+    }
+    let mut offset = 0;
+    for (name, tensor) in tensors {
+        let dtype = dtype_name(name, tensor.dtype())?;
+        let end = offset + tensor.elem_count() * tensor.dtype().size_in_bytes();
+        let entry = serde_json::json!({"dtype": dtype, "shape": tensor.dims(), "data_offsets": [offset, end]});
+        if object.insert(name.clone(), entry).is_some() {
+            let problem = "is to be written twice".to_string();
+            return Err(Error::InvalidTensor { path: path.to_path_buf(), name: name.clone(), problem });
+        }
+        offset = end;
+    }
+    let mut header = serde_json::Value::Object(object).to_string().into_bytes();
+    header.resize(header.len().next_multiple_of(ALIGNMENT), b' ');
+    Ok(header)
+}
+
+fn dtype_name(name: &str, dtype: DType) -> Result<&'static str> {
+    match dtype {
+        DType::F64 => Ok("F64"),
+        DType::F32 => Ok("F32"),
+        DType::BF16 => Ok("BF16"),
+        DType::F16 => Ok("F16"),
+        DType::I64 => Ok("I64"),
+        DType::U32 => Ok("U32"),
+        DType::U8 => Ok("U8"),
+        other => Err(Error::Dtype { name: name.to_string(), dtype: other.as_str().to_string() }),
+    }
+}
+
+fn write_elements(writer: &mut impl Write, tensor: &Tensor, io: &impl Fn(std::io::Error) -> Error) -> Result<()> {
+    match tensor.dtype() {
+        DType::F64 => write_as(writer, tensor, f64::to_le_bytes, io),
+        DType::F32 => write_as(writer, tensor, f32::to_le_bytes, io),
+        DType::BF16 => write_as(writer, tensor, bf16::to_le_bytes, io),
+        DType::F16 => write_as(writer, tensor, f16::to_le_bytes, io),
+        DType::I64 => write_as(writer, tensor, i64::to_le_bytes, io),
+        DType::U32 => write_as(writer, tensor, u32::to_le_bytes, io),
+        _ => write_as(writer, tensor, u8::to_le_bytes, io),
+    }
+}
+
+fn write_as<T: WithDType, const N: usize>(
+    writer: &mut impl Write,
+    tensor: &Tensor,
+    bytes: impl Fn(T) -> [u8; N],
+    io: &impl Fn(std::io::Error) -> Error,
+) -> Result<()> {
+    for value in tensor.flatten_all()?.to_vec1::<T>()? {
+        writer.write_all(&bytes(value)).map_err(io)?;
+    }
+    Ok(())
+}
+
+/// With the permissions that any new file gets, not the private ones of a temporary file.
+fn temporary_file(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o666);
+    #[cfg(unix)]
+    builder.permissions(permissions);
+    builder.prefix(".").suffix(".part").tempfile_in(folder)
+}

@@ -1,0 +1,90 @@
+//! Random weights of a sane scale for any request: real sizes and real arithmetic without a checkpoint.
+//!
+//! Every tensor is cut from one block of normal numbers, at a place that the seed and the tensor's name choose, so that
+//! billions of parameters take no longer than writing them.
+
+use crate::convert::Element;
+use crate::{Error, Result};
+use candle_core::{DType, Device, Tensor};
+use half::{bf16, f16};
+use rayon::prelude::*;
+
+/// A prime, so that the rows of a matrix do not repeat.
+const BLOCK: usize = 1_048_573;
+const CHUNK: usize = 1 << 16;
+/// Spread of biases, and of norms around one.
+const SMALL: f32 = 0.02;
+
+/// The block of normal numbers of one seed.
+pub(crate) struct RandomWeights {
+    seed: u64,
+    normals: Vec<f32>,
+}
+
+impl RandomWeights {
+    pub(crate) fn new(seed: u64) -> Self {
+        let pairs = (0..BLOCK.div_ceil(2) as u64).into_par_iter().flat_map_iter(|i| normal_pair(seed, i));
+        let mut normals: Vec<f32> = pairs.collect();
+        normals.truncate(BLOCK);
+        Self { seed, normals }
+    }
+
+    /// Weights of variance 1/fan-in, norms around one, small biases; the same for the same seed and name.
+    pub(crate) fn get(&self, name: &str, shape: &[usize], dtype: DType, device: &Device) -> Result<Tensor> {
+        let values = Spread::of(name, shape);
+        match dtype {
+            DType::F32 => self.fill::<f32>(name, shape, &values, device),
+            DType::BF16 => self.fill::<bf16>(name, shape, &values, device),
+            DType::F16 => self.fill::<f16>(name, shape, &values, device),
+            DType::F64 => self.fill::<f64>(name, shape, &values, device),
+            other => Err(Error::Dtype { name: name.to_string(), dtype: other.as_str().to_string() }),
+        }
+    }
+
+    fn fill<T: Element>(&self, name: &str, shape: &[usize], spread: &Spread, device: &Device) -> Result<Tensor> {
+        let offset = name.bytes().fold(self.seed, |hash, byte| mix(hash ^ u64::from(byte))) as usize % BLOCK;
+        let mut values = T::zeros(shape.iter().product());
+        values.par_chunks_mut(CHUNK).enumerate().for_each(|(i, chunk)| {
+            let normals = &self.normals[(offset + i * CHUNK) % BLOCK..];
+            for (value, normal) in chunk.iter_mut().zip(normals.iter().chain(&self.normals)) {
+                *value = T::narrow_f32(spread.mean + spread.deviation * normal);
+            }
+        });
+        Ok(Tensor::from_vec(values, shape, device)?)
+    }
+}
+
+struct Spread {
+    mean: f32,
+    deviation: f32,
+}
+
+impl Spread {
+    fn of(name: &str, shape: &[usize]) -> Self {
+        let last = name.rsplit('.').next().unwrap_or(name);
+        let fan_in: usize = shape.iter().skip(1).product();
+        match (last, shape.len()) {
+            ("bias", _) => Self { mean: 0.0, deviation: SMALL },
+            ("gamma", _) | (_, 0 | 1) => Self { mean: 1.0, deviation: SMALL },
+            _ => Self { mean: 0.0, deviation: (fan_in.max(1) as f32).sqrt().recip() },
+        }
+    }
+}
+
+/// Box and Muller's transform of two uniform numbers.
+fn normal_pair(seed: u64, i: u64) -> [f32; 2] {
+    // In (0, 1], so that the logarithm is finite.
+    let uniform = |bits: u64| ((bits >> 11) + 1) as f64 / (1u64 << 53) as f64;
+    let first = mix(seed ^ mix(i));
+    let radius = (-2.0 * uniform(first).ln()).sqrt();
+    let angle = std::f64::consts::TAU * uniform(mix(first));
+    [(radius * angle.cos()) as f32, (radius * angle.sin()) as f32]
+}
+
+/// One step of `SplitMix64`. <https://prng.di.unimi.it/splitmix64.c>
+fn mix(state: u64) -> u64 {
+    let z = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
