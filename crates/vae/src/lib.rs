@@ -1,1 +1,65 @@
 //! Video autoencoders, streamed through their causal caches.
+//!
+//! A [`VideoVae`] turns pixels into latents and back a few frames at a time, so that the memory it needs does not
+//! depend on the length of the clip: take a [`StreamDecoder`] or [`StreamEncoder`] and push.
+
+mod error;
+mod latent_format;
+pub mod wan;
+
+use candle_core::Tensor;
+pub use error::{Error, Result};
+pub use latent_format::LatentFormat;
+
+/// A video autoencoder. Pixels are -1..1; latents are normalised, as diffusion models see them ([`LatentFormat`]).
+pub trait VideoVae: Send + Sync {
+    /// Size and scale of the latents.
+    fn latent_format(&self) -> &LatentFormat;
+
+    /// A decoder at the start of a clip.
+    fn decoder(&self) -> Box<dyn StreamDecoder + '_>;
+
+    /// An encoder at the start of a clip.
+    fn encoder(&self) -> Box<dyn StreamEncoder + '_>;
+
+    /// Whole clips at once: `latents [B, C, F, h, w]` → f32 `[B, 3, F', H, W]`, `F'` as
+    /// [`LatentFormat::pixel_frames`] says. Holds every frame in memory.
+    fn decode(&self, latents: &Tensor) -> Result<Tensor> {
+        let frames = latents.dims5()?.2;
+        let mut decoder = self.decoder();
+        let pixels: Vec<Tensor> =
+            (0..frames).map(|frame| decoder.push(&latents.narrow(2, frame, 1)?)).collect::<Result<_>>()?;
+        Ok(Tensor::cat(&pixels, 2)?)
+    }
+
+    /// Whole clips at once: `frames [B, 3, F, H, W]` → f32 `[B, C, F', h, w]`. `F` is one more than a multiple of the
+    /// temporal factor, `H` and `W` are multiples of the spatial factor; anything else is an error.
+    fn encode(&self, frames: &Tensor) -> Result<Tensor> {
+        let (_, _, count, _, _) = frames.dims5()?;
+        let step = self.latent_format().temporal_factor;
+        if count % step != 1 % step {
+            let expected = format!("a multiple of {step} frames, plus one");
+            return Err(Error::Shape { what: "the frames", found: frames.dims().to_vec(), expected });
+        }
+        let mut encoder = self.encoder();
+        let mut latents = vec![encoder.push(&frames.narrow(2, 0, 1)?)?];
+        for start in (1..count).step_by(step) {
+            latents.push(encoder.push(&frames.narrow(2, start, step)?)?);
+        }
+        Ok(Tensor::cat(&latents, 2)?)
+    }
+}
+
+/// Decodes one clip, one latent frame at a time. After an error it must not be used any more.
+pub trait StreamDecoder {
+    /// The next latent frame `[B, C, 1, h, w]` → its pixels, f32 `[B, 3, F, H, W]`: `F` is 1 for the first latent
+    /// frame and [`LatentFormat::temporal_factor`] afterwards.
+    fn push(&mut self, latents: &Tensor) -> Result<Tensor>;
+}
+
+/// Encodes one clip, one latent frame at a time. After an error it must not be used any more.
+pub trait StreamEncoder {
+    /// The next pixel frames `[B, 3, F, H, W]` → one latent frame, f32 `[B, C, 1, h, w]`: the mean of the encoder's
+    /// distribution. `F` is 1 for the first push and [`LatentFormat::temporal_factor`] afterwards.
+    fn push(&mut self, frames: &Tensor) -> Result<Tensor>;
+}

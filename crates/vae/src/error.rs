@@ -1,0 +1,37 @@
+//! What can go wrong in an autoencoder.
+
+/// Result of building or running an autoencoder.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// An autoencoder's error, with the values in it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The configuration is not JSON of the expected form.
+    #[error("the VAE's config.json cannot be read: {0}")]
+    Json(#[from] serde_json::Error),
+    /// The configuration describes no autoencoder that can be built.
+    #[error("the VAE's `{field}` {problem}")]
+    Config {
+        /// The field of config.json.
+        field: &'static str,
+        /// What is wrong with it, with its value.
+        problem: String,
+    },
+    /// An input has the wrong shape.
+    #[error("{what} have shape {found:?}, the VAE needs {expected}")]
+    Shape {
+        /// Which input.
+        what: &'static str,
+        /// Its shape.
+        found: Vec<usize>,
+        /// The shape it must have.
+        expected: String,
+    },
+    /// A parameter is missing or misshapen.
+    #[error(transparent)]
+    Checkpoint(#[from] kinora_checkpoint::Error),
+    /// candle failed.
+    #[error(transparent)]
+    Candle(#[from] candle_core::Error),
+}
