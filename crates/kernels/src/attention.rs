@@ -1,10 +1,25 @@
 //! Scaled dot-product attention.
 
-use candle_core::{Result, Tensor};
+use crate::{cpu, reference};
+use candle_core::{Result, Tensor, bail};
 
 /// `softmax(scale · q kᵀ + bias) v` over `q [B, L, N, D]`, `k v [B, S, N, D]`, `bias [1|B, N, L, S]` → `[B, L, N, D]`.
 ///
 /// Scores and sums are f32; the result has `q`'s dtype.
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Option<&Tensor>) -> Result<Tensor> {
-    crate::reference::attention(q, k, v, scale, bias)
+    let (b, l, n, d) = q.dims4()?;
+    let (_, s, _, _) = k.dims4()?;
+    if k.dims() != [b, s, n, d] || v.dims() != k.dims() || s == 0 {
+        bail!("attention: q {:?}, k {:?}, v {:?} do not fit", q.dims(), k.dims(), v.dims());
+    }
+    if k.dtype() != q.dtype() || v.dtype() != q.dtype() {
+        bail!("attention: q is {:?}, k {:?}, v {:?}", q.dtype(), k.dtype(), v.dtype());
+    }
+    if let Some(bias) = bias
+        && bias.dims() != [1, n, l, s]
+        && bias.dims() != [b, n, l, s]
+    {
+        bail!("attention: bias {:?} does not fit q {:?}, k {:?}", bias.dims(), q.dims(), k.dims());
+    }
+    if cpu::supports(q) { cpu::attention(q, k, v, scale, bias) } else { reference::attention(q, k, v, scale, bias) }
 }

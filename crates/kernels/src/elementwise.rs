@@ -1,21 +1,26 @@
-//! Elementwise operators, fused where that saves a pass over memory.
+//! Elementwise operators, fused where that saves a pass over memory; all in f32, and the result has `x`'s dtype.
 
-use crate::reference;
-use candle_core::{Result, Tensor};
+use crate::{cpu, reference};
+use candle_core::{Result, Tensor, bail};
 
-/// `x · (1 + scale) + shift`, computed in f32; `scale`, `shift` are `[B, 1|L, C]` over `x [B, L, C]`; `x`'s dtype.
+/// `x · (1 + scale) + shift`; `scale`, `shift` are `[1|B, 1|L, C]` over `x [B, L, C]`.
 pub fn modulate(x: &Tensor, shift: &Tensor, scale: &Tensor) -> Result<Tensor> {
-    reference::modulate(x, shift, scale)
+    check_modulation("modulate", x, &[shift, scale])?;
+    if cpu::supports(x) { cpu::modulate(x, shift, scale) } else { reference::modulate(x, shift, scale) }
 }
 
-/// `x + y · gate`, computed in f32; `gate` is `[B, 1|L, C]` over `x y [B, L, C]`; `x`'s dtype.
+/// `x + y · gate`; `gate` is `[1|B, 1|L, C]` over `x y [B, L, C]`.
 pub fn gate_residual(x: &Tensor, y: &Tensor, gate: &Tensor) -> Result<Tensor> {
-    reference::gate_residual(x, y, gate)
+    check_modulation("gate_residual", x, &[gate])?;
+    if y.dims() != x.dims() {
+        bail!("gate_residual: y {:?} does not fit x {:?}", y.dims(), x.dims());
+    }
+    if cpu::supports(x) { cpu::gate_residual(x, y, gate) } else { reference::gate_residual(x, y, gate) }
 }
 
 /// GELU, tanh approximation.
 pub fn gelu_tanh(x: &Tensor) -> Result<Tensor> {
-    reference::gelu_tanh(x)
+    if cpu::supports(x) { cpu::gelu_tanh(x) } else { reference::gelu_tanh(x) }
 }
 
 /// GELU, exact.
@@ -25,10 +30,22 @@ pub fn gelu_erf(x: &Tensor) -> Result<Tensor> {
 
 /// `x · sigmoid(x)`.
 pub fn silu(x: &Tensor) -> Result<Tensor> {
-    reference::silu(x)
+    if cpu::supports(x) { cpu::silu(x) } else { reference::silu(x) }
 }
 
 /// Doubles `H` and `W` of `x [B, C, F, H, W]` by repeating pixels (nearest-exact).
 pub fn upsample_nearest_2x(x: &Tensor) -> Result<Tensor> {
-    reference::upsample_nearest_2x(x)
+    if cpu::supports(x) { cpu::upsample_nearest_2x(x) } else { reference::upsample_nearest_2x(x) }
+}
+
+/// Checks that each of `parameters` is `[1|B, 1|L, C]` over `x [B, L, C]`.
+pub(crate) fn check_modulation(operator: &str, x: &Tensor, parameters: &[&Tensor]) -> Result<()> {
+    let (b, l, c) = x.dims3()?;
+    for parameter in parameters {
+        let (pb, pl, pc) = parameter.dims3()?;
+        if (pb != 1 && pb != b) || (pl != 1 && pl != l) || pc != c {
+            bail!("{operator}: parameter {:?} does not fit x {:?}", parameter.dims(), x.dims());
+        }
+    }
+    Ok(())
 }

@@ -6,6 +6,7 @@
 
 mod attention;
 mod conv3d;
+mod cpu;
 mod elementwise;
 mod linear;
 mod norm;
@@ -16,5 +17,5 @@ pub use attention::attention;
 pub use conv3d::{Conv3dOptions, conv3d};
 pub use elementwise::{gate_residual, gelu_erf, gelu_tanh, modulate, silu, upsample_nearest_2x};
 pub use linear::linear;
-pub use norm::{channel_rms_norm, channel_rms_norm_silu, layer_norm, rms_norm};
+pub use norm::{channel_rms_norm, channel_rms_norm_silu, layer_norm, layer_norm_modulate, rms_norm};
 pub use rope::rope;

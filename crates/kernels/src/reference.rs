@@ -11,7 +11,7 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
     *shape.last_mut().expect("linear input has at least one axis") = n;
     let y = x.reshape((rows, k))?.matmul(&weight.t()?)?;
     let y = match bias {
-        Some(bias) => y.broadcast_add(bias)?,
+        Some(bias) => y.broadcast_add(&bias.to_dtype(y.dtype())?)?,
         None => y,
     };
     y.reshape(shape)
@@ -35,6 +35,8 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Option<&T
 ///
 /// One 2-D convolution per temporal tap, summed.
 pub fn conv3d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, options: Conv3dOptions) -> Result<Tensor> {
+    let dtype = x.dtype();
+    let (x, weight) = (x.to_dtype(DType::F32)?, weight.to_dtype(DType::F32)?);
     let [(f0, f1), (h0, h1), (w0, w1)] = options.padding;
     let x = x.pad_with_zeros(2, f0, f1)?.pad_with_zeros(3, h0, h1)?.pad_with_zeros(4, w0, w1)?;
     let (b, c, f, h, w) = x.dims5()?;
@@ -59,10 +61,11 @@ pub fn conv3d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, options: Conv3
         out.push(sum.expect("a kernel has at least one temporal tap").unsqueeze(2)?);
     }
     let y = Tensor::cat(&out, 2)?; // [B, O, F, H, W]
-    match bias {
-        Some(bias) => y.broadcast_add(&bias.reshape((1, o, 1, 1, 1))?),
-        None => Ok(y),
-    }
+    let y = match bias {
+        Some(bias) => y.broadcast_add(&bias.to_dtype(DType::F32)?.reshape((1, o, 1, 1, 1))?)?,
+        None => y,
+    };
+    y.to_dtype(dtype)
 }
 
 /// Layer norm over the last axis, statistics in f32, optional affine `[C]`; the result has `x`'s dtype.
@@ -79,6 +82,12 @@ pub fn layer_norm(x: &Tensor, weight: Option<&Tensor>, bias: Option<&Tensor>, ep
         y = y.broadcast_add(&bias.to_dtype(DType::F32)?)?;
     }
     y.to_dtype(dtype)
+}
+
+/// [`layer_norm`] without parameters followed by [`modulate`], in f32; `x`'s dtype.
+pub fn layer_norm_modulate(x: &Tensor, shift: &Tensor, scale: &Tensor, eps: f64) -> Result<Tensor> {
+    let normalised = layer_norm(&x.to_dtype(DType::F32)?, None, None, eps)?;
+    modulate(&normalised, shift, scale)?.to_dtype(x.dtype())
 }
 
 /// RMS norm over the last axis, statistics in f32, times `weight [C]`.
@@ -138,17 +147,17 @@ pub fn gate_residual(x: &Tensor, y: &Tensor, gate: &Tensor) -> Result<Tensor> {
 
 /// GELU, tanh approximation.
 pub fn gelu_tanh(x: &Tensor) -> Result<Tensor> {
-    x.gelu()
+    x.to_dtype(DType::F32)?.gelu()?.to_dtype(x.dtype())
 }
 
 /// GELU, exact.
 pub fn gelu_erf(x: &Tensor) -> Result<Tensor> {
-    x.gelu_erf()
+    x.to_dtype(DType::F32)?.gelu_erf()?.to_dtype(x.dtype())
 }
 
 /// `x · sigmoid(x)`.
 pub fn silu(x: &Tensor) -> Result<Tensor> {
-    x.silu()
+    x.to_dtype(DType::F32)?.silu()?.to_dtype(x.dtype())
 }
 
 /// Doubles `H` and `W` of `x [B, C, F, H, W]` by repeating pixels.

@@ -1,8 +1,13 @@
 //! Rotary position embedding.
 
-use candle_core::{Result, Tensor};
+use crate::{cpu, reference};
+use candle_core::{Result, Tensor, bail};
 
-/// Rotates interleaved pairs of `x [B, L, N, D]` by angles whose `cos`, `sin` are f32 `[L, D/2]`.
+/// Rotates interleaved pairs of `x [B, L, N, D]` by angles whose `cos`, `sin` are f32 `[L, D/2]`; `x`'s dtype.
 pub fn rope(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
-    crate::reference::rope(x, cos, sin)
+    let (_, l, _, d) = x.dims4()?;
+    if d == 0 || d % 2 != 0 || cos.dims() != [l, d / 2] || sin.dims() != cos.dims() {
+        bail!("rope: x {:?}, cos {:?}, sin {:?} do not fit", x.dims(), cos.dims(), sin.dims());
+    }
+    if cpu::supports(x) { cpu::rope(x, cos, sin) } else { reference::rope(x, cos, sin) }
 }

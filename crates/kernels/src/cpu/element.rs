@@ -1,0 +1,80 @@
+//! [`Element`]: the dtypes that the CPU kernels read and write, all computed in f32.
+
+use candle_core::WithDType;
+use half::{bf16, f16, slice::HalfFloatSliceExt};
+
+/// A dtype of tensors. Slices have equal lengths.
+pub(super) trait Element: WithDType {
+    fn widen(x: &[Self], out: &mut [f32]);
+
+    fn narrow(x: &[f32], out: &mut [Self]);
+
+    /// `x` itself where it is f32.
+    fn borrow_f32(_: &[Self]) -> Option<&[f32]> {
+        None
+    }
+
+    /// `x` itself where it is f32, otherwise widened into `scratch`.
+    fn as_f32<'a>(x: &'a [Self], scratch: &'a mut Vec<f32>) -> &'a [f32] {
+        scratch.resize(x.len(), 0.0);
+        Self::widen(x, scratch);
+        scratch
+    }
+
+    /// Lets `write` fill `out`, directly where it is f32, otherwise through `scratch`; `write` sees arbitrary values.
+    fn write_f32(out: &mut [Self], scratch: &mut Vec<f32>, write: impl FnOnce(&mut [f32])) {
+        scratch.resize(out.len(), 0.0);
+        write(scratch);
+        Self::narrow(scratch, out);
+    }
+}
+
+impl Element for f32 {
+    fn widen(x: &[Self], out: &mut [f32]) {
+        out.copy_from_slice(x);
+    }
+
+    fn narrow(x: &[f32], out: &mut [Self]) {
+        out.copy_from_slice(x);
+    }
+
+    fn borrow_f32(x: &[Self]) -> Option<&[f32]> {
+        Some(x)
+    }
+
+    fn as_f32<'a>(x: &'a [Self], _: &'a mut Vec<f32>) -> &'a [f32] {
+        x
+    }
+
+    fn write_f32(out: &mut [Self], _: &mut Vec<f32>, write: impl FnOnce(&mut [f32])) {
+        write(out);
+    }
+}
+
+impl Element for bf16 {
+    fn widen(x: &[Self], out: &mut [f32]) {
+        for (out, x) in out.iter_mut().zip(x) {
+            *out = f32::from_bits(u32::from(x.to_bits()) << 16);
+        }
+    }
+
+    /// Rounds to nearest, ties to even, with a select where a branch would keep the loop from being vectorised.
+    fn narrow(x: &[f32], out: &mut [Self]) {
+        for (out, x) in out.iter_mut().zip(x) {
+            let bits = x.to_bits();
+            let rounded = (bits.wrapping_add(0x7fff + ((bits >> 16) & 1))) >> 16;
+            let quiet_nan = (bits >> 16) | 0x40;
+            *out = bf16::from_bits(if x.is_nan() { quiet_nan } else { rounded } as u16);
+        }
+    }
+}
+
+impl Element for f16 {
+    fn widen(x: &[Self], out: &mut [f32]) {
+        x.convert_to_f32_slice(out);
+    }
+
+    fn narrow(x: &[f32], out: &mut [Self]) {
+        out.convert_from_f32_slice(x);
+    }
+}

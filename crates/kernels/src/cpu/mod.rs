@@ -1,0 +1,101 @@
+//! CPU versions: tiled over fixed block sizes and spread over rayon's current pool.
+//!
+//! The partition of the work depends on shapes alone, so results have the same bits for every number of threads.
+//! Arithmetic is f32 whatever the dtype of the tensors. [`pulp`] compiles the inner loops for the vector instructions
+//! found at run time; they use no fused multiply-add, so the elementwise operators and norms have the same bits on
+//! every machine (those made of matrix products do not).
+
+mod attention;
+mod conv3d;
+mod element;
+mod elementwise;
+mod gemm;
+mod linear;
+mod math;
+mod norm;
+mod rope;
+mod rows;
+mod shared;
+
+pub use attention::attention;
+pub use conv3d::conv3d;
+pub use elementwise::{gate_residual, gelu_tanh, modulate, silu, upsample_nearest_2x};
+pub use linear::linear;
+pub use norm::{channel_rms_norm, layer_norm, layer_norm_modulate, rms_norm};
+pub use rope::rope;
+
+use candle_core::{DType, Device, Result, Storage, StorageRef, Tensor, WithDType, bail};
+use element::Element;
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// Elements that one task of an elementwise operator takes.
+const CHUNK: usize = 1 << 14;
+
+/// Whether the functions of this module take `x`.
+pub fn supports(x: &Tensor) -> bool {
+    x.device().is_cpu() && matches!(x.dtype(), DType::F32 | DType::BF16 | DType::F16)
+}
+
+/// Calls `$f::<T>($args)` with `T` the element type of `$dtype`.
+macro_rules! by_dtype {
+    ($dtype:expr, $f:ident($($arg:expr),*)) => {
+        match $dtype {
+            candle_core::DType::F32 => $f::<f32>($($arg),*),
+            candle_core::DType::BF16 => $f::<half::bf16>($($arg),*),
+            candle_core::DType::F16 => $f::<half::f16>($($arg),*),
+            dtype => candle_core::bail!("no CPU kernel for {dtype:?}"),
+        }
+    };
+}
+use by_dtype;
+
+/// The elements of a contiguous tensor, borrowed from its storage.
+struct Operand<'a> {
+    storage: StorageRef<'a>,
+    range: Range<usize>,
+}
+
+impl<'a> Operand<'a> {
+    fn new(x: &'a Tensor) -> Result<Self> {
+        let (storage, layout) = x.storage_and_layout();
+        let Some((start, end)) = layout.contiguous_offsets() else { bail!("expected a contiguous tensor") };
+        Ok(Self { storage, range: start..end })
+    }
+
+    fn slice<T: WithDType>(&self) -> Result<&[T]> {
+        match &*self.storage {
+            Storage::Cpu(storage) => Ok(&storage.as_slice::<T>()?[self.range.clone()]),
+            _ => bail!("expected a tensor on the CPU"),
+        }
+    }
+}
+
+/// The elements of `x` as f32, in order; copies only what is not f32 and contiguous already.
+fn to_f32(x: &Tensor) -> Result<Tensor> {
+    fn widen<T: Element>(x: &Tensor) -> Result<Tensor> {
+        let x = x.contiguous()?;
+        let operand = Operand::new(&x)?;
+        let mut out = vec![0f32; x.elem_count()];
+        out.par_chunks_mut(CHUNK).zip(operand.slice()?.par_chunks(CHUNK)).for_each(|(out, x)| T::widen(x, out));
+        Tensor::from_vec(out, x.dims(), &Device::Cpu)
+    }
+    match x.dtype() {
+        DType::F32 => x.contiguous(),
+        dtype => by_dtype!(dtype, widen(x)),
+    }
+}
+
+/// `x`, which is f32, in another dtype.
+fn from_f32(x: &Tensor, dtype: DType) -> Result<Tensor> {
+    fn narrow<T: Element>(x: &Tensor) -> Result<Tensor> {
+        let operand = Operand::new(x)?;
+        let mut out = vec![T::zero(); x.elem_count()];
+        out.par_chunks_mut(CHUNK).zip(operand.slice()?.par_chunks(CHUNK)).for_each(|(out, x)| T::narrow(x, out));
+        Tensor::from_vec(out, x.dims(), &Device::Cpu)
+    }
+    match dtype {
+        DType::F32 => Ok(x.clone()),
+        dtype => by_dtype!(dtype, narrow(x)),
+    }
+}

@@ -1,0 +1,376 @@
+//! Every fast operator agrees with its reference, over dtypes and odd shapes, and has the same bits for every number
+//! of threads.
+
+use candle_core::{DType, Device, Result, Shape, Tensor};
+use kinora_kernels::{self as kernels, Conv3dOptions, reference};
+
+/// Dtypes, and the relative L2 error that each allows: for f32 that of sums in another order, for the others that of
+/// rounding the result (half a unit in the last place of 8 or 11 bits).
+const DTYPES: [(DType, f64); 3] = [(DType::F32, 1e-6), (DType::BF16, 1.0 / 256.0), (DType::F16, 1.0 / 2048.0)];
+
+/// Numbers in -2..2 from a linear congruential generator.
+fn random(shape: impl Into<Shape>, seed: u64) -> Tensor {
+    let shape = shape.into();
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let values: Vec<f32> = (0..shape.elem_count())
+        .map(|_| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 40) as f32 / (1u64 << 22) as f32 - 2.0
+        })
+        .collect();
+    Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+}
+
+fn values(x: &Tensor) -> Vec<f32> {
+    x.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+}
+
+fn relative_l2(found: &Tensor, expected: &Tensor) -> f64 {
+    assert_eq!(found.dims(), expected.dims());
+    let (mut error, mut scale) = (0f64, 0f64);
+    for (found, expected) in values(found).into_iter().zip(values(expected)) {
+        error += f64::from(found - expected).powi(2);
+        scale += f64::from(expected).powi(2);
+    }
+    (error / scale.max(f64::MIN_POSITIVE)).sqrt()
+}
+
+/// Compares `fast` over inputs in every dtype with `reference` over the same numbers in f32, and `fast` in a pool of
+/// one thread with `fast` in a pool of two.
+fn agree(
+    name: &str,
+    inputs: &[&Tensor],
+    fast: impl Fn(&[Tensor]) -> Result<Tensor> + Sync,
+    reference: impl Fn(&[Tensor]) -> Result<Tensor>,
+) {
+    for (dtype, tolerance) in DTYPES {
+        let inputs: Vec<Tensor> = inputs.iter().map(|x| x.to_dtype(dtype).unwrap()).collect();
+        let wide: Vec<Tensor> = inputs.iter().map(|x| x.to_dtype(DType::F32).unwrap()).collect();
+        let [one, two] = [1, 2].map(|threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| fast(&inputs)).unwrap()
+        });
+        assert_eq!(one.dtype(), dtype, "{name}");
+        let bits = |x: &Tensor| values(x).into_iter().map(f32::to_bits).collect::<Vec<_>>();
+        assert!(bits(&one) == bits(&two), "{name} {dtype:?}: one and two threads differ");
+        let error = relative_l2(&one, &reference(&wide).unwrap());
+        assert!(error <= tolerance, "{name} {dtype:?}: relative L2 error {error:e}, shapes {inputs:?}");
+    }
+}
+
+#[test]
+fn linear() {
+    for (shape, inputs, outputs) in [
+        (vec![1, 1], 1, 1),
+        (vec![1, 17], 17, 5),
+        (vec![2, 3, 64], 64, 96),
+        (vec![1, 513, 130], 130, 257),
+        (vec![3, 700, 48], 48, 300),
+        (vec![1, 1, 1100], 1100, 40),
+        (vec![7, 1030], 1030, 1),
+        (vec![0, 8], 8, 3),
+    ] {
+        let (x, weight, bias) = (random(shape, 1), random((outputs, inputs), 2), random(outputs, 3));
+        agree(
+            "linear",
+            &[&x, &weight, &bias],
+            |t| kernels::linear(&t[0], &t[1], Some(&t[2])),
+            |t| reference::linear(&t[0], &t[1], Some(&t[2])),
+        );
+        agree(
+            "linear without bias",
+            &[&x, &weight],
+            |t| kernels::linear(&t[0], &t[1], None),
+            |t| reference::linear(&t[0], &t[1], None),
+        );
+    }
+}
+
+#[test]
+fn linear_of_views() {
+    let (x, weight) = (random((20, 6, 3), 1), random((30, 9), 2));
+    agree(
+        "linear of views",
+        &[&x, &weight],
+        |t| kernels::linear(&t[0].transpose(0, 1)?.narrow(1, 2, 15)?, &t[1].t()?.narrow(0, 3, 3)?.t()?, None),
+        |t| reference::linear(&t[0].transpose(0, 1)?.narrow(1, 2, 15)?, &t[1].t()?.narrow(0, 3, 3)?.t()?, None),
+    );
+}
+
+#[test]
+fn attention() {
+    for [batch, queries, keys, heads, dim] in [
+        [1, 1, 1, 1, 1],
+        [2, 5, 7, 3, 8],
+        [1, 130, 300, 2, 12],
+        [1, 257, 513, 1, 64],
+        [3, 16, 1, 2, 6],
+        [1, 33, 100, 4, 128],
+    ] {
+        let q = random((batch, queries, heads, dim), 1);
+        let (k, v) = (random((batch, keys, heads, dim), 2), random((batch, keys, heads, dim), 3));
+        let scale = 1.0 / (dim as f64).sqrt();
+        agree(
+            "attention",
+            &[&q, &k, &v],
+            |t| kernels::attention(&t[0], &t[1], &t[2], scale, None),
+            |t| reference::attention(&t[0], &t[1], &t[2], scale, None),
+        );
+        for items in [1, batch] {
+            let bias = random((items, heads, queries, keys), 4);
+            agree(
+                "attention with bias",
+                &[&q, &k, &v, &bias],
+                |t| kernels::attention(&t[0], &t[1], &t[2], scale, Some(&t[3])),
+                |t| reference::attention(&t[0], &t[1], &t[2], scale, Some(&t[3])),
+            );
+        }
+    }
+}
+
+/// Keys that a bias of minus infinity, or of the least f32, takes out; also whole blocks of them.
+#[test]
+fn attention_with_masked_keys() {
+    let (queries, keys, heads, dim) = (20, 600, 2, 8);
+    let q = random((1, queries, heads, dim), 1);
+    let (k, v) = (random((1, keys, heads, dim), 2), random((1, keys, heads, dim), 3));
+    for masked in [f32::NEG_INFINITY, f32::MIN] {
+        for open in [0..3, 290..300, 599..600] {
+            let row = (0..keys).map(|key| if open.contains(&key) { 0.0 } else { masked });
+            let bias = Tensor::from_iter(row, &Device::Cpu).unwrap();
+            let bias = bias.broadcast_as((1, heads, queries, keys)).unwrap();
+            let found = kernels::attention(&q, &k, &v, 0.3, Some(&bias)).unwrap();
+            let (k, v) = (k.narrow(1, open.start, open.len()).unwrap(), v.narrow(1, open.start, open.len()).unwrap());
+            let expected = reference::attention(&q, &k, &v, 0.3, None).unwrap();
+            assert!(relative_l2(&found, &expected) <= 1e-6, "{masked} but {open:?}");
+        }
+    }
+}
+
+#[test]
+fn not_a_number_stays_visible() {
+    let x = Tensor::from_vec(vec![1.0, f32::NAN, 3.0, 4.0], (1, 1, 1, 4), &Device::Cpu).unwrap();
+    let flat = x.reshape((1, 1, 4)).unwrap();
+    let gamma = Tensor::ones(1, DType::F32, &Device::Cpu).unwrap();
+    let ones = Tensor::ones(4, DType::F32, &Device::Cpu).unwrap();
+    for y in [
+        kernels::silu(&x),
+        kernels::gelu_tanh(&x),
+        kernels::attention(&x, &x, &x, 1.0, None),
+        kernels::layer_norm(&x, None, None, 1e-6),
+        kernels::rms_norm(&flat, &ones, 1e-6),
+        kernels::channel_rms_norm_silu(&x, &gamma),
+        kernels::silu(&x.to_dtype(DType::BF16).unwrap()),
+    ] {
+        assert!(values(&y.unwrap()).iter().any(|y| y.is_nan()));
+    }
+}
+
+#[test]
+fn conv3d() {
+    let same = |padding| Conv3dOptions { stride: [1; 3], padding };
+    let strided = |stride, padding| Conv3dOptions { stride, padding };
+    for (x, weight, options) in [
+        ((1, 3, 1, 1, 1), (2, 3, 1, 1, 1), Conv3dOptions::default()),
+        ((2, 20, 3, 9, 31), (7, 20, 1, 1, 1), Conv3dOptions::default()),
+        ((1, 5, 4, 7, 9), (6, 5, 3, 3, 3), same([(2, 0), (1, 1), (1, 1)])),
+        ((2, 24, 3, 11, 13), (17, 24, 3, 3, 3), same([(0, 0), (1, 1), (1, 1)])),
+        ((1, 4, 2, 65, 66), (3, 4, 1, 3, 3), same([(0, 0), (1, 1), (1, 1)])),
+        ((1, 4, 2, 9, 10), (5, 4, 1, 3, 3), strided([1, 2, 2], [(0, 0), (0, 1), (0, 1)])),
+        ((1, 6, 5, 4, 3), (6, 6, 3, 1, 1), strided([2, 1, 1], [(0, 0), (0, 0), (0, 0)])),
+        ((1, 2, 3, 2, 2), (3, 2, 1, 5, 5), same([(0, 0), (2, 3), (4, 1)])),
+        ((1, 2, 1, 4, 1), (3, 2, 1, 1, 1), same([(1, 2), (3, 0), (7, 5)])),
+    ] {
+        let (outputs, ..) = weight;
+        let (x, weight, bias) = (random(x, 1), random(weight, 2), random(outputs, 3));
+        agree(
+            "conv3d",
+            &[&x, &weight, &bias],
+            |t| kernels::conv3d(&t[0], &t[1], Some(&t[2]), options),
+            |t| reference::conv3d(&t[0], &t[1], Some(&t[2]), options),
+        );
+        agree(
+            "conv3d without bias",
+            &[&x, &weight],
+            |t| kernels::conv3d(&t[0], &t[1], None, options),
+            |t| reference::conv3d(&t[0], &t[1], None, options),
+        );
+    }
+}
+
+/// The reference cannot stride rows and columns differently; a kernel of one tap picks elements.
+#[test]
+fn conv3d_with_three_strides() {
+    let (x, weight) = (random((1, 1, 5, 8, 9), 1), Tensor::ones((1, 1, 1, 1, 1), DType::F32, &Device::Cpu).unwrap());
+    let options = Conv3dOptions { stride: [2, 3, 4], padding: [(0, 0); 3] };
+    let found = kernels::conv3d(&x, &weight, None, options).unwrap();
+    let picked = |axis, count, stride: u32| {
+        let indices = Tensor::from_iter((0..count).map(|i| i * stride), &Device::Cpu).unwrap();
+        move |x: Tensor| x.index_select(&indices, axis).unwrap()
+    };
+    let expected = picked(4, 3, 4)(picked(3, 3, 3)(picked(2, 3, 2)(x)));
+    assert_eq!(values(&found), values(&expected));
+    assert_eq!(found.dims(), [1, 1, 3, 3, 3]);
+}
+
+#[test]
+fn norms() {
+    for shape in [vec![1, 1, 3], vec![2, 5, 17], vec![1, 40, 1536], vec![3, 64], vec![1, 3, 2, 128]] {
+        let channels = shape[shape.len() - 1];
+        let (x, weight, bias) = (random(shape, 1), random(channels, 2), random(channels, 3));
+        agree(
+            "layer_norm",
+            &[&x, &weight, &bias],
+            |t| kernels::layer_norm(&t[0], Some(&t[1]), Some(&t[2]), 1e-6),
+            |t| reference::layer_norm(&t[0], Some(&t[1]), Some(&t[2]), 1e-6),
+        );
+        agree(
+            "layer_norm without parameters",
+            &[&x],
+            |t| kernels::layer_norm(&t[0], None, None, 1e-5),
+            |t| reference::layer_norm(&t[0], None, None, 1e-5),
+        );
+        agree(
+            "rms_norm",
+            &[&x, &weight],
+            |t| kernels::rms_norm(&t[0], &t[1], 1e-6),
+            |t| reference::rms_norm(&t[0], &t[1], 1e-6),
+        );
+    }
+}
+
+#[test]
+fn channel_norms() {
+    for shape in [vec![1, 1, 1], vec![2, 5, 3, 7, 9], vec![1, 96, 1, 30, 40], vec![2, 3], vec![1, 16, 513]] {
+        let (x, gamma) = (random(shape.clone(), 1), random(shape[1], 2));
+        agree(
+            "channel_rms_norm",
+            &[&x, &gamma],
+            |t| kernels::channel_rms_norm(&t[0], &t[1]),
+            |t| reference::channel_rms_norm(&t[0], &t[1]),
+        );
+        agree(
+            "channel_rms_norm_silu",
+            &[&x, &gamma],
+            |t| kernels::channel_rms_norm_silu(&t[0], &t[1]),
+            |t| reference::channel_rms_norm_silu(&t[0], &t[1]),
+        );
+    }
+    let zeros = Tensor::zeros((1, 4, 5), DType::F32, &Device::Cpu).unwrap();
+    let gamma = random(4, 1);
+    assert_eq!(values(&kernels::channel_rms_norm(&zeros, &gamma).unwrap()), vec![0.0; 20]);
+}
+
+#[test]
+fn rope() {
+    for [batch, tokens, heads, dim] in [[1, 1, 1, 2], [2, 7, 3, 6], [1, 100, 12, 128]] {
+        let x = random((batch, tokens, heads, dim), 1);
+        let angles = random((tokens, dim / 2), 2);
+        let (cos, sin) = (angles.cos().unwrap(), angles.sin().unwrap());
+        agree("rope", &[&x], |t| kernels::rope(&t[0], &cos, &sin), |t| reference::rope(&t[0], &cos, &sin));
+    }
+}
+
+#[test]
+fn modulation() {
+    for [batch, tokens, channels] in [[1, 1, 1], [2, 9, 33], [2, 40, 1536]] {
+        let (x, y) = (random((batch, tokens, channels), 1), random((batch, tokens, channels), 2));
+        for (items, rows) in [(batch, 1), (batch, tokens), (1, 1), (1, tokens)] {
+            let (shift, scale) = (random((items, rows, channels), 3), random((items, rows, channels), 4));
+            agree(
+                "modulate",
+                &[&x, &shift, &scale],
+                |t| kernels::modulate(&t[0], &t[1], &t[2]),
+                |t| reference::modulate(&t[0], &t[1], &t[2]),
+            );
+            agree(
+                "layer_norm_modulate",
+                &[&x, &shift, &scale],
+                |t| kernels::layer_norm_modulate(&t[0], &t[1], &t[2], 1e-6),
+                |t| reference::layer_norm_modulate(&t[0], &t[1], &t[2], 1e-6),
+            );
+            agree(
+                "gate_residual",
+                &[&x, &y, &scale],
+                |t| kernels::gate_residual(&t[0], &t[1], &t[2]),
+                |t| reference::gate_residual(&t[0], &t[1], &t[2]),
+            );
+        }
+    }
+}
+
+#[test]
+fn activations() {
+    for len in [0, 15, 40_000] {
+        let x = (random((1, len), 1) * 6.0).unwrap();
+        agree("gelu_tanh", &[&x], |t| kernels::gelu_tanh(&t[0]), |t| reference::gelu_tanh(&t[0]));
+        agree("gelu_erf", &[&x], |t| kernels::gelu_erf(&t[0]), |t| reference::gelu_erf(&t[0]));
+        agree("silu", &[&x], |t| kernels::silu(&t[0]), |t| reference::silu(&t[0]));
+    }
+    let extremes = Tensor::from_slice(&[-1e30f32, -1e4, -90.0, 0.0, 90.0, 1e4, 1e30], 7, &Device::Cpu).unwrap();
+    for y in [kernels::gelu_tanh(&extremes), kernels::silu(&extremes)] {
+        let y = values(&y.unwrap());
+        assert_eq!(y[3..], [0.0, 90.0, 1e4, 1e30]);
+        assert!(y[..3].iter().all(|y| y.abs() < 1e-6), "{y:?}");
+    }
+}
+
+#[test]
+fn upsample() {
+    for shape in [(1, 1, 1, 1, 1), (2, 3, 2, 5, 7)] {
+        agree(
+            "upsample_nearest_2x",
+            &[&random(shape, 1)],
+            |t| kernels::upsample_nearest_2x(&t[0]),
+            |t| reference::upsample_nearest_2x(&t[0]),
+        );
+    }
+}
+
+#[test]
+fn wrong_shapes_are_errors() {
+    let t = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap();
+    let half = |shape: &[usize]| Tensor::zeros(shape, DType::BF16, &Device::Cpu).unwrap();
+    let conv = |x: &[usize], weight: &[usize], bias: &[usize], options| {
+        kernels::conv3d(&t(x), &t(weight), Some(&t(bias)), options)
+    };
+    let plain = Conv3dOptions::default();
+    let attend = |q: &[usize], k: &[usize], v: &[usize], bias: &[usize]| {
+        kernels::attention(&t(q), &t(k), &t(v), 1.0, Some(&t(bias)))
+    };
+    for (i, result) in [
+        kernels::linear(&t(&[2, 3]), &t(&[4, 5]), None),
+        kernels::linear(&t(&[2, 5]), &t(&[4, 5]), Some(&t(&[5]))),
+        kernels::linear(&t(&[]), &t(&[4, 5]), None),
+        kernels::linear(&t(&[2, 0]), &t(&[4, 0]), None),
+        kernels::linear(&t(&[2, 5]), &half(&[4, 5]), None),
+        attend(&[1, 2, 3], &[1, 2, 3, 4], &[1, 2, 3, 4], &[1, 3, 2, 2]),
+        attend(&[1, 2, 3, 4], &[2, 2, 3, 4], &[2, 2, 3, 4], &[1, 3, 2, 2]),
+        attend(&[1, 2, 3, 4], &[1, 2, 3, 4], &[1, 3, 3, 4], &[1, 3, 2, 2]),
+        attend(&[1, 2, 3, 4], &[1, 0, 3, 4], &[1, 0, 3, 4], &[1, 3, 2, 0]),
+        attend(&[1, 2, 3, 4], &[1, 5, 3, 4], &[1, 5, 3, 4], &[1, 3, 5, 2]),
+        conv(&[1, 2, 3, 4], &[1, 2, 1, 1, 1], &[1], plain),
+        conv(&[1, 2, 3, 4, 5], &[1, 3, 1, 1, 1], &[1], plain),
+        conv(&[1, 2, 3, 4, 5], &[1, 2, 1, 1, 1], &[2], plain),
+        conv(&[1, 2, 3, 4, 5], &[1, 2, 4, 1, 1], &[1], plain),
+        conv(&[1, 2, 3, 4, 5], &[1, 2, 1, 0, 1], &[1], plain),
+        conv(&[1, 2, 3, 4, 5], &[1, 2, 1, 1, 1], &[1], Conv3dOptions { stride: [1, 0, 1], ..plain }),
+        kernels::layer_norm(&t(&[2, 3]), Some(&t(&[2])), None, 1e-6),
+        kernels::layer_norm(&t(&[]), None, None, 1e-6),
+        kernels::layer_norm_modulate(&t(&[2, 3, 4]), &t(&[2, 2, 4]), &t(&[2, 3, 4]), 1e-6),
+        kernels::rms_norm(&t(&[2, 3]), &t(&[1]), 1e-6),
+        kernels::channel_rms_norm(&t(&[2, 3]), &t(&[2])),
+        kernels::channel_rms_norm_silu(&t(&[2]), &t(&[2])),
+        kernels::rope(&t(&[1, 2, 3, 4]), &t(&[2, 2]), &t(&[2, 1])),
+        kernels::rope(&t(&[1, 2, 3, 5]), &t(&[2, 2]), &t(&[2, 2])),
+        kernels::modulate(&t(&[2, 3, 4]), &t(&[2, 1, 4]), &t(&[4])),
+        kernels::modulate(&t(&[2, 3, 4]), &t(&[3, 1, 4]), &t(&[2, 1, 4])),
+        kernels::gate_residual(&t(&[2, 3, 4]), &t(&[2, 1, 4]), &t(&[2, 1, 4])),
+        kernels::upsample_nearest_2x(&t(&[2, 3, 4])),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        assert!(result.is_err(), "case {i} is not an error");
+    }
+}
