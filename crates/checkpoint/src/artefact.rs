@@ -11,6 +11,7 @@ use std::path::Path;
 
 /// Header bytes are padded to this, so that mapped data is aligned.
 const ALIGNMENT: usize = 8;
+const METADATA: &str = "__metadata__";
 
 /// Writes the tensors, and strings that describe them, as a safetensors file.
 ///
@@ -49,15 +50,15 @@ pub fn load_safetensors(path: &Path) -> Result<(BTreeMap<String, Tensor>, BTreeM
 fn header(path: &Path, tensors: &[&(String, Tensor)], metadata: &BTreeMap<String, String>) -> Result<Vec<u8>> {
     let mut object = serde_json::Map::new();
     if !metadata.is_empty() {
-        object.insert("__metadata__".to_string(), serde_json::json!(metadata));
+        object.insert(METADATA.to_string(), serde_json::json!(metadata));
     }
     let mut offset = 0;
     for (name, tensor) in tensors {
         let dtype = dtype_name(name, tensor.dtype())?;
         let end = offset + tensor.elem_count() * tensor.dtype().size_in_bytes();
         let entry = serde_json::json!({"dtype": dtype, "shape": tensor.dims(), "data_offsets": [offset, end]});
-        if object.insert(name.clone(), entry).is_some() {
-            let problem = "is to be written twice".to_string();
+        if object.insert(name.clone(), entry).is_some() || name == METADATA {
+            let problem = "is to be written twice, or under the name of the metadata".to_string();
             return Err(Error::InvalidTensor { path: path.to_path_buf(), name: name.clone(), problem });
         }
         offset = end;

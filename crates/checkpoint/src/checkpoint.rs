@@ -2,12 +2,10 @@
 
 use crate::convert::{weight_dtype, weights_from_bytes};
 use crate::file::{Entry, TensorFile, TensorInfo};
-use crate::index::expand_indices;
 use crate::key_map::pick_names;
 use crate::{Error, KeyMap, Result};
 use candle_core::{DType, Device, Tensor};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 
 /// The mapped files of one component.
 pub(crate) struct Checkpoint {
@@ -17,8 +15,7 @@ pub(crate) struct Checkpoint {
 }
 
 impl Checkpoint {
-    pub(crate) fn open(paths: &[PathBuf], key_maps: &[&KeyMap]) -> Result<Self> {
-        let files = expand_indices(paths)?;
+    pub(crate) fn new(files: Vec<TensorFile>, key_maps: &[&KeyMap]) -> Result<Self> {
         let mut sources: BTreeMap<String, usize> = BTreeMap::new();
         for (index, file) in files.iter().enumerate() {
             for name in file.entries().keys() {

@@ -148,7 +148,7 @@ pub enum Error {
         second: String,
     },
     /// The rule's right side uses a placeholder that its left side does not have.
-    #[error("layout `{layout}`: the rule `{rule}` uses an unknown placeholder")]
+    #[error("layout `{layout}`: the rule {rule} uses an unknown placeholder")]
     Rule {
         /// Name of the key map.
         layout: String,

@@ -10,7 +10,7 @@ use memmap2::Mmap;
 use safetensors::Dtype;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::ops::Range;
+use std::ops::{Deref, Range};
 use std::path::{Path, PathBuf};
 
 /// What a file says about one tensor.
@@ -47,10 +47,27 @@ impl Entry {
     }
 }
 
+enum Data {
+    Mapped(Mmap),
+    Static(&'static [u8]),
+}
+
+impl Deref for Data {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Mapped(map) => map,
+            Self::Static(bytes) => bytes,
+        }
+    }
+}
+
 /// A tensor file (safetensors or .pth) that is memory-mapped and read lazily: only what is asked for is copied.
 pub struct TensorFile {
     path: PathBuf,
-    map: Mmap,
+    format: Format,
+    data: Data,
     entries: BTreeMap<String, Entry>,
     metadata: BTreeMap<String, String>,
 }
@@ -58,15 +75,29 @@ pub struct TensorFile {
 impl TensorFile {
     /// Maps the file and checks its header. Errors name the file, and the tensor where there is one.
     pub fn open(path: &Path) -> Result<Self> {
-        let map = map(path)?;
-        let (entries, metadata) = match format(path, &map)? {
+        Self::new(path, Data::Mapped(map(path)?))
+    }
+
+    /// A file that is compiled into the program; `name` stands for its path in errors.
+    pub fn from_static(name: &str, bytes: &'static [u8]) -> Result<Self> {
+        Self::new(Path::new(name), Data::Static(bytes))
+    }
+
+    fn new(path: &Path, data: Data) -> Result<Self> {
+        let format = format(path, &data)?;
+        let (entries, metadata) = match format {
             Format::Safetensors => {
-                let header = read_header(path, &map)?;
+                let header = read_header(path, &data)?;
                 (header.entries, header.metadata)
             }
-            Format::Pth => (read_pth(path, &map)?, BTreeMap::new()),
+            Format::Pth => (read_pth(path, &data)?, BTreeMap::new()),
         };
-        Ok(Self { path: path.to_path_buf(), map, entries, metadata })
+        Ok(Self { path: path.to_path_buf(), format, data, entries, metadata })
+    }
+
+    /// Whether it is a `PyTorch` file rather than a safetensors file.
+    pub fn is_pth(&self) -> bool {
+        matches!(self.format, Format::Pth)
     }
 
     /// The file's path.
@@ -109,7 +140,7 @@ impl TensorFile {
         let dtype = candle_dtype(name, entry.dtype)?;
         let inner = shape[axis + 1..].iter().product::<usize>() * dtype.size_in_bytes();
         let outer: usize = shape[..axis].iter().product();
-        let data = &self.map[entry.range.clone()];
+        let data = &self.data[entry.range.clone()];
         let mut bytes = Vec::with_capacity(outer * len * inner);
         for row in 0..outer {
             let from = (row * shape[axis] + start) * inner;
@@ -130,7 +161,7 @@ impl TensorFile {
 
     /// The tensor's elements in row-major order: the mapped bytes themselves where they already are.
     pub(crate) fn bytes(&self, entry: &Entry) -> Cow<'_, [u8]> {
-        let data = &self.map[entry.range.clone()];
+        let data = &self.data[entry.range.clone()];
         match &entry.strides {
             None => Cow::Borrowed(data),
             Some(strides) => Cow::Owned(gather(data, &entry.shape, strides, entry.dtype.bitsize() / 8)),
@@ -142,17 +173,13 @@ impl TensorFile {
     }
 }
 
-/// A format of tensor files.
-pub(crate) enum Format {
+/// A format of tensor files that can be read.
+enum Format {
     Safetensors,
     Pth,
 }
 
-/// The format of the file, told from its first bytes.
-pub(crate) fn format_of(path: &Path) -> Result<Format> {
-    format(path, &map(path)?)
-}
-
+/// The format of a file, told from its first bytes.
 fn format(path: &Path, bytes: &[u8]) -> Result<Format> {
     let unsupported = |format| Err(Error::UnsupportedFormat { path: path.to_path_buf(), format });
     match bytes {

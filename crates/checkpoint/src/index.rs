@@ -12,7 +12,7 @@ struct Index {
 }
 
 /// Opens the files; an index stands for the shards it names.
-pub(crate) fn expand_indices(paths: &[PathBuf]) -> Result<Vec<TensorFile>> {
+pub(crate) fn open_files(paths: &[PathBuf]) -> Result<Vec<TensorFile>> {
     let mut files = Vec::new();
     for path in paths {
         if path.extension().is_some_and(|extension| extension == "json") {

@@ -1,7 +1,7 @@
 //! [`Layout`]: what lies at a path, told from its files alone: a diffusers folder, a folder of original files, one
 //! component, or a single file.
 
-use crate::file::{Format, format_of};
+use crate::file::TensorFile;
 use crate::index::is_plain_name;
 use crate::{Error, Result};
 use serde_json::{Map, Value};
@@ -68,7 +68,7 @@ const STEMS: [&str; 3] = ["diffusion_pytorch_model", "model", "pytorch_model"];
 const WEIGHT_ENDINGS: [&str; 4] = [".safetensors.index.json", ".safetensors", ".bin", ".pth"];
 
 impl Layout {
-    /// Looks at the path. Only directory entries, JSON files and the first bytes of weight files are read.
+    /// Looks at the path. Only directory entries and JSON files are read, and the header of a single file.
     ///
     /// # Errors
     /// A path that is not there, a format that cannot be read (GGUF), JSON that is not valid, or a folder in which
@@ -86,10 +86,8 @@ impl Layout {
         if name.ends_with(".safetensors.index.json") {
             return Ok(Self::Safetensors(path.to_path_buf()));
         }
-        match format_of(path)? {
-            Format::Safetensors => Ok(Self::Safetensors(path.to_path_buf())),
-            Format::Pth => Ok(Self::Pth(path.to_path_buf())),
-        }
+        let path = path.to_path_buf();
+        Ok(if TensorFile::open(&path)?.is_pth() { Self::Pth(path) } else { Self::Safetensors(path) })
     }
 
     fn detect_folder(path: &Path) -> Result<Self> {

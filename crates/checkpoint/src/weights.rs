@@ -1,6 +1,8 @@
 //! [`Weights`]: a view of a checkpoint below one prefix, asked for tensors by canonical name and shape.
 
 use crate::checkpoint::Checkpoint;
+use crate::file::TensorFile;
+use crate::index::open_files;
 use crate::random::RandomWeights;
 use crate::similar::most_similar;
 use crate::{Error, KeyMap, Result};
@@ -50,7 +52,12 @@ impl Weights {
     /// names that the first fitting one of `key_maps` gives them, handed out on `device` as `dtype`. No map means that
     /// the names are the canonical ones. Only headers are read here; tensors are read when they are asked for.
     pub fn open(files: &[PathBuf], key_maps: &[&KeyMap], device: &Device, dtype: DType) -> Result<Self> {
-        Ok(Self::new(Source::Files(Checkpoint::open(files, key_maps)?), device, dtype))
+        Self::from_files(open_files(files)?, key_maps, device, dtype)
+    }
+
+    /// Like [`Weights::open`], from files that are already open, such as [`TensorFile::from_static`].
+    pub fn from_files(files: Vec<TensorFile>, key_maps: &[&KeyMap], device: &Device, dtype: DType) -> Result<Self> {
+        Ok(Self::new(Source::Files(Checkpoint::new(files, key_maps)?), device, dtype))
     }
 
     /// Weights from tensors in memory, handed out on `device` as `dtype`.
@@ -210,6 +217,10 @@ fn from_memory(name: &str, tensor: &Tensor, shape: &Shape, dtype: DType, device:
     if tensor.dims() != shape.dims() {
         let (found, expected) = (tensor.dims().to_vec(), shape.dims().to_vec());
         return Err(Error::Shape { name: name.to_string(), found, expected });
+    }
+    // Zero times NaN or infinity is NaN.
+    if !(tensor * 0.0)?.to_dtype(DType::F32)?.sum_all()?.to_scalar::<f32>()?.is_finite() {
+        return Err(Error::NotFinite { name: name.to_string() });
     }
     Ok(tensor.to_device(device)?.to_dtype(dtype)?)
 }

@@ -1,0 +1,40 @@
+//! Checkpoints from files: what is read, what is refused, and how the refusal reads.
+
+mod artefacts;
+mod headers;
+mod key_maps;
+mod layouts;
+mod pth;
+mod sharded;
+mod values;
+
+use kinora_checkpoint::{Error, TensorFile};
+use std::path::{Path, PathBuf};
+
+/// A committed file.
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/checkpoint").join(name)
+}
+
+/// The bytes of a safetensors file with this header and this much data.
+fn safetensors(header: &str, data: usize) -> Vec<u8> {
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend_from_slice(header.as_bytes());
+    bytes.resize(bytes.len() + data, 0);
+    bytes
+}
+
+/// Opens a file with these bytes.
+fn open_bytes(bytes: &[u8]) -> Result<TensorFile, Error> {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("file.safetensors");
+    std::fs::write(&path, bytes).expect("a writable folder");
+    TensorFile::open(&path)
+}
+
+/// The message that opening a file with these bytes leads to, behind the file's name.
+fn refusal(bytes: &[u8]) -> String {
+    let error = open_bytes(bytes).err().expect("an error");
+    assert!(error.hint().is_some(), "{error} has no hint");
+    error.to_string().split_once("file.safetensors: ").expect("the file is named").1.to_string()
+}

@@ -1,0 +1,154 @@
+//! Values on their way from a file to a model.
+
+use candle_core::{DType, Device, Tensor};
+use half::{bf16, f16};
+use kinora_checkpoint::{Weights, save_safetensors};
+use std::collections::{BTreeMap, HashMap};
+
+/// A checkpoint of one-dimensional tensors.
+fn checkpoint(tensors: &[(&str, Tensor)], dtype: DType) -> Weights {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    let tensors: Vec<_> = tensors.iter().map(|(name, tensor)| ((*name).to_string(), tensor.clone())).collect();
+    save_safetensors(&path, &tensors, &BTreeMap::new()).unwrap();
+    // The map keeps the file alive.
+    Weights::open(&[path], &[], &Device::Cpu, dtype).unwrap()
+}
+
+fn cpu<T: candle_core::WithDType>(values: &[T]) -> Tensor {
+    Tensor::new(values, &Device::Cpu).unwrap()
+}
+
+#[test]
+fn every_conversion_is_correctly_rounded() {
+    let values: Vec<f64> = (0..70_000).map(|i| (f64::from(i) * 0.7).sin() * f64::from(i % 91)).collect();
+    let stored = cpu(&values);
+    let (single, brain, half) =
+        (stored.to_dtype(DType::F32), stored.to_dtype(DType::BF16), stored.to_dtype(DType::F16));
+    let tensors = [("f64", stored), ("f32", single.unwrap()), ("bf16", brain.unwrap()), ("f16", half.unwrap())];
+    let weights = checkpoint(&tensors, DType::F32);
+    for (name, tensor) in &tensors {
+        for dtype in [DType::F32, DType::BF16, DType::F16, DType::F64] {
+            let found = weights.get_dtype(name, 70_000, dtype).unwrap();
+            let wide = |t: &Tensor| t.to_dtype(DType::F64).unwrap().to_vec1::<f64>().unwrap();
+            assert_eq!(wide(&found), wide(&tensor.to_dtype(dtype).unwrap()), "{name} to {dtype:?}");
+        }
+        assert_eq!(weights.get_stored(name, 70_000).unwrap().dtype(), tensor.dtype());
+    }
+    assert_eq!(weights.get("bf16", 70_000).unwrap().dtype(), DType::F32);
+    assert_eq!(weights.finish().unwrap().dtypes.len(), 4);
+}
+
+#[test]
+fn eight_bit_floats() {
+    // All 254 numbers of float8_e4m3fn, against the definition: (-1)^s * 2^(e-7) * (1 + m/8), or 2^-6 * m/8 for e = 0.
+    let header = r#"{"a":{"dtype":"F8_E4M3","shape":[254],"data_offsets":[0,254]}}"#;
+    let mut bytes = crate::safetensors(header, 0);
+    let codes: Vec<u8> = (0..=255u8).filter(|code| code & 0x7f != 0x7f).collect();
+    bytes.extend(&codes);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    std::fs::write(&path, &bytes).unwrap();
+    let weights = Weights::open(std::slice::from_ref(&path), &[], &Device::Cpu, DType::F32).unwrap();
+    let expected: Vec<f32> = codes
+        .iter()
+        .map(|code| {
+            let (sign, e, m) = (f32::from(code >> 7), i32::from(code >> 3 & 15), f32::from(code & 7));
+            let magnitude = if e == 0 { m / 8.0 / 64.0 } else { (1.0 + m / 8.0) * 2f32.powi(e - 7) };
+            (1.0 - 2.0 * sign) * magnitude
+        })
+        .collect();
+    assert_eq!(weights.get("a", 254).unwrap().to_vec1::<f32>().unwrap(), expected);
+    let stored = weights.get_stored("a", 254).unwrap();
+    assert_eq!(stored.dtype(), DType::BF16);
+    assert_eq!(stored.to_dtype(DType::F32).unwrap().to_vec1::<f32>().unwrap(), expected);
+    *bytes.last_mut().unwrap() = 0x7f;
+    std::fs::write(folder.path().join("nan.safetensors"), &bytes).unwrap();
+    let weights = Weights::open(&[folder.path().join("nan.safetensors")], &[], &Device::Cpu, DType::F32).unwrap();
+    assert_eq!(weights.get("a", 254).unwrap_err().to_string(), "tensor `a` contains NaN or infinite values");
+}
+
+#[test]
+fn values_that_are_no_numbers() {
+    let mut values = vec![0.5f32; 200_000];
+    values[199_999] = f32::NAN;
+    let mut infinite = vec![bf16::ONE; 3];
+    infinite[1] = bf16::NEG_INFINITY;
+    let large = cpu(&[1.0f32, -1e30]);
+    let tensors = [("nan", cpu(&values)), ("infinite", cpu(&infinite)), ("large", large), ("half", cpu(&[f16::NAN]))];
+    let weights = checkpoint(&tensors, DType::F16);
+    let message = |name: &str, n: usize| weights.get(name, n).unwrap_err().to_string();
+    assert_eq!(message("nan", 200_000), "tensor `nan` contains NaN or infinite values");
+    assert_eq!(message("infinite", 3), "tensor `infinite` contains NaN or infinite values");
+    assert_eq!(message("half", 1), "tensor `half` contains NaN or infinite values");
+    assert!(message("large", 2).starts_with("tensor `large` contains -10000000"), "{}", message("large", 2));
+    assert!(message("large", 2).ends_with(", which f16 cannot hold"));
+    assert!(weights.get_dtype("large", 2, DType::BF16).is_ok());
+    let memory =
+        Weights::from_tensors(HashMap::from([("nan".to_string(), cpu(&[f32::NAN]))]), &Device::Cpu, DType::F32);
+    assert_eq!(memory.get("nan", 1).unwrap_err().to_string(), "tensor `nan` contains NaN or infinite values");
+}
+
+#[test]
+fn missing_unused_and_misshapen() {
+    let one = cpu(&[1.0f32]);
+    let names = ["blocks.0.self_attn.q.weight", "blocks.1.self_attn.q.weight", "head.weight", "x", "y", "z"];
+    let tensors: Vec<_> = names.iter().map(|name| (*name, one.clone())).collect();
+    let weights = checkpoint(&tensors, DType::F32);
+    let missing = |name: &str| weights.get(name, 1).unwrap_err().to_string();
+    assert_eq!(
+        missing("blocks.1.attn.q.weight"),
+        "tensor `blocks.1.attn.q.weight` is missing; did you mean `blocks.1.self_attn.q.weight`?"
+    );
+    assert_eq!(missing("completely.different"), "tensor `completely.different` is missing");
+    assert_eq!(
+        weights.pp("head").get("weight", (1, 2)).unwrap_err().to_string(),
+        "tensor `head.weight` has shape [1], the model needs [1, 2]"
+    );
+    assert_eq!(
+        weights.finish().unwrap_err().to_string(),
+        "6 of the checkpoint's tensors were not used: `blocks.0.self_attn.q.weight`, `blocks.1.self_attn.q.weight`, \
+         `head.weight`, `x`, `y`, …"
+    );
+    assert!(weights.asked().is_empty());
+    assert!(!weights.contains("w") && weights.contains("x"));
+    for name in names {
+        weights.get(name, 1).unwrap();
+    }
+    assert_eq!(weights.finish().unwrap().parameters, 6);
+}
+
+#[test]
+fn random_weights_are_sane_and_repeatable() {
+    let weights = Weights::random(7, &Device::Cpu, DType::F32);
+    let statistics = |tensor: &Tensor| {
+        let values = tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let n = values.len() as f64;
+        let mean = values.iter().copied().map(f64::from).sum::<f64>() / n;
+        let variance = values.iter().map(|v| (f64::from(*v) - mean).powi(2)).sum::<f64>() / n;
+        assert!(values.iter().all(|v| v.is_finite()));
+        (mean, variance.sqrt())
+    };
+    let matrix = weights.get("a.weight", (1200, 1024)).unwrap();
+    let (mean, deviation) = statistics(&matrix);
+    assert!(mean.abs() < 1e-3 && (deviation * 32.0 - 1.0).abs() < 0.01, "{mean} {deviation}");
+    let (mean, deviation) = statistics(&weights.get("a.bias", 4000).unwrap());
+    assert!(mean.abs() < 0.002 && (deviation - 0.02).abs() < 0.002, "{mean} {deviation}");
+    let (mean, deviation) = statistics(&weights.get("norm.gamma", (4000, 1, 1)).unwrap());
+    assert!((mean - 1.0).abs() < 0.002 && (deviation - 0.02).abs() < 0.002, "{mean} {deviation}");
+    let bits = |tensor: Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    let again = Weights::random(7, &Device::Cpu, DType::F32);
+    assert_eq!(bits(again.get("a.weight", (1200, 1024)).unwrap()), bits(matrix.clone()));
+    assert_ne!(bits(again.get("b.weight", (1200, 1024)).unwrap()), bits(matrix.clone()));
+    let other = Weights::random(8, &Device::Cpu, DType::F32);
+    assert_ne!(bits(other.get("a.weight", (1200, 1024)).unwrap()), bits(matrix));
+    assert_eq!(weights.finish().unwrap().parameters, 1200 * 1024 + 8000);
+    assert_eq!(weights.get_dtype("h", (2, 2), DType::BF16).unwrap().dtype(), DType::BF16);
+}
+
+#[test]
+fn recorders_remember_names_and_shapes() {
+    let weights = Weights::recorder();
+    weights.pp("blocks").pp(3).get("weight", (1 << 30, 1 << 20)).unwrap();
+    assert_eq!(weights.asked(), BTreeMap::from([("blocks.3.weight".to_string(), vec![1 << 30, 1 << 20])]));
+}
