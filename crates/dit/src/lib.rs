@@ -1,1 +1,68 @@
-//! Video diffusion transformers.
+//! Video diffusion transformers: the network that a sampler asks for a velocity, step after step.
+//!
+//! A [`VideoDit`] is called in two parts. [`VideoDit::prepare`] does, once, what depends on the conditioning alone
+//! (embedding the text, keys and values of the cross-attention); [`VideoDit::forward`] does the rest on every step.
+
+mod error;
+pub mod wan;
+
+use candle_core::Tensor;
+pub use error::{Error, Result};
+
+/// A video diffusion transformer.
+pub trait VideoDit: Send + Sync {
+    /// Computes what depends on the conditioning alone and is the same on every step. At most `cache_bytes` are spent
+    /// on results that could also be computed again on each step; the numbers do not depend on it.
+    ///
+    /// # Errors
+    /// A context of another shape than `[B, S, text_dim]`, or whatever candle fails on.
+    fn prepare(&self, conditioning: &Conditioning, cache_bytes: usize) -> Result<Prepared>;
+
+    /// One prediction: `latents [B, C_in, F, H, W]`, `timestep` f32 `[B]`, or `[B, L]` with one value per token (in the
+    /// order frames, rows, columns), in the model's own units → `[B, C_out, F, H, W]`, both in the model's dtype.
+    /// Latents of another dtype are converted. `prepared` comes from the same model and has the same `B`.
+    ///
+    /// # Errors
+    /// Shapes other than these, sizes that are no multiples of [`VideoDit::patch_size`] or that the position embedding
+    /// does not reach, or whatever candle fails on.
+    fn forward(&self, latents: &Tensor, timestep: &Tensor, prepared: &Prepared) -> Result<Tensor>;
+
+    /// Latent frames, rows and columns that make one token.
+    fn patch_size(&self) -> [usize; 3];
+
+    /// Channels of the latents that go in.
+    fn in_channels(&self) -> usize;
+
+    /// Channels of the prediction that comes out.
+    fn out_channels(&self) -> usize;
+}
+
+/// What a prediction is conditioned on.
+#[derive(Debug, Clone)]
+pub struct Conditioning {
+    /// Text hidden states `[B, S, text_dim]`; rows past the prompt are zero and are not masked.
+    pub context: Tensor,
+}
+
+impl Conditioning {
+    /// Conditioning on a text alone, `context [B, S, text_dim]`.
+    pub fn new(context: Tensor) -> Self {
+        Self { context }
+    }
+}
+
+/// A [`Conditioning`] made ready by one model for all of its steps.
+#[derive(Debug, Clone)]
+pub struct Prepared {
+    /// Embedded text `[B, S, dim]`.
+    context: Tensor,
+    /// One pair per block, or none where they are computed on each step.
+    keys_values: Vec<KeysValues>,
+}
+
+/// Keys and values of one cross-attention, `[B, S, N, D]`.
+#[derive(Debug, Clone)]
+struct KeysValues {
+    keys: Tensor,
+    values: Tensor,
+}

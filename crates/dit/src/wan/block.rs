@@ -1,0 +1,140 @@
+//! One transformer block: self-attention, cross-attention to the text, feed-forward.
+
+use super::WanConfig;
+use super::rope::Rope;
+use super::time::{Modulation, Time};
+use crate::{KeysValues, Result};
+use candle_core::{DType, Tensor};
+use kinora_checkpoint::Weights;
+use kinora_kernels::{attention, gate_residual, gelu_tanh, layer_norm, modulate};
+use kinora_nn::{LayerNorm, Linear, RmsNorm};
+
+/// `blocks.N`.
+pub(super) struct Block {
+    modulation: Tensor,
+    self_attention: Attention,
+    cross_norm: Option<LayerNorm>,
+    cross_attention: Attention,
+    feed_forward: FeedForward,
+    eps: f64,
+}
+
+impl Block {
+    pub(super) fn new(config: &WanConfig, weights: &Weights) -> Result<Self> {
+        let (dim, eps) = (config.dim(), config.eps);
+        let cross_norm = config.cross_attn_norm.then(|| LayerNorm::affine(&weights.pp("norm3"), dim, eps));
+        Ok(Self {
+            modulation: weights.get_dtype("modulation", (1, 6, dim), DType::F32)?,
+            self_attention: Attention::new(config, &weights.pp("self_attn"))?,
+            cross_norm: cross_norm.transpose()?,
+            cross_attention: Attention::new(config, &weights.pp("cross_attn"))?,
+            feed_forward: FeedForward::new(config, &weights.pp("ffn"))?,
+            eps,
+        })
+    }
+
+    /// `x [B, L, dim]` → the same.
+    pub(super) fn forward(&self, x: &Tensor, time: &Time, rope: &Rope, text: &KeysValues) -> Result<Tensor> {
+        let [attention, feed_forward] = time.for_block(&self.modulation)?;
+        let y = self.self_attention.to_itself(&norm_modulate(x, &attention, self.eps)?, rope)?;
+        let x = gate_residual(x, &y, &attention.gate()?)?;
+        let y = match &self.cross_norm {
+            Some(norm) => self.cross_attention.to_text(&norm.forward(&x)?, text)?,
+            None => self.cross_attention.to_text(&x, text)?,
+        };
+        let x = (x + y)?;
+        let y = self.feed_forward.forward(&norm_modulate(&x, &feed_forward, self.eps)?)?;
+        Ok(gate_residual(&x, &y, &feed_forward.gate()?)?)
+    }
+
+    /// Keys and values of the cross-attention; `context [B, S, dim]` is the embedded text.
+    pub(super) fn text_keys_values(&self, context: &Tensor) -> Result<KeysValues> {
+        self.cross_attention.keys_values(context)
+    }
+}
+
+/// Layer norm without parameters, then shift and scale, rounded to `x`'s dtype once, at the end.
+pub(super) fn norm_modulate(x: &Tensor, modulation: &Modulation, eps: f64) -> Result<Tensor> {
+    let normed = layer_norm(&x.to_dtype(DType::F32)?, None, None, eps)?;
+    Ok(modulate(&normed, &modulation.shift()?, &modulation.scale()?)?.to_dtype(x.dtype())?)
+}
+
+/// Multi-head attention; queries and keys are normalised over all heads together, before the split.
+struct Attention {
+    q: Linear,
+    k: Linear,
+    v: Linear,
+    o: Linear,
+    norm_q: RmsNorm,
+    norm_k: RmsNorm,
+    heads: usize,
+    scale: f64,
+}
+
+impl Attention {
+    fn new(config: &WanConfig, weights: &Weights) -> Result<Self> {
+        let dim = config.dim();
+        let square = |name: &str| Linear::new(&weights.pp(name), dim, dim);
+        let norm = |name: &str| RmsNorm::new(&weights.pp(name), dim, config.eps);
+        Ok(Self {
+            q: square("q")?,
+            k: square("k")?,
+            v: square("v")?,
+            o: square("o")?,
+            norm_q: norm("norm_q")?,
+            norm_k: norm("norm_k")?,
+            heads: config.num_heads,
+            scale: (config.head_dim as f64).sqrt().recip(),
+        })
+    }
+
+    /// Self-attention of `x [B, L, dim]`, positions rotated in.
+    fn to_itself(&self, x: &Tensor, rope: &Rope) -> Result<Tensor> {
+        let KeysValues { keys, values } = self.keys_values(x)?;
+        self.attend(&rope.apply(&self.queries(x)?)?, &rope.apply(&keys)?, &values)
+    }
+
+    /// Cross-attention of `x [B, L, dim]`; every row of the text counts, its padding too.
+    fn to_text(&self, x: &Tensor, text: &KeysValues) -> Result<Tensor> {
+        self.attend(&self.queries(x)?, &text.keys, &text.values)
+    }
+
+    fn queries(&self, x: &Tensor) -> Result<Tensor> {
+        self.split_heads(&self.norm_q.forward(&self.q.forward(x)?)?)
+    }
+
+    fn keys_values(&self, x: &Tensor) -> Result<KeysValues> {
+        let keys = self.split_heads(&self.norm_k.forward(&self.k.forward(x)?)?)?;
+        Ok(KeysValues { keys, values: self.split_heads(&self.v.forward(x)?)? })
+    }
+
+    /// `q [B, L, N, D]`, `k v [B, S, N, D]` → `[B, L, dim]`.
+    fn attend(&self, q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
+        let y = attention(q, k, v, self.scale, None)?;
+        Ok(self.o.forward(&y.flatten_from(2)?)?)
+    }
+
+    /// `[B, L, dim]` → `[B, L, N, D]`.
+    fn split_heads(&self, x: &Tensor) -> Result<Tensor> {
+        let (b, l, dim) = x.dims3()?;
+        Ok(x.reshape((b, l, self.heads, dim / self.heads))?)
+    }
+}
+
+/// Two linear layers with a tanh GELU between them.
+struct FeedForward {
+    first: Linear,
+    second: Linear,
+}
+
+impl FeedForward {
+    fn new(config: &WanConfig, weights: &Weights) -> Result<Self> {
+        let (dim, inner) = (config.dim(), config.ffn_dim);
+        let first = Linear::new(&weights.pp(0), dim, inner)?;
+        Ok(Self { first, second: Linear::new(&weights.pp(2), inner, dim)? })
+    }
+
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(self.second.forward(&gelu_tanh(&self.first.forward(x)?)?)?)
+    }
+}
