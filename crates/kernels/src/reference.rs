@@ -8,7 +8,9 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
     let (n, k) = weight.dims2()?;
     let mut shape = x.dims().to_vec();
     let rows = x.elem_count() / k;
-    *shape.last_mut().expect("linear input has at least one axis") = n;
+    if let Some(last) = shape.last_mut() {
+        *last = n;
+    }
     let y = x.reshape((rows, k))?.matmul(&weight.t()?)?;
     let y = match bias {
         Some(bias) => y.broadcast_add(&bias.to_dtype(y.dtype())?)?,
@@ -48,17 +50,13 @@ pub fn conv3d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, options: Conv3
     let out_frames = (f - kf) / sf + 1;
     let mut out: Vec<Tensor> = Vec::with_capacity(out_frames);
     for frame in 0..out_frames {
-        let mut sum: Option<Tensor> = None;
-        for tap in 0..kf {
+        let tap = |tap: usize| {
             let plane = x.narrow(2, frame * sf + tap, 1)?.reshape((b, c, h, w))?;
             let kernel = weight.narrow(2, tap, 1)?.squeeze(2)?.contiguous()?;
-            let y = plane.contiguous()?.conv2d(&kernel, 0, sh, 1, 1)?;
-            sum = Some(match sum {
-                Some(sum) => (sum + y)?,
-                None => y,
-            });
-        }
-        out.push(sum.expect("a kernel has at least one temporal tap").unsqueeze(2)?);
+            plane.contiguous()?.conv2d(&kernel, 0, sh, 1, 1)
+        };
+        let sum = (1..kf).try_fold(tap(0)?, |sum, next| sum + tap(next)?)?;
+        out.push(sum.unsqueeze(2)?);
     }
     let y = Tensor::cat(&out, 2)?; // [B, O, F, H, W]
     let y = match bias {

@@ -4,7 +4,7 @@ use candle_core::{DType, Result, Tensor};
 
 /// `timestep [N]` (f32, 0..1000) → `[N, dim]` f32, `[cos | sin]`, periods 1 to 10,000; `dim` is even.
 ///
-/// The exponents are rounded to f32 in the order that PyTorch models are trained with: at a timestep of 1000 an angle
+/// The exponents are rounded to f32 in the order that `PyTorch` models are trained with: at a timestep of 1000 an angle
 /// shows every bit of its frequency.
 pub fn timestep_embedding(timestep: &Tensor, dim: usize) -> Result<Tensor> {
     let half = dim / 2;

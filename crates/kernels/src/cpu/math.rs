@@ -35,7 +35,8 @@ pub(super) fn silu(x: f32) -> f32 {
 /// `x / 2 · (1 + tanh u)` with `u = √(2/π) (x + 0.044715 x³)`, written as `x · sigmoid(2u)`.
 #[inline(always)]
 pub(super) fn gelu_tanh(x: f32) -> f32 {
-    const SCALE: f32 = 1.595_769_1; // 2 √(2/π)
+    /// `2 √(2/π)`
+    const SCALE: f32 = std::f32::consts::FRAC_2_SQRT_PI * std::f32::consts::SQRT_2;
     x / (1.0 + exp(-SCALE * (x + 0.044_715 * x * x * x)))
 }
 

@@ -4,6 +4,8 @@
 //! Arithmetic is f32 whatever the dtype of the tensors. [`pulp`] compiles the inner loops for the vector instructions
 //! found at run time; they use no fused multiply-add, so the elementwise operators and norms have the same bits on
 //! every machine (those made of matrix products do not).
+// What is not inlined into pulp's dispatch is compiled for the oldest machine instead of this one.
+#![allow(clippy::inline_always)]
 
 mod attention;
 mod conv3d;

@@ -1,0 +1,101 @@
+//! The operators at the sizes of Wan 2.1 1.3B (1,280 tokens: 256×256 pixels, 17 frames) and of its autoencoder.
+//!
+//! `cargo bench -p kinora-benches -- linear` runs one group. Throughput in elements stands for floating-point
+//! operations; `candle` and `reference` are what the fast operators replace.
+
+use candle_core::{DType, Device, Result, Shape, Tensor};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use kinora_kernels::{self as kernels, Conv3dOptions, reference};
+use std::hint::black_box;
+
+criterion_group!(benches, linear, attention, conv3d, rows, elementwise, channel_norm);
+criterion_main!(benches);
+
+const TOKENS: usize = 1280;
+const DIM: usize = 1536;
+const MLP: usize = 8960;
+const HEADS: usize = 12;
+
+fn linear(criterion: &mut Criterion) {
+    for (inputs, outputs) in [(DIM, DIM), (DIM, MLP), (MLP, DIM)] {
+        let flops = 2 * TOKENS * inputs * outputs;
+        for dtype in [DType::F32, DType::BF16] {
+            let (x, weight) = (random((TOKENS, inputs), dtype), random((outputs, inputs), dtype));
+            let bias = random(outputs, dtype);
+            let group = format!("linear {inputs} to {outputs} {}", dtype.as_str());
+            time(criterion, &group, "kinora", flops, || kernels::linear(&x, &weight, Some(&bias)));
+            time(criterion, &group, "candle", flops, || reference::linear(&x, &weight, Some(&bias)));
+        }
+    }
+}
+
+fn attention(criterion: &mut Criterion) {
+    let dim = DIM / HEADS;
+    for (queries, keys) in [(TOKENS, TOKENS), (TOKENS, 512)] {
+        let q = random((1, queries, HEADS, dim), DType::F32);
+        let (k, v) = (random((1, keys, HEADS, dim), DType::F32), random((1, keys, HEADS, dim), DType::F32));
+        let (group, flops) = (format!("attention {queries} over {keys}"), 4 * queries * keys * DIM);
+        time(criterion, &group, "kinora", flops, || kernels::attention(&q, &k, &v, 0.1, None));
+        time(criterion, &group, "reference", flops, || reference::attention(&q, &k, &v, 0.1, None));
+    }
+}
+
+fn conv3d(criterion: &mut Criterion) {
+    let options = Conv3dOptions { stride: [1; 3], padding: [(0, 0), (1, 1), (1, 1)] };
+    for (channels, frames, size) in [(384, 1, 32), (192, 4, 64), (96, 2, 256)] {
+        let x = random((1, channels, frames + 2, size, size), DType::F32);
+        let weight = random((channels, channels, 3, 3, 3), DType::F32);
+        let bias = random(channels, DType::F32);
+        let group = format!("conv3d {channels} channels {frames}x{size}x{size}");
+        let flops = 2 * 27 * channels * channels * frames * size * size;
+        time(criterion, &group, "kinora", flops, || kernels::conv3d(&x, &weight, Some(&bias), options));
+        time(criterion, &group, "reference", flops, || reference::conv3d(&x, &weight, Some(&bias), options));
+    }
+}
+
+fn rows(criterion: &mut Criterion) {
+    let (x, shift) = (random((1, TOKENS, DIM), DType::F32), random((1, 1, DIM), DType::F32));
+    let weight = shift.flatten_all().expect("contiguous");
+    let heads = x.reshape((1, TOKENS, HEADS, DIM / HEADS)).expect("same size");
+    let angles = random((TOKENS, DIM / HEADS / 2), DType::F32);
+    let len = TOKENS * DIM;
+    let group = "rows";
+    time(criterion, group, "rms_norm", len, || kernels::rms_norm(&x, &weight, 1e-6));
+    time(criterion, group, "rms_norm, reference", len, || reference::rms_norm(&x, &weight, 1e-6));
+    time(criterion, group, "layer_norm_modulate", len, || kernels::layer_norm_modulate(&x, &shift, &shift, 1e-6));
+    time(criterion, group, "layer_norm_modulate, reference", len, || {
+        reference::layer_norm_modulate(&x, &shift, &shift, 1e-6)
+    });
+    time(criterion, group, "gate_residual", len, || kernels::gate_residual(&x, &x, &shift));
+    time(criterion, group, "gate_residual, reference", len, || reference::gate_residual(&x, &x, &shift));
+    time(criterion, group, "rope", len, || kernels::rope(&heads, &angles, &angles));
+    time(criterion, group, "rope, reference", len, || reference::rope(&heads, &angles, &angles));
+}
+
+fn elementwise(criterion: &mut Criterion) {
+    let len = TOKENS * MLP;
+    for dtype in [DType::F32, DType::BF16] {
+        let x = random((TOKENS, MLP), dtype);
+        let group = format!("elementwise {}", dtype.as_str());
+        time(criterion, &group, "gelu_tanh", len, || kernels::gelu_tanh(&x));
+        time(criterion, &group, "gelu_tanh, reference", len, || reference::gelu_tanh(&x));
+    }
+}
+
+fn channel_norm(criterion: &mut Criterion) {
+    let (x, gamma) = (random((1, 96, 2, 256, 256), DType::F32), random(96, DType::F32));
+    let (group, len) = ("over channels", x.elem_count());
+    time(criterion, group, "channel_rms_norm_silu", len, || kernels::channel_rms_norm_silu(&x, &gamma));
+    time(criterion, group, "channel_rms_norm_silu, reference", len, || reference::channel_rms_norm_silu(&x, &gamma));
+}
+
+fn time(criterion: &mut Criterion, group: &str, name: &str, work: usize, f: impl Fn() -> Result<Tensor>) {
+    let mut group = criterion.benchmark_group(group);
+    group.sample_size(10).throughput(Throughput::Elements(work as u64));
+    group.bench_function(name, |bencher| bencher.iter(|| black_box(f())));
+    group.finish();
+}
+
+fn random(shape: impl Into<Shape>, dtype: DType) -> Tensor {
+    Tensor::randn(0f32, 1f32, shape, &Device::Cpu).and_then(|x| x.to_dtype(dtype)).expect("enough memory")
+}
