@@ -79,7 +79,7 @@ pub enum Error {
         expected: Vec<usize>,
     },
     /// NaN or infinity in a tensor.
-    #[error("{what} holds NaN or infinity")]
+    #[error("NaN or infinity in {what}")]
     NotFinite {
         /// Which tensor.
         what: String,

@@ -1,9 +1,9 @@
 //! Noise from the seed alone: what `torch.randn(..., generator=torch.Generator().manual_seed(seed))` gives on a CPU.
 //!
-//! A Mersenne Twister (<https://doi.org/10.1145/272991.272995>) drives Box-Muller in the two orders that PyTorch has:
+//! A Mersenne Twister (<https://doi.org/10.1145/272991.272995>) drives Box-Muller in the two orders that torch has:
 //! pairs in f64 for fewer than 16 values, blocks of 16 in f32 otherwise
 //! (<https://github.com/pytorch/pytorch/blob/v2.9.0/aten/src/ATen/native/cpu/DistributionTemplates.h>).
-//! Uniforms are PyTorch's bit for bit, normals within 2e-6 of it. Logarithm, sine and cosine are computed in
+//! Uniforms are torch's bit for bit, normals within 2e-6 of it. Logarithm, sine and cosine are computed in
 //! portable f64 arithmetic, never by the platform's library, so a seed gives the same bits on every machine.
 
 use candle_core::{Device, Shape, Tensor};
@@ -13,7 +13,7 @@ const BLOCK: usize = 16;
 
 /// A stream of random numbers that continues over calls as one `torch.Generator` on the CPU does.
 ///
-/// As in PyTorch only the low 32 bits of the seed count: seeds that differ by 2^32 start the same stream.
+/// As in torch only the low 32 bits of the seed count: seeds that differ by 2^32 start the same stream.
 #[derive(Debug, Clone)]
 pub struct NoiseSource {
     words: Mt19937,
@@ -34,8 +34,8 @@ impl NoiseSource {
         }
         let mut values = self.uniform(len);
         values.chunks_exact_mut(BLOCK).for_each(box_muller);
-        if len % BLOCK != 0 {
-            // PyTorch redraws the whole last block, over values that the block before it has already set.
+        if !len.is_multiple_of(BLOCK) {
+            // torch redraws the whole last block, over values that the block before it has already set.
             let last = &mut values[len - BLOCK..];
             last.fill_with(|| self.words.uniform_f32());
             box_muller(last);
@@ -60,7 +60,7 @@ impl NoiseSource {
             self.randn(len);
             return;
         }
-        let redrawn = if len % BLOCK == 0 { 0 } else { BLOCK };
+        let redrawn = if len.is_multiple_of(BLOCK) { 0 } else { BLOCK };
         for _ in 0..len + redrawn {
             self.words.next_u32();
         }
@@ -78,7 +78,7 @@ impl NoiseSource {
     }
 }
 
-/// Turns 16 uniforms into normals in place. Rounds to f32 where PyTorch's vector code does.
+/// Turns 16 uniforms into normals in place. Rounds to f32 where torch's vector code does.
 fn box_muller(block: &mut [f32]) {
     let (cosines, sines) = block.split_at_mut(BLOCK / 2);
     for (first, second) in cosines.iter_mut().zip(sines) {

@@ -33,7 +33,7 @@ pub struct Sampler {
 /// What the multistep solvers keep from the steps before.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Memory {
-    /// UniPC: the corrected latents that the last prediction started from.
+    /// `unipc`: the corrected latents that the last prediction started from.
     pub last_x: Option<Tensor>,
     /// Estimates of x0, latest first.
     pub denoised: Vec<Tensor>,
@@ -45,7 +45,7 @@ impl Sampler {
     /// `seed` matters to `lcm` alone, which adds fresh noise in every step: the stream goes on behind the first
     /// `x.elem_count()` normals of the seed, those that the noise `x` was made of.
     pub fn new(kind: SamplerKind, schedule: Schedule, x: Tensor, seed: u64) -> Result<Self, Error> {
-        let x = x.to_dtype(DType::F32)?;
+        let x = if x.dtype() == DType::F32 { x } else { x.to_dtype(DType::F32)? };
         Ok(Self { kind, schedule, seed, index: 0, x, memory: Memory::default() })
     }
 

@@ -30,7 +30,7 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// The schedule of UniPC, which Wan uses: sigma from 1 to 1/1000 in even steps, shifted, the first a millionth
+    /// The schedule of `unipc`, which Wan uses: sigma from 1 to 1/1000 in even steps, shifted, the first a millionth
     /// below 1; timesteps are cut to whole numbers, sigmas are not.
     pub fn flow(steps: usize, shift: f64) -> Result<Self, Error> {
         check_steps(steps)?;

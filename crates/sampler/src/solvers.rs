@@ -1,4 +1,4 @@
-//! One step of each single-file solver, as weights on the latents and on the estimates of x0.
+//! One step of each simple solver, as weights on the latents and on the estimates of x0.
 //!
 //! All of them follow `dx/dsigma = (x - x0) / sigma`, the flow ODE written with x0; weights are computed in f64 and
 //! meet f32 tensors in [`combine`] alone.
@@ -25,9 +25,9 @@ pub(crate) fn log_snr(sigma: f64) -> f64 {
     (1.0 - sigma).ln() - sigma.ln()
 }
 
-/// Keeps the log-SNR finite for schedules that start at exactly 1.
+/// Keeps the log-SNR finite for schedules that start at exactly 1: at most the first sigma of `Schedule::flow`.
 pub(crate) fn below_one(sigma: f64) -> f64 {
-    sigma.min(1.0 - SIGMA_MARGIN)
+    sigma.min(f64::from((1.0 - SIGMA_MARGIN) as f32))
 }
 
 /// Euler from `sigma` to `next`: x0 and x are mixed in the ratio of the noise levels.

@@ -1,4 +1,4 @@
-//! UniPC of order 2 over estimates of x0, <https://arxiv.org/abs/2302.04867>, as diffusers runs it for flow models.
+//! `unipc` of order 2 over estimates of x0, <https://arxiv.org/abs/2302.04867>, as diffusers runs it for flow models.
 //!
 //! A step first corrects the latents with the estimate made at the uncorrected ones, then predicts the next from the
 //! corrected. The first step and the one to sigma 0 are of first order, so for the last one the result is x0 itself.

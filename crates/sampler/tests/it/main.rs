@@ -1,0 +1,10 @@
+//! Tests of the sampler crate. Expected numbers are torch's and diffusers' (scripts/fixtures/sampler.py).
+
+mod convergence;
+mod errors;
+mod goldens;
+mod guidance;
+mod noise;
+mod resume;
+mod schedule;
+mod support;
