@@ -68,3 +68,21 @@ pub enum Error {
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
 }
+
+impl Error {
+    /// What the user can do about it, where there is something to do.
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::TokenizerFile { .. } => "check the path; tokenizer.json belongs into the model's folder",
+            Self::Tokenizer { .. } => "the file is damaged or not a tokenizer.json: download it again",
+            Self::NoRoom { .. } => "use a larger text length",
+            Self::EndOfText { .. } | Self::TokenId { .. } => {
+                "tokenizer and text encoder belong to different models: take both from one"
+            }
+            Self::Config { .. } => "the text encoder's config.json is damaged or of another kind of model",
+            Self::Checkpoint(error) => return error.hint(),
+            Self::Length { .. } | Self::Candle(_) => return None,
+        };
+        Some(hint.to_string())
+    }
+}

@@ -71,7 +71,9 @@ fn contain<T>(f: impl FnOnce() -> tokenizers::Result<T>) -> Result<T> {
     CONTAINING.set(outer);
     match result {
         Ok(result) => result.map_err(|e| Error::Tokenizer { reason: e.to_string() }),
-        Err(panic) => Err(Error::Tokenizer { reason: format!("the tokenizers library panicked: {}", message(&*panic)) }),
+        Err(panic) => {
+            Err(Error::Tokenizer { reason: format!("the tokenizers library panicked: {}", message(&*panic)) })
+        }
     }
 }
 

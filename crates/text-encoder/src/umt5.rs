@@ -52,7 +52,10 @@ impl Umt5Config {
     fn check(&self) -> Result<()> {
         let refuse = |reason: String| Err(Error::Config { reason });
         if self.feed_forward_proj != "gated-gelu" {
-            return refuse(format!("feed_forward_proj `{}` is not supported, only `gated-gelu`", self.feed_forward_proj));
+            return refuse(format!(
+                "feed_forward_proj `{}` is not supported, only `gated-gelu`",
+                self.feed_forward_proj
+            ));
         }
         let sizes = [self.vocab_size, self.d_model, self.d_kv, self.d_ff, self.num_heads];
         if sizes.contains(&0) {
@@ -286,7 +289,7 @@ fn padding_bias(lengths: &[usize], s: usize, device: &Device) -> candle_core::Re
     Tensor::from_vec(bias, (lengths.len(), 1, 1, s), device).map(Some)
 }
 
-/// Names in transformers' checkpoints. The embedding table is there under one or both of its two names, and ComfyUI's
+/// Names in transformers' checkpoints. The embedding table is there under one or both of its two names, and `ComfyUI`'s
 /// single files carry the `SentencePiece` model as one more tensor.
 pub fn canonical_from_transformers() -> KeyMap {
     KeyMap::new("transformers", TRANSFORMERS)

@@ -1,0 +1,112 @@
+//! Tokenizers against transformers, on the small tokenizer of the tiny checkpoints and on UMT5's own; damaged ones.
+//!
+//! UMT5's `tokenizer.json` is not part of the repository: set `KINORA_UMT5_TOKENIZER` to its path to test it.
+
+use kinora_text_encoder::{Error, Tokenizer, clean_prompt, panic_is_contained};
+use serde::Deserialize;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+#[derive(Deserialize)]
+struct Case {
+    text: String,
+    dropped: usize,
+    ids: Vec<u32>,
+}
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures").join(name)
+}
+
+fn agree(tokenizer: &Tokenizer, expected: &str, max_len: usize) {
+    let cases: Vec<Case> = serde_json::from_slice(&std::fs::read(fixture(expected)).unwrap()).unwrap();
+    assert!(cases.iter().any(|case| case.dropped > 0) && cases.iter().any(|case| case.text.is_empty()));
+    for Case { text, dropped, ids } in cases {
+        let tokens = tokenizer.encode(&clean_prompt(&text), max_len).unwrap();
+        assert_eq!((tokens.ids, tokens.dropped), (ids, dropped), "{text:?}");
+    }
+}
+
+#[test]
+fn umt5_tokenizer_gives_the_ids_of_transformers() {
+    let Some(path) = std::env::var_os("KINORA_UMT5_TOKENIZER") else {
+        writeln!(std::io::stderr(), "not tested: KINORA_UMT5_TOKENIZER does not name UMT5's tokenizer.json").unwrap();
+        return;
+    };
+    agree(&Tokenizer::from_file(path).unwrap(), "text/umt5_ids.json", 512);
+}
+
+#[test]
+fn small_tokenizer_gives_the_ids_of_transformers() {
+    agree(&Tokenizer::from_bytes(&small()).unwrap(), "text/small_ids.json", 12);
+}
+
+#[test]
+fn a_long_text_loses_its_end_and_no_special_token() {
+    let tokenizer = Tokenizer::from_bytes(&small()).unwrap();
+    let whole = tokenizer.encode("a cat walks on the grass", 512).unwrap();
+    assert_eq!(whole.dropped, 0);
+    let (last, words) = whole.ids.split_last().unwrap();
+    for max_len in 1..whole.ids.len() {
+        let tokens = tokenizer.encode("a cat walks on the grass", max_len).unwrap();
+        assert_eq!(tokens.ids, [&words[..max_len - 1], &[*last]].concat());
+        assert_eq!(tokens.dropped, whole.ids.len() - max_len);
+    }
+    assert!(matches!(tokenizer.encode("a", 0).unwrap_err(), Error::NoRoom { max_len: 0, special: 1 }));
+}
+
+#[test]
+fn damaged_tokenizers_are_errors() {
+    let good = String::from_utf8(small()).unwrap();
+    let model = r#"{"version":"1.0","added_tokens":[],"normalizer":null,"pre_tokenizer":null,"post_processor":null,"decoder":null,"model":"#;
+    let with_model = |json: &str| format!("{model}{json}}}");
+    let damaged = [
+        String::new(),
+        "{}".into(),
+        "null".into(),
+        "[".repeat(100_000),
+        good[..good.len() / 2].to_string(),
+        good.replace("Unigram", "Octogram"),
+        with_model("null"),
+        with_model(r#"{"type":"Unigram","unk_id":7,"vocab":[["a",0.0]]}"#),
+        with_model(r#"{"type":"Unigram","unk_id":0,"vocab":[]}"#),
+        with_model(r#"{"type":"Unigram","vocab":[["",-1.0]]}"#),
+        with_model(r#"{"type":"BPE","vocab":{"a":0},"merges":["a b"]}"#),
+        with_model(r#"{"type":"BPE","vocab":{"a":0},"merges":["abc"]}"#),
+        with_model(r#"{"type":"WordPiece","vocab":{"a":0}}"#),
+        good.replace(r#""ids": ["#, r#""ids": ["x","#),
+    ];
+    for json in damaged {
+        let used = Tokenizer::from_bytes(json.as_bytes()).and_then(|tokenizer| tokenizer.encode("a cät 猫", 8));
+        let start: String = json.chars().take(300).collect();
+        assert!(matches!(used.unwrap_err(), Error::Tokenizer { .. }), "{start}");
+        assert!(!panic_is_contained());
+    }
+}
+
+#[test]
+fn damage_anywhere_never_panics() {
+    let good = small();
+    // A fixed walk over the file: every few bytes one is replaced by something that JSON means something by.
+    for (step, byte) in b"0\"}]{[,:x\\9-".iter().cycle().zip((0..good.len()).step_by(97)).map(|(byte, at)| (at, *byte))
+    {
+        let mut json = good.clone();
+        json[step] = byte;
+        if let Ok(tokenizer) = Tokenizer::from_bytes(&json) {
+            let _ = tokenizer.encode("the quick brown fox 0123 猫 \u{0}", 8);
+        }
+    }
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let error = Tokenizer::from_file("no/such/tokenizer.json").err().unwrap();
+    assert!(
+        matches!(&error, Error::TokenizerFile { .. }) && error.to_string().contains("no/such/tokenizer.json"),
+        "{error}"
+    );
+}
+
+fn small() -> Vec<u8> {
+    std::fs::read(fixture("wan21_t2v/tokenizer/tokenizer.json")).unwrap()
+}
