@@ -70,13 +70,19 @@ fn real_configurations_ask_for_the_official_names_and_shapes() {
     for (config, list) in [(Config::wan21(), "wan21_vae.txt"), (Config::wan22(), "wan22_vae.txt")] {
         let recorder = Weights::recorder();
         WanVae::new(&config, &recorder).unwrap();
-        let text = std::fs::read_to_string(fixtures().join("keys").join(list)).unwrap();
-        let expected: BTreeMap<String, Vec<usize>> = text
-            .lines()
-            .map(|line| line.split_once('\t').unwrap())
-            .map(|(name, shape)| (name.to_string(), serde_json::from_str(shape).unwrap()))
-            .collect();
+        let expected: BTreeMap<String, Vec<usize>> =
+            key_list(list).into_iter().map(|[name, shape, _]| (name, serde_json::from_str(&shape).unwrap())).collect();
         assert_eq!(recorder.asked(), expected, "{list}");
+    }
+}
+
+#[test]
+fn names_of_diffusers_lead_to_the_official_ones() {
+    for (config, list) in [(Config::wan21(), "wan21_vae.txt"), (Config::wan22(), "wan22_vae.txt")] {
+        let expected: BTreeMap<String, String> =
+            key_list(list).into_iter().map(|[name, _, diffusers]| (name, diffusers)).collect();
+        let names = expected.values().map(String::as_str);
+        assert_eq!(canonical_from_diffusers(&config).canonical_names(names).unwrap(), expected, "{list}");
     }
 }
 
@@ -170,6 +176,13 @@ fn golden(kind: &str) -> HashMap<String, Tensor> {
         candle_core::safetensors::load(fixtures().join("vae").join(kind).join("golden.safetensors"), &Device::Cpu)
             .unwrap();
     tensors.into_iter().map(|(name, tensor)| (name, tensor.to_dtype(DType::F32).unwrap())).collect()
+}
+
+/// Per parameter: the official name, its shape, its name in diffusers.
+fn key_list(name: &str) -> Vec<[String; 3]> {
+    let text = std::fs::read_to_string(fixtures().join("keys").join(name)).unwrap();
+    let columns = |line: &str| line.split('\t').map(str::to_string).collect::<Vec<_>>().try_into().unwrap();
+    text.lines().map(columns).collect()
 }
 
 fn fixtures() -> PathBuf {

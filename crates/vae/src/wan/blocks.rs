@@ -7,7 +7,7 @@ use kinora_nn::{CausalConv3d, ChannelRmsNorm, Conv2d};
 
 type Load<T> = kinora_checkpoint::Result<T>;
 
-/// Two causal convolutions, each after norm and SiLU, added to the input.
+/// Two causal convolutions, each after norm and `SiLU`, added to the input.
 pub(super) struct ResidualBlock {
     norm1: ChannelRmsNorm,
     conv1: CausalConv3d,
@@ -93,7 +93,7 @@ impl Middle {
     }
 }
 
-/// Norm, SiLU and the last convolution of encoder and decoder.
+/// Norm, `SiLU` and the last convolution of encoder and decoder.
 pub(super) struct Head {
     norm: ChannelRmsNorm,
     conv: CausalConv3d,
