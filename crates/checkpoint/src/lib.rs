@@ -1,4 +1,8 @@
 //! Checkpoint files to named tensors: strict, memory-mapped, any layout; knows no model.
+//!
+//! [`Layout`] tells what lies at a path, [`KeyMap`] what the names in it mean, and [`Weights`] hands out what a module
+//! asks for, by canonical name and shape. Nothing is skipped in silence: a tensor that is missing, unused, misshapen,
+//! unknown or not finite is an [`Error`] that names it.
 
 mod artefact;
 mod checkpoint;
