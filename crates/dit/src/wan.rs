@@ -69,10 +69,12 @@ impl WanModel {
         let &[b, c, f, h, w] = latents.dims() else {
             return wrong("latents", latents, "[B, C, F, H, W]".to_string());
         };
-        let fits = |size: usize, patch: usize| size > 0 && size % patch == 0 && size / patch <= config.rope_max_seq_len;
+        let fits = |size: usize, patch: usize| {
+            size > 0 && size.is_multiple_of(patch) && size / patch <= config.rope_max_seq_len
+        };
         if b == 0 || c != config.in_channels || !fits(f, pt) || !fits(h, ph) || !fits(w, pw) {
             let (channels, reach) = (config.in_channels, config.rope_max_seq_len);
-            let sizes = format!("multiples of {pt}, {ph}, {pw}, at most {reach} times");
+            let sizes = format!("multiples of {pt}, {ph}, {pw} and at most {reach} tokens along each");
             return wrong("latents", latents, format!("[B, {channels}, F, H, W] with F, H, W {sizes}"));
         }
         let grid = [f / pt, h / ph, w / pw];

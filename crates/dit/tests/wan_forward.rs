@@ -30,7 +30,6 @@ fn worst_call(case: &str, golden: &str, dtype: DType) -> f64 {
             let out = model.forward(latents, timestep, &prepared).unwrap();
             assert_eq!(out.dtype(), dtype);
             let error = relative_l2(&out, &golden[&format!("{call}.out")]);
-            println!("{case} {call}: {error:.2e}");
             worst = worst.max(error);
         }
     }
@@ -74,7 +73,6 @@ fn two_clips_with_their_own_contexts_and_timesteps() {
         let prepared = model.prepare(&Conditioning::new(golden["context"].clone()), KEEP_ALL).unwrap();
         let out = model.forward(&golden["in"], &golden["timestep"], &prepared).unwrap();
         let error = relative_l2(&out, &golden[&format!("{net}.out")]);
-        println!("{case} {net}: {error:.2e}");
         assert!(error <= F32_TOLERANCE, "{case} {net}: {error}");
     }
 }
@@ -136,7 +134,7 @@ fn wrong_shapes_are_errors_that_say_so() {
     let error = |latents: &[usize], timestep: &[usize]| {
         model.forward(&zeros(latents), &zeros(timestep), &prepared).unwrap_err().to_string()
     };
-    let sizes = "expected [B, 16, F, H, W] with F, H, W multiples of 1, 2, 2, at most 1024 times";
+    let sizes = "expected [B, 16, F, H, W] with F, H, W multiples of 1, 2, 2 and at most 1024 tokens along each";
     for latents in
         [[1, 16, 1, 3, 4], [1, 16, 1, 4, 5], [1, 15, 1, 4, 4], [1, 16, 0, 4, 4], [1, 16, 1025, 2, 2], [0, 16, 1, 4, 4]]
     {

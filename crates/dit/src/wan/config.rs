@@ -56,7 +56,7 @@ impl WanConfig {
         let file: DiffusersConfig = serde_json::from_slice(json)?;
         reject_unknown(&file.rest)?;
         require("_class_name", &file.class_name, "WanTransformer3DModel")?;
-        require("qk_norm", &file.qk_norm.unwrap_or_default(), "rms_norm_across_heads")?;
+        require("qk_norm", file.qk_norm.as_deref().unwrap_or("null"), "rms_norm_across_heads")?;
         let config = Self {
             patch_size: file.patch_size,
             num_heads: file.num_attention_heads,
@@ -92,7 +92,7 @@ impl WanConfig {
         if file.window_size != [-1, -1] {
             return Err(unsupported("window_size", format!("{:?}", file.window_size)));
         }
-        if file.num_heads == 0 || file.dim % file.num_heads != 0 {
+        if file.num_heads == 0 || !file.dim.is_multiple_of(file.num_heads) {
             let problem = format!("is {}, which {} heads cannot share", file.dim, file.num_heads);
             return Err(Error::Config { field: "dim", problem });
         }
@@ -128,7 +128,8 @@ impl WanConfig {
         let [_, freq_dim] = shape(&shapes, "time_embedding.0.weight")?;
         let [ffn_dim, _] = shape(&shapes, "blocks.0.ffn.0.weight")?;
         let [outputs, _] = shape(&shapes, "head.head.weight")?;
-        if dim % RELEASED_HEAD_DIM != 0 {
+        let has = |name: &str| shapes.contains_key(name);
+        if !dim.is_multiple_of(RELEASED_HEAD_DIM) {
             let problem = format!("a width of {dim} is no multiple of the {RELEASED_HEAD_DIM} of one head");
             return Err(Error::Infer { problem });
         }
@@ -140,8 +141,8 @@ impl WanConfig {
             text_dim,
             freq_dim,
             ffn_dim,
-            num_layers: (0..).take_while(|i| shapes.contains_key(format!("blocks.{i}.modulation").as_str())).count(),
-            cross_attn_norm: shapes.contains_key("blocks.0.norm3.weight"),
+            num_layers: (0..shapes.len()).take_while(|i| has(&format!("blocks.{i}.modulation"))).count(),
+            cross_attn_norm: has("blocks.0.norm3.weight"),
             ..Self::base()
         };
         config.validate()?;
@@ -175,7 +176,7 @@ impl WanConfig {
             return Err(Error::Config { field: "num_attention_heads", problem });
         }
         for (field, value) in [("attention_head_dim", self.head_dim), ("freq_dim", self.freq_dim)] {
-            if value % 2 != 0 {
+            if !value.is_multiple_of(2) {
                 return Err(Error::Config { field, problem: format!("is {value}, expected an even number") });
             }
         }

@@ -127,7 +127,8 @@ fn distinct(timestep: &Tensor) -> Result<(Tensor, Rows)> {
 fn distinct_of_tokens(timestep: &Tensor) -> Result<(Tensor, Rows)> {
     let per_clip = timestep.to_dtype(DType::F32)?.to_vec2::<f32>()?;
     let device = timestep.device();
-    if per_clip.iter().all(|tokens| tokens.iter().all(|t| t == &tokens[0])) {
+    let uniform = |tokens: &Vec<f32>| tokens.iter().all(|t| t.to_bits() == tokens[0].to_bits());
+    if per_clip.iter().all(uniform) {
         let first: Vec<f32> = per_clip.iter().filter_map(|tokens| tokens.first().copied()).collect();
         return Ok((Tensor::new(first, device)?, Rows::PerClip));
     }
