@@ -1,1 +1,156 @@
-//! Support code shared by the workspace tests.
+//! Support code shared by the workspace tests: fixtures, distances, runs of the `kinora` binary.
+#![allow(clippy::missing_panics_doc, reason = "tests panic when something is wrong")]
+
+use candle_core::{DType, Tensor};
+use kinora::{Event, LoadOptions, Output, Pipeline, Request, Size};
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// The repository's root.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ has a parent").to_path_buf()
+}
+
+/// A path below `tests/fixtures`.
+pub fn fixture(name: &str) -> PathBuf {
+    root().join("tests/fixtures").join(name)
+}
+
+/// Golden numbers of one run of diffusers: tensors, and how it was asked for.
+pub struct Golden {
+    /// Tensors by name.
+    pub tensors: BTreeMap<String, Tensor>,
+    /// Prompts, size, steps, guidance.
+    pub metadata: BTreeMap<String, String>,
+}
+
+impl Golden {
+    /// Reads `tests/fixtures/{case}/{file}`.
+    pub fn read(case: &str, file: &str) -> Self {
+        let (tensors, metadata) =
+            kinora_checkpoint::load_safetensors(&fixture(case).join(file)).expect("a golden file");
+        Self { tensors, metadata }
+    }
+
+    /// One tensor.
+    pub fn get(&self, name: &str) -> &Tensor {
+        self.tensors.get(name).unwrap_or_else(|| panic!("the golden file has no {name}"))
+    }
+
+    /// Latents after each step.
+    pub fn steps(&self) -> Vec<&Tensor> {
+        (0..).map_while(|step| self.tensors.get(&format!("step{step:02}.latents"))).collect()
+    }
+
+    /// The request that made them; the noise goes to a file in `scratch`.
+    pub fn request(&self, scratch: &Path) -> Request {
+        let noise = scratch.join("noise.safetensors");
+        let tensors = [("noise".to_string(), self.get("latents_init").clone())];
+        kinora_checkpoint::save_safetensors(&noise, &tensors, &BTreeMap::new()).expect("noise is written");
+        let text = |name: &str| self.metadata[name].clone();
+        let number = |name: &str| text(name).parse::<f64>().expect("a number");
+        let size: Vec<usize> = text("size").split('x').map(|n| n.parse().expect("a number")).collect();
+        let euler = text("scheduler").contains("Euler");
+        Request {
+            prompt: text("prompt"),
+            negative_prompt: Some(text("negative_prompt")),
+            size: Size::Pixels { width: Some(size[0]), height: Some(size[1]) },
+            frames: Some(size[2]),
+            steps: Some(number("steps") as usize),
+            guidance_scale: Some(number("guidance_scale")),
+            sampler: euler.then_some(kinora::SamplerKind::Euler),
+            init_latents: Some(noise),
+            output: Output { clip: scratch.join("clip.safetensors"), ..Output::default() },
+            ..Request::default()
+        }
+    }
+}
+
+/// Loads a model directory or name on the CPU.
+pub fn load(model: &str, dtype: DType, threads: usize) -> Pipeline {
+    let model = vec![model.to_string()];
+    let options = LoadOptions { model, dtype: Some(dtype), device: "cpu".into(), threads: Some(threads) };
+    Pipeline::load(&options).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Runs a request and keeps the latents of every step.
+pub fn generate(pipeline: &Pipeline, request: &Request) -> kinora::Result<(kinora::Report, Vec<Tensor>)> {
+    let mut steps = Vec::new();
+    let report = pipeline.generate(request, |event| {
+        if let Event::Step { latents, .. } = event {
+            steps.push(latents.clone());
+        }
+        ControlFlow::Continue(())
+    })?;
+    Ok((report, steps))
+}
+
+/// `‖a − b‖₂ / ‖b‖₂`.
+pub fn relative_l2(a: &Tensor, b: &Tensor) -> f64 {
+    assert_eq!(a.dims(), b.dims());
+    let norm = |t: Tensor| t.sqr().and_then(|t| t.sum_all()).and_then(|t| t.to_scalar::<f64>()).expect("f64").sqrt();
+    let (a, b) = (wide(a), wide(b));
+    norm((&a - &b).expect("same shape")) / norm(b)
+}
+
+/// The largest difference, relative to the largest value of `b`.
+pub fn max_error(a: &Tensor, b: &Tensor) -> f64 {
+    assert_eq!(a.dims(), b.dims());
+    let largest = |t: Tensor| t.abs().and_then(|t| t.max_all()).and_then(|t| t.to_scalar::<f64>()).expect("f64");
+    let (a, b) = (wide(a), wide(b));
+    largest((&a - &b).expect("same shape")) / largest(b)
+}
+
+/// Whether two tensors hold the same bits.
+pub fn same_bits(a: &Tensor, b: &Tensor) -> bool {
+    let bits = |t: &Tensor| {
+        let values = t.flatten_all().and_then(|t| t.to_vec1::<f32>()).expect("f32");
+        values.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+    };
+    a.dims() == b.dims() && bits(a) == bits(b)
+}
+
+fn wide(t: &Tensor) -> Tensor {
+    t.to_dtype(DType::F64).expect("every dtype has f64")
+}
+
+/// What a run of the `kinora` binary printed, and its exit status.
+#[derive(Debug)]
+pub struct Run {
+    /// Exit status, `None` after a signal.
+    pub status: Option<i32>,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+/// Runs the binary that Cargo built beside the tests.
+pub fn kinora<S: AsRef<std::ffi::OsStr>>(arguments: &[S], directory: &Path) -> Run {
+    let output = Command::new(binary())
+        .args(arguments)
+        .current_dir(directory)
+        .stdin(Stdio::null())
+        .output()
+        .expect("the kinora binary starts");
+    Run {
+        status: output.status.code(),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// The `kinora` binary, built with the tests' profile.
+pub fn binary() -> PathBuf {
+    static BUILT: std::sync::OnceLock<PathBuf> = std::sync::OnceLock::new();
+    let build = || {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let status = Command::new(cargo).args(["build", "-q", "-p", "kinora-cli"]).current_dir(root()).status();
+        assert!(status.expect("cargo starts").success(), "the kinora binary does not build");
+        let profile = std::env::current_exe().expect("a path").ancestors().nth(2).expect("target/profile").to_path_buf();
+        profile.join(format!("kinora{}", std::env::consts::EXE_SUFFIX))
+    };
+    BUILT.get_or_init(build).clone()
+}

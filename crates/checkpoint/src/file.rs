@@ -2,6 +2,7 @@
 
 use crate::convert::{candle_dtype, tensor_from_bytes};
 use crate::header::read_header;
+use crate::index::open_files;
 use crate::map::map;
 use crate::pth::read_pth;
 use crate::{Error, Result};
@@ -76,6 +77,11 @@ impl TensorFile {
     /// Maps the file and checks its header. Errors name the file, and the tensor where there is one.
     pub fn open(path: &Path) -> Result<Self> {
         Self::new(path, Data::Mapped(map(path)?))
+    }
+
+    /// The file, or the shards if it is an index of shards.
+    pub fn open_all(path: &Path) -> Result<Vec<Self>> {
+        open_files(&[path.to_path_buf()])
     }
 
     /// A file that is compiled into the program; `name` stands for its path in errors.

@@ -153,6 +153,35 @@ impl Weights {
         self.lock().clone()
     }
 
+    /// Canonical names and shapes of all tensors of the checkpoint.
+    pub fn shapes(&self) -> Vec<(String, Vec<usize>)> {
+        self.names().map(|name| (name.to_string(), self.shape_of(name).unwrap_or_default())).collect()
+    }
+
+    /// Checks, without reading any data, that the checkpoint has just the tensors that `needed` names, with its shapes:
+    /// what a module asked a [`Weights::recorder`] for.
+    ///
+    /// # Errors
+    /// The first tensor that is missing or has another shape; or else all that are not needed.
+    pub fn check(&self, needed: &BTreeMap<String, Vec<usize>>) -> Result<LoadReport> {
+        for (name, expected) in needed {
+            let found = self.shape_of(name).ok_or_else(|| self.missing(name.clone()))?;
+            if found != *expected {
+                return Err(Error::Shape { name: name.clone(), found, expected: expected.clone() });
+            }
+            self.lock().insert(name.clone(), found);
+        }
+        self.finish()
+    }
+
+    fn shape_of(&self, name: &str) -> Option<Vec<usize>> {
+        match &self.inner.source {
+            Source::Files(checkpoint) => checkpoint.info(name).map(|info| info.shape),
+            Source::Tensors(tensors) => tensors.get(name).map(|tensor| tensor.dims().to_vec()),
+            Source::Random(_) | Source::Recorder => None,
+        }
+    }
+
     /// Checks that every tensor of the checkpoint was asked for, and says what was loaded.
     pub fn finish(&self) -> Result<LoadReport> {
         let asked = self.lock();

@@ -1,2 +1,30 @@
-//! The kinora command.
-fn main() {}
+//! The `kinora` command: parses, calls the library, prints.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command prints")]
+
+mod args;
+mod commands;
+mod progress;
+mod report;
+
+use args::{Cli, Command};
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match &cli.command {
+        Command::Generate(args) => commands::generate::run(args),
+        Command::Decode(args) => commands::decode::run(args),
+        Command::Encode(args) => commands::encode::run(args),
+        Command::Bench(args) => commands::bench::run(args),
+        Command::Inspect(args) => commands::inspect::run(args),
+        Command::Models(args) => commands::models::list(args),
+        Command::Pull(args) => commands::models::pull(args),
+        Command::Show(args) => commands::show::run(args),
+        Command::Rerun(args) => commands::generate::rerun(args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => report::failure(&error),
+    }
+}

@@ -1,1 +1,57 @@
-//! Native video diffusion: a prompt goes in, an MP4 comes out.
+//! Native video diffusion: a prompt goes in, an MP4 comes out, on the user's own machine.
+//!
+//! ```no_run
+//! use kinora::{Event, LoadOptions, Output, Pipeline, Request};
+//! use std::ops::ControlFlow;
+//!
+//! # fn main() -> kinora::Result<()> {
+//! let pipeline = Pipeline::load(&LoadOptions::default())?; // the model that ships with the library
+//! let request = Request {
+//!     prompt: "a red ball bounces on a striped blue background".into(),
+//!     seed: Some(7),
+//!     output: Output { clip: "ball.mp4".into(), ..Output::default() },
+//!     ..Request::default()
+//! };
+//! let report = pipeline.generate(&request, |event| {
+//!     if let Event::Step { done, total, .. } = event {
+//!         eprintln!("step {done} of {total}");
+//!     }
+//!     ControlFlow::Continue(()) // Break stops the run after the network call under way
+//! })?;
+//! println!("{} frames in {}", report.frames, report.clip.display());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! There is no global state: every setting is in [`LoadOptions`] and [`Request`], every message an [`Event`].
+
+pub mod bench;
+mod codec;
+mod denoise;
+mod device;
+mod embedded;
+mod error;
+mod event;
+mod families;
+pub mod hub;
+mod inspect;
+mod manifest;
+mod output;
+mod pipeline;
+mod plan;
+mod recipe;
+mod request;
+mod resume;
+mod source;
+
+pub use candle_core::DType;
+pub use error::{Error, Result};
+pub use event::{Event, Stage};
+pub use inspect::{Inspection, PartInspection, inspect};
+pub use kinora_sampler::SamplerKind;
+pub use manifest::{Defaults, Manifest, Parameters};
+pub use output::{Output, Report, Seconds};
+pub use pipeline::{LoadOptions, Pipeline};
+pub use plan::Plan;
+pub use recipe::Recipe;
+pub use request::{Request, Resolution, Size, parse_aspect};

@@ -1,0 +1,360 @@
+//! The command line, as clap sees it.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use kinora::{Request, Resolution, SamplerKind, Size};
+use std::path::PathBuf;
+
+/// Native video diffusion: a prompt goes in, an MP4 comes out.
+#[derive(Debug, Parser)]
+#[command(name = "kinora", version, max_term_width = 110, subcommand_required = true, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a clip from a prompt.
+    Generate(Box<GenerateArgs>),
+    /// Turn saved latents into a clip.
+    Decode(DecodeArgs),
+    /// Turn a clip into latents.
+    Encode(EncodeArgs),
+    /// Measure speed and memory.
+    Bench(BenchArgs),
+    /// Say what a model directory or file is, and what is missing.
+    Inspect(InspectArgs),
+    /// List the known models and which are here.
+    Models(ModelsArgs),
+    /// Download a known model from the Hugging Face hub.
+    Pull(PullArgs),
+    /// Print the recipe stored in a clip.
+    Show(ShowArgs),
+    /// Make a clip again from the recipe stored in it.
+    Rerun(RerunArgs),
+}
+
+/// Which model, and how it runs.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Model")]
+pub struct ModelArgs {
+    /// A known name, a model directory, or single files (transformer, VAE, text encoder, tokenizer.json).
+    #[arg(long, num_args = 1.., default_value = "embedded", value_name = "NAME|DIR|FILE")]
+    pub model: Vec<String>,
+    /// Dtype of the networks; f32 on the CPU by default.
+    #[arg(long, value_enum)]
+    pub dtype: Option<DTypeArg>,
+    /// Where to compute: auto, cpu, cuda, cuda:N or metal.
+    #[arg(long, default_value = "auto", value_name = "DEVICE")]
+    pub device: String,
+    /// CPU threads; all cores by default. The result does not depend on it.
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+}
+
+/// Dtypes of the networks.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum DTypeArg {
+    /// 32-bit.
+    F32,
+    /// 16-bit, 8 bits of exponent.
+    Bf16,
+    /// 16-bit, 5 bits of exponent.
+    F16,
+}
+
+impl ModelArgs {
+    /// As the library takes it.
+    pub fn load_options(&self) -> kinora::LoadOptions {
+        kinora::LoadOptions {
+            model: self.model.clone(),
+            dtype: self.dtype.map(|dtype| match dtype {
+                DTypeArg::F32 => kinora::DType::F32,
+                DTypeArg::Bf16 => kinora::DType::BF16,
+                DTypeArg::F16 => kinora::DType::F16,
+            }),
+            device: self.device.clone(),
+            threads: self.threads,
+        }
+    }
+}
+
+/// How the output is written.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Output")]
+pub struct OutputArgs {
+    /// The clip: .mp4, .gif, .webp, .safetensors (raw frames), or a pattern such as frames/%04d.png
+    /// [default: kinora-SEED.mp4].
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Do not store the recipe in the clip.
+    #[arg(long)]
+    pub no_metadata: bool,
+    /// Constant quality of the video encoder, 0 (best) to 51.
+    #[arg(long, value_name = "N")]
+    pub quality: Option<u8>,
+    /// Video encoder by its FFmpeg name, such as libx265 (builds with the ffmpeg feature).
+    #[arg(long, value_name = "NAME")]
+    pub encoder: Option<String>,
+    /// Print the result as JSON on stdout, and no progress.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `kinora generate`.
+#[derive(Debug, Clone, Args)]
+pub struct GenerateArgs {
+    /// What the clip should show.
+    pub prompt: String,
+    /// What to avoid; may be empty [default: the model's own].
+    #[arg(long, value_name = "TEXT")]
+    pub negative_prompt: Option<String>,
+    /// The model.
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Size and length.
+    #[command(flatten)]
+    pub shape: ShapeArgs,
+    /// Denoising.
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
+    /// Files.
+    #[command(flatten)]
+    pub output: OutputArgs,
+    /// Make that many clips, with consecutive seeds.
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub count: u64,
+    /// Start from the tensor `noise` [1, C, F, H, W] of this file instead of seeded noise.
+    #[arg(long, value_name = "FILE.safetensors", help_heading = "Stages")]
+    pub init_latents: Option<PathBuf>,
+    /// Keep the denoised latents, for `kinora decode`.
+    #[arg(long, value_name = "FILE.safetensors", help_heading = "Stages")]
+    pub save_latents: Option<PathBuf>,
+    /// Keep the state of the run here every few steps, and continue from what is there.
+    #[arg(long, value_name = "DIR", help_heading = "Stages")]
+    pub resume: Option<PathBuf>,
+}
+
+/// Size and length of the clip.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Size and length")]
+pub struct ShapeArgs {
+    /// Aspect such as 16:9, 9:16 or 1:1; keeps the area.
+    #[arg(long, value_parser = kinora::parse_aspect, value_name = "W:H", conflicts_with_all = ["width", "height"])]
+    pub aspect: Option<f64>,
+    /// Area: 480p (832×480), 720p (1280×720) or 1080p (1920×1080).
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["width", "height"])]
+    pub resolution: Option<Resolution>,
+    /// Width in pixels.
+    #[arg(long, value_name = "PIXELS")]
+    pub width: Option<usize>,
+    /// Height in pixels.
+    #[arg(long, value_name = "PIXELS")]
+    pub height: Option<usize>,
+    /// Number of frames (4k + 1).
+    #[arg(long, value_name = "N", conflicts_with = "duration")]
+    pub frames: Option<usize>,
+    /// Length in seconds.
+    #[arg(long, value_name = "SECONDS")]
+    pub duration: Option<f64>,
+    /// Frames per second.
+    #[arg(long, value_name = "N")]
+    pub fps: Option<f64>,
+}
+
+/// How noise becomes latents.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Denoising")]
+pub struct SamplingArgs {
+    /// Denoising steps.
+    #[arg(long, value_name = "N")]
+    pub steps: Option<usize>,
+    /// How strongly to follow the prompt; 1 turns guidance off.
+    #[arg(long, value_name = "X")]
+    pub guidance_scale: Option<f64>,
+    /// The same for the low-noise expert of models with two.
+    #[arg(long, value_name = "X")]
+    pub guidance_scale_2: Option<f64>,
+    /// Scale the unconditional prediction optimally (CFG-Zero*).
+    #[arg(long)]
+    pub cfg_zero_star: bool,
+    /// euler, heun, dpm++2m, unipc, unipc-bh1 or lcm.
+    #[arg(long, value_name = "NAME")]
+    pub sampler: Option<SamplerKind>,
+    /// Shift of the noise schedule.
+    #[arg(long, value_name = "X")]
+    pub shift: Option<f64>,
+    /// Explicit noise levels, such as 1,0.9375,0.8333,0.625.
+    #[arg(long, value_delimiter = ',', value_name = "LIST", conflicts_with_all = ["steps", "shift"])]
+    pub sigmas: Option<Vec<f64>>,
+    /// Seed of the noise; random by default, printed and recorded.
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+}
+
+impl GenerateArgs {
+    /// As the library takes it.
+    pub fn request(&self) -> Request {
+        let shape = &self.shape;
+        let size = if shape.aspect.is_some() || shape.resolution.is_some() {
+            Size::Aspect { ratio: shape.aspect, resolution: shape.resolution }
+        } else if shape.width.is_some() || shape.height.is_some() {
+            Size::Pixels { width: shape.width, height: shape.height }
+        } else {
+            Size::Default
+        };
+        Request {
+            prompt: self.prompt.clone(),
+            negative_prompt: self.negative_prompt.clone(),
+            size,
+            frames: shape.frames,
+            duration: shape.duration,
+            fps: shape.fps,
+            steps: self.sampling.steps,
+            sigmas: self.sampling.sigmas.clone(),
+            shift: self.sampling.shift,
+            sampler: self.sampling.sampler,
+            guidance_scale: self.sampling.guidance_scale,
+            guidance_scale_2: self.sampling.guidance_scale_2,
+            cfg_zero_star: self.sampling.cfg_zero_star,
+            seed: self.sampling.seed,
+            init_latents: self.init_latents.clone(),
+            output: kinora::Output::default(),
+        }
+    }
+}
+
+/// `kinora decode`.
+#[derive(Debug, Clone, Args)]
+pub struct DecodeArgs {
+    /// Latents that `kinora generate --save-latents` or `kinora encode` wrote.
+    pub latents: PathBuf,
+    /// Frames per second [default: as recorded with the latents, else the model's].
+    #[arg(long, value_name = "N")]
+    pub fps: Option<f64>,
+    /// The model whose VAE to use.
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Files.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// `kinora encode`.
+#[derive(Debug, Clone, Args)]
+pub struct EncodeArgs {
+    /// The clip: an MP4 (H.264), or raw frames as .safetensors.
+    pub clip: PathBuf,
+    /// Where the latents go.
+    #[arg(short, long, value_name = "FILE.safetensors")]
+    pub output: PathBuf,
+    /// The model whose VAE to use.
+    #[command(flatten)]
+    pub model: ModelArgs,
+}
+
+/// `kinora bench`.
+#[derive(Debug, Clone, Args)]
+pub struct BenchArgs {
+    /// The model to measure.
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Measure the real architecture of a known variant with random weights instead: no files needed.
+    #[arg(long, value_name = "NAME", conflicts_with = "model")]
+    pub random: Option<String>,
+    /// Size of the clip, WIDTHxHEIGHTxFRAMES [default: the model's].
+    #[arg(long, value_name = "WxHxF")]
+    pub size: Option<String>,
+    /// What to measure.
+    #[arg(long, value_enum, default_value = "all")]
+    pub what: What,
+    /// Timed runs of each part; the median is printed.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub runs: u16,
+    /// How to print.
+    #[arg(long, value_enum, default_value = "md")]
+    pub format: Format,
+}
+
+/// Parts of a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum What {
+    /// The text encoder.
+    Text,
+    /// One forward of the transformer.
+    Dit,
+    /// Decoding.
+    Vae,
+    /// Everything.
+    All,
+}
+
+/// Formats of a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Markdown.
+    Md,
+    /// JSON.
+    Json,
+    /// Comma-separated values.
+    Csv,
+}
+
+/// `kinora inspect`.
+#[derive(Debug, Clone, Args)]
+pub struct InspectArgs {
+    /// A model directory or a file.
+    pub path: PathBuf,
+    /// Print every tensor.
+    #[arg(long)]
+    pub tensors: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `kinora models`.
+#[derive(Debug, Clone, Args)]
+pub struct ModelsArgs {
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `kinora pull`.
+#[derive(Debug, Clone, Args)]
+pub struct PullArgs {
+    /// A name from `kinora models`.
+    pub name: String,
+}
+
+/// `kinora show`.
+#[derive(Debug, Clone, Args)]
+pub struct ShowArgs {
+    /// A clip that Kinora wrote.
+    pub clip: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `kinora rerun`.
+#[derive(Debug, Clone, Args)]
+pub struct RerunArgs {
+    /// A clip that Kinora wrote.
+    pub clip: PathBuf,
+    /// Use this model instead of the recorded one.
+    #[arg(long, num_args = 1.., value_name = "NAME|DIR|FILE")]
+    pub model: Option<Vec<String>>,
+    /// Where to compute: auto, cpu, cuda, cuda:N or metal.
+    #[arg(long, default_value = "auto", value_name = "DEVICE")]
+    pub device: String,
+    /// CPU threads.
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+    /// Files.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}

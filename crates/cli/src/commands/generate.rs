@@ -1,0 +1,84 @@
+//! `kinora generate` and `kinora rerun`.
+
+use crate::args::{GenerateArgs, OutputArgs, RerunArgs};
+use crate::progress::Progress;
+use crate::report;
+use kinora::{LoadOptions, Output, Pipeline, Recipe, Report, Request, Result};
+use std::path::{Path, PathBuf};
+
+/// Makes `--count` clips.
+pub fn run(args: &GenerateArgs) -> Result<()> {
+    let mut request = args.request();
+    let pipeline = Pipeline::load(&args.model.load_options())?;
+    for index in 0..args.count {
+        let plan = pipeline.plan(&request)?;
+        request.seed = Some(plan.seed);
+        request.output = Output {
+            clip: numbered(&clip_path(&args.output, plan.seed), index, args.count),
+            latents: args.save_latents.as_ref().map(|path| numbered(path, index, args.count)),
+            resume: args.resume.as_ref().map(|dir| if args.count > 1 { dir.join(index.to_string()) } else { dir.clone() }),
+            ..output(&args.output)
+        };
+        make(&pipeline, &request, args.output.json)?;
+        request.seed = Some(plan.seed.wrapping_add(1));
+    }
+    Ok(())
+}
+
+/// Makes a clip again from its recipe.
+pub fn rerun(args: &RerunArgs) -> Result<()> {
+    let recipe = Recipe::read(&args.clip)?;
+    let mut request = recipe.request()?;
+    request.output = Output { clip: clip_path(&args.output, recipe.seed), ..output(&args.output) };
+    let pipeline = Pipeline::load(&LoadOptions {
+        model: args.model.clone().unwrap_or(recipe.model.clone()),
+        dtype: Some(recipe.dtype()?),
+        device: args.device.clone(),
+        threads: args.threads,
+    })?;
+    make(&pipeline, &request, args.output.json)
+}
+
+/// The parts of [`Output`] that every command shares.
+pub fn output(args: &OutputArgs) -> Output {
+    Output { metadata: !args.no_metadata, quality: args.quality, encoder: args.encoder.clone(), ..Output::default() }
+}
+
+fn make(pipeline: &Pipeline, request: &Request, json: bool) -> Result<()> {
+    let mut progress = Progress::new(json);
+    let report = pipeline.generate(request, |event| progress.handle(&event))?;
+    drop(progress);
+    print(&report, json);
+    Ok(())
+}
+
+/// Prints what was made.
+pub fn print(report: &Report, json: bool) {
+    if json {
+        report::line(&serde_json::to_string(report).expect("a report is plain data"));
+        return;
+    }
+    report::line(&format!(
+        "{}  {}×{}, {} frames, {}, {}",
+        report.clip.display(),
+        report.width,
+        report.height,
+        report.frames,
+        report::bytes(report.bytes),
+        report::seconds(report.seconds.total)
+    ));
+}
+
+fn clip_path(args: &OutputArgs, seed: u64) -> PathBuf {
+    args.output.clone().unwrap_or_else(|| format!("kinora-{seed}.mp4").into())
+}
+
+/// `clip.mp4` becomes `clip-2.mp4` when several are made.
+fn numbered(path: &Path, index: u64, count: u64) -> PathBuf {
+    if count == 1 {
+        return path.to_path_buf();
+    }
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let extension = path.extension().map(|e| format!(".{}", e.to_string_lossy())).unwrap_or_default();
+    path.with_file_name(format!("{stem}-{}{extension}", index + 1))
+}

@@ -1,0 +1,9 @@
+//! One module per subcommand.
+
+pub mod bench;
+pub mod decode;
+pub mod encode;
+pub mod generate;
+pub mod inspect;
+pub mod models;
+pub mod show;

@@ -1,0 +1,39 @@
+//! How errors and results are printed: `error:` what is wrong, `hint:` what to do.
+
+use kinora::Error;
+use std::process::ExitCode;
+
+/// Exit status of a run that was interrupted, as shells have it.
+const INTERRUPTED: u8 = 130;
+
+/// Prints the error and its hint on stderr.
+pub fn failure(error: &Error) -> ExitCode {
+    eprintln!("error: {error}");
+    if let Some(hint) = error.hint() {
+        eprintln!();
+        eprintln!("hint: {hint}");
+    }
+    if matches!(error, Error::Stopped { .. }) { ExitCode::from(INTERRUPTED) } else { ExitCode::FAILURE }
+}
+
+/// A line on stdout; a closed pipe (`kinora models | head`) is not an error.
+pub fn line(text: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stdout().lock(), "{text}");
+}
+
+/// Seconds as people read them.
+pub fn seconds(seconds: f64) -> String {
+    if seconds < 60.0 {
+        format!("{seconds:.1} s")
+    } else {
+        format!("{}:{:02} min", seconds as u64 / 60, seconds as u64 % 60)
+    }
+}
+
+/// Bytes as people read them.
+pub fn bytes(bytes: u64) -> String {
+    let units = ["B", "KB", "MB", "GB", "TB"];
+    let power = (0..units.len()).rev().find(|p| bytes >= 1000u64.pow(*p as u32)).unwrap_or(0);
+    if power == 0 { format!("{bytes} B") } else { format!("{:.1} {}", bytes as f64 / 1000f64.powi(power as i32), units[power]) }
+}

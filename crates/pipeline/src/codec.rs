@@ -1,0 +1,141 @@
+//! The last stage, latents to a clip on disk, and its inverse; both hold a few frames at a time.
+
+use crate::event::Event;
+use crate::output::Output;
+use crate::{Error, Result};
+use candle_core::{DType, Device, Tensor};
+use kinora_checkpoint::TensorFile;
+use kinora_media::{ClipReader, ClipSpec, ClipWriter, Fps, Frame, WriteOptions, Written};
+use kinora_vae::VideoVae;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+/// A writer for the clip of `output`.
+pub(crate) fn writer(
+    output: &Output,
+    width: usize,
+    height: usize,
+    fps: f64,
+    recipe: Option<&str>,
+) -> Result<Box<dyn ClipWriter>> {
+    let spec = ClipSpec { width, height, fps: Fps::from_f64(fps)? };
+    let options = WriteOptions {
+        recipe: recipe.map(str::to_string),
+        quality: output.quality,
+        encoder: output.encoder.clone(),
+        ..WriteOptions::default()
+    };
+    Ok(kinora_media::create(&output.clip, &spec, &options)?)
+}
+
+/// Decodes the tensor `latents [1, C, F, H, W]` of `path`, read one latent frame at a time, into the clip of `output`.
+pub(crate) fn decode_latents(
+    vae: &dyn VideoVae,
+    path: &Path,
+    device: &Device,
+    output: &Output,
+    fps: f64,
+    recipe: Option<&str>,
+    on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
+) -> Result<Written> {
+    let bad = |reason: String| Error::BadFile { path: path.to_path_buf(), reason };
+    let file = TensorFile::open(path)?;
+    let infos = file.infos();
+    let info = infos.iter().find(|info| info.name == "latents").ok_or_else(|| bad("it has no tensor `latents`".into()))?;
+    let format = vae.latent_format();
+    let &[1, channels, latent_frames, h, w] = info.shape.as_slice() else {
+        return Err(bad(format!("`latents` has shape {:?}, not [1, C, F, H, W]", info.shape)));
+    };
+    if latent_frames * h * w == 0 {
+        return Err(bad(format!("`latents` is empty, {:?}", info.shape)));
+    }
+    if channels != format.channels {
+        return Err(bad(format!("`latents` has {channels} channels, this model's VAE has {}", format.channels)));
+    }
+    let (width, height) = (w * format.spatial_factor, h * format.spatial_factor);
+    let total = format.pixel_frames(latent_frames);
+    let mut writer = writer(output, width, height, fps, recipe)?;
+    let mut decoder = vae.decoder();
+    let mut done = 0;
+    for index in 0..latent_frames {
+        let latents = file.narrow("latents", 2, index, 1)?.to_device(device)?.to_dtype(DType::F32)?;
+        let pixels = decoder.push(&latents)?; // [1, 3, F, H, W], -1..1
+        kinora_sampler::check_finite(&pixels, || format!("the decoded frames at latent frame {index}"))?;
+        for frame in to_frames(&pixels)? {
+            writer.push(&frame)?;
+            done += 1;
+        }
+        if on_event(Event::Frames { done, total }).is_break() {
+            return Err(Error::Stopped { resumable: None });
+        }
+    }
+    Ok(writer.finish()?)
+}
+
+/// Encodes a clip: latents `[1, C, F, h, w]` f32, and its frames a second. Frames past the last 4k + 1 are left out.
+pub(crate) fn encode_clip(
+    vae: &dyn VideoVae,
+    path: &Path,
+    device: &Device,
+    on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
+) -> Result<(Tensor, f64)> {
+    let mut clip = kinora_media::open(path)?;
+    let format = vae.latent_format();
+    let (spec, factor) = (clip.spec(), format.spatial_factor);
+    if spec.width % factor != 0 || spec.height % factor != 0 {
+        let what = format!("a clip of {}×{} cannot be encoded", spec.width, spec.height);
+        return Err(Error::request(what, format!("this VAE needs multiples of {factor}: crop or scale the clip first")));
+    }
+    let mut encoder = vae.encoder();
+    let mut latents = Vec::new();
+    let mut done = 0;
+    loop {
+        let wanted = if latents.is_empty() { 1 } else { format.temporal_factor };
+        let frames = next_frames(clip.as_mut(), wanted)?;
+        if frames.len() < wanted {
+            if !frames.is_empty() {
+                let text = format!("the last {} frames are left out: latents stand for 4k + 1", frames.len());
+                let _ = on_event(Event::Notice(&text));
+            }
+            break;
+        }
+        done += wanted;
+        latents.push(encoder.push(&to_pixels(&frames, device)?)?);
+        if on_event(Event::Frames { done, total: clip.frames().unwrap_or(done) }).is_break() {
+            return Err(Error::Stopped { resumable: None });
+        }
+    }
+    if latents.is_empty() {
+        return Err(Error::BadFile { path: path.to_path_buf(), reason: "it has no frames".into() });
+    }
+    Ok((Tensor::cat(&latents, 2)?, spec.fps.as_f64()))
+}
+
+fn next_frames(clip: &mut dyn ClipReader, count: usize) -> Result<Vec<Frame>> {
+    let mut frames = Vec::with_capacity(count);
+    while frames.len() < count {
+        match clip.next_frame()? {
+            Some(frame) => frames.push(frame),
+            None => break,
+        }
+    }
+    Ok(frames)
+}
+
+/// Pixels `[1, 3, F, H, W]` in -1..1 to frames in 0..1.
+fn to_frames(pixels: &Tensor) -> Result<Vec<Frame>> {
+    let (_, _, count, height, width) = pixels.dims5()?;
+    let pixels = ((pixels.to_dtype(DType::F32)?.to_device(&Device::Cpu)? * 0.5)? + 0.5)?.clamp(0f32, 1f32)?;
+    let frame = |index| {
+        let data = pixels.narrow(2, index, 1)?.flatten_all()?.to_vec1::<f32>()?; // [3, H, W]
+        Ok(Frame::new(width, height, data)?)
+    };
+    (0..count).map(frame).collect()
+}
+
+/// Frames in 0..1 to pixels `[1, 3, F, H, W]` in -1..1.
+fn to_pixels(frames: &[Frame], device: &Device) -> Result<Tensor> {
+    let planes = |frame: &Frame| Tensor::from_slice(&frame.data, (1, 3, 1, frame.height, frame.width), device);
+    let frames = frames.iter().map(planes).collect::<candle_core::Result<Vec<_>>>()?;
+    Ok(((Tensor::cat(&frames, 2)? * 2.0)? - 1.0)?)
+}

@@ -1,0 +1,148 @@
+//! The middle stage: noise and contexts to latents.
+
+use crate::event::Event;
+use crate::families::{Family, Placement};
+use crate::plan::Plan;
+use crate::resume::RunDir;
+use crate::source::Model;
+use crate::{Error, Result};
+use candle_core::{DType, Tensor};
+use kinora_dit::{Conditioning, Prepared, VideoDit};
+use kinora_sampler::{NoiseSource, Sampler, StepInfo, cfg, cfg_zero_star, check_finite, x0_from_velocity};
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+/// Least time between two saves of the sampler's state.
+const SAVE_EVERY: Duration = Duration::from_secs(20);
+
+/// What may be spent, per prediction, on keys and values of the text that stay the same over all steps.
+pub(crate) const CACHE_BYTES: usize = 512 << 20;
+
+/// The experts of one run: at most one is in memory.
+pub(crate) struct Denoiser<'a> {
+    pub family: &'static dyn Family,
+    pub model: &'a Model,
+    pub placement: &'a Placement,
+    pub plan: &'a Plan,
+    /// Context of the prompt and, when the plan is guided, of the negative prompt: `[1, S, C]`.
+    pub contexts: Vec<Tensor>,
+}
+
+/// An expert in memory, with the contexts made ready for it.
+struct Resident {
+    expert: usize,
+    dit: Box<dyn VideoDit>,
+    prepared: Vec<Prepared>,
+}
+
+impl Denoiser<'_> {
+    /// Runs every step that is left; `[1, C, F, H, W]` f32.
+    pub(crate) fn run(
+        &self,
+        run_dir: Option<&RunDir>,
+        on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
+    ) -> Result<Tensor> {
+        let mut sampler = self.sampler(run_dir)?;
+        let total = self.plan.steps();
+        let mut resident = None;
+        let mut saved = Instant::now();
+        while !sampler.is_done() {
+            let start = Instant::now();
+            let stepped = sampler.step(&mut |x: &Tensor, info: StepInfo| self.denoised(x, info, &mut resident, on_event));
+            let stopped = match stepped {
+                Ok(()) => {
+                    let (done, elapsed, latents) = (sampler.step_index(), start.elapsed(), sampler.x());
+                    on_event(Event::Step { done, total, elapsed, latents }).is_break()
+                }
+                Err(Error::Stopped { .. }) => true,
+                Err(error) => return Err(error),
+            };
+            if let Some(run_dir) = run_dir
+                && (stopped || saved.elapsed() > SAVE_EVERY)
+            {
+                run_dir.save_sampler(&sampler)?;
+                saved = Instant::now();
+            }
+            if stopped && !sampler.is_done() {
+                return Err(Error::Stopped { resumable: run_dir.map(|dir| dir.path().to_path_buf()) });
+            }
+        }
+        Ok(sampler.x().clone())
+    }
+
+    fn sampler(&self, run_dir: Option<&RunDir>) -> Result<Sampler> {
+        let plan = self.plan;
+        if let Some(run_dir) = run_dir
+            && let Some(sampler) = run_dir.load_sampler(&plan.schedule, &self.placement.device)?
+        {
+            return Ok(sampler);
+        }
+        let [c, f, h, w] = plan.latent_shape;
+        let noise = match &plan.init_latents {
+            Some(path) => read_noise(path, [1, c, f, h, w])?.to_device(&self.placement.device)?,
+            None => NoiseSource::new(plan.seed).randn_tensor((1, c, f, h, w), &self.placement.device)?,
+        };
+        Ok(Sampler::new(plan.sampler, plan.schedule.clone(), noise, plan.seed)?)
+    }
+
+    /// The estimate of x0 for latents `x [1, C, F, H, W]` f32 at one noise level.
+    fn denoised(
+        &self,
+        x: &Tensor,
+        info: StepInfo,
+        resident: &mut Option<Resident>,
+        on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
+    ) -> Result<Tensor> {
+        let expert = self.plan.boundary_timestep.map_or(0, |boundary| usize::from(info.timestep < boundary));
+        let resident = self.load(expert, resident)?;
+        let latents = x.to_dtype(self.placement.dtype)?;
+        let timestep = Tensor::new(&[info.timestep as f32], x.device())?;
+        let mut velocities = Vec::with_capacity(2);
+        for prepared in &resident.prepared {
+            velocities.push(resident.dit.forward(&latents, &timestep, prepared)?);
+            if on_event(Event::NetworkCall).is_break() {
+                return Err(Error::Stopped { resumable: None });
+            }
+        }
+        let scale = self.plan.guidance_scale[expert];
+        let velocity = match velocities.as_slice() {
+            [cond, uncond] if self.plan.cfg_zero_star => cfg_zero_star(cond, uncond, scale)?,
+            [cond, uncond] => cfg(cond, uncond, scale)?,
+            _ => velocities.swap_remove(0),
+        };
+        let velocity = velocity.to_dtype(DType::F32)?;
+        check_finite(&velocity, || {
+            format!("the network's output at step {} of {} (timestep {})", info.index + 1, self.plan.steps(), info.timestep)
+        })?;
+        Ok(x0_from_velocity(x, &velocity, info.sigma)?)
+    }
+
+    /// Makes `expert` the one in memory.
+    fn load<'r>(&self, expert: usize, resident: &'r mut Option<Resident>) -> Result<&'r Resident> {
+        if resident.as_ref().is_none_or(|resident| resident.expert != expert) {
+            *resident = None; // frees the other expert before this one is read
+            let dit = self.family.dit(self.model, expert, self.placement)?;
+            let prepare = |context: &Tensor| {
+                let context = context.to_dtype(self.placement.dtype)?;
+                Ok(dit.prepare(&Conditioning::new(context), CACHE_BYTES)?)
+            };
+            let prepared = self.contexts.iter().map(prepare).collect::<Result<_>>()?;
+            *resident = Some(Resident { expert, dit, prepared });
+        }
+        Ok(resident.as_ref().expect("just filled"))
+    }
+}
+
+fn read_noise(path: &std::path::Path, shape: [usize; 5]) -> Result<Tensor> {
+    let bad = |reason: String| Error::BadFile { path: path.to_path_buf(), reason };
+    let (tensors, _) = kinora_checkpoint::load_safetensors(path)?;
+    let noise = tensors.get("noise").ok_or_else(|| bad("it has no tensor `noise`".into()))?;
+    if noise.dims() != shape {
+        return Err(bad(format!("`noise` has shape {:?}, this clip needs {shape:?}", noise.dims())));
+    }
+    let noise = noise.to_dtype(DType::F32)?;
+    if !kinora_sampler::all_finite(&noise)? {
+        return Err(bad("`noise` has NaN or infinite values".into()));
+    }
+    Ok(noise)
+}

@@ -1,0 +1,143 @@
+//! The library's error: what is wrong, with the values in it, and a hint where there is something to do.
+
+use std::path::PathBuf;
+
+/// Result of the library's functions.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Everything that can go wrong between a request and a clip.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A value of the request is out of range or contradicts another.
+    #[error("{what}")]
+    Request {
+        /// What is wrong, with the value.
+        what: String,
+        /// What to do.
+        hint: String,
+    },
+    /// No such model.
+    #[error("there is no model `{name}`")]
+    UnknownModel {
+        /// What was asked for.
+        name: String,
+        /// The names and places that were tried.
+        hint: String,
+    },
+    /// Files were found, but they do not make a model.
+    #[error("`{}` is not a usable model: {reason}", path.display())]
+    NotAModel {
+        /// Directory or file.
+        path: PathBuf,
+        /// What is missing or odd.
+        reason: String,
+    },
+    /// A file that is there cannot be used.
+    #[error("cannot use `{}`: {reason}", path.display())]
+    BadFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The operating system said no.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// File or directory.
+        path: PathBuf,
+        /// The system's word.
+        source: std::io::Error,
+    },
+    /// A component of the model did not load.
+    #[error("the {component} did not load: {source}")]
+    Component {
+        /// `text encoder`, `transformer`, `VAE`.
+        component: &'static str,
+        /// Why.
+        source: kinora_checkpoint::Error,
+    },
+    /// NaN or infinity in a result of the network.
+    #[error("{what} has NaN or infinite values")]
+    NotFinite {
+        /// Which tensor, and at which step.
+        what: String,
+    },
+    /// The caller's event handler asked to stop.
+    #[error("stopped on request")]
+    Stopped {
+        /// Where it can be taken up again.
+        resumable: Option<PathBuf>,
+    },
+    /// The directory of an interrupted run belongs to another request.
+    #[error("`{}` holds a run of another request: {difference}", path.display())]
+    ResumeMismatch {
+        /// The directory.
+        path: PathBuf,
+        /// The first setting that differs.
+        difference: String,
+    },
+    /// Decoding failed; the denoised latents are on disk.
+    #[error("{source}")]
+    AfterLatents {
+        /// What failed.
+        source: Box<Error>,
+        /// Where the latents are.
+        latents: PathBuf,
+    },
+    /// Tokenizing or encoding the prompt.
+    #[error(transparent)]
+    Text(#[from] kinora_text_encoder::Error),
+    /// The transformer.
+    #[error(transparent)]
+    Dit(#[from] kinora_dit::Error),
+    /// The VAE.
+    #[error(transparent)]
+    Vae(#[from] kinora_vae::Error),
+    /// Schedules and samplers.
+    #[error(transparent)]
+    Sampler(#[from] kinora_sampler::Error),
+    /// Reading or writing clips.
+    #[error(transparent)]
+    Media(#[from] kinora_media::MediaError),
+    /// Reading or writing tensors.
+    #[error(transparent)]
+    Checkpoint(#[from] kinora_checkpoint::Error),
+    /// A tensor operation failed.
+    #[error(transparent)]
+    Tensor(#[from] candle_core::Error),
+}
+
+impl Error {
+    /// A request error with its hint.
+    pub(crate) fn request(what: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::Request { what: what.into(), hint: hint.into() }
+    }
+
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Request { hint, .. } | Self::UnknownModel { hint, .. } => Some(hint.clone()),
+            Self::NotAModel { path, .. } => Some(format!("`kinora inspect {}` shows what is there", path.display())),
+            Self::Component { source, .. } | Self::Checkpoint(source) => source.hint(),
+            Self::NotFinite { .. } => {
+                Some("try --dtype f32; if it stays, the weights are damaged or not of this model".into())
+            }
+            Self::Stopped { resumable: Some(dir) } => {
+                Some(format!("the same command with --resume {} continues", dir.display()))
+            }
+            Self::Stopped { resumable: None } => Some("with --resume DIR a stopped run can be continued".into()),
+            Self::ResumeMismatch { .. } => {
+                Some("repeat the first command, or name an empty directory to start anew".into())
+            }
+            Self::AfterLatents { latents, source } => {
+                let more = source.hint().map(|hint| format!("{hint}; ")).unwrap_or_default();
+                Some(format!("{more}nothing is lost: `kinora decode {} -o clip.mp4` goes on from here", latents.display()))
+            }
+            Self::Text(error) => error.hint(),
+            Self::Sampler(error) => error.hint(),
+            Self::Media(error) => error.hint(),
+            Self::Dit(_) | Self::Vae(_) | Self::BadFile { .. } | Self::Io { .. } | Self::Tensor(_) => None,
+        }
+    }
+}

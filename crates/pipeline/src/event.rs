@@ -1,0 +1,52 @@
+//! What a caller hears while a clip is made, and how it says stop.
+
+use crate::plan::Plan;
+use candle_core::Tensor;
+use std::path::Path;
+use std::time::Duration;
+
+/// The three stages; each leaves an artefact that can be read back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Stage {
+    /// Prompt to context.
+    Text,
+    /// Noise to latents.
+    Denoise,
+    /// Latents to frames.
+    Decode,
+}
+
+/// One thing that happened. The handler returns [`std::ops::ControlFlow::Break`] to stop: the pipeline then returns
+/// [`crate::Error::Stopped`] after the network call under way.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// The request was checked and every default filled in.
+    Planned(&'a Plan),
+    /// Something worth knowing that is not an error.
+    Notice(&'a str),
+    /// A stage starts.
+    Stage(Stage),
+    /// A denoising step ended.
+    Step {
+        /// Steps done so far, also those of an earlier run that this one continues.
+        done: usize,
+        /// Steps of the plan.
+        total: usize,
+        /// How long this one took.
+        elapsed: Duration,
+        /// Latents after the step, `[1, C, F, H, W]` f32.
+        latents: &'a Tensor,
+    },
+    /// Frames went to the encoder.
+    Frames {
+        /// Frames so far.
+        done: usize,
+        /// Frames of the clip.
+        total: usize,
+    },
+    /// A network call ended (a step makes one or several): a chance to stop.
+    NetworkCall,
+    /// A file is complete.
+    Saved(&'a Path),
+}

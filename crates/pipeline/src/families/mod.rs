@@ -1,0 +1,87 @@
+//! Model families: which files are theirs and how their parts are built.
+//!
+//! A family is one file here plus one line in [`FAMILIES`].
+
+mod wan;
+
+use crate::Result;
+use crate::plan::Limits;
+use crate::source::Model;
+use candle_core::{DType, Device};
+use kinora_checkpoint::TensorInfo;
+use kinora_dit::VideoDit;
+use kinora_text_encoder::TextEncoder;
+use kinora_vae::VideoVae;
+
+/// Every family that the library knows.
+pub(crate) static FAMILIES: &[&dyn Family] = &[&wan::Wan];
+
+/// Where a network computes and in which dtype.
+#[derive(Debug, Clone)]
+pub(crate) struct Placement {
+    pub device: Device,
+    pub dtype: DType,
+}
+
+/// What a single file holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Role {
+    Transformer,
+    Vae,
+    TextEncoder,
+}
+
+impl Role {
+    /// For people.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Transformer => "transformer",
+            Self::Vae => "VAE",
+            Self::TextEncoder => "text encoder",
+        }
+    }
+}
+
+/// What a family can do.
+pub(crate) trait Family: Sync {
+    /// Its name in manifests.
+    fn name(&self) -> &'static str;
+
+    /// Whether a diffusers pipeline of this class belongs to the family.
+    fn owns_pipeline(&self, class_name: &str) -> bool;
+
+    /// What a single file with these tensors is, if it belongs to the family.
+    fn role(&self, tensors: &[TensorInfo]) -> Option<Role>;
+
+    /// Name of the known variant that a transformer with these tensors belongs to; `experts` is how many there are.
+    fn variant(&self, transformer: &[TensorInfo], experts: usize) -> Option<&'static str>;
+
+    /// What the model allows, from its configuration.
+    fn limits(&self, model: &Model) -> Result<Limits>;
+
+    /// Checks names and shapes of every part against its configuration, from the files' headers alone.
+    fn check(&self, model: &Model) -> Result<()>;
+
+    /// Builds the text stage.
+    fn text_encoder(&self, model: &Model, placement: &Placement) -> Result<Box<dyn TextEncoder>>;
+
+    /// Builds expert number `expert`.
+    fn dit(&self, model: &Model, expert: usize, placement: &Placement) -> Result<Box<dyn VideoDit>>;
+
+    /// Channels of the text context.
+    fn text_dim(&self, model: &Model) -> Result<usize>;
+
+    /// Floating-point operations of encoding a prompt of `tokens`.
+    fn text_flops(&self, model: &Model, tokens: usize) -> Result<f64>;
+
+    /// Floating-point operations of one prediction over `tokens` video tokens.
+    fn dit_flops(&self, model: &Model, tokens: usize) -> Result<f64>;
+
+    /// Builds the VAE.
+    fn vae(&self, model: &Model, placement: &Placement) -> Result<Box<dyn VideoVae>>;
+}
+
+/// The family called `name`.
+pub(crate) fn family(name: &str) -> Option<&'static dyn Family> {
+    FAMILIES.iter().copied().find(|family| family.name() == name)
+}

@@ -1,0 +1,176 @@
+//! Wan 2.1 and 2.2 (<https://github.com/Wan-Video/Wan2.2>): UMT5 text, one or two transformers, a causal VAE.
+
+use super::{Family, Placement, Role};
+use crate::plan::Limits;
+use crate::source::{Model, Part};
+use crate::{Error, Result};
+use candle_core::{DType, Device};
+use kinora_checkpoint::{KeyMap, TensorInfo, Weights};
+use kinora_dit::VideoDit;
+use kinora_dit::wan::{WanConfig, WanModel};
+use kinora_text_encoder::{TextEncoder, TextStage, Tokenizer, Umt5, Umt5Config, umt5};
+use kinora_vae::VideoVae;
+use kinora_vae::wan::{Config as VaeConfig, WanVae};
+
+/// The family.
+pub(crate) struct Wan;
+
+/// The text encoder of every released Wan model, for files that come without a configuration:
+/// <https://huggingface.co/google/umt5-xxl/blob/main/config.json>.
+const UMT5_XXL: &str = r#"{"vocab_size": 256384, "d_model": 4096, "d_kv": 64, "d_ff": 10240, "num_layers": 24,
+    "num_heads": 64, "feed_forward_proj": "gated-gelu"}"#;
+
+impl Family for Wan {
+    fn name(&self) -> &'static str {
+        "wan"
+    }
+
+    fn owns_pipeline(&self, class_name: &str) -> bool {
+        class_name == "WanPipeline"
+    }
+
+    fn role(&self, tensors: &[TensorInfo]) -> Option<Role> {
+        let has = |ending: &str| tensors.iter().any(|tensor| tensor.name.ends_with(ending));
+        if has("patch_embedding.weight") && (has("blocks.0.self_attn.q.weight") || has("blocks.0.attn1.to_q.weight")) {
+            Some(Role::Transformer)
+        } else if has("decoder.conv1.weight") || has("decoder.conv_in.weight") {
+            Some(Role::Vae)
+        } else if has("token_embedding.weight") || has("block.0.layer.0.SelfAttention.q.weight") {
+            Some(Role::TextEncoder)
+        } else {
+            None
+        }
+    }
+
+    fn variant(&self, transformer: &[TensorInfo], experts: usize) -> Option<&'static str> {
+        let patch = transformer.iter().find(|tensor| tensor.name.ends_with("patch_embedding.weight"))?;
+        match (patch.shape.as_slice(), experts) {
+            ([1536, 16, 1, 2, 2], 1) => Some("wan2.1-t2v-1.3b"),
+            ([3072, 48, 1, 2, 2], 1) => Some("wan2.2-ti2v-5b"),
+            ([5120, 16, 1, 2, 2], 1) => Some("wan2.1-t2v-14b"),
+            ([5120, 16, 1, 2, 2], 2) => Some("wan2.2-t2v-a14b"),
+            _ => None,
+        }
+    }
+
+    fn limits(&self, model: &Model) -> Result<Limits> {
+        let (vae, dit) = (vae_config(model)?, dit_config(model, 0)?);
+        let latent_format = vae.latent_format();
+        if dit.in_channels != latent_format.channels || dit.out_channels != latent_format.channels {
+            let reason = format!(
+                "its transformer works on {} channels, its VAE on {}: image conditioning is not supported yet",
+                dit.in_channels, latent_format.channels
+            );
+            return Err(Error::NotAModel { path: model.place.clone(), reason });
+        }
+        if (model.transformers.len() == 2) != model.boundary.is_some() {
+            let reason = "two experts and a boundary go together, one of them is missing".to_string();
+            return Err(Error::NotAModel { path: model.place.clone(), reason });
+        }
+        Ok(Limits { latent_format, patch: dit.patch_size, boundary: model.boundary, shift: model.shift })
+    }
+
+    fn check(&self, model: &Model) -> Result<()> {
+        let recorder = Weights::recorder();
+        Umt5::new(&text_config(model)?, &recorder)?;
+        verify("text encoder", &model.text_encoder, &text_key_maps(), &recorder)?;
+        let recorder = Weights::recorder();
+        let config = vae_config(model)?;
+        WanVae::new(&config, &recorder)?;
+        verify("VAE", &model.vae, &vae_key_maps(&config), &recorder)?;
+        for (index, part) in model.transformers.iter().enumerate() {
+            let recorder = Weights::recorder();
+            WanModel::new(&dit_config(model, index)?, &recorder)?;
+            verify("transformer", part, &dit_key_maps(), &recorder)?;
+        }
+        Ok(())
+    }
+
+    fn text_encoder(&self, model: &Model, placement: &Placement) -> Result<Box<dyn TextEncoder>> {
+        let weights = open("text encoder", &model.text_encoder, &text_key_maps(), placement)?;
+        let encoder = Umt5::new(&text_config(model)?, &weights)?;
+        let tokenizer = Tokenizer::from_bytes(&model.tokenizer.read()?)?;
+        Ok(Box::new(TextStage::new(tokenizer, encoder, model.manifest.text_len)?))
+    }
+
+    fn dit(&self, model: &Model, expert: usize, placement: &Placement) -> Result<Box<dyn VideoDit>> {
+        let weights = open("transformer", &model.transformers[expert], &dit_key_maps(), placement)?;
+        Ok(Box::new(WanModel::new(&dit_config(model, expert)?, &weights)?))
+    }
+
+    fn text_dim(&self, model: &Model) -> Result<usize> {
+        Ok(dit_config(model, 0)?.text_dim)
+    }
+
+    fn text_flops(&self, model: &Model, tokens: usize) -> Result<f64> {
+        let Umt5Config { d_model, d_kv, d_ff, num_layers, num_heads, .. } = text_config(model)?;
+        let inner = num_heads * d_kv;
+        let linears = 4 * d_model * inner + 3 * d_model * d_ff;
+        Ok(2.0 * tokens as f64 * num_layers as f64 * (linears + 2 * tokens * inner) as f64)
+    }
+
+    fn dit_flops(&self, model: &Model, tokens: usize) -> Result<f64> {
+        let config = dit_config(model, 0)?;
+        let (dim, text) = (config.dim(), model.manifest.text_len);
+        // Self-attention has four projections, cross-attention two: its keys and values are the same on every step.
+        let linears = 6 * dim * dim + 2 * dim * config.ffn_dim;
+        let attention = 2 * dim * (tokens + text);
+        let patch: usize = config.patch_size.iter().product();
+        let ends = dim * patch * (config.in_channels + config.out_channels);
+        Ok(2.0 * tokens as f64 * (config.num_layers * (linears + attention) + ends) as f64)
+    }
+
+    fn vae(&self, model: &Model, placement: &Placement) -> Result<Box<dyn VideoVae>> {
+        let config = vae_config(model)?;
+        // As in diffusers' examples the VAE stays f32 whatever the transformer's dtype: it is where 16 bits show.
+        let placement = Placement { dtype: DType::F32, ..placement.clone() };
+        let weights = open("VAE", &model.vae, &vae_key_maps(&config), &placement)?;
+        Ok(Box::new(WanVae::new(&config, &weights)?))
+    }
+}
+
+fn text_config(model: &Model) -> Result<Umt5Config> {
+    let json = model.text_encoder.config.as_ref().map_or_else(|| UMT5_XXL.to_string(), ToString::to_string);
+    Ok(Umt5Config::from_json(json.as_bytes())?)
+}
+
+fn vae_config(model: &Model) -> Result<VaeConfig> {
+    match (&model.vae.config, model.manifest.vae.as_deref()) {
+        (Some(config), _) => Ok(VaeConfig::from_json(&config.to_string())?),
+        (None, Some("wan2.2")) => Ok(VaeConfig::wan22()),
+        (None, _) => Ok(VaeConfig::wan21()),
+    }
+}
+
+fn dit_config(model: &Model, expert: usize) -> Result<WanConfig> {
+    let part = &model.transformers[expert];
+    if let Some(config) = part.config.as_ref().or(model.manifest.transformer.as_ref()) {
+        return Ok(WanConfig::from_diffusers_config(config.to_string().as_bytes())?);
+    }
+    let weights = open("transformer", part, &dit_key_maps(), &Placement { device: Device::Cpu, dtype: DType::F32 })?;
+    Ok(WanConfig::infer(&weights.shapes())?)
+}
+
+fn text_key_maps() -> [KeyMap; 2] {
+    [umt5::canonical_from_transformers(), KeyMap::identity("original")]
+}
+
+fn vae_key_maps(config: &VaeConfig) -> [KeyMap; 2] {
+    [kinora_vae::wan::canonical_from_diffusers(config), KeyMap::identity("original")]
+}
+
+fn dit_key_maps() -> [KeyMap; 2] {
+    [kinora_dit::wan::canonical_from_diffusers(), KeyMap::identity("original")]
+}
+
+fn open(component: &'static str, part: &Part, key_maps: &[KeyMap], placement: &Placement) -> Result<Weights> {
+    let key_maps: Vec<&KeyMap> = key_maps.iter().collect();
+    part.weights(&key_maps, &placement.device, placement.dtype)
+        .map_err(|source| Error::Component { component, source })
+}
+
+/// Compares the files' names and shapes with what the module asked `recorder` for.
+fn verify(component: &'static str, part: &Part, key_maps: &[KeyMap], recorder: &Weights) -> Result<()> {
+    let weights = open(component, part, key_maps, &Placement { device: Device::Cpu, dtype: DType::F32 })?;
+    weights.check(&recorder.asked()).map(drop).map_err(|source| Error::Component { component, source })
+}

@@ -1,0 +1,123 @@
+//! Manifests: what a diffusers directory cannot say about a variant, as TOML.
+//!
+//! The known variants are compiled in from `models/*.toml`; a model directory may carry its own `manifest.toml`.
+
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// One variant of a model family.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// What `--model` calls it.
+    pub name: String,
+    /// The family that loads it, such as `wan`.
+    pub family: String,
+    /// One line for people.
+    pub title: String,
+    /// Its repository on the Hugging Face hub, in diffusers' layout.
+    #[serde(default)]
+    pub repository: Option<String>,
+    /// SPDX name of the weights' licence.
+    pub licence: String,
+    /// Rows of the text context: prompts are cut to it and padded with zeros.
+    pub text_len: usize,
+    /// Architecture of the VAE where no configuration file says it: `wan2.1` or `wan2.2`.
+    #[serde(default)]
+    pub vae: Option<String>,
+    /// Two experts: the share of the noise scale at which the low-noise one takes over.
+    #[serde(default)]
+    pub boundary: Option<f64>,
+    /// Configuration of the transformer, in diffusers' words, where no configuration file says it.
+    #[serde(default)]
+    pub transformer: Option<serde_json::Value>,
+    /// Size of its parts.
+    pub parameters: Parameters,
+    /// What is used where the request says nothing.
+    pub defaults: Defaults,
+}
+
+/// Parameters of the parts of a variant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Parameters {
+    /// All experts together.
+    pub transformer: u64,
+    /// The text encoder.
+    pub text_encoder: u64,
+    /// Encoder and decoder.
+    pub vae: u64,
+}
+
+impl Parameters {
+    /// All parts together.
+    pub fn total(&self) -> u64 {
+        self.transformer + self.text_encoder + self.vae
+    }
+}
+
+/// Defaults of a variant.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Defaults {
+    /// Pixels; width × height is also the area that `--aspect` keeps.
+    pub width: usize,
+    /// Pixels.
+    pub height: usize,
+    /// Pixel frames, 4k + 1.
+    pub frames: usize,
+    /// Frames per second.
+    pub fps: f64,
+    /// Denoising steps.
+    pub steps: usize,
+    /// Below this many steps the result is likely poor, and a notice says so.
+    pub fewest_steps: usize,
+    /// Name of the sampler.
+    pub sampler: String,
+    /// Shift of the noise schedule.
+    pub shift: f64,
+    /// Classifier-free guidance; 1 turns it off.
+    pub guidance_scale: f64,
+    /// Guidance of the low-noise expert.
+    #[serde(default)]
+    pub guidance_scale_2: Option<f64>,
+    /// The negative prompt.
+    #[serde(default)]
+    pub negative_prompt: String,
+}
+
+/// Manifests compiled into the library, by rising size.
+const KNOWN: &[&str] = &[
+    include_str!("../../../models/wan2.1-t2v-1.3b.toml"),
+    include_str!("../../../models/wan2.2-ti2v-5b.toml"),
+    include_str!("../../../models/wan2.1-t2v-14b.toml"),
+    include_str!("../../../models/wan2.2-t2v-a14b.toml"),
+];
+
+impl Manifest {
+    /// Every downloadable variant that the library knows.
+    pub fn known() -> Vec<Self> {
+        KNOWN.iter().map(|text| toml::from_str(text).expect("compiled-in manifests parse; a test reads them")).collect()
+    }
+
+    /// Reads `manifest.toml` text found at `path`.
+    pub fn parse(text: &str, path: &Path) -> Result<Self> {
+        toml::from_str(text)
+            .map_err(|error| Error::BadFile { path: path.to_path_buf(), reason: error.message().to_string() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn known_manifests_parse_and_are_sane() {
+        for manifest in Manifest::known() {
+            assert_eq!(manifest.family, "wan");
+            assert_eq!((manifest.defaults.frames - 1) % 4, 0, "{}", manifest.name);
+            assert!(manifest.repository.is_some() && manifest.transformer.is_some() && manifest.vae.is_some());
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! [`Output`]: where results go; [`Report`]: what was made.
+
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+
+/// Where the results of a run go.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Output {
+    /// The clip; the extension chooses the format (`kinora_media::create` lists them).
+    pub clip: PathBuf,
+    /// Keep the denoised latents here; otherwise they lie beside the clip until it is complete.
+    pub latents: Option<PathBuf>,
+    /// Keep the run's state here every few steps, and continue from what is there.
+    pub resume: Option<PathBuf>,
+    /// Store the recipe in the clip.
+    pub metadata: bool,
+    /// Constant quality of the encoder, 0 (best) to 51; `None` is the encoder's default.
+    pub quality: Option<u8>,
+    /// Encoder by name, in builds with FFmpeg.
+    pub encoder: Option<String>,
+}
+
+impl Default for Output {
+    /// `clip.mp4` in the current directory.
+    fn default() -> Self {
+        Self { clip: "clip.mp4".into(), latents: None, resume: None, metadata: true, quality: None, encoder: None }
+    }
+}
+
+impl Output {
+    /// Where latents lie while no other place is asked for.
+    pub(crate) fn latents_beside_clip(&self) -> PathBuf {
+        let name = self.clip.file_name().unwrap_or_default().to_string_lossy().replace('%', "");
+        self.clip.with_file_name(format!("{name}.latents.safetensors"))
+    }
+
+    /// The directory of `path`, `.` where it has none.
+    pub(crate) fn directory(path: &Path) -> &Path {
+        path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+    }
+}
+
+/// Seconds that each stage took; stages that an earlier run had done are 0.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Seconds {
+    /// Prompt to context, loading included.
+    pub text: f64,
+    /// Noise to latents, loading included.
+    pub denoise: f64,
+    /// Latents to file, loading included.
+    pub decode: f64,
+    /// The whole run.
+    pub total: f64,
+}
+
+/// A clip on disk.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    /// Where it is.
+    pub clip: PathBuf,
+    /// Pixels, as written.
+    pub width: usize,
+    /// Pixels, as written.
+    pub height: usize,
+    /// Frames.
+    pub frames: usize,
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// Seed of the noise; `None` for decoded latents.
+    pub seed: Option<u64>,
+    /// Denoised latents that were kept.
+    pub latents: Option<PathBuf>,
+    /// What was changed or is worth knowing.
+    pub notices: Vec<String>,
+    /// Where the time went.
+    pub seconds: Seconds,
+}

@@ -1,0 +1,290 @@
+//! [`Pipeline`]: a loaded model and the stages that make clips with it.
+
+use crate::codec::{decode_latents, encode_clip};
+use crate::denoise::Denoiser;
+use crate::event::{Event, Stage};
+use crate::families::{Family, Placement, family};
+use crate::output::{Output, Report, Seconds};
+use crate::plan::{Limits, Plan};
+use crate::recipe::Recipe;
+use crate::request::Request;
+use crate::resume::{RunDir, recorded};
+use crate::source::Model;
+use crate::{Error, Result, device};
+use candle_core::{DType, Tensor};
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// Key of the recipe in the metadata of latents.
+const RECIPE_KEY: &str = "recipe";
+
+/// Which model to load, and where it runs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LoadOptions {
+    /// A known name (`embedded`, `wan2.1-t2v-1.3b`, …), a model directory, or single files.
+    pub model: Vec<String>,
+    /// Dtype of the networks; `None` is f32 on the CPU, bf16 elsewhere.
+    pub dtype: Option<DType>,
+    /// `auto`, `cpu`, `cuda`, `cuda:N` or `metal`.
+    pub device: String,
+    /// CPU threads; `None` is every core. The result does not depend on it.
+    pub threads: Option<usize>,
+}
+
+impl Default for LoadOptions {
+    fn default() -> Self {
+        Self { model: vec!["embedded".into()], dtype: None, device: "auto".into(), threads: None }
+    }
+}
+
+/// A model that is ready to make clips. Its parts are read when their stage comes and freed after it.
+pub struct Pipeline {
+    model: Model,
+    family: &'static dyn Family,
+    limits: Limits,
+    placement: Placement,
+    threads: rayon::ThreadPool,
+}
+
+impl Pipeline {
+    /// Finds the model, reads its configuration and checks names and shapes of all weights; no weights are read yet.
+    pub fn load(options: &LoadOptions) -> Result<Self> {
+        let device = device::open(&options.device)?;
+        let dtype = options.dtype.unwrap_or(if device.is_cpu() { DType::F32 } else { DType::BF16 });
+        let threads = device::threads(options.threads)?;
+        let model = Model::find(&options.model)?;
+        let family = family(&model.manifest.family).ok_or_else(|| Error::NotAModel {
+            path: model.place.clone(),
+            reason: format!("its family `{}` is not known", model.manifest.family),
+        })?;
+        let limits = family.limits(&model)?;
+        family.check(&model)?;
+        Ok(Self { model, family, limits, placement: Placement { device, dtype }, threads })
+    }
+
+    /// What [`Pipeline::generate`] would do: the request with every default filled in, checked and snapped.
+    pub fn plan(&self, request: &Request) -> Result<Plan> {
+        let mut request = request.clone();
+        if request.seed.is_none()
+            && let Some(dir) = &request.output.resume
+        {
+            request.seed = recorded(dir)?.map(|recipe| recipe.seed);
+        }
+        Plan::new(&request, &self.model.manifest, &self.limits)
+    }
+
+    /// Makes the clip of `request` and writes it where `request.output` says.
+    ///
+    /// Latents are on disk before decoding starts; the clip appears under its name when it is complete.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`] when `on_event` breaks; otherwise what is wrong with the request, the model or the files.
+    pub fn generate(
+        &self,
+        request: &Request,
+        mut on_event: impl FnMut(Event) -> ControlFlow<()> + Send,
+    ) -> Result<Report> {
+        self.threads.install(|| self.generate_here(request, &mut on_event))
+    }
+
+    /// Decodes the latents in the file `latents` into a clip; `fps` overrides the frame rate recorded with them.
+    pub fn decode(
+        &self,
+        latents: &Path,
+        output: &Output,
+        fps: Option<f64>,
+        mut on_event: impl FnMut(Event) -> ControlFlow<()> + Send,
+    ) -> Result<Report> {
+        self.threads.install(|| {
+            let metadata = kinora_checkpoint::TensorFile::open(latents)?.metadata().clone();
+            let recipe = metadata.get(RECIPE_KEY).cloned();
+            let recorded: Option<Recipe> = recipe.as_deref().and_then(|text| serde_json::from_str(text).ok());
+            let fps = fps.or(recorded.as_ref().map(|recipe| recipe.fps)).unwrap_or(self.model.manifest.defaults.fps);
+            let start = Instant::now();
+            let mut report = self.decode_file(latents, output, fps, recipe.as_deref(), &mut on_event)?;
+            report.seconds.total = start.elapsed().as_secs_f64();
+            report.seed = recorded.map(|recipe| recipe.seed);
+            Ok(report)
+        })
+    }
+
+    /// Encodes the clip in the file `clip` and saves its latents `[1, C, F, H, W]`, normalised as the DiT sees them, f32.
+    /// Returns `[C, F, H, W]`.
+    pub fn encode(
+        &self,
+        clip: &Path,
+        output: &Path,
+        mut on_event: impl FnMut(Event) -> ControlFlow<()> + Send,
+    ) -> Result<[usize; 4]> {
+        self.threads.install(|| {
+            on_event_stage(&mut on_event, Stage::Decode)?;
+            let vae = self.family.vae(&self.model, &self.placement)?;
+            let (latents, fps) = encode_clip(vae.as_ref(), clip, &self.placement.device, &mut on_event)?;
+            let (_, c, f, h, w) = latents.dims5()?;
+            let metadata = BTreeMap::from([("fps".to_string(), fps.to_string())]);
+            kinora_checkpoint::save_safetensors(output, &[("latents".to_string(), latents)], &metadata)?;
+            Ok([c, f, h, w])
+        })
+    }
+
+    fn generate_here(
+        &self,
+        request: &Request,
+        on_event: &mut (dyn FnMut(Event) -> ControlFlow<()> + Send),
+    ) -> Result<Report> {
+        let start = Instant::now();
+        let plan = self.plan(request)?;
+        let recipe = Recipe::new(&plan, &self.model.argument, self.placement.dtype.as_str());
+        let output = &request.output;
+        let run_dir = output.resume.as_ref().map(|dir| RunDir::open(dir, &recipe)).transpose()?;
+        let latents = latents_path(output, run_dir.as_ref())?;
+        self.check_output(output, &plan)?;
+        stopped_if(on_event(Event::Planned(&plan)), run_dir.as_ref())?;
+        for notice in &plan.notices {
+            stopped_if(on_event(Event::Notice(notice)), run_dir.as_ref())?;
+        }
+
+        let recipe = serde_json::to_string(&recipe).expect("plain data");
+        let mut seconds = Seconds::default();
+        if !(run_dir.is_some() && latents.exists()) {
+            let (text, denoise) = self.make_latents(&plan, run_dir.as_ref(), &latents, &recipe, on_event)?;
+            (seconds.text, seconds.denoise) = (text, denoise);
+        }
+        let stored = output.metadata.then_some(recipe.as_str());
+        let mut report = self.decode_file(&latents, output, plan.fps, stored, on_event).map_err(|error| match error {
+            Error::Stopped { .. } if run_dir.is_some() => stopped_in(run_dir.as_ref()),
+            error => Error::AfterLatents { source: Box::new(error), latents: latents.clone() },
+        })?;
+        let kept = output.latents.is_some() || run_dir.is_some();
+        if !kept {
+            // The clip is complete; a leftover is only untidy.
+            let _ = std::fs::remove_file(&latents);
+        }
+        if let Some(path) = &output.latents
+            && *path != latents
+        {
+            std::fs::copy(&latents, path).map_err(|source| Error::Io { path: path.clone(), source })?;
+        }
+        report.latents = output.latents.clone().or(run_dir.map(|_| latents));
+        report.seed = Some(plan.seed);
+        report.notices.splice(0..0, plan.notices);
+        report.seconds = Seconds { total: start.elapsed().as_secs_f64(), decode: report.seconds.decode, ..seconds };
+        Ok(report)
+    }
+
+    /// The text and denoising stages; the latents end up in the file `path`. Returns the seconds of both.
+    fn make_latents(
+        &self,
+        plan: &Plan,
+        run_dir: Option<&RunDir>,
+        path: &Path,
+        recipe: &str,
+        on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
+    ) -> Result<(f64, f64)> {
+        let start = Instant::now();
+        stopped_if(on_event(Event::Stage(Stage::Text)), run_dir)?;
+        let contexts = self.contexts(plan, run_dir, on_event)?;
+        let text = start.elapsed().as_secs_f64();
+        stopped_if(on_event(Event::Stage(Stage::Denoise)), run_dir)?;
+        let Self { model, placement, .. } = self;
+        let denoiser = Denoiser { family: self.family, model, placement, plan, contexts };
+        let latents = denoiser.run(run_dir, on_event)?;
+        let metadata = BTreeMap::from([(RECIPE_KEY.to_string(), recipe.to_string())]);
+        kinora_checkpoint::save_safetensors(path, &[("latents".to_string(), latents)], &metadata)?;
+        stopped_if(on_event(Event::Saved(path)), run_dir)?;
+        Ok((text, start.elapsed().as_secs_f64() - text))
+    }
+
+    fn contexts(
+        &self,
+        plan: &Plan,
+        run_dir: Option<&RunDir>,
+        on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
+    ) -> Result<Vec<Tensor>> {
+        if let Some(run_dir) = run_dir
+            && let Some(contexts) = run_dir.load_contexts(&self.placement.device)?
+        {
+            return Ok(contexts);
+        }
+        let encoder = self.family.text_encoder(&self.model, &self.placement)?;
+        let mut prompts = vec![plan.prompt.as_str()];
+        if plan.guided() {
+            prompts.push(&plan.negative_prompt);
+        }
+        let mut contexts = Vec::new();
+        for prompt in prompts {
+            let context = encoder.encode(prompt)?;
+            if context.dropped > 0 {
+                let text = format!("the prompt is long: its last {} tokens are not read", context.dropped);
+                stopped_if(on_event(Event::Notice(&text)), run_dir)?;
+            }
+            contexts.push(context.tensor);
+        }
+        if let Some(run_dir) = run_dir {
+            run_dir.save_contexts(&contexts)?;
+        }
+        Ok(contexts)
+    }
+
+    fn decode_file(
+        &self,
+        latents: &Path,
+        output: &Output,
+        fps: f64,
+        recipe: Option<&str>,
+        on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
+    ) -> Result<Report> {
+        let start = Instant::now();
+        on_event_stage(on_event, Stage::Decode)?;
+        let vae = self.family.vae(&self.model, &self.placement)?;
+        let recipe = recipe.filter(|_| output.metadata);
+        let written = decode_latents(vae.as_ref(), latents, &self.placement.device, output, fps, recipe, on_event)?;
+        stopped_if(on_event(Event::Saved(&written.path)), None)?;
+        Ok(Report {
+            clip: written.path,
+            width: written.width,
+            height: written.height,
+            frames: written.frames as usize,
+            bytes: written.bytes,
+            seed: None,
+            latents: None,
+            notices: written.notes,
+            seconds: Seconds { decode: start.elapsed().as_secs_f64(), ..Seconds::default() },
+        })
+    }
+
+    /// Finds out now, not after the last step, that the clip cannot be written.
+    fn check_output(&self, output: &Output, plan: &Plan) -> Result<()> {
+        drop(crate::codec::writer(output, plan.width, plan.height, plan.fps, None)?);
+        if let Some(path) = &output.latents {
+            let directory = Output::directory(path);
+            if !directory.is_dir() {
+                let source = std::io::ErrorKind::NotFound.into();
+                return Err(Error::Io { path: directory.to_path_buf(), source });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn latents_path(output: &Output, run_dir: Option<&RunDir>) -> Result<PathBuf> {
+    Ok(match (run_dir, &output.latents) {
+        (Some(run_dir), _) => run_dir.latents(),
+        (None, Some(path)) => path.clone(),
+        (None, None) => output.latents_beside_clip(),
+    })
+}
+
+fn stopped_in(run_dir: Option<&RunDir>) -> Error {
+    Error::Stopped { resumable: run_dir.map(|dir| dir.path().to_path_buf()) }
+}
+
+fn stopped_if(flow: ControlFlow<()>, run_dir: Option<&RunDir>) -> Result<()> {
+    if flow.is_break() { Err(stopped_in(run_dir)) } else { Ok(()) }
+}
+
+fn on_event_stage(on_event: &mut dyn FnMut(Event) -> ControlFlow<()>, stage: Stage) -> Result<()> {
+    stopped_if(on_event(Event::Stage(stage)), None)
+}

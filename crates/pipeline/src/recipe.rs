@@ -1,0 +1,131 @@
+//! [`Recipe`]: everything that makes a clip again, kept in the clip's metadata.
+
+use crate::output::Output;
+use crate::plan::Plan;
+use crate::request::{Request, Size};
+use crate::{Error, Result};
+use candle_core::DType;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// The settings of one clip, as stored in its file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Recipe {
+    /// Version of Kinora.
+    pub kinora: String,
+    /// What `--model` was.
+    pub model: Vec<String>,
+    /// The prompt as written.
+    pub prompt: String,
+    /// The negative prompt.
+    pub negative_prompt: String,
+    /// Seed of the noise.
+    pub seed: u64,
+    /// Pixels.
+    pub width: usize,
+    /// Pixels.
+    pub height: usize,
+    /// Pixel frames.
+    pub frames: usize,
+    /// Frames per second.
+    pub fps: f64,
+    /// Denoising steps.
+    pub steps: usize,
+    /// Name of the sampler.
+    pub sampler: String,
+    /// Shift of the schedule, unless `sigmas` are given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shift: Option<f64>,
+    /// Explicit noise levels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sigmas: Option<Vec<f64>>,
+    /// Guidance.
+    pub guidance_scale: f64,
+    /// Guidance of the second expert.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guidance_scale_2: Option<f64>,
+    /// CFG-Zero*.
+    #[serde(default)]
+    pub cfg_zero_star: bool,
+    /// File that replaced the noise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init_latents: Option<std::path::PathBuf>,
+    /// The dtype of the networks.
+    pub dtype: String,
+}
+
+impl Recipe {
+    /// The recipe of `plan` on `model`.
+    pub(crate) fn new(plan: &Plan, model: &[String], dtype: &str) -> Self {
+        Self {
+            kinora: env!("CARGO_PKG_VERSION").to_string(),
+            model: model.to_vec(),
+            prompt: plan.prompt.clone(),
+            negative_prompt: plan.negative_prompt.clone(),
+            seed: plan.seed,
+            width: plan.width,
+            height: plan.height,
+            frames: plan.frames,
+            fps: plan.fps,
+            steps: plan.steps(),
+            sampler: plan.sampler.to_string(),
+            shift: plan.sigmas.is_none().then_some(plan.shift),
+            sigmas: plan.sigmas.clone(),
+            guidance_scale: plan.guidance_scale[0],
+            guidance_scale_2: plan.boundary_timestep.map(|_| plan.guidance_scale[1]),
+            cfg_zero_star: plan.cfg_zero_star,
+            init_latents: plan.init_latents.clone(),
+            dtype: dtype.to_string(),
+        }
+    }
+
+    /// Reads the recipe out of a clip that Kinora wrote.
+    pub fn read(path: &Path) -> Result<Self> {
+        let bad = |reason: String| Error::BadFile { path: path.to_path_buf(), reason };
+        let text = kinora_media::read_recipe(path)?
+            .ok_or_else(|| bad("it carries no recipe; it was not made by Kinora, or with --no-metadata".into()))?;
+        serde_json::from_str(&text).map_err(|error| bad(format!("its recipe does not parse: {error}")))
+    }
+
+    /// The request that makes the clip again.
+    pub fn request(&self) -> Result<Request> {
+        let explicit = self.sigmas.is_some();
+        Ok(Request {
+            prompt: self.prompt.clone(),
+            negative_prompt: Some(self.negative_prompt.clone()),
+            size: Size::Pixels { width: Some(self.width), height: Some(self.height) },
+            frames: Some(self.frames),
+            duration: None,
+            fps: Some(self.fps),
+            steps: (!explicit).then_some(self.steps),
+            sigmas: self.sigmas.clone(),
+            shift: if explicit { None } else { self.shift },
+            sampler: Some(self.sampler.parse()?),
+            guidance_scale: Some(self.guidance_scale),
+            guidance_scale_2: self.guidance_scale_2,
+            cfg_zero_star: self.cfg_zero_star,
+            seed: Some(self.seed),
+            init_latents: self.init_latents.clone(),
+            output: Output::default(),
+        })
+    }
+
+    /// The dtype of the networks.
+    pub fn dtype(&self) -> Result<DType> {
+        self.dtype.parse().map_err(|_| Error::request(format!("the recipe's dtype `{}` is not known", self.dtype), ""))
+    }
+
+    /// The first setting in which two recipes differ, as `name: mine, not theirs`; the version does not count.
+    pub(crate) fn difference(&self, other: &Self) -> Option<String> {
+        let (mine, theirs) = (serde_json::to_value(self).ok()?, serde_json::to_value(other).ok()?);
+        let names = mine.as_object()?.keys().chain(theirs.as_object()?.keys());
+        names
+            .filter(|name| *name != "kinora")
+            .find(|name| mine.get(name) != theirs.get(name))
+            .map(|name| format!("{name} is {}, here it is {}", shown(theirs.get(name)), shown(mine.get(name))))
+    }
+}
+
+fn shown(value: Option<&serde_json::Value>) -> String {
+    value.map_or_else(|| "not set".to_string(), ToString::to_string)
+}

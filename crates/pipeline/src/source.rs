@@ -1,0 +1,321 @@
+//! [`Model`]: which files make a model, wherever they come from.
+//!
+//! Three places: the model compiled into the library, a directory in diffusers' layout (or in the layout of the
+//! original Wan release), or single files as people collect them.
+
+use crate::embedded;
+use crate::families::{FAMILIES, Family, Role};
+use crate::manifest::Manifest;
+use crate::{Error, Result};
+use candle_core::{DType, Device};
+use kinora_checkpoint::{KeyMap, Layout, TensorFile, TensorInfo, Weights};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+/// The name of the model that is compiled in.
+pub(crate) const EMBEDDED: &str = "embedded";
+
+/// The files of a model, and what is known about it.
+pub(crate) struct Model {
+    /// What the caller asked for.
+    pub argument: Vec<String>,
+    /// Where it is, for messages.
+    pub place: PathBuf,
+    pub manifest: Manifest,
+    /// One, or the high-noise and the low-noise expert.
+    pub transformers: Vec<Part>,
+    pub vae: Part,
+    pub text_encoder: Part,
+    pub tokenizer: Blob,
+    /// Noise level (of 1) below which the second expert works.
+    pub boundary: Option<f64>,
+    /// Shift of the schedule, where the model's own files say one.
+    pub shift: Option<f64>,
+}
+
+/// One network: its configuration, if there is a file of it, and its weights; no files mean random weights.
+pub(crate) struct Part {
+    pub config: Option<Value>,
+    pub weights: Vec<Blob>,
+}
+
+/// Makes every word one token, for models that have no files: only the number of tokens matters to them.
+const WORDS: &[u8] = br#"{"version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
+    "pre_tokenizer": {"type": "Whitespace"}, "decoder": null,
+    "post_processor": {"type": "TemplateProcessing",
+        "single": [{"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": "</s>", "type_id": 0}}],
+        "pair": [], "special_tokens": {"</s>": {"id": "</s>", "ids": [1], "tokens": ["</s>"]}}},
+    "model": {"type": "WordLevel", "vocab": {"<pad>": 0, "</s>": 1, "<unk>": 2}, "unk_token": "<unk>"}}"#;
+
+/// A file on disk or in the program.
+#[derive(Debug, Clone)]
+pub(crate) enum Blob {
+    File(PathBuf),
+    Static(&'static str, &'static [u8]),
+}
+
+/// A directory, on disk or in the program.
+enum Root {
+    Directory(PathBuf),
+    Embedded,
+}
+
+impl Model {
+    /// Finds the model that `argument` names: a known name, a directory, or single files.
+    pub(crate) fn find(argument: &[String]) -> Result<Self> {
+        let mut model = match argument {
+            [name] if name == EMBEDDED => Self::directory(&Root::Embedded)?,
+            [one] if Path::new(one).is_dir() => Self::any_directory(Path::new(one))?,
+            [one] if !Path::new(one).exists() => Self::known(one)?,
+            files => Self::single_files(files.iter().map(PathBuf::from).collect())?,
+        };
+        model.argument = argument.to_vec();
+        Ok(model)
+    }
+
+    fn known(name: &str) -> Result<Self> {
+        let manifest = known_manifest(name)?;
+        let cached = manifest.repository.as_deref().and_then(crate::hub::cached).ok_or_else(|| Error::UnknownModel {
+            name: format!("{name}` on this machine, only its manifest: `{}", manifest.title),
+            hint: format!("`kinora pull {name}` downloads it; or give the directory where it is"),
+        })?;
+        let mut model = Self::directory(&Root::Directory(cached))?;
+        model.manifest = manifest;
+        Ok(model)
+    }
+
+    /// The architecture of a known variant, with random weights.
+    pub(crate) fn random(name: &str) -> Result<Self> {
+        let manifest = known_manifest(name)?;
+        let part = |config: Option<Value>| Part { config, weights: Vec::new() };
+        let experts = if manifest.boundary.is_some() { 2 } else { 1 };
+        Ok(Self {
+            argument: vec![name.to_string()],
+            place: name.into(),
+            transformers: (0..experts).map(|_| part(manifest.transformer.clone())).collect(),
+            vae: part(None),
+            text_encoder: part(None),
+            tokenizer: Blob::Static("tokenizer.json", WORDS),
+            boundary: manifest.boundary,
+            shift: None,
+            manifest,
+        })
+    }
+
+    fn any_directory(path: &Path) -> Result<Self> {
+        if path.join("model_index.json").exists() {
+            return Self::directory(&Root::Directory(path.to_path_buf()));
+        }
+        let (mut files, components) = match Layout::detect(path)? {
+            Layout::Component(component) => (Vec::new(), vec![component]),
+            Layout::Folder(folder) => (folder.files, folder.components.into_values().collect()),
+            _ => (Vec::new(), Vec::new()),
+        };
+        files.extend(components.into_iter().flat_map(|component| component.weights));
+        let tokenizers = ["tokenizer.json", "google/umt5-xxl/tokenizer.json"];
+        files.extend(tokenizers.iter().map(|name| path.join(name)).filter(|path| path.is_file()).take(1));
+        Self::single_files(files)
+    }
+
+    fn directory(root: &Root) -> Result<Self> {
+        let index = root.json("model_index.json")?.ok_or_else(|| root.not_a_model("model_index.json is missing"))?;
+        let class_name = index["_class_name"].as_str().unwrap_or_default();
+        let family = FAMILIES
+            .iter()
+            .find(|family| family.owns_pipeline(class_name))
+            .ok_or_else(|| root.not_a_model(&format!("its pipeline `{class_name}` is not supported")))?;
+        let mut transformers = vec![root.part("transformer")?];
+        if index["transformer_2"][0].is_string() {
+            transformers.push(root.part("transformer_2")?);
+        }
+        let manifest = match root.text("manifest.toml")? {
+            Some(text) => Manifest::parse(&text, &root.path("manifest.toml"))?,
+            None => manifest_of(*family, &transformers, &root.path(""))?,
+        };
+        let scheduler = root.json("scheduler/scheduler_config.json")?.unwrap_or_default();
+        let tokenizer = root.file("tokenizer/tokenizer.json");
+        Ok(Self {
+            argument: Vec::new(),
+            place: root.path(""),
+            manifest,
+            transformers,
+            vae: root.part("vae")?,
+            text_encoder: root.part("text_encoder")?,
+            tokenizer: tokenizer.ok_or_else(|| root.not_a_model("tokenizer/tokenizer.json is missing"))?,
+            boundary: index["boundary_ratio"].as_f64(),
+            shift: scheduler["flow_shift"].as_f64().or(scheduler["shift"].as_f64()),
+        })
+    }
+
+    fn single_files(files: Vec<PathBuf>) -> Result<Self> {
+        let place = files.first().cloned().unwrap_or_default();
+        let bad = |path: &Path, reason: &str| Error::NotAModel { path: path.to_path_buf(), reason: reason.to_string() };
+        let (mut transformers, mut vae, mut text_encoder, mut tokenizer) = (Vec::new(), None, None, None);
+        let mut found: Option<&'static dyn Family> = None;
+        for path in files {
+            if path.file_name().is_some_and(|name| name == "tokenizer.json") {
+                tokenizer = Some(Blob::File(path));
+                continue;
+            }
+            let part = Part { config: None, weights: vec![Blob::File(path.clone())] };
+            let infos = part.infos()?;
+            let known = FAMILIES.iter().find_map(|family| Some((*family, family.role(&infos)?)));
+            let (family, role) = known.ok_or_else(|| bad(&path, "it is no part of a known model family"))?;
+            found = Some(family);
+            let taken = match role {
+                Role::Transformer => {
+                    transformers.push((path.clone(), part));
+                    false
+                }
+                Role::Vae => vae.replace(part).is_some(),
+                Role::TextEncoder => text_encoder.replace(part).is_some(),
+            };
+            if taken {
+                return Err(bad(&path, "the same part of the model is given twice"));
+            }
+        }
+        let family = found.ok_or_else(|| bad(&place, "no transformer is given"))?;
+        let transformers = experts(transformers)?;
+        let manifest = manifest_of(family, &transformers, &place)?;
+        let missing = |what: &str| bad(&place, &format!("no {what} is given; name its file after --model too"));
+        Ok(Self {
+            argument: Vec::new(),
+            boundary: if transformers.len() == 2 { manifest.boundary } else { None },
+            manifest,
+            transformers,
+            vae: vae.ok_or_else(|| missing("VAE"))?,
+            text_encoder: text_encoder.ok_or_else(|| missing("text encoder"))?,
+            tokenizer: tokenizer.ok_or_else(|| missing("tokenizer.json"))?,
+            shift: None,
+            place,
+        })
+    }
+}
+
+impl Part {
+    /// Names, dtypes and shapes in the files.
+    pub(crate) fn infos(&self) -> Result<Vec<TensorInfo>> {
+        let files = self.weights.iter().map(Blob::open).collect::<Result<Vec<_>>>()?;
+        Ok(files.iter().flatten().flat_map(TensorFile::infos).collect())
+    }
+
+    /// The weights under canonical names, by the one of `key_maps` that knows all of them.
+    pub(crate) fn weights(&self, key_maps: &[&KeyMap], device: &Device, dtype: DType) -> kinora_checkpoint::Result<Weights> {
+        if self.weights.is_empty() {
+            return Ok(Weights::random(0, device, dtype));
+        }
+        let mut files = Vec::new();
+        for blob in &self.weights {
+            files.extend(blob.tensor_files()?);
+        }
+        Weights::from_files(files, key_maps, device, dtype)
+    }
+}
+
+impl Blob {
+    /// All bytes.
+    pub(crate) fn read(&self) -> Result<Vec<u8>> {
+        match self {
+            Self::File(path) => std::fs::read(path).map_err(|source| Error::Io { path: path.clone(), source }),
+            Self::Static(_, bytes) => Ok(bytes.to_vec()),
+        }
+    }
+
+    fn open(&self) -> Result<Vec<TensorFile>> {
+        Ok(self.tensor_files()?)
+    }
+
+    fn tensor_files(&self) -> kinora_checkpoint::Result<Vec<TensorFile>> {
+        match self {
+            Self::File(path) => TensorFile::open_all(path),
+            Self::Static(name, bytes) => Ok(vec![TensorFile::from_static(name, bytes)?]),
+        }
+    }
+}
+
+impl Root {
+    fn path(&self, name: &str) -> PathBuf {
+        match self {
+            Self::Directory(path) => path.join(name),
+            Self::Embedded => Path::new("(embedded)").join(name),
+        }
+    }
+
+    fn file(&self, name: &str) -> Option<Blob> {
+        match self {
+            Self::Directory(path) => Some(path.join(name)).filter(|path| path.is_file()).map(Blob::File),
+            Self::Embedded => embedded::file(name),
+        }
+    }
+
+    fn text(&self, name: &str) -> Result<Option<String>> {
+        let Some(blob) = self.file(name) else { return Ok(None) };
+        let bad = |_| Error::BadFile { path: self.path(name), reason: "it is not UTF-8 text".into() };
+        String::from_utf8(blob.read()?).map(Some).map_err(bad)
+    }
+
+    fn json(&self, name: &str) -> Result<Option<Value>> {
+        let Some(text) = self.text(name)? else { return Ok(None) };
+        let bad = |error: serde_json::Error| Error::BadFile { path: self.path(name), reason: error.to_string() };
+        serde_json::from_str(&text).map(Some).map_err(bad)
+    }
+
+    /// The network in the directory `name`.
+    fn part(&self, name: &str) -> Result<Part> {
+        let config = self.json(&format!("{name}/config.json"))?;
+        let config = config.ok_or_else(|| self.not_a_model(&format!("{name}/config.json is missing")))?;
+        let stems = ["diffusion_pytorch_model", "model"];
+        let endings = ["safetensors.index.json", "safetensors"];
+        let candidates = stems.iter().flat_map(|stem| endings.map(|ending| format!("{name}/{stem}.{ending}")));
+        let weights = candidates.filter_map(|path| self.file(&path)).take(1).collect::<Vec<_>>();
+        if weights.is_empty() {
+            return Err(self.not_a_model(&format!("{name} has no .safetensors weights")));
+        }
+        Ok(Part { config: Some(config), weights })
+    }
+
+    fn not_a_model(&self, reason: &str) -> Error {
+        Error::NotAModel { path: self.path(""), reason: reason.to_string() }
+    }
+}
+
+fn known_manifest(name: &str) -> Result<Manifest> {
+    let known = Manifest::known();
+    let names: Vec<&str> = known.iter().map(|manifest| manifest.name.as_str()).collect();
+    let hint = format!("there is no such file or directory; known names: {EMBEDDED}, {}", names.join(", "));
+    let found = known.iter().find(|manifest| manifest.name == name).cloned();
+    found.ok_or_else(|| Error::UnknownModel { name: name.to_string(), hint })
+}
+
+/// The manifest of the known variant that the transformers belong to; an unknown size gets the family's smallest
+/// variant's defaults under its own name.
+fn manifest_of(family: &dyn Family, transformers: &[Part], place: &Path) -> Result<Manifest> {
+    let variant = family.variant(&transformers[0].infos()?, transformers.len());
+    let mut known = Manifest::known().into_iter().filter(|manifest| manifest.family == family.name());
+    let name = place.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let nearest = match variant {
+        Some(variant) => known.find(|manifest| manifest.name == variant),
+        None => known.next().map(|manifest| Manifest { name, repository: None, transformer: None, ..manifest }),
+    };
+    nearest.ok_or_else(|| Error::NotAModel { path: place.to_path_buf(), reason: "its variant is not known".into() })
+}
+
+/// One transformer as it is, two in the order high noise, low noise, told apart by their paths.
+fn experts(mut transformers: Vec<(PathBuf, Part)>) -> Result<Vec<Part>> {
+    let level = |path: &Path| {
+        let path = path.to_string_lossy().to_lowercase();
+        (path.contains("high"), path.contains("low"))
+    };
+    let bad = |path: &Path, reason: &str| Error::NotAModel { path: path.to_path_buf(), reason: reason.to_string() };
+    match transformers.as_slice() {
+        [_] => {}
+        [(a, _), (b, _)] => match (level(a), level(b)) {
+            ((true, false), (false, true)) => {}
+            ((false, true), (true, false)) => transformers.swap(0, 1),
+            _ => return Err(bad(a, "of two transformers one must have `high` and the other `low` in its name")),
+        },
+        [(path, _), ..] => return Err(bad(path, "more than two transformers are given")),
+        [] => return Err(bad(Path::new("."), "no transformer is given")),
+    }
+    Ok(transformers.into_iter().map(|(_, part)| part).collect())
+}

@@ -1,0 +1,114 @@
+//! The shape of the house: which crate may depend on which, what every file has, how long it may be.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// What each crate may depend on; everything points down.
+const MAY_DEPEND: &[(&str, &[&str])] = &[
+    ("kernels", &[]),
+    ("checkpoint", &[]),
+    ("sampler", &[]),
+    ("media", &[]),
+    ("nn", &["kernels", "checkpoint"]),
+    ("text-encoder", &["kernels", "checkpoint", "nn"]),
+    ("vae", &["kernels", "checkpoint", "nn"]),
+    ("dit", &["kernels", "checkpoint", "nn"]),
+    ("pipeline", &["kernels", "checkpoint", "nn", "text-encoder", "vae", "dit", "sampler", "media"]),
+    ("cli", &["pipeline"]),
+];
+
+/// Crates that may contain `unsafe`, and where.
+const UNSAFE: &[&str] = &["crates/kernels/", "crates/checkpoint/src/map.rs", "crates/media/"];
+
+/// Files that may be longer than [`LONGEST`], with the reason.
+const LONG: &[&str] = &[];
+const LONGEST: usize = 600;
+
+#[test]
+fn dependencies_only_point_down() {
+    for (name, allowed) in MAY_DEPEND {
+        let path = root().join("crates").join(name).join("Cargo.toml");
+        let manifest: toml::Table = read(&path).parse().expect("Cargo.toml parses");
+        let dependencies = manifest["dependencies"].as_table().expect("a table");
+        for dependency in dependencies.keys().filter(|name| name.starts_with("kinora")) {
+            let short = dependency.strip_prefix("kinora-").unwrap_or("pipeline");
+            assert!(allowed.contains(&short), "{name} must not depend on {short}");
+        }
+    }
+    let crates = std::fs::read_dir(root().join("crates")).expect("crates/").count();
+    assert_eq!(crates, MAY_DEPEND.len(), "a crate is not in the table of this test");
+}
+
+#[test]
+fn every_module_says_what_it_is() {
+    for (path, text) in sources() {
+        assert!(text.starts_with("//!"), "{} does not begin with //!", path.display());
+    }
+}
+
+#[test]
+fn files_stay_readable() {
+    for (path, text) in sources() {
+        let exempt = LONG.iter().any(|long| path.ends_with(long));
+        let lines = text.lines().count();
+        assert!(exempt || lines <= LONGEST, "{} has {lines} lines, more than {LONGEST}", path.display());
+    }
+}
+
+#[test]
+fn unsafe_code_is_where_it_may_be() {
+    for (path, text) in sources() {
+        let name = path.strip_prefix(root()).expect("below the root").to_string_lossy().into_owned();
+        let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+        let found = code.filter(|line| line.contains("unsafe ")).count();
+        let allowed = UNSAFE.iter().any(|place| name.starts_with(place)) || name.ends_with("tidy.rs");
+        assert!(found == 0 || allowed, "{name} contains unsafe code");
+    }
+}
+
+#[test]
+fn nothing_is_left_lying() {
+    let marks = ["todo!(", "unimplemented!(", "FIX\u{4d}E", "#[ign\u{6f}re", "dbg!("];
+    for (path, text) in sources() {
+        for mark in marks {
+            let here = text.contains(mark) && !path.ends_with("tidy.rs");
+            assert!(!here, "{} contains {mark}", path.display());
+        }
+    }
+}
+
+#[test]
+fn only_pipeline_families_ask_for_a_family() {
+    for (path, text) in sources() {
+        let name = path.to_string_lossy().into_owned();
+        let asks = text.contains("family == \"");
+        assert!(!asks || name.contains("pipeline/src/families") || name.ends_with("tidy.rs"), "{name}");
+    }
+}
+
+fn sources() -> BTreeMap<PathBuf, String> {
+    let mut found = BTreeMap::new();
+    for folder in ["crates", "tests", "benches"] {
+        collect(&root().join(folder), &mut found);
+    }
+    assert!(found.len() > 50, "only {} source files were found", found.len());
+    found
+}
+
+fn collect(folder: &Path, found: &mut BTreeMap<PathBuf, String>) {
+    for entry in std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path()) {
+        if entry.is_dir() {
+            collect(&entry, found);
+        } else if entry.extension().is_some_and(|extension| extension == "rs") {
+            found.insert(entry.clone(), read(&entry));
+        }
+    }
+}
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ has a parent").to_path_buf()
+}
