@@ -1,1 +1,153 @@
-//! Frames to files and back: MP4, PNG, GIF, WebP, raw frames.
+//! Frames to files: MP4, PNG sequences, GIF, WebP and raw frames, behind one trait.
+//!
+//! [`create`] picks the format by the name of the file. Frames go in one by one, as they are made; memory does not
+//! grow with the length of the clip. Nothing appears under the final name until [`ClipWriter::finish`] has written
+//! and synced everything; a writer that is dropped before that leaves nothing behind.
+//!
+//! ```
+//! use kinora_media::{ClipSpec, Fps, Frame, WriteOptions, create, read_recipe};
+//!
+//! # fn main() -> kinora_media::Result<()> {
+//! # let dir = tempfile::tempdir().unwrap();
+//! # let path = dir.path().join("clip.mp4");
+//! let spec = ClipSpec { width: 64, height: 48, fps: Fps::new(16, 1)? };
+//! let options = WriteOptions { recipe: Some(r#"{"seed":7}"#.into()), ..WriteOptions::default() };
+//! let mut writer = create(&path, &spec, &options)?;
+//! for step in 0..8 {
+//!     writer.push(&Frame::new(64, 48, vec![step as f32 / 8.0; 3 * 64 * 48])?)?;
+//! }
+//! let written = writer.finish()?;
+//! assert_eq!((written.frames, written.width, written.height), (8, 64, 48));
+//! assert_eq!(read_recipe(&path)?.as_deref(), Some(r#"{"seed":7}"#));
+//! # Ok(())
+//! # }
+//! ```
+
+mod clip;
+mod color;
+mod error;
+#[cfg(feature = "ffmpeg")]
+mod ffmpeg;
+mod gif;
+mod mp4;
+mod openh264;
+mod partial;
+mod png;
+mod raw;
+mod read;
+mod recipe;
+mod webp;
+
+pub use clip::{ClipSpec, Fps, Frame};
+pub use error::{MediaError, Result};
+pub use read::{ClipReader, open};
+pub use recipe::read_recipe;
+
+use std::path::{Path, PathBuf};
+
+/// How to write a clip.
+#[derive(Debug, Clone, Default)]
+pub struct WriteOptions {
+    /// Text to keep in the file (JSON, by custom); [`read_recipe`] gives it back. At most a megabyte.
+    pub recipe: Option<String>,
+    /// Constant quality of MP4: the quantiser of openh264, the CRF of libx264, libx265 and AV1 encoders, or its like.
+    /// 0 is best (openh264 takes less than 10 as 10, where only the rounding to 8 bits is left); by default so that
+    /// luma keeps more than 38 dB.
+    pub quality: Option<u8>,
+    /// Encoder of MP4, one of [`encoders`]. By default libx264 where the build has it, else openh264.
+    pub encoder: Option<String>,
+}
+
+/// What [`ClipWriter::finish`] wrote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// The file; of a PNG sequence, its pattern.
+    pub path: PathBuf,
+    /// Number of frames.
+    pub frames: u64,
+    /// Bytes on disk, of all files.
+    pub bytes: u64,
+    /// Width of the frames as they are stored.
+    pub width: usize,
+    /// Height of the frames as they are stored.
+    pub height: usize,
+    /// What the user should know: a size that was rounded, colours that were lost.
+    pub notes: Vec<String>,
+}
+
+/// Takes the frames of one clip, in order.
+pub trait ClipWriter: Send {
+    /// Adds a frame. After an error the writer is of no more use and should be dropped.
+    fn push(&mut self, frame: &Frame) -> Result<()>;
+
+    /// Completes the file and gives it its name.
+    fn finish(self: Box<Self>) -> Result<Written>;
+}
+
+/// Opens `path` for a clip. The format comes from the name:
+///
+/// | name                                   | format                                                       |
+/// |----------------------------------------|--------------------------------------------------------------|
+/// | `clip.mp4`                             | H.264 (or what the encoder makes), 8-bit 4:2:0, BT.709       |
+/// | `frame_%04d.png`, `clip.png`           | PNG sequence; `clip.png` stands for `clip_%04d.png`, or for itself if there is one frame only |
+/// | `frames/`, an existing directory       | PNG sequence `frame_%04d.png` in it                          |
+/// | `clip.gif`                             | animated GIF, 256 colours per frame                          |
+/// | `clip.webp`                            | animated WebP, lossless                                      |
+/// | `clip.safetensors`                     | tensor `video` `[F, 3, H, W]`, f32, as given: nothing rounded |
+///
+/// Everything that can be known before the first frame is checked here: the directory, permissions, a full disk, the
+/// size, the encoder. An existing file is replaced at the end.
+pub fn create(path: impl AsRef<Path>, spec: &ClipSpec, options: &WriteOptions) -> Result<Box<dyn ClipWriter>> {
+    let path = path.as_ref();
+    check(spec, options)?;
+    if path.is_dir() || path.as_os_str().to_string_lossy().ends_with(std::path::is_separator) {
+        return Ok(Box::new(png::PngWriter::create(&path.join("frame_%04d.png"), spec, options)?));
+    }
+    let extension = path.extension().map(|extension| extension.to_string_lossy().to_lowercase());
+    Ok(match extension.as_deref() {
+        Some("mp4") => mp4_writer(path, spec, options)?,
+        Some("png") => Box::new(png::PngWriter::create(path, spec, options)?),
+        Some("gif") => Box::new(gif::GifWriter::create(path, spec, options)?),
+        Some("webp") => Box::new(webp::WebpWriter::create(path, spec, options)?),
+        Some("safetensors") => Box::new(raw::RawWriter::create(path, spec, options)?),
+        _ => return Err(MediaError::UnknownFormat { path: path.to_path_buf() }),
+    })
+}
+
+/// Names of the MP4 encoders in this build.
+pub fn encoders() -> Vec<String> {
+    let names = vec![mp4::ENCODER.to_owned()];
+    #[cfg(feature = "ffmpeg")]
+    let names = [names, ffmpeg::encoders()].concat();
+    names
+}
+
+fn mp4_writer(path: &Path, spec: &ClipSpec, options: &WriteOptions) -> Result<Box<dyn ClipWriter>> {
+    let available = encoders();
+    let default = if available.iter().any(|name| name == "libx264") { "libx264" } else { mp4::ENCODER };
+    let name = options.encoder.as_deref().unwrap_or(default);
+    if name == mp4::ENCODER {
+        return Ok(Box::new(mp4::Mp4Writer::create(path, spec, options)?));
+    }
+    #[cfg(feature = "ffmpeg")]
+    if available.iter().any(|known| known == name) {
+        return Ok(Box::new(ffmpeg::FfmpegWriter::create(path, spec, options, name)?));
+    }
+    Err(MediaError::UnknownEncoder { name: name.into(), available })
+}
+
+fn check(spec: &ClipSpec, options: &WriteOptions) -> Result<()> {
+    let &ClipSpec { width, height, .. } = spec;
+    if width == 0 || height == 0 || width.checked_mul(height).is_none_or(|area| area > 1 << 32) {
+        let limit = "each side must be at least 1, and the area at most 2^32 pixels";
+        return Err(MediaError::Size { format: "a file", width, height, limit });
+    }
+    let bytes = options.recipe.as_ref().map_or(0, String::len) as u64;
+    if bytes > recipe::MAX_BYTES {
+        return Err(MediaError::RecipeTooLong { bytes, limit: recipe::MAX_BYTES });
+    }
+    if options.recipe.as_ref().is_some_and(|recipe| recipe.contains('\0')) {
+        return Err(MediaError::RecipeNul);
+    }
+    Ok(())
+}

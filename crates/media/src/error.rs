@@ -1,0 +1,221 @@
+//! What can go wrong between frames and files. Every message carries its values; [`MediaError::hint`] says what to do.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Shorthand for results of this crate.
+pub type Result<T, E = MediaError> = std::result::Result<T, E>;
+
+/// Why a clip could not be written or a recipe could not be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MediaError {
+    /// The file name's extension names no format that this crate writes.
+    #[error("cannot tell the format of '{}' from its name", path.display())]
+    UnknownFormat {
+        /// The path as it was given.
+        path: PathBuf,
+    },
+    /// The directory that should hold the file does not exist.
+    #[error("directory '{}' does not exist", directory.display())]
+    MissingDirectory {
+        /// The missing directory.
+        directory: PathBuf,
+    },
+    /// The path exists and is a directory, a device or a pipe.
+    #[error("'{}' exists and is not a regular file", path.display())]
+    NotAFile {
+        /// The path as it was given.
+        path: PathBuf,
+    },
+    /// The operating system refused to create or replace the file.
+    #[error("cannot write '{}': {source}", path.display())]
+    NotWritable {
+        /// The file that was to be written.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The disk (or the quota on it) is full.
+    #[error("no space left to write '{}'", path.display())]
+    DiskFull {
+        /// The file that was being written.
+        path: PathBuf,
+    },
+    /// Any other failure of reading or writing.
+    #[error("cannot {action} '{}': {source}", path.display())]
+    Io {
+        /// What was being done, as a verb.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// A frame's width and height differ from the clip's.
+    #[error("frame {index} is {}x{}, the clip is {}x{}", got.0, got.1, expected.0, expected.1)]
+    FrameSize {
+        /// Number of the frame, from 0.
+        index: u64,
+        /// Width and height of the frame.
+        got: (usize, usize),
+        /// Width and height of the clip.
+        expected: (usize, usize),
+    },
+    /// A frame's data does not have 3 * width * height values.
+    #[error("a {width}x{height} frame has {} values, not {got}", 3 * width * height)]
+    FrameData {
+        /// Width of the frame.
+        width: usize,
+        /// Height of the frame.
+        height: usize,
+        /// How many values there are.
+        got: usize,
+    },
+    /// A frame holds NaN or infinity.
+    #[error("frame {index} holds a value that is not a finite number")]
+    NotFinite {
+        /// Number of the frame, from 0.
+        index: u64,
+    },
+    /// Frames per second that no file can say.
+    #[error("{given} is not a usable number of frames per second")]
+    Fps {
+        /// What was given.
+        given: String,
+    },
+    /// Width or height that the chosen format cannot hold.
+    #[error("{format} cannot hold frames of {width}x{height}: {limit}")]
+    Size {
+        /// Name of the format.
+        format: &'static str,
+        /// Width of the clip.
+        width: usize,
+        /// Height of the clip.
+        height: usize,
+        /// The limit in words.
+        limit: &'static str,
+    },
+    /// The format cannot hold so much data in one file.
+    #[error("'{}' grew beyond the 4 GiB that {format} can hold", path.display())]
+    TooLong {
+        /// Name of the format.
+        format: &'static str,
+        /// The file.
+        path: PathBuf,
+    },
+    /// [`finish`](crate::ClipWriter::finish) was called before any frame came.
+    #[error("no frames were written to '{}'", path.display())]
+    NoFrames {
+        /// The file.
+        path: PathBuf,
+    },
+    /// An encoder of that name is not in this build.
+    #[error("there is no encoder '{name}' in this build")]
+    UnknownEncoder {
+        /// The name as it was given.
+        name: String,
+        /// The names that would work.
+        available: Vec<String>,
+    },
+    /// The quality number is outside the encoder's scale.
+    #[error("quality {given} is outside the scale of {encoder}, 0 (best) to {worst} (smallest)")]
+    Quality {
+        /// What was given.
+        given: u8,
+        /// The encoder's name.
+        encoder: String,
+        /// The largest number that it takes.
+        worst: u8,
+    },
+    /// The encoder or the muxer reported a failure.
+    #[error("{encoder} failed to {action}: {message}")]
+    Encoder {
+        /// Name of the encoder or the container.
+        encoder: String,
+        /// What was being done, as a verb.
+        action: &'static str,
+        /// What it said.
+        message: String,
+    },
+    /// The recipe is too long to be kept in the file.
+    #[error("the recipe is {bytes} bytes long, at most {limit} can be kept in a file")]
+    RecipeTooLong {
+        /// Length of the recipe, or the length that the file claims for it.
+        bytes: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// The recipe holds a NUL character, which ends a text in several formats.
+    #[error("the recipe holds a NUL character")]
+    RecipeNul,
+    /// The file is not what its first bytes say, or it is cut short.
+    #[error("'{}' is damaged: {what}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong in it.
+        what: String,
+    },
+}
+
+impl MediaError {
+    /// What the user can do about it, where there is something to do.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::UnknownFormat { .. } => {
+                "use a name that ends in .mp4, .gif, .webp, .safetensors or .png, a pattern such as frame_%04d.png, or \
+                 an existing directory (or one written with a final '/') for PNG frames"
+                    .into()
+            }
+            Self::MissingDirectory { directory } => format!("create it first: mkdir -p '{}'", directory.display()),
+            Self::NotAFile { .. } => "choose another output file".into(),
+            Self::NotWritable { .. } => "check the permissions of the directory, or choose another output file".into(),
+            Self::DiskFull { .. } => "free some space, or choose an output file on another disk".into(),
+            Self::Fps { .. } => "use a number between 0.01 and 1000, such as 16, 24 or 23.976".into(),
+            Self::Size { .. } => "choose a smaller size, or another format".into(),
+            Self::TooLong { .. } => "use .mp4 for long clips".into(),
+            Self::UnknownEncoder { available, .. } if available.len() > 1 => {
+                format!("use one of: {}", available.join(", "))
+            }
+            Self::UnknownEncoder { .. } => {
+                "this build has openh264 only; build with --features ffmpeg for libx264, libx265, AV1 and hardware \
+                 encoders"
+                    .into()
+            }
+            Self::Quality { worst, .. } => {
+                format!("use a number from 0 to {worst}; smaller is better and larger files")
+            }
+            Self::RecipeTooLong { .. } => "write the clip without metadata".into(),
+            _ => return None,
+        })
+    }
+
+    /// The error for `source`, telling a full disk from everything else.
+    pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
+        let path = path.to_path_buf();
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull { path },
+            _ => Self::Io { action, path, source },
+        }
+    }
+
+    pub(crate) fn encoder(encoder: &str, action: &'static str, message: impl Into<String>) -> Self {
+        Self::Encoder { encoder: encoder.into(), action, message: message.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn a_full_disk_is_told_from_other_failures() {
+        let full = MediaError::io("write", Path::new("clip.mp4"), io::Error::from_raw_os_error(28));
+        assert_eq!(full.to_string(), "no space left to write 'clip.mp4'");
+        assert!(full.hint().is_some_and(|hint| hint.contains("another disk")));
+        let other = MediaError::io("write", Path::new("clip.mp4"), io::Error::from_raw_os_error(5));
+        assert!(matches!(other, MediaError::Io { action: "write", .. }), "{other:?}");
+    }
+}

@@ -1,0 +1,259 @@
+//! The second MP4 back end: encoders and muxer of the system's FFmpeg libraries (feature `ffmpeg`).
+//!
+//! Pictures, colour tags, recipe, temporary file and rename are those of the embedded back end; the encoder is chosen by
+//! name. Hardware encoders are there where the linked FFmpeg and the machine have them.
+
+use crate::clip::{ClipSpec, Fps, Frame};
+use crate::color::Yuv420;
+use crate::error::{MediaError, Result};
+use crate::mp4::size_notes;
+use crate::openh264::keyframe_interval;
+use crate::partial::Partial;
+use crate::{ClipWriter, WriteOptions, Written};
+use ffmpeg_next::codec::{Context, Flags};
+use ffmpeg_next::format::{self, Pixel, context::Output};
+use ffmpeg_next::{Codec, Dictionary, Error, Packet, Rational, color, encoder, frame};
+use std::io;
+use std::path::Path;
+use std::sync::Once;
+
+/// Every encoder that this back end knows how to set, software first.
+const KNOWN: [&str; 15] = [
+    "libx264",
+    "libx265",
+    "libsvtav1",
+    "libaom-av1",
+    "h264_nvenc",
+    "hevc_nvenc",
+    "av1_nvenc",
+    "h264_qsv",
+    "hevc_qsv",
+    "av1_qsv",
+    "h264_amf",
+    "hevc_amf",
+    "av1_amf",
+    "h264_videotoolbox",
+    "hevc_videotoolbox",
+];
+
+/// MP4 has 16 bits for a side; encoders stop at or below this.
+const MAX_SIDE: usize = 16384;
+
+pub(crate) struct FfmpegWriter {
+    spec: ClipSpec,
+    name: String,
+    // Closed before the file under it is removed: fields are dropped in this order.
+    output: Output,
+    encoder: encoder::Video,
+    out: Partial,
+    picture: Yuv420,
+    frames: u64,
+}
+
+// SAFETY: FFmpeg's contexts have no ties to a thread; they are only used through `&mut self`.
+#[expect(unsafe_code, reason = "the wrapper marks half of its contexts as Send")]
+unsafe impl Send for FfmpegWriter {}
+
+impl FfmpegWriter {
+    pub(crate) fn create(path: &Path, spec: &ClipSpec, options: &WriteOptions, name: &str) -> Result<Self> {
+        let &ClipSpec { width, height, .. } = spec;
+        if width.min(height) < 16 || width.max(height) > MAX_SIDE {
+            let limit = "each side is from 16 to 16384";
+            return Err(MediaError::Size { format: "MP4", width, height, limit });
+        }
+        start();
+        let out = Partial::create(path)?;
+        let failed = |error| failed(name, "start", path, error);
+        let picture = Yuv420::new(width, height);
+        let codec = encoder::find_by_name(name).ok_or(Error::EncoderNotFound).map_err(failed)?;
+        let settings = settings(name, options.quality)?;
+        // Named as a file, so that a colon in the path does not read as a protocol.
+        let url = out.temporary_path().to_str().filter(|path| !path.contains('\0')).map(|path| format!("file:{path}"));
+        let url = url.ok_or_else(|| MediaError::encoder(name, "start", "FFmpeg takes only paths in UTF-8"))?;
+        let mut output = format::output_as(&url, "mp4").map_err(failed)?;
+        let encoder = open(codec, &output, &picture, spec.fps, settings).map_err(failed)?;
+        add_stream(&mut output, &encoder, spec.fps).map_err(failed)?;
+        if let Some(recipe) = &options.recipe {
+            output.set_metadata(Dictionary::from_iter([("comment", recipe.as_str())]));
+        }
+        output.write_header().map_err(failed)?;
+        Ok(Self { spec: *spec, name: name.into(), output, encoder, out, picture, frames: 0 })
+    }
+
+    /// Moves what the encoder has ready into the file.
+    fn drain(&mut self) -> Result<(), Error> {
+        let frame_time = self.encoder.time_base();
+        let stream_time = self.output.stream(0).ok_or(Error::StreamNotFound)?.time_base();
+        let mut packet = Packet::empty();
+        loop {
+            match self.encoder.receive_packet(&mut packet) {
+                Ok(()) => {}
+                Err(Error::Eof) => return Ok(()),
+                Err(Error::Other { errno }) if errno == ffmpeg_next::error::EAGAIN => return Ok(()),
+                Err(error) => return Err(error),
+            }
+            packet.set_stream(0);
+            // Not every encoder says it, and without it the last frame has no length.
+            packet.set_duration(1);
+            packet.rescale_ts(frame_time, stream_time);
+            packet.write_interleaved(&mut self.output)?;
+        }
+    }
+
+    fn complete(&mut self) -> Result<(), Error> {
+        self.encoder.send_eof()?;
+        self.drain()?;
+        self.output.write_trailer()
+    }
+}
+
+impl ClipWriter for FfmpegWriter {
+    fn push(&mut self, frame: &Frame) -> Result<()> {
+        self.spec.check(frame, self.frames)?;
+        self.picture.fill(frame);
+        let mut picture = av_frame(&self.picture, self.encoder.format());
+        picture.set_pts(Some(self.frames as i64));
+        let sent = self.encoder.send_frame(&picture).and_then(|()| self.drain());
+        sent.map_err(|error| failed(&self.name, "encode", self.out.target(), error))?;
+        self.frames += 1;
+        Ok(())
+    }
+
+    fn finish(mut self: Box<Self>) -> Result<Written> {
+        let path = self.out.target().to_path_buf();
+        if self.frames == 0 {
+            return Err(MediaError::NoFrames { path });
+        }
+        self.complete().map_err(|error| failed(&self.name, "finish", &path, error))?;
+        let Self { spec, output, out, picture, frames, .. } = *self;
+        drop(output);
+        let bytes = out.commit()?;
+        let (width, height) = (picture.width, picture.height);
+        Ok(Written { path, frames, bytes, width, height, notes: size_notes(&spec, &picture) })
+    }
+}
+
+/// The known encoders that the linked FFmpeg has. A hardware encoder among them may still find no hardware.
+pub(crate) fn encoders() -> Vec<String> {
+    start();
+    KNOWN.iter().filter(|name| encoder::find_by_name(name).is_some()).map(|&name| name.to_owned()).collect()
+}
+
+/// Encoders report to standard error unless told not to, which is not a library's place.
+fn start() {
+    static QUIET: Once = Once::new();
+    QUIET.call_once(|| ffmpeg_next::log::set_level(ffmpeg_next::log::Level::Quiet));
+}
+
+/// Options for constant quality, on the encoder's own scale where it has one.
+fn settings(name: &str, quality: Option<u8>) -> Result<Vec<(&'static str, String)>> {
+    let (default, worst) = match name {
+        "libsvtav1" | "libaom-av1" => (22, 63),
+        _ => (16, 51),
+    };
+    let quality = quality.unwrap_or(default);
+    if quality > worst {
+        return Err(MediaError::Quality { given: quality, encoder: name.into(), worst });
+    }
+    let text = quality.to_string();
+    let family = name.rsplit_once('_').map_or(name, |(_, family)| family);
+    Ok(match family {
+        "libx264" => vec![("crf", text)],
+        "libx265" => vec![("crf", text), ("x265-params", "log-level=none".into())],
+        "libsvtav1" => vec![("crf", text), ("preset", "8".into())],
+        "libaom-av1" => vec![("crf", text), ("b", "0".into()), ("cpu-used", "6".into()), ("row-mt", "1".into())],
+        "nvenc" => vec![("rc", "constqp".into()), ("qp", text)],
+        "amf" => vec![("rc", "cqp".into()), ("qp_i", text.clone()), ("qp_p", text)],
+        // Apple's counts from 100 (best) in units of FF_QP2LAMBDA.
+        "videotoolbox" => {
+            let percent = 100 - u32::from(quality) * 100 / 51;
+            vec![("flags", "+qscale".into()), ("global_quality", (percent * 118).to_string())]
+        }
+        _ => vec![("global_quality", text)],
+    })
+}
+
+fn open(
+    codec: Codec,
+    output: &Output,
+    picture: &Yuv420,
+    fps: Fps,
+    settings: Vec<(&'static str, String)>,
+) -> Result<encoder::Video, Error> {
+    let mut context = Context::new_with_codec(codec);
+    if output.format().flags().contains(format::Flags::GLOBAL_HEADER) {
+        context.set_flags(Flags::GLOBAL_HEADER);
+    }
+    let mut video = context.encoder().video()?;
+    video.set_width(picture.width as u32);
+    video.set_height(picture.height as u32);
+    video.set_format(pixel_format(codec)?);
+    video.set_time_base(frame_time(fps));
+    video.set_frame_rate(Some(frame_time(fps).invert()));
+    video.set_gop(keyframe_interval(fps));
+    video.set_colorspace(color::Space::BT709);
+    video.set_color_range(color::Range::MPEG);
+    video.set_color_primaries(color::Primaries::BT709);
+    video.set_color_transfer_characteristic(color::TransferCharacteristic::BT709);
+    let settings = settings.iter().map(|(key, value)| (*key, value.as_str()));
+    video.open_as_with(codec, Dictionary::from_iter(settings))
+}
+
+/// Planar 4:2:0, or with interleaved chroma where an encoder takes nothing else.
+fn pixel_format(codec: Codec) -> Result<Pixel, Error> {
+    let Some(formats) = codec.video()?.formats() else { return Ok(Pixel::YUV420P) };
+    let formats: Vec<Pixel> = formats.collect();
+    let known = [Pixel::YUV420P, Pixel::NV12];
+    known.into_iter().find(|format| formats.contains(format)).ok_or(Error::InvalidData)
+}
+
+fn add_stream(output: &mut Output, encoder: &encoder::Video, fps: Fps) -> Result<(), Error> {
+    let mut stream = output.add_stream_with(encoder)?;
+    stream.set_time_base(frame_time(fps));
+    stream.set_avg_frame_rate(frame_time(fps).invert());
+    let mut parameters = stream.parameters();
+    if parameters.id() == ffmpeg_next::codec::Id::HEVC {
+        // Players of Apple take H.265 under this tag only.
+        // SAFETY: the parameters belong to the stream, which outlives this.
+        #[expect(unsafe_code, reason = "the wrapper has no setter for the tag")]
+        unsafe {
+            (*parameters.as_mut_ptr()).codec_tag = u32::from_le_bytes(*b"hvc1");
+        }
+    }
+    Ok(())
+}
+
+fn frame_time(fps: Fps) -> Rational {
+    Rational::new(fps.den() as i32, fps.num() as i32)
+}
+
+fn av_frame(picture: &Yuv420, format: Pixel) -> frame::Video {
+    let &Yuv420 { width, height, ref y, ref u, ref v } = picture;
+    let mut out = frame::Video::new(format, width as u32, height as u32);
+    copy_plane(&mut out, 0, y, width);
+    if format == Pixel::NV12 {
+        let interleaved: Vec<u8> = u.iter().zip(v).flat_map(|(&u, &v)| [u, v]).collect();
+        copy_plane(&mut out, 1, &interleaved, width);
+    } else {
+        copy_plane(&mut out, 1, u, width / 2);
+        copy_plane(&mut out, 2, v, width / 2);
+    }
+    out
+}
+
+/// FFmpeg's rows are padded.
+fn copy_plane(out: &mut frame::Video, plane: usize, rows: &[u8], width: usize) {
+    let stride = out.stride(plane);
+    for (out, row) in out.data_mut(plane).chunks_mut(stride).zip(rows.chunks(width)) {
+        out[..width].copy_from_slice(row);
+    }
+}
+
+fn failed(name: &str, action: &'static str, path: &Path, error: Error) -> MediaError {
+    match error {
+        Error::Other { errno } if errno == ffmpeg_next::error::ENOSPC => {
+            MediaError::io("write", path, io::Error::from_raw_os_error(errno))
+        }
+        other => MediaError::encoder(name, action, other.to_string()),
+    }
+}

@@ -1,0 +1,225 @@
+//! The embedded MP4 back end: H.264 pictures in an ISO base media file (ISO/IEC 14496-12 and -15).
+//!
+//! Samples go to disk as they come; what stays in memory is a few dozen bytes per frame for the sample table, which
+//! is written behind the samples at the end. The recipe is the comment tag of the iTunes-style metadata that players
+//! and ffprobe show (`moov/udta/meta/ilst/©cmt`).
+
+use crate::clip::{ClipSpec, Fps, Frame};
+use crate::color::Yuv420;
+use crate::error::{MediaError, Result};
+use crate::openh264::{Encoder, MAX_MACROBLOCKS, Picture};
+use crate::partial::Partial;
+use crate::{ClipWriter, WriteOptions, Written};
+use shiguredo_mp4::boxes::{Avc1Box, AvccBox, MoovBox, SampleEntry, UnknownBox, VisualSampleEntryFields};
+use shiguredo_mp4::mux::{Mp4FileMuxer, Sample};
+use shiguredo_mp4::{BoxSize, BoxType, Encode, Mp4FileTime, TrackKind, Uint};
+use std::num::NonZeroU32;
+use std::path::Path;
+
+/// Name of the embedded encoder.
+pub(crate) const ENCODER: &str = "openh264";
+
+/// Quantiser where none is asked for: step 5.5, so that even noise, of which every small coefficient is rounded to
+/// zero, keeps about 40 dB of luma.
+const DEFAULT_QP: u8 = 18;
+const WORST_QP: u8 = 51;
+
+pub(crate) struct Mp4Writer {
+    spec: ClipSpec,
+    out: Partial,
+    encoder: Encoder,
+    muxer: Mp4FileMuxer,
+    picture: Yuv420,
+    position: u64,
+    frames: u64,
+    recipe: Option<String>,
+}
+
+impl Mp4Writer {
+    pub(crate) fn create(path: &Path, spec: &ClipSpec, options: &WriteOptions) -> Result<Self> {
+        let qp = options.quality.unwrap_or(DEFAULT_QP);
+        if qp > WORST_QP {
+            return Err(MediaError::Quality { given: qp, encoder: ENCODER.into(), worst: WORST_QP });
+        }
+        check_size(spec)?;
+        let picture = Yuv420::new(spec.width, spec.height);
+        let mut out = Partial::create(path)?;
+        let encoder = Encoder::new(picture.width, picture.height, spec.fps, qp)
+            .map_err(|message| MediaError::encoder(ENCODER, "start", message))?;
+        let muxer = Mp4FileMuxer::new().map_err(muxer_failed)?;
+        out.put(muxer.initial_boxes_bytes())?;
+        let position = muxer.initial_boxes_bytes().len() as u64;
+        Ok(Self { spec: *spec, out, encoder, muxer, picture, position, frames: 0, recipe: options.recipe.clone() })
+    }
+
+    fn append(&mut self, Picture { keyframe, data }: &Picture) -> Result<()> {
+        let (timescale, duration) = ticks(self.spec.fps);
+        let sample = Sample {
+            track_kind: TrackKind::Video,
+            sample_entry: (self.frames == 0).then(|| self.sample_entry()).transpose()?,
+            keyframe: *keyframe,
+            timescale,
+            duration,
+            composition_time_offset: None,
+            data_offset: self.position,
+            data_size: data.len(),
+        };
+        self.out.put(data)?;
+        self.muxer.append_sample(&sample).map_err(muxer_failed)?;
+        self.position += data.len() as u64;
+        Ok(())
+    }
+
+    /// The `avc1` box: size, decoder configuration (`avcC`) and colour (`colr`).
+    fn sample_entry(&self) -> Result<SampleEntry> {
+        let &[_, profile, compatibility, level, ..] = self.encoder.sps.as_slice() else {
+            return Err(MediaError::encoder(ENCODER, "encode", "the first picture came without parameter sets"));
+        };
+        let visual = VisualSampleEntryFields {
+            data_reference_index: VisualSampleEntryFields::DEFAULT_DATA_REFERENCE_INDEX,
+            width: self.picture.width as u16,
+            height: self.picture.height as u16,
+            horizresolution: VisualSampleEntryFields::DEFAULT_HORIZRESOLUTION,
+            vertresolution: VisualSampleEntryFields::DEFAULT_VERTRESOLUTION,
+            frame_count: VisualSampleEntryFields::DEFAULT_FRAME_COUNT,
+            compressorname: VisualSampleEntryFields::NULL_COMPRESSORNAME,
+            depth: VisualSampleEntryFields::DEFAULT_DEPTH,
+        };
+        let avcc_box = AvccBox {
+            avc_profile_indication: profile,
+            profile_compatibility: compatibility,
+            avc_level_indication: level,
+            length_size_minus_one: Uint::new(3),
+            sps_list: vec![self.encoder.sps.clone()],
+            pps_list: vec![self.encoder.pps.clone()],
+            chroma_format: None,
+            bit_depth_luma_minus8: None,
+            bit_depth_chroma_minus8: None,
+            sps_ext_list: Vec::new(),
+        };
+        Ok(SampleEntry::Avc1(Avc1Box { visual, avcc_box, unknown_boxes: vec![colour_box()] }))
+    }
+
+    fn finalize(&mut self) -> Result<()> {
+        let finalized = self.muxer.finalize().map_err(muxer_failed)?;
+        let mut moov = finalized.moov_box().clone();
+        clear_times(&mut moov);
+        moov.unknown_boxes.extend(self.recipe.as_deref().map(recipe_box));
+        let moov = moov.encode_to_vec().map_err(muxer_failed)?;
+        self.out.put(&moov)?;
+        for (offset, bytes) in finalized.offset_and_bytes_pairs() {
+            // The boxes in front of the samples; the muxer's own `moov`, behind them, is replaced by the one above.
+            if offset < self.position {
+                self.out.put_at(offset, bytes)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl ClipWriter for Mp4Writer {
+    fn push(&mut self, frame: &Frame) -> Result<()> {
+        self.spec.check(frame, self.frames)?;
+        self.picture.fill(frame);
+        let picture = self.encoder.encode(&self.picture);
+        let picture = picture.map_err(|message| MediaError::encoder(ENCODER, "encode", message))?;
+        self.append(&picture)?;
+        self.frames += 1;
+        Ok(())
+    }
+
+    fn finish(mut self: Box<Self>) -> Result<Written> {
+        if self.frames == 0 {
+            return Err(MediaError::NoFrames { path: self.out.target().to_path_buf() });
+        }
+        self.finalize()?;
+        let Self { spec, out, picture, frames, .. } = *self;
+        let path = out.target().to_path_buf();
+        let bytes = out.commit()?;
+        let (width, height) = (picture.width, picture.height);
+        Ok(Written { path, frames, bytes, width, height, notes: size_notes(&spec, &picture) })
+    }
+}
+
+/// H.264 limits the area of a frame and each of its sides; 16x16 is the smallest that the encoder takes.
+pub(crate) fn check_size(spec: &ClipSpec) -> Result<()> {
+    let &ClipSpec { width, height, .. } = spec;
+    let size = |limit| Err(MediaError::Size { format: "H.264", width, height, limit });
+    if width.min(height) < 16 {
+        return size("the smallest frame is 16x16");
+    }
+    if width.max(height) > 4096 || width.div_ceil(16) * height.div_ceil(16) > MAX_MACROBLOCKS {
+        return size("the largest frame is 4096x2304 or 2304x4096");
+    }
+    Ok(())
+}
+
+/// Says that an odd size was rounded.
+pub(crate) fn size_notes(spec: &ClipSpec, stored: &Yuv420) -> Vec<String> {
+    let (width, height) = (stored.width, stored.height);
+    if (width, height) == (spec.width, spec.height) {
+        return Vec::new();
+    }
+    vec![format!(
+        "{}x{} is stored as {width}x{height}, the edge repeated: video needs even sizes",
+        spec.width, spec.height
+    )]
+}
+
+/// Ticks per second and per frame: the exact ratio, fine enough for players that round times to ticks.
+fn ticks(fps: Fps) -> (NonZeroU32, u32) {
+    let mut factor = 1;
+    while fps.num() * factor < 10_000 {
+        factor *= 2;
+    }
+    (NonZeroU32::MIN.saturating_add(fps.num() * factor - 1), fps.den() * factor)
+}
+
+/// Creation times say nothing here and would make the same clip differ from run to run.
+fn clear_times(moov: &mut MoovBox) {
+    let unknown = Mp4FileTime::from_secs(0);
+    (moov.mvhd_box.creation_time, moov.mvhd_box.modification_time) = (unknown, unknown);
+    for track in &mut moov.trak_boxes {
+        (track.tkhd_box.creation_time, track.tkhd_box.modification_time) = (unknown, unknown);
+        let media = &mut track.mdia_box.mdhd_box;
+        (media.creation_time, media.modification_time) = (unknown, unknown);
+    }
+}
+
+/// BT.709 primaries, transfer and matrix (1 each in ITU-T H.273), limited range.
+fn colour_box() -> UnknownBox {
+    let mut payload = b"nclx".to_vec();
+    payload.extend([0, 1, 0, 1, 0, 1, 0]);
+    child(*b"colr", payload)
+}
+
+/// `udta/meta/ilst/©cmt/data` around `text`, as the iTunes metadata format has it
+/// (<https://developer.apple.com/documentation/quicktime-file-format/metadata_item_list_atom>).
+fn recipe_box(text: &str) -> UnknownBox {
+    let mut data = [0, 0, 0, 1, 0, 0, 0, 0].to_vec(); // type 1 is UTF-8, then the locale
+    data.extend(text.as_bytes());
+    let mut handler = [0; 8].to_vec();
+    handler.extend(b"mdirappl");
+    handler.extend([0; 9]);
+    let mut meta = [0; 4].to_vec();
+    meta.extend(plain_box(*b"hdlr", &handler));
+    meta.extend(plain_box(*b"ilst", &plain_box(*b"\xa9cmt", &plain_box(*b"data", &data))));
+    child(*b"udta", plain_box(*b"meta", &meta))
+}
+
+fn child(kind: [u8; 4], payload: Vec<u8>) -> UnknownBox {
+    let box_type = BoxType::Normal(kind);
+    UnknownBox { box_type, box_size: BoxSize::with_payload_size(box_type, payload.len() as u64), payload }
+}
+
+/// The recipe is at most a megabyte, so 32 bits hold every size here.
+fn plain_box(kind: [u8; 4], payload: &[u8]) -> Vec<u8> {
+    let mut out = (payload.len() as u32 + 8).to_be_bytes().to_vec();
+    out.extend(kind);
+    out.extend(payload);
+    out
+}
+
+fn muxer_failed(error: impl std::error::Error) -> MediaError {
+    MediaError::encoder("the MP4 muxer", "write", error.to_string())
+}

@@ -1,0 +1,189 @@
+//! A clip as numbered PNG files. They are written into a hidden directory beside their place and moved there together
+//! when the last one is done.
+
+use crate::clip::{ClipSpec, Frame};
+use crate::color::rgb8;
+use crate::error::{MediaError, Result};
+use crate::partial::{not_writable, parent, sync_directory};
+use crate::{ClipWriter, WriteOptions, Written};
+use png::{BitDepth, ColorType, Encoder, EncodingError, SrgbRenderingIntent};
+use std::fs::{self, File};
+use std::io::{self, BufWriter};
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+pub(crate) struct PngWriter {
+    spec: ClipSpec,
+    recipe: Option<String>,
+    pattern: Pattern,
+    /// Where a clip of one frame goes if the name had no number in it.
+    single: Option<PathBuf>,
+    files: TempDir,
+    /// Goes after `files`, which lie in it.
+    _directory: NewDirectory,
+    frames: u64,
+    bytes: u64,
+}
+
+impl PngWriter {
+    pub(crate) fn create(path: &Path, spec: &ClipSpec, options: &WriteOptions) -> Result<Self> {
+        let &ClipSpec { width, height, .. } = spec;
+        if width.max(height) > i32::MAX as usize {
+            return Err(MediaError::Size { format: "PNG", width, height, limit: "each side is at most 2147483647" });
+        }
+        let (pattern, single) = match Pattern::parse(path) {
+            Some(pattern) => (pattern, None),
+            None => (Pattern::numbered(path), Some(path.to_path_buf())),
+        };
+        let directory = if single.is_none() { NewDirectory::create(parent(path))? } else { NewDirectory(None) };
+        let files = tempfile::Builder::new().prefix(".frames.").tempdir_in(parent(path));
+        let files = files.map_err(|source| not_writable(path, source))?;
+        let recipe = options.recipe.clone();
+        Ok(Self { spec: *spec, recipe, pattern, single, files, _directory: directory, frames: 0, bytes: 0 })
+    }
+
+    fn temporary(&self, index: u64) -> PathBuf {
+        self.files.path().join(format!("{index}.png"))
+    }
+
+    fn target(&self, index: u64) -> PathBuf {
+        match &self.single {
+            Some(path) if self.frames == 1 => path.clone(),
+            _ => self.pattern.path(index),
+        }
+    }
+}
+
+impl ClipWriter for PngWriter {
+    fn push(&mut self, frame: &Frame) -> Result<()> {
+        self.spec.check(frame, self.frames)?;
+        let path = self.temporary(self.frames);
+        let write = || {
+            let file = BufWriter::new(File::create(&path)?);
+            encode(file, frame, self.recipe.as_deref())?.sync_all()?;
+            Ok(fs::metadata(&path)?.len())
+        };
+        let bytes = write().map_err(|error| failed(&self.pattern.path(self.frames), error))?;
+        self.bytes += bytes;
+        self.frames += 1;
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>) -> Result<Written> {
+        let pattern = self.pattern.as_path();
+        if self.frames == 0 {
+            return Err(MediaError::NoFrames { path: pattern });
+        }
+        for index in 0..self.frames {
+            let target = self.target(index);
+            fs::rename(self.temporary(index), &target).map_err(|source| not_writable(&target, source))?;
+        }
+        sync_directory(parent(&pattern));
+        let path = if self.frames == 1 { self.target(0) } else { pattern };
+        let mut notes = Vec::new();
+        if self.single.is_some() && self.frames > 1 {
+            notes.push(format!("a PNG holds one frame; the clip is in {}", path.display()));
+        }
+        if self.pattern.path(self.frames).exists() {
+            notes.push(format!("older frames remain from {} on", self.pattern.path(self.frames).display()));
+        }
+        let ClipSpec { width, height, .. } = self.spec;
+        Ok(Written { path, frames: self.frames, bytes: self.bytes, width, height, notes })
+    }
+}
+
+/// The directory of the frames if it was not there before; removed again if no frame came into it.
+struct NewDirectory(Option<PathBuf>);
+
+impl NewDirectory {
+    fn create(path: &Path) -> Result<Self> {
+        if path.is_dir() {
+            return Ok(Self(None));
+        }
+        fs::create_dir(path).map_err(|source| not_writable(path, source))?;
+        Ok(Self(Some(path.to_path_buf())))
+    }
+}
+
+impl Drop for NewDirectory {
+    fn drop(&mut self) {
+        if let Some(path) = &self.0 {
+            let _ = fs::remove_dir(path);
+        }
+    }
+}
+
+/// A path with one `%d` or `%0Nd` in its file name.
+struct Pattern {
+    directory: PathBuf,
+    before: String,
+    digits: usize,
+    after: String,
+}
+
+impl Pattern {
+    fn parse(path: &Path) -> Option<Self> {
+        let name = path.file_name()?.to_str()?;
+        let (before, rest) = name.split_once('%')?;
+        let (digits, after) = rest.split_once('d')?;
+        let digits = match digits.strip_prefix('0') {
+            Some(digits) => digits.parse().ok().filter(|&digits| digits <= 20)?,
+            None if digits.is_empty() => 1,
+            None => return None,
+        };
+        Some(Self { directory: parent(path).to_path_buf(), before: before.into(), digits, after: after.into() })
+    }
+
+    /// `clip.png` becomes `clip_%04d.png`.
+    fn numbered(path: &Path) -> Self {
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+        Self { directory: parent(path).to_path_buf(), before: format!("{stem}_"), digits: 4, after: ".png".into() }
+    }
+
+    fn path(&self, index: u64) -> PathBuf {
+        let Self { directory, before, digits, after } = self;
+        directory.join(format!("{before}{index:0digits$}{after}"))
+    }
+
+    fn as_path(&self) -> PathBuf {
+        let Self { directory, before, digits, after } = self;
+        directory.join(format!("{before}%0{digits}d{after}"))
+    }
+}
+
+fn encode(mut file: BufWriter<File>, frame: &Frame, recipe: Option<&str>) -> Result<File, EncodingError> {
+    let mut encoder = Encoder::new(&mut file, frame.width as u32, frame.height as u32);
+    encoder.set_color(ColorType::Rgb);
+    encoder.set_depth(BitDepth::Eight);
+    encoder.set_source_srgb(SrgbRenderingIntent::Perceptual);
+    if let Some(recipe) = recipe {
+        encoder.add_itxt_chunk("Comment".into(), recipe.into())?;
+    }
+    let mut writer = encoder.write_header()?;
+    writer.write_image_data(&rgb8(frame))?;
+    writer.finish()?;
+    Ok(file.into_inner().map_err(io::IntoInnerError::into_error)?)
+}
+
+fn failed(path: &Path, error: EncodingError) -> MediaError {
+    match error {
+        EncodingError::IoError(source) => MediaError::io("write", path, source),
+        other => MediaError::encoder("the PNG encoder", "write", other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_number_frames() {
+        let path = |name: &str| Pattern::parse(Path::new(name)).map(|pattern| pattern.path(7));
+        assert_eq!(path("a/frame_%04d.png"), Some("a/frame_0007.png".into()));
+        assert_eq!(path("a/%d.png"), Some("a/7.png".into()));
+        for plain in ["a/frame.png", "a%/frame.png", "50%.png", "%x4d.png", "%4d.png", "%0999999999999d.png"] {
+            assert_eq!(path(plain), None, "{plain}");
+        }
+        assert_eq!(Pattern::numbered(Path::new("a/clip.png")).as_path(), Path::new("a/clip_%04d.png"));
+    }
+}
