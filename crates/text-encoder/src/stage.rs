@@ -35,7 +35,8 @@ pub struct TextStage {
 }
 
 impl TextStage {
-    /// `text_len` is the context's rows: 512 for Wan. Fails when the tokenizer does not end texts as the encoder expects.
+    /// `text_len` is the context's rows: 512 for Wan. Fails when the tokenizer does not end texts as the encoder
+    /// expects.
     pub fn new(tokenizer: Tokenizer, encoder: Umt5, text_len: usize) -> Result<Self> {
         let found = tokenizer.encode("", text_len)?.ids.last().copied();
         let expected = encoder.config().eos_token_id;

@@ -37,8 +37,8 @@ impl Tokenizer {
         Ok(Self { inner })
     }
 
-    /// The ids of `text` with the tokenizer's special tokens (`</s>` at the end for the T5 family), at most `max_len` of
-    /// them: a text that is longer loses its end, never a special token.
+    /// The ids of `text` with the tokenizer's special tokens (`</s>` at the end for the T5 family), at most `max_len`
+    /// of them: a text that is longer loses its end, never a special token.
     pub fn encode(&self, text: &str, max_len: usize) -> Result<Tokens> {
         let special = contain(|| Ok(self.inner.get_post_processor().map_or(0, |p| p.added_tokens(false))))?;
         if max_len < special.max(1) {
@@ -58,8 +58,8 @@ thread_local! {
     static CONTAINING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether this thread is inside a call whose panic will be turned into an [`Error`]: a program's panic hook can ask this
-/// and print nothing, since the error will be reported.
+/// Whether this thread is inside a call whose panic will be turned into an [`Error`]: a program's panic hook can ask
+/// this and print nothing, since the error will be reported.
 pub fn panic_is_contained() -> bool {
     CONTAINING.get()
 }

@@ -1,7 +1,7 @@
 //! UMT5 encoder: T5 with gated GELU and a relative position bias of its own in every layer.
 //!
-//! Maths: T5 <https://arxiv.org/abs/1910.10683>, UMT5 <https://arxiv.org/abs/2304.09151>. Names are those of Wan's release,
-//! <https://github.com/Wan-Video/Wan2.1/blob/main/wan/modules/t5.py>; numbers are those of
+//! Maths: T5 <https://arxiv.org/abs/1910.10683>, UMT5 <https://arxiv.org/abs/2304.09151>. Names are those of Wan's
+//! release, <https://github.com/Wan-Video/Wan2.1/blob/main/wan/modules/t5.py>; numbers are those of
 //! <https://github.com/huggingface/transformers/blob/main/src/transformers/models/umt5/modeling_umt5.py>.
 
 use crate::{Error, Result};
@@ -124,8 +124,8 @@ impl Umt5 {
         &self.config
     }
 
-    /// Hidden states `[B, S, C]` of `ids [B, S]` (u32); row `b` has `lengths[b]` real tokens (1 to S), the rest is padding
-    /// that nothing attends to and whose own states mean nothing.
+    /// Hidden states `[B, S, C]` of `ids [B, S]` (u32); row `b` has `lengths[b]` real tokens (1 to S), the rest is
+    /// padding that nothing attends to and whose own states mean nothing.
     pub fn forward(&self, ids: &Tensor, lengths: &[usize]) -> Result<Tensor> {
         let (b, s) = ids.dims2()?;
         if lengths.len() != b {
@@ -262,8 +262,8 @@ impl FeedForward {
     }
 }
 
-/// T5's bucket of the distance `relative` = key − query: half of the buckets for keys that come later, and of each half one
-/// half exact, the other logarithmic up to `max_distance`. In f32, as the reference computes it.
+/// T5's bucket of the distance `relative` = key − query: half of the buckets for keys that come later, and of each half
+/// one half exact, the other logarithmic up to `max_distance`. In f32, as the reference computes it.
 fn relative_bucket(relative: i64, buckets: usize, max_distance: usize) -> u32 {
     let side = buckets / 2;
     let exact = side / 2;

@@ -58,8 +58,9 @@ fn a_long_text_loses_its_end_and_no_special_token() {
 #[test]
 fn damaged_tokenizers_are_errors() {
     let good = String::from_utf8(small()).unwrap();
-    let model = r#"{"version":"1.0","added_tokens":[],"normalizer":null,"pre_tokenizer":null,"post_processor":null,"decoder":null,"model":"#;
-    let with_model = |json: &str| format!("{model}{json}}}");
+    let with_model = |json: &str| format!(r#"{{"version":"1.0","added_tokens":[],"model":{json}}}"#);
+    let sound = with_model(r#"{"type":"Unigram","unk_id":0,"vocab":[["a",0.0]]}"#);
+    assert!(Tokenizer::from_bytes(sound.as_bytes()).is_ok());
     let damaged = [
         String::new(),
         "{}".into(),
@@ -82,6 +83,13 @@ fn damaged_tokenizers_are_errors() {
         assert!(matches!(used.unwrap_err(), Error::Tokenizer { .. }), "{start}");
         assert!(!panic_is_contained());
     }
+}
+
+#[test]
+fn a_panic_of_the_library_is_an_error() {
+    let error = Tokenizer::from_bytes(br#"{"version":"1.0","decoder":{"type" 1}}"#).err().unwrap();
+    assert!(error.to_string().contains("the tokenizers library panicked"), "{error}");
+    assert!(!panic_is_contained());
 }
 
 #[test]

@@ -94,6 +94,12 @@ fn ligature(c: char) -> Option<&'static str> {
 fn is_invisible_control(c: char) -> bool {
     matches!(
         c,
-        '\0'..='\x08' | '\x0b' | '\x0e'..='\x1f' | '\x7f' | '\u{206a}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffc}'
+        '\0'..='\x08'
+            | '\x0b'
+            | '\x0e'..='\x1f'
+            | '\x7f'
+            | '\u{206a}'..='\u{206f}'
+            | '\u{feff}'
+            | '\u{fff9}'..='\u{fffc}'
     )
 }

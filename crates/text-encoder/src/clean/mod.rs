@@ -1,8 +1,8 @@
 //! Prompt cleaning, as the pipelines that the models were released with do it.
 //!
 //! Reference: `prompt_clean` of
-//! <https://github.com/huggingface/diffusers/blob/main/src/diffusers/pipelines/wan/pipeline_wan.py>: ftfy, HTML entities
-//! twice, white space. What ftfy 6.3.1 does is implemented here, since the crates that offer it follow older versions.
+//! <https://github.com/huggingface/diffusers/blob/main/src/diffusers/pipelines/wan/pipeline_wan.py>: ftfy, HTML
+//! entities twice, white space. What ftfy 6.3.1 does is implemented here, since the crates that offer it follow older versions.
 
 mod badness;
 mod codepages;
@@ -10,8 +10,8 @@ mod fix_text;
 mod html;
 mod mojibake;
 
-/// The text that is tokenized for `prompt`: broken encodings, HTML entities, ligatures, full-width letters, curly quotes
-/// and control characters fixed, Unicode composed (NFC), white space collapsed and trimmed.
+/// The text that is tokenized for `prompt`: broken encodings, HTML entities, ligatures, full-width letters, curly
+/// quotes and control characters fixed, Unicode composed (NFC), white space collapsed and trimmed.
 pub fn clean_prompt(prompt: &str) -> String {
     let fixed = fix_text::fix_text(prompt);
     let text = html::unescape(&html::unescape(&fixed));
