@@ -2,7 +2,7 @@
 //! (<https://arxiv.org/abs/2205.14135>), so that the scores of a clip are never held at once.
 #![allow(unsafe_code)]
 
-use super::gemm::{Matrix, MatrixMut, multiply_add};
+use super::gemm::{Matrix, MatrixMut, Parallelism, multiply_add};
 use super::shared::SharedMut;
 use super::{Operand, from_f32, math, to_f32};
 use candle_core::{Device, Result, Tensor};
@@ -111,7 +111,7 @@ impl Problem<'_> {
         let scores = SharedMut::new(&mut scratch.scores);
         let scores = MatrixMut { data: &scores, offset: 0, row: 1, column: count };
         // SAFETY: the scores are this task's own.
-        unsafe { multiply_add(count, keys.len(), self.dim, scores, q, k) };
+        unsafe { multiply_add([count, keys.len(), self.dim], scores, q, k, Parallelism::None) };
     }
 
     fn add_bias(&self, item: usize, head: usize, first: usize, keys: Range<usize>, count: usize, scores: &mut [f32]) {
@@ -130,7 +130,7 @@ impl Problem<'_> {
         let values = SharedMut::new(&mut scratch.values);
         let values = MatrixMut { data: &values, offset: 0, row: 1, column: count };
         // SAFETY: the values are this task's own.
-        unsafe { multiply_add(count, self.dim, keys.len(), values, scores, v) };
+        unsafe { multiply_add([count, self.dim, keys.len()], values, scores, v, Parallelism::None) };
     }
 
     /// Where a key (and its value) starts.

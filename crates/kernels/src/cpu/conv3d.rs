@@ -2,7 +2,7 @@
 //! a part of the taps at a time, so that what is gathered stays in the cache.
 #![allow(unsafe_code)]
 
-use super::gemm::{Matrix, MatrixMut, multiply_add};
+use super::gemm::{Matrix, MatrixMut, Parallelism, multiply_add};
 use super::shared::SharedMut;
 use super::{Operand, from_f32, to_f32};
 use crate::Conv3dOptions;
@@ -102,7 +102,7 @@ impl Convolution<'_> {
             let weight = Matrix { data: &self.weight[first..], row: taps, column: 1 };
             let out = MatrixMut { data: out, offset, row: out_plane, column: 1 };
             // SAFETY: every (item, output, tile) is a part of its own.
-            unsafe { multiply_add(self.outputs, positions.len(), depth, out, weight, gathered) };
+            unsafe { multiply_add([self.outputs, positions.len(), depth], out, weight, gathered, Parallelism::None) };
         }
     }
 

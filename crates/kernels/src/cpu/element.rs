@@ -52,6 +52,7 @@ impl Element for f32 {
 }
 
 impl Element for bf16 {
+    #[inline(always)]
     fn widen(x: &[Self], out: &mut [f32]) {
         for (out, x) in out.iter_mut().zip(x) {
             *out = f32::from_bits(u32::from(x.to_bits()) << 16);
@@ -59,6 +60,7 @@ impl Element for bf16 {
     }
 
     /// Rounds to nearest, ties to even, with a select where a branch would keep the loop from being vectorised.
+    #[inline(always)]
     fn narrow(x: &[f32], out: &mut [Self]) {
         for (out, x) in out.iter_mut().zip(x) {
             let bits = x.to_bits();

@@ -1,7 +1,10 @@
-//! Single-threaded products of strided f32 matrices, on the `gemm` crate.
+//! Products of strided f32 matrices, on the `gemm` crate.
+//!
+//! It adds along `k` in an order that depends on the shapes alone, so threads do not change the bits.
 #![allow(unsafe_code)]
 
 use super::shared::SharedMut;
+pub(super) use gemm::Parallelism;
 
 /// A matrix to read: element `(i, j)` is `data[i * row + j * column]`.
 #[derive(Clone, Copy)]
@@ -20,11 +23,17 @@ pub(super) struct MatrixMut<'a> {
     pub column: usize,
 }
 
-/// `out += lhs [m, k] · rhs [k, n]`.
+/// `out += lhs [m, k] · rhs [k, n]`, with the threads of `parallelism`: none within a task of its own.
 ///
 /// # Safety
 /// No two elements of `out` coincide, and nobody else uses them meanwhile.
-pub(super) unsafe fn multiply_add(m: usize, n: usize, k: usize, out: MatrixMut, lhs: Matrix, rhs: Matrix) {
+pub(super) unsafe fn multiply_add(
+    [m, n, k]: [usize; 3],
+    out: MatrixMut,
+    lhs: Matrix,
+    rhs: Matrix,
+    parallelism: Parallelism,
+) {
     if m == 0 || n == 0 || k == 0 {
         return;
     }
@@ -52,7 +61,7 @@ pub(super) unsafe fn multiply_add(m: usize, n: usize, k: usize, out: MatrixMut, 
             false,
             false,
             false,
-            gemm::Parallelism::None,
+            parallelism,
         );
     }
 }

@@ -28,6 +28,7 @@ pub use rope::rope;
 
 use candle_core::{DType, Device, Result, Storage, StorageRef, Tensor, WithDType, bail};
 use element::Element;
+use pulp::Arch;
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -75,29 +76,37 @@ impl<'a> Operand<'a> {
 
 /// The elements of `x` as f32, in order; copies only what is not f32 and contiguous already.
 fn to_f32(x: &Tensor) -> Result<Tensor> {
-    fn widen<T: Element>(x: &Tensor) -> Result<Tensor> {
+    fn typed<T: Element>(x: &Tensor) -> Result<Tensor> {
         let x = x.contiguous()?;
         let operand = Operand::new(&x)?;
         let mut out = vec![0f32; x.elem_count()];
-        out.par_chunks_mut(CHUNK).zip(operand.slice()?.par_chunks(CHUNK)).for_each(|(out, x)| T::widen(x, out));
+        widen(operand.slice::<T>()?, &mut out);
         Tensor::from_vec(out, x.dims(), &Device::Cpu)
     }
     match x.dtype() {
         DType::F32 => x.contiguous(),
-        dtype => by_dtype!(dtype, widen(x)),
+        dtype => by_dtype!(dtype, typed(x)),
     }
 }
 
-/// `x`, which is f32, in another dtype.
+/// `x`, which is f32 and contiguous, in another dtype.
 fn from_f32(x: &Tensor, dtype: DType) -> Result<Tensor> {
-    fn narrow<T: Element>(x: &Tensor) -> Result<Tensor> {
+    fn typed<T: Element>(x: &Tensor) -> Result<Tensor> {
         let operand = Operand::new(x)?;
-        let mut out = vec![T::zero(); x.elem_count()];
-        out.par_chunks_mut(CHUNK).zip(operand.slice()?.par_chunks(CHUNK)).for_each(|(out, x)| T::narrow(x, out));
+        let x_data = operand.slice::<f32>()?;
+        let mut out = vec![T::zero(); x_data.len()];
+        let chunks = out.par_chunks_mut(CHUNK).zip(x_data.par_chunks(CHUNK));
+        chunks.for_each(|(out, x)| Arch::new().dispatch(|| T::narrow(x, out)));
         Tensor::from_vec(out, x.dims(), &Device::Cpu)
     }
     match dtype {
         DType::F32 => Ok(x.clone()),
-        dtype => by_dtype!(dtype, narrow(x)),
+        dtype => by_dtype!(dtype, typed(x)),
     }
+}
+
+/// Copies `x` to `out`, of the same length, as f32.
+fn widen<T: Element>(x: &[T], out: &mut [f32]) {
+    let chunks = out.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK));
+    chunks.for_each(|(out, x)| Arch::new().dispatch(|| T::widen(x, out)));
 }
