@@ -42,16 +42,15 @@ fn typed<T: Element>(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Resu
         // SAFETY: `out` is borrowed here alone.
         unsafe { multiply_add([rows, columns.len(), inputs], out, x, weight, Parallelism::Rayon(0)) };
     };
-    match T::borrow_f32(weight) {
-        Some(weight) => add(weight, 0..outputs),
-        None => {
-            let mut widened = Vec::new();
-            let step = (WIDENED / inputs).max(1);
-            for (block, weight) in weight.chunks(step * inputs).enumerate() {
-                widened.resize(weight.len(), 0.0);
-                widen(weight, &mut widened);
-                add(&widened, block * step..block * step + weight.len() / inputs);
-            }
+    if let Some(weight) = T::borrow_f32(weight) {
+        add(weight, 0..outputs);
+    } else {
+        let mut widened = Vec::new();
+        let step = (WIDENED / inputs).max(1);
+        for (block, weight) in weight.chunks(step * inputs).enumerate() {
+            widened.resize(weight.len(), 0.0);
+            widen(weight, &mut widened);
+            add(&widened, block * step..block * step + weight.len() / inputs);
         }
     }
     from_f32(&Tensor::from_vec(out, shape, &Device::Cpu)?, dtype)
