@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 /// Lets Ctrl-C stop the run after the network call under way.
-fn listen_for_interrupt() {
+pub fn listen_for_interrupt() {
     static ONCE: OnceLock<()> = OnceLock::new();
     ONCE.get_or_init(|| {
         let handler = || {
@@ -21,6 +21,11 @@ fn listen_for_interrupt() {
         // Without a handler Ctrl-C ends the process at once, which loses nothing that is on disk.
         let _ = ctrlc::set_handler(handler);
     });
+}
+
+/// Whether Ctrl-C was pressed.
+pub fn interrupted() -> bool {
+    INTERRUPTED.load(Ordering::SeqCst)
 }
 
 /// Shows the events of one run.
@@ -41,7 +46,7 @@ impl Progress {
         if !self.quiet {
             self.show(event);
         }
-        if INTERRUPTED.load(Ordering::SeqCst) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
     fn show(&mut self, event: &Event) {

@@ -1,6 +1,7 @@
 //! How errors and results are printed: `error:` what is wrong, `hint:` what to do.
 
 use kinora::Error;
+use kinora::hub::HubError;
 use std::process::ExitCode;
 
 /// Exit status of a run that was interrupted, as shells have it.
@@ -13,7 +14,8 @@ pub fn failure(error: &Error) -> ExitCode {
         eprintln!();
         eprintln!("hint: {hint}");
     }
-    if matches!(error, Error::Stopped { .. }) { ExitCode::from(INTERRUPTED) } else { ExitCode::FAILURE }
+    let stopped = matches!(error, Error::Stopped { .. } | Error::Hub(HubError::Stopped));
+    if stopped { ExitCode::from(INTERRUPTED) } else { ExitCode::FAILURE }
 }
 
 /// A line on stdout; a closed pipe (`kinora models | head`) is not an error.

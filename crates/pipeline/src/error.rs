@@ -103,6 +103,9 @@ pub enum Error {
     /// Reading or writing tensors.
     #[error(transparent)]
     Checkpoint(#[from] kinora_checkpoint::Error),
+    /// Downloading from the hub.
+    #[error(transparent)]
+    Hub(#[from] crate::hub::HubError),
     /// A tensor operation failed.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
@@ -137,6 +140,7 @@ impl Error {
             Self::Text(error) => error.hint(),
             Self::Sampler(error) => error.hint(),
             Self::Media(error) => error.hint(),
+            Self::Hub(error) => error.hint(),
             Self::Dit(_) | Self::Vae(_) | Self::BadFile { .. } | Self::Io { .. } | Self::Tensor(_) => None,
         }
     }

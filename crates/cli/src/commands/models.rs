@@ -1,8 +1,10 @@
 //! `kinora models` and `kinora pull`.
 
 use crate::args::{ModelsArgs, PullArgs};
-use crate::report;
+use crate::{progress, report};
+use indicatif::{ProgressBar, ProgressStyle};
 use kinora::{Manifest, Result, hub};
+use std::ops::ControlFlow;
 
 /// Lists the known models.
 pub fn list(args: &ModelsArgs) -> Result<()> {
@@ -22,7 +24,10 @@ pub fn list(args: &ModelsArgs) -> Result<()> {
         report::line(&serde_json::to_string_pretty(&rows).expect("plain data"));
         return Ok(());
     }
-    report::line(&format!("{:18} {:>12} {:>14}  {:11} {:5} {}", "name", "transformer", "all, in bf16", "licence", "here", "what"));
+    report::line(&format!(
+        "{:18} {:>12} {:>14}  {:11} {:5} {}",
+        "name", "transformer", "all, in bf16", "licence", "here", "what"
+    ));
     for manifest in &known {
         report::line(&format!(
             "{:18} {:>10.1} B {:>14}  {:11} {:5} {}",
@@ -37,9 +42,28 @@ pub fn list(args: &ModelsArgs) -> Result<()> {
     Ok(())
 }
 
-/// Downloads a known model.
+/// Downloads a known model; prints its directory.
 pub fn pull(args: &PullArgs) -> Result<()> {
-    let place = hub::pull(&args.name, |_| std::ops::ControlFlow::Continue(()))?;
-    report::line(&place.display().to_string());
+    progress::listen_for_interrupt();
+    let bar = ProgressBar::new(0);
+    let template = "{bar:30} {bytes} / {total_bytes}  {bytes_per_sec}  {eta} left  {msg}";
+    bar.set_style(ProgressStyle::with_template(template).expect("the template is a constant"));
+    let place = hub::pull(&args.name, |progress| show(&bar, progress));
+    bar.finish_and_clear();
+    report::line(&place?.display().to_string());
     Ok(())
+}
+
+fn show(bar: &ProgressBar, progress: hub::Progress) -> ControlFlow<()> {
+    if bar.length() != Some(progress.total) {
+        bar.set_length(progress.total);
+        // Speed and remaining time are about this download, not about what was here before.
+        bar.set_position(progress.done);
+        bar.reset_eta();
+    }
+    bar.set_position(progress.done);
+    if bar.message() != progress.file {
+        bar.set_message(progress.file.to_string());
+    }
+    if progress::interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
 }

@@ -1,0 +1,241 @@
+//! One file over HTTP: continued where it stopped, and counted only when size and hash are right.
+
+use super::download::{RemoteFile, io};
+use super::{HubError, Settings};
+use sha1::Sha1;
+use sha2::{Digest, Sha256};
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use ureq::config::RedirectAuthHeaders;
+use ureq::http::Response;
+use ureq::{Agent, Body};
+
+type Result<T> = std::result::Result<T, HubError>;
+
+/// Waits before the next attempt, after attempts that brought nothing.
+const WAITS: [Duration; 4] =
+    [Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
+/// A connection that says nothing for so long is given up.
+const SILENCE: Duration = Duration::from_secs(20);
+/// Bytes that are read at once.
+const CHUNK: usize = 1 << 18;
+/// The longest answer about a repository that is read.
+const LONGEST_TEXT: u64 = 64 << 20;
+
+/// Asks the hub.
+pub(super) struct Client<'a> {
+    agent: Agent,
+    settings: &'a Settings,
+}
+
+impl<'a> Client<'a> {
+    pub(super) fn new(settings: &'a Settings) -> Self {
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            // Large files lie on other hosts, which must not see the token.
+            .redirect_auth_headers(RedirectAuthHeaders::SameHost)
+            .accept_encoding("identity")
+            .user_agent(concat!("kinora/", env!("CARGO_PKG_VERSION")))
+            .timeout_connect(Some(SILENCE))
+            .timeout_recv_response(Some(SILENCE))
+            .timeout_per_read(Some(SILENCE))
+            .build();
+        Self { agent: config.new_agent(), settings }
+    }
+
+    /// A short answer.
+    pub(super) fn text(&self, address: &str) -> Result<String> {
+        let mut response = self.get(address, 0)?;
+        let text = response.body_mut().with_config().limit(LONGEST_TEXT).read_to_string();
+        text.map_err(|error| connection(address, &error))
+    }
+
+    /// The bytes from `start` on.
+    fn get(&self, address: &str, start: u64) -> Result<Response<Body>> {
+        let mut request = self.agent.get(address);
+        if let Some(token) = &self.settings.token {
+            request = request.header("Authorization", format!("Bearer {token}"));
+        }
+        if start > 0 {
+            request = request.header("Range", format!("bytes={start}-"));
+        }
+        let response = request.call().map_err(|error| connection(address, &error))?;
+        let address = address.to_string();
+        match response.status().as_u16() {
+            200 | 206 => Ok(response),
+            status @ (401 | 403) => {
+                Err(HubError::Denied { address, status, with_token: self.settings.token.is_some() })
+            }
+            404 => Err(HubError::NotFound { address }),
+            status => Err(HubError::Status { address, status }),
+        }
+    }
+}
+
+/// Where a blob is until it is complete.
+pub(super) fn unfinished(blob: &Path) -> PathBuf {
+    blob.with_extension("incomplete")
+}
+
+/// Downloads `file` into `blob`; `on_progress` hears how many bytes of it are here, and may stop.
+pub(super) fn fetch(
+    client: &Client,
+    address: &str,
+    file: &RemoteFile,
+    blob: &Path,
+    lock: &Path,
+    on_progress: &mut dyn FnMut(u64) -> Result<()>,
+) -> Result<()> {
+    let path = unfinished(blob);
+    let locked = File::create(lock).map_err(|source| io(lock, source))?;
+    if let Err(std::fs::TryLockError::WouldBlock) = locked.try_lock() {
+        return Err(HubError::Busy { file: file.name.clone() });
+    }
+    let mut part = Part::open(&path, file, on_progress)?;
+    let mut fruitless = 0;
+    while part.size < file.size {
+        let before = part.size;
+        match part.continue_from(client, address, file, on_progress) {
+            Ok(()) => {}
+            Err(error) if !may_pass(&error) => return Err(error),
+            Err(error) if part.size == before && fruitless == WAITS.len() => return Err(error),
+            Err(_) => {}
+        }
+        if part.size > before {
+            fruitless = 0;
+        } else {
+            wait(WAITS[fruitless], part.size, on_progress)?;
+            fruitless += 1;
+        }
+    }
+    let damage = part.damage(file);
+    drop(part);
+    if let Some(reason) = damage {
+        std::fs::remove_file(&path).map_err(|source| io(&path, source))?;
+        return Err(HubError::Damaged { file: file.name.clone(), reason });
+    }
+    std::fs::rename(&path, blob).map_err(|source| io(blob, source))
+}
+
+/// A file as far as it has arrived.
+struct Part {
+    path: PathBuf,
+    file: File,
+    size: u64,
+    hasher: Hasher,
+}
+
+impl Part {
+    /// Takes up what an earlier download has left.
+    fn open(path: &Path, file: &RemoteFile, on_progress: &mut dyn FnMut(u64) -> Result<()>) -> Result<Self> {
+        let options = OpenOptions::new().read(true).append(true).create(true).clone();
+        let opened = options.open(path).map_err(|source| io(path, source))?;
+        let mut part = Self { path: path.to_path_buf(), file: opened, size: 0, hasher: Hasher::new(file) };
+        let mut buffer = vec![0; CHUNK];
+        loop {
+            on_progress(part.size.min(file.size))?;
+            let count = part.file.read(&mut buffer).map_err(|source| io(path, source))?;
+            if count == 0 {
+                return Ok(part);
+            }
+            part.hasher.update(&buffer[..count]);
+            part.size += count as u64;
+        }
+    }
+
+    /// Appends what comes until the connection ends.
+    fn continue_from(
+        &mut self,
+        client: &Client,
+        address: &str,
+        file: &RemoteFile,
+        on_progress: &mut dyn FnMut(u64) -> Result<()>,
+    ) -> Result<()> {
+        let response = client.get(address, self.size)?;
+        // A server that does not know ranges sends the beginning again.
+        let mut skip = if response.status().as_u16() == 206 { 0 } else { self.size };
+        let mut body = response.into_body().into_reader();
+        let mut buffer = vec![0; CHUNK];
+        while self.size < file.size {
+            let count = body.read(&mut buffer).map_err(|error| connection(address, &error))?;
+            if count == 0 {
+                let reason = format!("it ended after {} of {} bytes", self.size, file.size);
+                return Err(HubError::Connection { address: address.into(), reason });
+            }
+            let known = skip.min(count as u64);
+            skip -= known;
+            let new = &buffer[known as usize..count];
+            self.file.write_all(new).map_err(|source| io(&self.path, source))?;
+            self.hasher.update(new);
+            self.size += new.len() as u64;
+            on_progress(self.size.min(file.size))?;
+        }
+        Ok(())
+    }
+
+    /// What is wrong with the whole file.
+    fn damage(&mut self, file: &RemoteFile) -> Option<String> {
+        if self.size != file.size {
+            return Some(format!("it has {} bytes instead of {}", self.size, file.size));
+        }
+        let found = self.hasher.clone().hex();
+        (found != file.hash).then(|| format!("its hash is {found} instead of {}", file.hash))
+    }
+}
+
+/// The hashes that the hub gives.
+#[derive(Clone)]
+enum Hasher {
+    /// Of files in large file storage.
+    Sha256(Sha256),
+    /// Git's own, of all others: SHA-1 of `blob SIZE\0` and the content.
+    Git(Sha1),
+}
+
+impl Hasher {
+    fn new(file: &RemoteFile) -> Self {
+        if file.hash.len() == 64 {
+            return Self::Sha256(Sha256::new());
+        }
+        Self::Git(Sha1::new_with_prefix(format!("blob {}\0", file.size)))
+    }
+
+    fn update(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Sha256(hasher) => hasher.update(bytes),
+            Self::Git(hasher) => hasher.update(bytes),
+        }
+    }
+
+    fn hex(self) -> String {
+        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        match self {
+            Self::Sha256(hasher) => hex(&hasher.finalize()),
+            Self::Git(hasher) => hex(&hasher.finalize()),
+        }
+    }
+}
+
+/// Whether another attempt may succeed.
+fn may_pass(error: &HubError) -> bool {
+    match error {
+        HubError::Connection { .. } => true,
+        HubError::Status { status, .. } => matches!(status, 408 | 429 | 500..),
+        _ => false,
+    }
+}
+
+fn wait(time: Duration, size: u64, on_progress: &mut dyn FnMut(u64) -> Result<()>) -> Result<()> {
+    let slice = Duration::from_millis(100);
+    for _ in 0..time.as_millis() / slice.as_millis() {
+        on_progress(size)?;
+        std::thread::sleep(slice);
+    }
+    Ok(())
+}
+
+fn connection(address: &str, error: &dyn std::fmt::Display) -> HubError {
+    HubError::Connection { address: address.into(), reason: error.to_string() }
+}
