@@ -11,6 +11,7 @@ use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    keep_contained_panics_quiet();
     let cli = Cli::parse();
     let result = match &cli.command {
         Command::Generate(args) => commands::generate::run(args),
@@ -27,4 +28,14 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => report::failure(&error),
     }
+}
+
+/// A damaged tokenizer makes the tokenizers library panic; that comes out as an error, so its own message is noise.
+fn keep_contained_panics_quiet() {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !kinora::panic_is_contained() {
+            print(panic);
+        }
+    }));
 }

@@ -49,6 +49,7 @@ pub use error::{Error, Result};
 pub use event::{Event, Stage};
 pub use inspect::{Inspection, PartInspection, inspect};
 pub use kinora_sampler::SamplerKind;
+pub use kinora_text_encoder::panic_is_contained;
 pub use manifest::{Defaults, Manifest, Parameters};
 pub use output::{Output, Report, Seconds};
 pub use pipeline::{LoadOptions, Pipeline};

@@ -1,0 +1,103 @@
+//! The embedded model does what its prompts say, measured on the fixed list of held-out prompts.
+
+use candle_core::{DType, Tensor};
+use kinora::{Output, Pipeline, Request, Size};
+use kinora_tests::score::{PromptList, Score, score};
+use kinora_tests::{fixture, generate, kinora, load, root};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Rates seen when the model was trained (models/embedded/README.md); a run may be this much lower.
+const MARGIN: f64 = 0.05;
+const SEEN: [(&str, f64); 3] = [("background", 0.0), ("color", 0.0), ("motion", 0.0)];
+
+fn prompts() -> PromptList {
+    let text = std::fs::read_to_string(root().join("models/embedded/prompts.toml")).expect("the list of prompts");
+    toml::from_str(&text).expect("the list parses")
+}
+
+/// The frames `[F, 3, H, W]` before any encoding.
+fn raw_clip(pipeline: &Pipeline, request: &Request, scratch: &Path) -> Tensor {
+    let output = Output { clip: scratch.join("clip.safetensors"), ..Output::default() };
+    let request = Request { output, ..request.clone() };
+    let (report, _) = generate(pipeline, &request).unwrap_or_else(|error| panic!("{error}"));
+    kinora_checkpoint::load_safetensors(&report.clip).expect("raw frames").0["video"].clone()
+}
+
+#[test]
+fn clips_show_what_their_prompts_say() {
+    let list = prompts();
+    assert!(list.prompt.len() >= 40, "{} prompts are too few", list.prompt.len());
+    let scratch = tempfile::tempdir().expect("a directory");
+    let pipeline = load("embedded", DType::F32, 2);
+    let scores: Vec<Score> = list
+        .prompt
+        .iter()
+        .map(|prompt| {
+            let request = Request {
+                prompt: prompt.text.clone(),
+                size: Size::Pixels { width: Some(prompt.width), height: Some(prompt.height) },
+                frames: Some(list.frames),
+                seed: Some(prompt.seed),
+                ..Request::default()
+            };
+            score(&raw_clip(&pipeline, &request, scratch.path()), prompt, &list)
+        })
+        .collect();
+    let rate = |rule: fn(&Score) -> bool| scores.iter().filter(|score| rule(score)).count() as f64 / scores.len() as f64;
+    let rates = BTreeMap::from([
+        ("background", rate(|s| s.background)),
+        ("color", rate(|s| s.color)),
+        ("shape", rate(|s| s.shape)),
+        ("position", rate(|s| s.position)),
+        ("motion", rate(|s| s.motion)),
+    ]);
+    println!("{} prompts: {rates:.3?}", scores.len());
+    for (name, seen) in SEEN {
+        assert!(rates[name] >= seen - MARGIN, "{name}: {:.3} is below the {seen} seen in training", rates[name]);
+    }
+}
+
+#[test]
+fn the_rules_hold_for_drawn_clips() {
+    let list = prompts();
+    let (drawn, _) = kinora_checkpoint::load_safetensors(&fixture("embedded/drawn.safetensors")).expect("drawn clips");
+    assert!(drawn.len() >= 4, "{} drawn clips are too few", drawn.len());
+    for (seed, video) in drawn {
+        let seed: u64 = seed.parse().expect("named by seed");
+        let prompt = list.prompt.iter().find(|prompt| prompt.seed == seed).expect("a prompt of the list");
+        let video = (video.to_dtype(DType::F32).expect("u8 has f32") / 255.0).expect("a number");
+        let all = Score { background: true, color: true, shape: true, position: true, motion: true };
+        assert_eq!(score(&video, prompt, &list), all, "{}", prompt.text);
+        // The same clip is wrong for a prompt that asks for another motion.
+        let other = list.prompt.iter().find(|other| other.motion != prompt.motion && other.color != prompt.color);
+        let wrong = score(&video, other.expect("another prompt"), &list);
+        assert!(!wrong.color || !wrong.motion, "{} passes for {}", prompt.text, other.expect("another prompt").text);
+    }
+}
+
+/// Decoding takes no more memory for a longer clip.
+#[test]
+fn memory_does_not_grow_with_the_clip() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let peak = |frames: usize| {
+        let shape = (1, 48, (frames - 1) / 4 + 1, 16, 16); // 256×256
+        let latents = Tensor::rand(-1f32, 1f32, shape, &candle_core::Device::Cpu).expect("noise");
+        let file = scratch.path().join(format!("{frames}.safetensors"));
+        kinora_checkpoint::save_safetensors(&file, &[("latents".into(), latents)], &BTreeMap::new()).expect("saved");
+        let run = kinora(&["decode", file.to_str().expect("UTF-8"), "-o", "clip.mp4", "--json"], scratch.path());
+        assert_eq!(run.status, Some(0), "{}", run.stderr);
+        let report: serde_json::Value = serde_json::from_str(&run.stdout).expect("JSON");
+        assert_eq!(report["frames"], frames);
+        report["peak_memory"].as_f64()
+    };
+    let Some(short) = peak(17) else {
+        eprintln!("skipped: this system does not tell a process's peak memory");
+        return;
+    };
+    for frames in [81, 321] {
+        let long = peak(frames).expect("told before");
+        println!("{frames} frames: {:.1} MB, 17 frames: {:.1} MB", long / 1e6, short / 1e6);
+        assert!(long <= 1.05 * short, "{frames} frames: {:.1} MB against {:.1} MB", long / 1e6, short / 1e6);
+    }
+}
