@@ -1,0 +1,285 @@
+//! `kinora pull` against a hub on 127.0.0.1: what is fetched, continued, verified and refused.
+
+#[path = "pull/hub.rs"]
+mod hub;
+
+use hub::{COMMIT, Fault, Hub};
+use kinora_tests::{Run, binary, fixture};
+use serde_json::Value;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+const NAME: &str = "wan2.1-t2v-1.3b";
+const REPOSITORY: &str = "Wan-AI/Wan2.1-T2V-1.3B-Diffusers";
+const WEIGHTS: &str = "transformer/diffusion_pytorch_model.safetensors";
+
+#[test]
+fn a_model_is_pulled_found_and_usable() {
+    let (hub, home) = (tiny(), home());
+    let place = pulled(&hub, &home);
+    assert_eq!(place, folder(&home).join("snapshots").join(COMMIT));
+    assert_eq!(here(&home, NAME), Some(place.clone()));
+    assert_eq!(std::fs::read_to_string(folder(&home).join("refs/main")).unwrap(), COMMIT);
+    assert_eq!(std::fs::read(place.join(WEIGHTS)).unwrap(), hub.file(WEIGHTS));
+    let inspected = kinora(&home, &hub.address, &["inspect", &place.to_string_lossy()]);
+    assert_eq!(inspected.status, Some(0), "{}", inspected.stderr);
+    assert!(inspected.stdout.contains("usable   yes"), "{}", inspected.stdout);
+}
+
+#[test]
+fn only_what_a_model_needs_is_fetched_and_only_once() {
+    let mut hub = tiny();
+    for spare in ["README.md", "assets/logo.png", "text_encoder/pytorch_model.bin", "tokenizer/spiece.model"] {
+        hub.add(spare, b"not needed".to_vec());
+    }
+    hub.add("vae/diffusion_pytorch_model.fp16.safetensors", b"a second format".to_vec());
+    let home = home();
+    pulled(&hub, &home);
+    let expected = [
+        "model_index.json",
+        "scheduler/scheduler_config.json",
+        "text_encoder/config.json",
+        "text_encoder/model.safetensors",
+        "tokenizer/tokenizer.json",
+        "tokenizer/tokenizer_config.json",
+        "transformer/config.json",
+        WEIGHTS,
+        "vae/config.json",
+        "vae/diffusion_pytorch_model.safetensors",
+    ];
+    assert_eq!(hub.fetched(), expected);
+    pulled(&hub, &home);
+    assert_eq!(hub.fetched(), expected, "files that are here are fetched again");
+}
+
+#[test]
+fn sharded_experts_are_pulled_whole() {
+    let hub = Hub::serve("Wan-AI/Wan2.2-T2V-A14B-Diffusers", &fixture("wan22_a14b_t2v"));
+    let home = home();
+    let run = kinora(&home, &hub.address, &["pull", "wan2.2-t2v-a14b"]);
+    assert_eq!(run.status, Some(0), "{}", run.stderr);
+    assert_eq!(here(&home, "wan2.2-t2v-a14b"), Some(PathBuf::from(run.stdout.trim())));
+    let shards = hub.fetched().iter().filter(|name| name.contains("-of-00003.safetensors")).count();
+    assert_eq!(shards, 6);
+}
+
+#[test]
+fn the_token_goes_to_the_hub_alone() {
+    let (hub, home) = (tiny(), home());
+    let run = command(&home, &hub.address, &["pull", NAME]).env("HF_TOKEN", "hf_secret").output().unwrap();
+    assert!(run.status.success());
+    let requests = hub.requests();
+    assert!(requests.iter().any(|request| request.path.starts_with("/cdn/")));
+    for request in requests {
+        let expected = if request.path.starts_with("/cdn/") { None } else { Some("Bearer hf_secret") };
+        assert_eq!(request.header("authorization"), expected, "{}", request.path);
+    }
+}
+
+#[test]
+fn a_killed_download_is_continued_where_it_stopped() {
+    for fault in [Fault::None, Fault::NoRanges] {
+        let (hub, home) = (tiny(), home());
+        let (size, half) = (hub.file(WEIGHTS).len() as u64, hub.file(WEIGHTS).len() as u64 / 2);
+        hub.fail(Fault::Stall { file: WEIGHTS, after: half });
+        let mut child = start(&home, &hub.address);
+        wait_for(&unfinished(&hub, &home), half);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(here(&home, NAME), None, "half a model counts as complete");
+
+        let before = hub.sent(WEIGHTS);
+        let ranges = fault != Fault::NoRanges;
+        hub.fail(fault);
+        let place = pulled(&hub, &home);
+        assert_eq!(std::fs::read(place.join(WEIGHTS)).unwrap(), hub.file(WEIGHTS));
+        let again = hub.sent(WEIGHTS) - before;
+        assert_eq!(again, if ranges { size - half } else { size });
+        let range = format!("bytes={half}-");
+        assert!(hub.requests().iter().any(|request| request.header("range") == Some(&range)));
+    }
+}
+
+#[test]
+fn a_broken_connection_is_taken_up_again_in_the_same_run() {
+    let (hub, home) = (tiny(), home());
+    let third = hub.file(WEIGHTS).len() as u64 / 3;
+    hub.fail(Fault::Cut { file: WEIGHTS, after: third });
+    let place = pulled(&hub, &home);
+    assert_eq!(std::fs::read(place.join(WEIGHTS)).unwrap(), hub.file(WEIGHTS));
+    assert_eq!(hub.sent(WEIGHTS), hub.file(WEIGHTS).len() as u64);
+    assert!(hub.requests().iter().filter(|request| request.path.starts_with("/cdn/")).count() > 3);
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_stops_and_keeps_what_is_here() {
+    let (hub, home) = (tiny(), home());
+    hub.fail(Fault::Slow { file: WEIGHTS });
+    let child = start(&home, &hub.address);
+    wait_for(&unfinished(&hub, &home), 1);
+    Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(text.contains("error: stopped on request\n\nhint: what has arrived is kept"), "{text}");
+    assert!(unfinished(&hub, &home).exists());
+    assert_eq!(here(&home, NAME), None);
+}
+
+#[test]
+fn damaged_content_is_an_error_and_counts_for_nothing() {
+    for file in [WEIGHTS, "vae/config.json"] {
+        let (hub, home) = (tiny(), home());
+        hub.fail(Fault::Damage { file });
+        let run = pull(&home, &hub.address);
+        assert_eq!(run.status, Some(1));
+        assert!(run.stderr.contains(&format!("error: `{file}` arrived damaged: its hash is ")), "{}", run.stderr);
+        assert!(run.stderr.contains("hint: the damaged file was deleted"), "{}", run.stderr);
+        let blob = folder(&home).join("blobs").join(hub.hash(file));
+        assert!(!blob.exists() && !blob.with_extension("incomplete").exists());
+        assert!(!folder(&home).join("refs/main").exists());
+        assert_eq!(here(&home, NAME), None);
+        hub.fail(Fault::None);
+        pulled(&hub, &home);
+    }
+}
+
+#[test]
+fn refusals_say_what_to_do() {
+    let cases = [
+        (401, format!("error: HUB/{REPOSITORY} refuses access (HTTP 401)"), "set HF_TOKEN to an access token"),
+        (403, format!("error: HUB/{REPOSITORY} refuses access (HTTP 403)"), "the licence may have to be accepted"),
+        (404, format!("error: HUB/{REPOSITORY} does not exist (HTTP 404)"), "check HF_ENDPOINT"),
+        (500, "answers with HTTP 500".into(), "try again later"),
+    ];
+    for (status, error, hint) in cases {
+        let (hub, home) = (tiny(), home());
+        hub.fail(Fault::Status(status));
+        let run = pull(&home, &hub.address);
+        assert_eq!(run.status, Some(1));
+        assert!(run.stderr.contains(&error.replace("HUB", &hub.address)), "{}", run.stderr);
+        assert!(run.stderr.contains("\n\nhint: ") && run.stderr.contains(hint), "{}", run.stderr);
+    }
+}
+
+#[test]
+fn a_hub_that_is_not_there_or_not_a_hub_is_named() {
+    let home = home();
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let run = pull(&home, &format!("http://{nobody}"));
+    assert_eq!(run.status, Some(1));
+    assert!(run.stderr.contains(&format!("error: the connection to http://{nobody}/api/models/")), "{}", run.stderr);
+    assert!(run.stderr.contains("hint: check the network, or set HF_ENDPOINT"), "{}", run.stderr);
+
+    let hub = tiny();
+    hub.fail(Fault::Nonsense);
+    let run = pull(&home, &hub.address);
+    assert_eq!(run.status, Some(1));
+    assert!(run.stderr.contains("does not answer as the hub does"), "{}", run.stderr);
+    assert!(run.stderr.contains("hint: check HF_ENDPOINT"), "{}", run.stderr);
+}
+
+#[test]
+fn a_repository_that_lacks_a_part_is_refused_before_anything_is_fetched() {
+    let mut hub = tiny();
+    hub.remove("vae/diffusion_pytorch_model.safetensors");
+    let home = home();
+    let run = pull(&home, &hub.address);
+    assert_eq!(run.status, Some(1));
+    assert!(run.stderr.contains("is not a usable model: it has no vae/*.safetensors"), "{}", run.stderr);
+    assert!(hub.fetched().is_empty());
+}
+
+#[test]
+fn two_downloads_of_one_file_do_not_meet() {
+    let (hub, home) = (tiny(), home());
+    let locks = home.path().join("hub/.locks").join(folder(&home).file_name().unwrap());
+    std::fs::create_dir_all(&locks).unwrap();
+    let lock = File::create(locks.join(format!("{}.lock", hub.hash(WEIGHTS)))).unwrap();
+    lock.lock().unwrap();
+    let run = pull(&home, &hub.address);
+    assert_eq!(run.status, Some(1));
+    assert!(run.stderr.contains(&format!("error: another process is downloading `{WEIGHTS}`")), "{}", run.stderr);
+    drop(lock);
+    pulled(&hub, &home);
+}
+
+#[test]
+fn only_known_models_can_be_pulled() {
+    let run = kinora(&home(), "http://127.0.0.1:9", &["pull", "no-such-model"]);
+    assert_eq!(run.status, Some(1));
+    assert!(run.stderr.contains("error: there is no model `no-such-model`\n\nhint: `kinora models`"), "{}", run.stderr);
+}
+
+fn tiny() -> Hub {
+    Hub::serve(REPOSITORY, &fixture("wan21_t2v"))
+}
+
+fn home() -> TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+/// The repository's folder in the cache.
+fn folder(home: &TempDir) -> PathBuf {
+    home.path().join("hub").join(format!("models--{}", REPOSITORY.replace('/', "--")))
+}
+
+fn unfinished(hub: &Hub, home: &TempDir) -> PathBuf {
+    folder(home).join("blobs").join(hub.hash(WEIGHTS)).with_extension("incomplete")
+}
+
+/// The `kinora` command with `home` as HF_HOME and nothing of this machine's own settings.
+fn command(home: &TempDir, endpoint: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(binary());
+    let foreign = std::env::vars_os().map(|(name, _)| name).filter(|name| {
+        let name = name.to_string_lossy().to_lowercase();
+        name.starts_with("hf_") || name.ends_with("_proxy")
+    });
+    foreign.for_each(|name| {
+        command.env_remove(name);
+    });
+    command.args(arguments).current_dir(home.path()).stdin(Stdio::null());
+    command.env("HF_HOME", home.path()).env("HF_ENDPOINT", endpoint);
+    command
+}
+
+fn kinora(home: &TempDir, endpoint: &str, arguments: &[&str]) -> Run {
+    let output = command(home, endpoint, arguments).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Run { status: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
+}
+
+fn pull(home: &TempDir, endpoint: &str) -> Run {
+    kinora(home, endpoint, &["pull", NAME])
+}
+
+fn pulled(hub: &Hub, home: &TempDir) -> PathBuf {
+    let run = pull(home, &hub.address);
+    assert_eq!(run.status, Some(0), "{}", run.stderr);
+    PathBuf::from(run.stdout.trim())
+}
+
+fn start(home: &TempDir, endpoint: &str) -> Child {
+    let mut command = command(home, endpoint, &["pull", NAME]);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+/// Where `kinora models` finds the model.
+fn here(home: &TempDir, name: &str) -> Option<PathBuf> {
+    let run = kinora(home, "http://127.0.0.1:9", &["models", "--json"]);
+    let rows: Vec<Value> = serde_json::from_str(&run.stdout).unwrap();
+    let row = rows.into_iter().find(|row| row["name"] == name).unwrap();
+    row["here"].as_str().map(PathBuf::from)
+}
+
+fn wait_for(path: &Path, size: u64) {
+    let start = Instant::now();
+    while std::fs::metadata(path).map_or(0, |file| file.len()) < size {
+        assert!(start.elapsed() < Duration::from_secs(60), "{} does not grow to {size} bytes", path.display());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
