@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// Shorthand for results of this crate.
 pub type Result<T, E = MediaError> = std::result::Result<T, E>;
 
-/// Why a clip could not be written or a recipe could not be read.
+/// Why a clip could not be written or read, or its recipe could not be read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MediaError {
@@ -157,6 +157,14 @@ pub enum MediaError {
         /// What is wrong in it.
         what: String,
     },
+    /// The file is of a kind, or coded in a way, that this build does not read.
+    #[error("cannot read frames from '{}': {what}", path.display())]
+    Unsupported {
+        /// The file.
+        path: PathBuf,
+        /// What is not read, or why.
+        what: String,
+    },
 }
 
 impl MediaError {
@@ -187,6 +195,8 @@ impl MediaError {
                 format!("use a number from 0 to {worst}; smaller is better and larger files")
             }
             Self::RecipeTooLong { .. } => "write the clip without metadata".into(),
+            Self::Damaged { .. } => "the file may be cut short: copy, download or write it again".into(),
+            Self::Unsupported { path, .. } => unsupported_hint(path),
             _ => return None,
         })
     }
@@ -202,6 +212,18 @@ impl MediaError {
 
     pub(crate) fn encoder(encoder: &str, action: &'static str, message: impl Into<String>) -> Self {
         Self::Encoder { encoder: encoder.into(), action, message: message.into() }
+    }
+}
+
+fn unsupported_hint(path: &Path) -> String {
+    let convert = format!("ffmpeg -i '{}' -an -pix_fmt yuv420p clip.mp4", path.display());
+    if cfg!(feature = "ffmpeg") {
+        format!("raw frames end in .safetensors; anything else must be a video that FFmpeg reads: try {convert}")
+    } else {
+        format!(
+            "this build reads MP4 with H.264 (8-bit 4:2:0, progressive) and raw frames (.safetensors): build with \
+             --features ffmpeg for other files, or convert this one: {convert}"
+        )
     }
 }
 

@@ -1,10 +1,37 @@
-//! Files to frames: the inverse of [`create`](crate::create), for the formats that lose nothing or little.
+//! Files to frames: the inverse of [`create`](crate::create).
+//!
+//! | file                         | read by                                                                            |
+//! |------------------------------|------------------------------------------------------------------------------------|
+//! | `.safetensors`               | this crate: tensor `video` `[F, 3, H, W]`, f32, frame by frame                     |
+//! | MP4 with H.264, 8-bit 4:2:0  | the embedded decoder; with the feature `ffmpeg`, FFmpeg                            |
+//! | any other                    | FFmpeg, with the feature `ffmpeg`                                                  |
+//!
+//! Frames come in the order and the number in which a player shows them; where they last for different times, each
+//! still counts as one. Pixels are taken as they are stored, whatever shape the file gives them.
 
-use crate::clip::{ClipSpec, Fps, Frame};
-use crate::error::{MediaError, Result};
+#[cfg(not(feature = "ffmpeg"))]
+mod boxes;
+#[cfg(not(feature = "ffmpeg"))]
+mod colour;
+#[cfg(not(feature = "ffmpeg"))]
+mod decoder;
+#[cfg(feature = "ffmpeg")]
+mod ffmpeg;
+#[cfg(not(feature = "ffmpeg"))]
+mod mp4;
+mod raw;
+#[cfg(not(feature = "ffmpeg"))]
+mod sps;
+#[cfg(not(feature = "ffmpeg"))]
+mod track;
+mod turn;
+
+use crate::clip::{ClipSpec, Frame};
+use crate::error::Result;
 use std::path::Path;
 
-/// Hands out the frames of one clip, in order; memory does not grow with the clip's length.
+/// Hands out the frames of one clip, in order; memory does not grow with the clip's length, but for a few dozen bytes
+/// per frame of the file's own index.
 pub trait ClipReader: Send {
     /// Size of every frame, and frames per second.
     fn spec(&self) -> ClipSpec;
@@ -12,63 +39,30 @@ pub trait ClipReader: Send {
     /// Number of frames, where the file says it.
     fn frames(&self) -> Option<usize>;
 
-    /// The next frame, or `None` after the last.
+    /// The next frame, or `None` after the last. After an error the reader is of no more use and should be dropped.
     fn next_frame(&mut self) -> Result<Option<Frame>>;
 }
 
-/// Opens a clip for reading: raw frames (`.safetensors`, tensor `video` `[F, 3, H, W]`).
+/// Opens a clip for reading: raw frames (`.safetensors`), an MP4 with 8-bit 4:2:0 progressive H.264, and with the
+/// feature `ffmpeg` whatever FFmpeg reads.
+///
+/// RGB is made from YUV by the matrix that the file names. A file that names none is taken for BT.601 if it is less than
+/// 720 rows high, else for BT.709, as players do.
+///
+/// Errors: the file cannot be read, is damaged, holds no frames, or is of a kind that this build does not read.
 pub fn open(path: &Path) -> Result<Box<dyn ClipReader>> {
     let extension = path.extension().map(|extension| extension.to_string_lossy().to_lowercase());
-    match extension.as_deref() {
-        Some("safetensors") => Ok(Box::new(RawReader::open(path)?)),
-        _ => Err(MediaError::UnknownFormat { path: path.to_path_buf() }),
+    if extension.as_deref() == Some("safetensors") {
+        return Ok(Box::new(raw::RawReader::open(path)?));
     }
+    #[cfg(feature = "ffmpeg")]
+    return Ok(Box::new(ffmpeg::FfmpegReader::open(path)?));
+    #[cfg(not(feature = "ffmpeg"))]
+    return Ok(Box::new(mp4::Mp4Reader::open(path)?));
 }
 
-/// Raw frames, as [`create`](crate::create) writes them.
-struct RawReader {
-    spec: ClipSpec,
-    frames: usize,
-    next: usize,
-    values: Vec<f32>,
-}
-
-impl RawReader {
-    fn open(path: &Path) -> Result<Self> {
-        let damaged = |what: &str| MediaError::Damaged { path: path.to_path_buf(), what: what.to_string() };
-        let bytes = std::fs::read(path).map_err(|source| MediaError::io("read", path, source))?;
-        let file = safetensors::SafeTensors::deserialize(&bytes).map_err(|error| damaged(&error.to_string()))?;
-        let video = file.tensor("video").map_err(|_| damaged("it has no tensor `video`"))?;
-        let (&[frames, 3, height, width], safetensors::Dtype::F32) = (video.shape(), video.dtype()) else {
-            return Err(damaged("`video` is not f32 [F, 3, H, W]"));
-        };
-        let (_, metadata) =
-            safetensors::SafeTensors::read_metadata(&bytes).map_err(|error| damaged(&error.to_string()))?;
-        let fps = metadata.metadata().as_ref().and_then(|metadata| metadata.get("fps"));
-        let fps = match fps.map(|text| text.split_once('/').unwrap_or((text, "1"))) {
-            Some((num, den)) => {
-                num.parse().ok().zip(den.parse().ok()).ok_or_else(|| damaged("its `fps` is no number"))?
-            }
-            None => (16, 1),
-        };
-        let values = video.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
-        Ok(Self { spec: ClipSpec { width, height, fps: Fps::new(fps.0, fps.1)? }, frames, next: 0, values })
-    }
-}
-
-impl ClipReader for RawReader {
-    fn spec(&self) -> ClipSpec {
-        self.spec
-    }
-
-    fn frames(&self) -> Option<usize> {
-        Some(self.frames)
-    }
-
-    fn next_frame(&mut self) -> Result<Option<Frame>> {
-        let len = 3 * self.spec.width * self.spec.height;
-        let frame = self.values.get(self.next * len..(self.next + 1) * len);
-        self.next += 1;
-        frame.map(|data| Frame::new(self.spec.width, self.spec.height, data.to_vec())).transpose()
-    }
+/// `matrix_coefficients` of ITU-T H.273 for a clip that names none: BT.601 up to standard definition, else BT.709. Chromium
+/// and others draw the line at 720 rows.
+fn usual_matrix(height: usize) -> u8 {
+    if height < 720 { 6 } else { 1 }
 }

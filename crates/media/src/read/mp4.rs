@@ -1,0 +1,253 @@
+//! MP4 files with H.264, through the embedded decoder: 8-bit 4:2:0, progressive, baseline to high profile.
+//!
+//! Samples are read one by one and decoded in the order of the file. The decoder says of every picture which sample it
+//! came from, and the index says when each sample is shown: a picture waits until it is its turn. Whatever the stream or
+//! the decoder does, a frame that comes out is the one that belongs there, and one that does not come out is an error.
+
+use crate::ClipReader;
+use crate::clip::{ClipSpec, Frame};
+use crate::color::Yuv420;
+use crate::error::{MediaError, Result};
+use crate::openh264::MAX_MACROBLOCKS;
+use crate::read::boxes::{NoIndex, read_index};
+use crate::read::colour::Colour;
+use crate::read::decoder::{Decoded, Decoder};
+use crate::read::sps::Sps;
+use crate::read::track::{Refused, Track};
+use crate::read::turn::Turn;
+use crate::read::usual_matrix;
+use shiguredo_mp4::boxes::Avc1Box;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+/// The most pictures that may wait for an earlier one, as many as H.264 has references.
+const MAX_WAITING: usize = 16;
+
+/// The most bytes of a coded picture; the decoder takes no more.
+const MAX_SAMPLE: usize = 7_000_000;
+
+const START_CODE: [u8; 4] = [0, 0, 0, 1];
+
+pub(crate) struct Mp4Reader {
+    path: PathBuf,
+    file: File,
+    track: Track,
+    stream: Stream,
+    decoder: Decoder,
+    /// Number of the next sample to decode.
+    fed: u32,
+    /// How many frames have been handed out.
+    done: usize,
+    waiting: BTreeMap<u64, Yuv420>,
+}
+
+/// What the parameter sets say of the stream.
+struct Stream {
+    spec: ClipSpec,
+    /// Width and height before turning.
+    stored: (usize, usize),
+    colour: Colour,
+    turn: Turn,
+    /// Bytes of the length before each NAL unit.
+    length_size: usize,
+    sps: Vec<u8>,
+    /// Sequence and picture parameter sets after start codes.
+    parameter_sets: Vec<u8>,
+}
+
+impl Mp4Reader {
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let failed = |source| MediaError::io("read", path, source);
+        let mut file = File::open(path).map_err(failed)?;
+        let len = file.seek(SeekFrom::End(0)).map_err(failed)?;
+        let moov = read_index(&mut file, len).map_err(|error| match error {
+            NoIndex::Io(source) => failed(source),
+            NoIndex::OtherFormat => refused(path, Refused::Unsupported("it is no MP4 file".into())),
+            NoIndex::Damaged(what) => refused(path, Refused::Damaged(what)),
+        })?;
+        let track = Track::parse(&moov, len).map_err(|error| refused(path, error))?;
+        let stream = Stream::new(&track).map_err(|error| refused(path, error))?;
+        let decoder = Decoder::new().map_err(|message| MediaError::encoder("openh264", "start", message))?;
+        let path = path.to_path_buf();
+        Ok(Self { path, file, track, stream, decoder, fed: 0, done: 0, waiting: BTreeMap::new() })
+    }
+
+    /// Decodes the next sample, or after the last one brings out what the decoder still holds; false if there is no more.
+    fn advance(&mut self) -> Result<bool> {
+        let mut decoded = Vec::new();
+        let number = self.fed;
+        let result = if let Some(sample) = self.track.sample(number).filter(|_| number < self.track.samples()) {
+            self.fed += 1;
+            let unit = self.access_unit(number, sample.offset, sample.size)?;
+            self.decoder.decode(u64::from(number), &unit, &mut decoded).map(|()| true)
+        } else {
+            self.decoder.flush().map(|picture| {
+                decoded.extend(picture);
+                !decoded.is_empty()
+            })
+        };
+        let more = result.map_err(|message| {
+            let what = format!("the embedded decoder cannot decode frame {number} ({message}): it is damaged, or coded in a way that needs FFmpeg");
+            self.refused(Refused::Unsupported(what))
+        })?;
+        for picture in decoded {
+            self.keep(picture)?;
+        }
+        Ok(more)
+    }
+
+    fn keep(&mut self, Decoded { number, picture }: Decoded) -> Result<()> {
+        let got = (picture.width, picture.height);
+        if got != self.stream.stored {
+            return Err(MediaError::FrameSize { index: number, got, expected: self.stream.stored });
+        }
+        self.waiting.insert(number, picture);
+        if self.waiting.len() > MAX_WAITING {
+            return Err(self.refused("its frames are too far out of order".into()));
+        }
+        Ok(())
+    }
+
+    /// Sample `number` as the decoder takes it.
+    fn access_unit(&mut self, number: u32, offset: u64, size: usize) -> Result<Vec<u8>> {
+        if size > MAX_SAMPLE {
+            let what = format!("frame {number} has {size} bytes, the embedded decoder takes {MAX_SAMPLE}");
+            return Err(self.refused(Refused::Unsupported(what)));
+        }
+        let mut sample = vec![0; size];
+        let read = self.file.seek(SeekFrom::Start(offset)).and_then(|_| self.file.read_exact(&mut sample));
+        read.map_err(|source| MediaError::io("read", &self.path, source))?;
+        let mut unit = if number == 0 { self.stream.parameter_sets.clone() } else { Vec::new() };
+        self.stream.append(number, &sample, &mut unit).map_err(|error| self.refused(error))?;
+        Ok(unit)
+    }
+
+    fn refused(&self, reason: Refused) -> MediaError {
+        refused(&self.path, reason)
+    }
+}
+
+impl ClipReader for Mp4Reader {
+    fn spec(&self) -> ClipSpec {
+        self.stream.spec
+    }
+
+    fn frames(&self) -> Option<usize> {
+        Some(self.track.shown.len())
+    }
+
+    fn next_frame(&mut self) -> Result<Option<Frame>> {
+        let Some(&wanted) = self.track.shown.get(self.done) else { return Ok(None) };
+        let wanted = u64::from(wanted);
+        loop {
+            if let Some(picture) = self.waiting.remove(&wanted) {
+                self.done += 1;
+                return Ok(Some(self.stream.turn.apply(self.stream.colour.to_rgb(&picture))));
+            }
+            if !self.advance()? {
+                return Err(self.refused(format!("frame {wanted} has no picture").into()));
+            }
+        }
+    }
+}
+
+impl Stream {
+    fn new(track: &Track) -> Result<Self, Refused> {
+        let avc = track.avc()?;
+        let config = &avc.avcc_box;
+        let [sps] = config.sps_list.as_slice() else {
+            let what = format!("it has {} sequence parameter sets, not one", config.sps_list.len());
+            return Err(Refused::Unsupported(what));
+        };
+        let parsed = Sps::parse(sps).ok_or("its sequence parameter set is damaged")?;
+        check(&parsed)?;
+        let matrix = Turn::from_matrix(track.matrix);
+        let turn = matrix.ok_or_else(|| Refused::Unsupported("it is shown at an angle".into()))?;
+        let stored = (parsed.width, parsed.height);
+        let (width, height) = turn.size(parsed.width, parsed.height);
+        let mut parameter_sets = Vec::new();
+        for nal in config.sps_list.iter().chain(&config.pps_list) {
+            parameter_sets.extend(START_CODE);
+            parameter_sets.extend(nal);
+        }
+        Ok(Self {
+            spec: ClipSpec { width, height, fps: track.fps },
+            stored,
+            colour: colour(&parsed, avc)?,
+            turn,
+            length_size: usize::from(config.length_size_minus_one.get()) + 1,
+            sps: sps.clone(),
+            parameter_sets,
+        })
+    }
+
+    /// Appends the slices of a sample and what they need to `unit`. Everything else is of no use to the decoder.
+    fn append(&self, number: u32, mut sample: &[u8], unit: &mut Vec<u8>) -> Result<(), Refused> {
+        let before = unit.len();
+        while !sample.is_empty() {
+            let nal = sample.split_at_checked(self.length_size).and_then(|(length, rest)| {
+                let length = length.iter().fold(0, |length, &byte| length << 8 | usize::from(byte));
+                rest.split_at_checked(length)
+            });
+            let (nal, rest) = nal.ok_or_else(|| format!("frame {number} is cut short"))?;
+            sample = rest;
+            match nal.first().map(|header| header & 31) {
+                Some(1 | 5 | 8) => {
+                    unit.extend(START_CODE);
+                    unit.extend(nal);
+                }
+                Some(2..=4) => return Err(Refused::Unsupported("its slices are in partitions".into())),
+                Some(7) if nal != self.sps => {
+                    return Err(Refused::Unsupported("its parameters change within the clip".into()));
+                }
+                _ => {}
+            }
+        }
+        if unit.len() == before { Err(format!("frame {number} has no picture").into()) } else { Ok(()) }
+    }
+}
+
+/// Whether the embedded decoder can do it.
+fn check(sps: &Sps) -> Result<(), Refused> {
+    let &Sps { width, height, macroblocks, chroma_format, depth, progressive, .. } = sps;
+    let what = if macroblocks > MAX_MACROBLOCKS {
+        format!("its frames of {width}x{height} are larger than 4096x2304")
+    } else if chroma_format != 1 {
+        let names = ["monochrome", "4:2:0", "4:2:2", "4:4:4"];
+        format!("its colours are {}, not 4:2:0", names.get(chroma_format as usize).unwrap_or(&"of no known kind"))
+    } else if depth != [8, 8] {
+        format!("it has {} bits per sample, not 8", depth[0].max(depth[1]))
+    } else if !progressive {
+        "it is interlaced".into()
+    } else {
+        return Ok(());
+    };
+    Err(Refused::Unsupported(what))
+}
+
+/// What the stream says, else what the file says (`colr`), else what is usual.
+fn colour(sps: &Sps, avc: &Avc1Box) -> Result<Colour, Refused> {
+    const UNSPECIFIED: u8 = 2;
+    let tag = avc.unknown_boxes.iter().find(|child| child.box_type.as_bytes() == b"colr");
+    let tag = tag.map(|child| child.payload.as_slice());
+    let (matrix, full_range) = match tag {
+        Some(&[b'n', b'c', b'l', b'x', _, _, _, _, _, matrix, range, ..]) => (Some(matrix), Some(range & 0x80 != 0)),
+        Some(&[b'n', b'c', b'l', b'c', _, _, _, _, _, matrix, ..]) => (Some(matrix), None),
+        _ => (None, None),
+    };
+    let named = [sps.matrix, matrix].into_iter().flatten().find(|&matrix| matrix != UNSPECIFIED);
+    let matrix = named.unwrap_or_else(|| usual_matrix(sps.height));
+    let full_range = sps.full_range.or(full_range).unwrap_or(false);
+    Colour::new(matrix, full_range)
+        .ok_or_else(|| Refused::Unsupported(format!("its colours have matrix {matrix} of ITU-T H.273")))
+}
+
+fn refused(path: &Path, reason: Refused) -> MediaError {
+    let path = path.to_path_buf();
+    match reason {
+        Refused::Damaged(what) => MediaError::Damaged { path, what },
+        Refused::Unsupported(what) => MediaError::Unsupported { path, what },
+    }
+}

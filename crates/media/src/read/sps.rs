@@ -1,0 +1,202 @@
+//! The sequence parameter set of H.264, as far as the colour description: what a stream needs of its decoder, and how
+//! its pictures are to be shown (ITU-T H.264, 7.3.2.1.1 and E.1.1, <https://www.itu.int/rec/T-REC-H.264>).
+
+/// What a sequence parameter set says.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Sps {
+    /// Width of a picture after cropping.
+    pub(crate) width: usize,
+    /// Height of a picture after cropping.
+    pub(crate) height: usize,
+    /// Macroblocks (16x16) of a picture before cropping.
+    pub(crate) macroblocks: usize,
+    /// 1 for 4:2:0.
+    pub(crate) chroma_format: u32,
+    /// Bits of luma and chroma samples.
+    pub(crate) depth: [u32; 2],
+    /// Whether every picture is a frame, not a pair of fields.
+    pub(crate) progressive: bool,
+    /// Whether samples use all of 0..=255, where the stream says it.
+    pub(crate) full_range: Option<bool>,
+    /// `matrix_coefficients` of ITU-T H.273, where the stream says it.
+    pub(crate) matrix: Option<u8>,
+}
+
+/// `pic_width_in_mbs` and `pic_height_in_map_units` beyond this are in no level.
+const MAX_SIDE: u32 = 1 << 12;
+
+impl Sps {
+    /// Reads a NAL unit, header included; `None` if it is no sequence parameter set or is cut short.
+    pub(crate) fn parse(nal: &[u8]) -> Option<Self> {
+        let (header, payload) = nal.split_first()?;
+        if header & 31 != 7 {
+            return None;
+        }
+        let bytes = without_emulation_prevention(payload);
+        let mut bits = Bits { bytes: &bytes, position: 0 };
+        let profile = bits.take(8)?;
+        bits.take(16)?; // constraint flags, level
+        bits.golomb()?; // seq_parameter_set_id
+        let (chroma_format, depth) = if HIGH_PROFILES.contains(&profile) { high(&mut bits)? } else { (1, [8, 8]) };
+        bits.golomb()?; // log2_max_frame_num_minus4
+        skip_order_count(&mut bits)?;
+        bits.golomb()?; // max_num_ref_frames
+        bits.take(1)?; // gaps_in_frame_num_value_allowed_flag
+        let columns = bits.golomb()?.checked_add(1).filter(|&side| side <= MAX_SIDE)?;
+        let rows = bits.golomb()?.checked_add(1).filter(|&side| side <= MAX_SIDE)?;
+        let progressive = bits.flag()?;
+        if !progressive {
+            bits.take(1)?; // mb_adaptive_frame_field_flag
+        }
+        bits.take(1)?; // direct_8x8_inference_flag
+        let crop = if bits.flag()? {
+            [bits.golomb()?, bits.golomb()?, bits.golomb()?, bits.golomb()?]
+        } else {
+            [0; 4]
+        };
+        let fields = if progressive { 1 } else { 2 };
+        let unit = [if matches!(chroma_format, 1 | 2) { 2 } else { 1 }, if chroma_format == 1 { 2 } else { 1 } * fields];
+        let cropped = |coded: u32, unit: u32, [before, after]: [u32; 2]| {
+            let crop = before.checked_add(after)?.checked_mul(unit)?;
+            coded.checked_sub(crop).filter(|&side| side > 0).map(|side| side as usize)
+        };
+        let (full_range, matrix) = if bits.flag()? { colour(&mut bits)? } else { (None, None) };
+        Some(Self {
+            width: cropped(columns * 16, unit[0], [crop[0], crop[1]])?,
+            height: cropped(rows * fields * 16, unit[1], [crop[2], crop[3]])?,
+            macroblocks: (columns * rows * fields) as usize,
+            chroma_format,
+            depth,
+            progressive,
+            full_range,
+            matrix,
+        })
+    }
+}
+
+/// The profiles whose parameter sets name chroma format and bit depth.
+const HIGH_PROFILES: [u32; 13] = [100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135];
+
+/// Chroma format and bit depths.
+fn high(bits: &mut Bits) -> Option<(u32, [u32; 2])> {
+    let chroma_format = bits.golomb()?;
+    if chroma_format == 3 {
+        bits.take(1)?; // separate_colour_plane_flag
+    }
+    let depth = [bits.golomb()?.checked_add(8)?, bits.golomb()?.checked_add(8)?];
+    bits.take(1)?; // qpprime_y_zero_transform_bypass_flag
+    if bits.flag()? {
+        for list in 0..if chroma_format == 3 { 12 } else { 8 } {
+            if bits.flag()? {
+                skip_scaling_list(bits, if list < 6 { 16 } else { 64 })?;
+            }
+        }
+    }
+    Some((chroma_format, depth))
+}
+
+fn skip_scaling_list(bits: &mut Bits, len: usize) -> Option<()> {
+    let (mut last, mut next) = (8, 8);
+    for _ in 0..len {
+        if next != 0 {
+            next = bits.signed_golomb()?.wrapping_add(last).rem_euclid(256);
+        }
+        last = if next == 0 { last } else { next };
+    }
+    Some(())
+}
+
+fn skip_order_count(bits: &mut Bits) -> Option<()> {
+    match bits.golomb()? {
+        0 => {
+            bits.golomb()?; // log2_max_pic_order_cnt_lsb_minus4
+        }
+        1 => {
+            bits.take(1)?; // delta_pic_order_always_zero_flag
+            bits.golomb()?; // offset_for_non_ref_pic
+            bits.golomb()?; // offset_for_top_to_bottom_field
+            for _ in 0..bits.golomb()? {
+                bits.golomb()?; // offset_for_ref_frame
+            }
+        }
+        _ => {}
+    }
+    Some(())
+}
+
+/// The range and the matrix of the video usability information.
+fn colour(bits: &mut Bits) -> Option<(Option<bool>, Option<u8>)> {
+    if bits.flag()? && bits.take(8)? == 255 {
+        bits.take(32)?; // sar_width, sar_height
+    }
+    if bits.flag()? {
+        bits.take(1)?; // overscan_appropriate_flag
+    }
+    if !bits.flag()? {
+        return Some((None, None));
+    }
+    bits.take(3)?; // video_format
+    let full_range = bits.flag()?;
+    let matrix = if bits.flag()? {
+        bits.take(16)?; // colour_primaries, transfer_characteristics
+        Some(bits.take(8)? as u8)
+    } else {
+        None
+    };
+    Some((Some(full_range), matrix))
+}
+
+/// Takes out the byte 3 that keeps two zeros from reading as a start code.
+fn without_emulation_prevention(payload: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(payload.len());
+    let mut zeros = 0;
+    for &byte in payload {
+        if zeros >= 2 && byte == 3 {
+            zeros = 0;
+            continue;
+        }
+        zeros = if byte == 0 { zeros + 1 } else { 0 };
+        out.push(byte);
+    }
+    out
+}
+
+struct Bits<'a> {
+    bytes: &'a [u8],
+    position: usize,
+}
+
+impl Bits<'_> {
+    /// Up to 32 bits, the first one highest.
+    fn take(&mut self, count: usize) -> Option<u32> {
+        let mut value = 0;
+        for _ in 0..count {
+            let byte = self.bytes.get(self.position / 8)?;
+            value = value << 1 | u32::from(byte >> (7 - self.position % 8) & 1);
+            self.position += 1;
+        }
+        Some(value)
+    }
+
+    fn flag(&mut self) -> Option<bool> {
+        Some(self.take(1)? == 1)
+    }
+
+    /// `ue(v)` of 9.1.
+    fn golomb(&mut self) -> Option<u32> {
+        let mut zeros = 0;
+        while !self.flag()? {
+            zeros += 1;
+            if zeros > 31 {
+                return None;
+            }
+        }
+        Some((1 << zeros) - 1 + self.take(zeros)?)
+    }
+
+    /// `se(v)` of 9.1.1.
+    fn signed_golomb(&mut self) -> Option<i32> {
+        let code = i64::from(self.golomb()?);
+        i32::try_from(if code % 2 == 1 { (code + 1) / 2 } else { -code / 2 }).ok()
+    }
+}

@@ -1,0 +1,184 @@
+//! The video track of an MP4 file: where its samples lie, when they are shown, and how they are coded.
+
+use crate::clip::Fps;
+use crate::read::boxes::{self, Child};
+use shiguredo_mp4::aux::SampleTableAccessor;
+use shiguredo_mp4::boxes::{Avc1Box, EdtsBox, MvhdBox, SampleEntry, StblBox, SttsBox, TrakBox};
+use shiguredo_mp4::{BaseBox, Decode};
+use std::num::NonZeroU32;
+
+/// Why a track cannot be read.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    /// The file is not what it claims to be.
+    Damaged(String),
+    /// The file may be in order, but uses what the embedded reader does not know.
+    Unsupported(String),
+}
+
+impl<T: Into<String>> From<T> for Refused {
+    fn from(what: T) -> Self {
+        Self::Damaged(what.into())
+    }
+}
+
+/// A sample: one coded picture in the file.
+pub(crate) struct Sample {
+    pub(crate) offset: u64,
+    pub(crate) size: usize,
+}
+
+pub(crate) struct Track {
+    table: SampleTableAccessor<StblBox>,
+    pub(crate) fps: Fps,
+    /// Numbers of the samples that are shown, in the order in which they are.
+    pub(crate) shown: Vec<u32>,
+    /// Whether the file says in which order samples are shown, because it differs from that in which they are coded.
+    pub(crate) reordered: bool,
+    /// The matrix of the track: turns and mirrors the picture.
+    pub(crate) matrix: [i32; 9],
+}
+
+impl Track {
+    /// The first video track of the index `moov` in a file of `file_len` bytes.
+    pub(crate) fn parse(moov: &[u8], file_len: u64) -> Result<Self, Refused> {
+        let moov = boxes::children(moov)?;
+        let movie = moov.iter().find(|child| &child.kind == b"mvhd").ok_or("it has no movie header (mvhd)")?;
+        let (movie, _) = MvhdBox::decode(movie.whole).map_err(|error| error.to_string())?;
+        let track = video_track(&moov)?.ok_or_else(|| Refused::Unsupported("it has no video track".into()))?;
+        let (track, _) = TrakBox::decode(track).map_err(|error| error.to_string())?;
+        let timescale = track.mdia_box.mdhd_box.timescale;
+        let window = window(track.edts_box.as_ref(), timescale, movie.timescale)?;
+        let matrix = track.tkhd_box.matrix;
+        let table = track.mdia_box.minf_box.stbl_box;
+        if table.stts_box.entries.is_empty() && boxes::find(&moov, b"mvex").is_some() {
+            return Err(Refused::Unsupported("its index is in fragments".into()));
+        }
+        let reordered = table.ctts_box.is_some();
+        let table = SampleTableAccessor::new(table).map_err(|error| error.to_string())?;
+        check_samples(&table, file_len)?;
+        let shown = display_order(&table, window)?;
+        if shown.is_empty() {
+            return Err("it has no frames".into());
+        }
+        let fps = speed(&table.stbl_box().stts_box, timescale)?;
+        Ok(Self { table, fps, shown, reordered, matrix })
+    }
+
+    /// Number of samples, shown or not.
+    pub(crate) fn samples(&self) -> u32 {
+        self.table.sample_count()
+    }
+
+    /// Where sample number `index` lies, from 0; it is within the file.
+    pub(crate) fn sample(&self, index: u32) -> Option<Sample> {
+        let sample = self.table.get_sample(NonZeroU32::MIN.checked_add(index)?)?;
+        Some(Sample { offset: sample.data_offset(), size: sample.data_size() as usize })
+    }
+
+    /// How the samples are coded, if that is H.264 with its parameter sets in the index.
+    pub(crate) fn avc(&self) -> Result<&Avc1Box, Refused> {
+        let entry = self.table.samples().next().map(|sample| sample.chunk().sample_entry());
+        match entry {
+            Some(SampleEntry::Avc1(avc)) => Ok(avc),
+            Some(SampleEntry::Unknown(other)) => Err(Refused::Unsupported(format!("its video is {}", other.box_type))),
+            Some(other) => Err(Refused::Unsupported(format!("its video is {}, not H.264", other.box_type()))),
+            None => Err("it has no frames".into()),
+        }
+    }
+}
+
+/// The first track whose handler is that of video, as a whole box.
+fn video_track<'a>(moov: &[Child<'a>]) -> Result<Option<&'a [u8]>, String> {
+    for track in moov.iter().filter(|child| &child.kind == b"trak") {
+        let media = boxes::find(&boxes::children(track.payload)?, b"mdia").ok_or("a track has no media (mdia)")?;
+        let handler = boxes::find(&boxes::children(media)?, b"hdlr").ok_or("a track has no handler (hdlr)")?;
+        if handler.get(8..12) == Some(b"vide") {
+            return Ok(Some(track.whole));
+        }
+    }
+    Ok(None)
+}
+
+/// The times from and before which samples are shown, in ticks of the track.
+fn window(edits: Option<&EdtsBox>, track: NonZeroU32, movie: NonZeroU32) -> Result<(i64, i64), Refused> {
+    let entries = edits.and_then(|edits| edits.elst_box.as_ref()).map_or(&[][..], |list| &list.entries);
+    let mut shown = entries.iter().filter(|entry| entry.media_time >= 0);
+    let (first, second) = (shown.next(), shown.next());
+    if second.is_some() {
+        return Err(Refused::Unsupported("its frames are shown in more than one piece (edit list)".into()));
+    }
+    let Some(edit) = first else { return Ok((i64::MIN, i64::MAX)) };
+    if edit.edit_duration == 0 {
+        return Ok((edit.media_time, i64::MAX));
+    }
+    let ticks = (u128::from(edit.edit_duration) * u128::from(track.get())).div_ceil(u128::from(movie.get()));
+    let ticks = i64::try_from(ticks).unwrap_or(i64::MAX);
+    Ok((edit.media_time, edit.media_time.saturating_add(ticks)))
+}
+
+/// Every sample lies within the file, and they do not claim more bytes than it has.
+fn check_samples(table: &SampleTableAccessor<StblBox>, file_len: u64) -> Result<(), Refused> {
+    let mut total = 0;
+    // A sample has a byte at least, so a number of samples that goes beyond the file is not walked through.
+    if u64::from(table.sample_count()) > file_len {
+        return Err(format!("its index claims {} frames, in a file of {file_len} bytes", table.sample_count()).into());
+    }
+    let mut entry = None;
+    for (index, sample) in table.samples().enumerate() {
+        let (offset, size) = (sample.data_offset(), u64::from(sample.data_size()));
+        total += size;
+        if size == 0 || total > file_len || offset.checked_add(size).is_none_or(|end| end > file_len) {
+            return Err(format!("frame {index} is not within the file: {size} bytes at {offset} of {file_len}").into());
+        }
+        let number = sample.chunk().sample_entry_index();
+        if *entry.get_or_insert(number) != number {
+            return Err(Refused::Unsupported("its coding changes within the clip".into()));
+        }
+    }
+    Ok(())
+}
+
+/// Numbers of the samples whose time is within the window, by their time.
+fn display_order(table: &SampleTableAccessor<StblBox>, (start, end): (i64, i64)) -> Result<Vec<u32>, Refused> {
+    let mut times = Vec::new();
+    for (index, sample) in table.samples().enumerate() {
+        let offset = sample.composition_time_offset().unwrap_or(0);
+        let time = i64::try_from(sample.timestamp()).ok().and_then(|time| time.checked_add(offset));
+        let time = time.ok_or_else(|| format!("the time of frame {index} is out of bounds"))?;
+        if (start..end).contains(&time) {
+            times.push((time, index as u32));
+        }
+    }
+    times.sort_unstable();
+    Ok(times.into_iter().map(|(_, index)| index).collect())
+}
+
+/// Frames per second. The last frame's time is left out, since it may be anything.
+fn speed(times: &SttsBox, timescale: NonZeroU32) -> Result<Fps, Refused> {
+    let mut runs: Vec<(u64, u32)> = Vec::new();
+    for entry in times.entries.iter().filter(|entry| entry.sample_count > 0) {
+        runs.push((u64::from(entry.sample_count), entry.sample_delta));
+    }
+    if let Some((count, _)) = runs.last_mut() {
+        *count -= 1;
+    }
+    if runs.iter().any(|&(count, _)| count > 0) {
+        runs.retain(|&(count, _)| count > 0);
+    } else {
+        runs.iter_mut().for_each(|(count, _)| *count = 1);
+    }
+    let deltas = || runs.iter().map(|&(_, delta)| delta);
+    let (least, most) = (deltas().min().unwrap_or(0), deltas().max().unwrap_or(0));
+    let frames: u64 = runs.iter().map(|&(count, _)| count).sum();
+    let ticks: u64 = runs.iter().map(|&(count, delta)| count * u64::from(delta)).sum();
+    let scale = f64::from(timescale.get());
+    let mean = frames as f64 * scale / ticks.max(1) as f64;
+    let exact = if least == most { Fps::new(timescale.get(), least).ok() } else { None };
+    // Times rounded to ticks: the usual number that rounds to them.
+    let error = mean / ticks.max(1) as f64;
+    let usual = [mean.round(), (mean * 1.001).round() / 1.001].into_iter();
+    let mut usual = usual.filter(|fps| most - least <= 1 && (fps - mean).abs() <= error);
+    let fps = exact.or_else(|| Fps::from_f64(usual.next()?).ok()).or_else(|| Fps::from_f64(mean).ok());
+    fps.ok_or_else(|| format!("its frames last {least} to {most} ticks of 1/{timescale} s").into())
+}

@@ -1,0 +1,336 @@
+//! Clips read back: our own, those of x264 by way of the ffmpeg program, and files that are no clips at all.
+
+#![allow(clippy::print_stderr, reason = "measured differences are reported")]
+
+mod support;
+
+use kinora_media::{ClipSpec, Fps, Frame, MediaError, WriteOptions, create, open};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use support::{decode, flat, have_ffmpeg, shapes, spec};
+
+/// Every frame of a clip.
+fn read(path: &Path) -> kinora_media::Result<(ClipSpec, Vec<Frame>)> {
+    let mut clip = open(path)?;
+    let (spec, expected) = (clip.spec(), clip.frames());
+    let mut frames = Vec::new();
+    while let Some(frame) = clip.next_frame()? {
+        assert_eq!((frame.width, frame.height), (spec.width, spec.height));
+        assert_eq!(frame.data.len(), 3 * frame.width * frame.height);
+        frames.push(frame);
+    }
+    assert!(expected.is_none_or(|expected| expected == frames.len()), "{expected:?}, {}", frames.len());
+    assert!(clip.next_frame()?.is_none());
+    Ok((spec, frames))
+}
+
+/// Colours that change slowly over the picture and over time.
+fn smooth(spec: &ClipSpec, index: usize) -> Frame {
+    let mut frame = flat(spec, [0.0; 3]);
+    let (w, h, time) = (spec.width, spec.height, index as f32 * 0.15);
+    for (at, value) in frame.data.iter_mut().enumerate() {
+        let (c, y, x) = (at / (w * h), at / w % h, at % w);
+        let phase = 0.03 * x as f32 + 0.02 * y as f32 + c as f32 + time;
+        *value = 0.5 + 0.4 * phase.sin();
+    }
+    frame
+}
+
+fn psnr(a: &Frame, b: &Frame) -> f64 {
+    let error: f64 = a.data.iter().zip(&b.data).map(|(a, b)| f64::from(a - b).powi(2)).sum();
+    -10.0 * (error / a.data.len() as f64).log10()
+}
+
+#[test]
+fn our_own_clips_come_back() {
+    let dir = tempfile::tempdir().unwrap();
+    for (width, height, fps) in [(144, 80, (16, 1)), (130, 74, (24000, 1001)), (64, 64, (25, 2)), (48, 32, (1, 2))] {
+        let spec = ClipSpec { width, height, fps: Fps::new(fps.0, fps.1).unwrap() };
+        let path = dir.path().join(format!("{width}.mp4"));
+        let mut writer = create(&path, &spec, &WriteOptions::default()).unwrap();
+        let frames: Vec<Frame> = (0..37).map(|index| smooth(&spec, index)).collect();
+        frames.iter().for_each(|frame| writer.push(frame).unwrap());
+        writer.finish().unwrap();
+        let (got, back) = read(&path).unwrap();
+        assert_eq!(got, spec);
+        assert_eq!(back.len(), frames.len());
+        let worst = frames.iter().zip(&back).map(|(a, b)| psnr(a, b)).fold(f64::INFINITY, f64::min);
+        eprintln!("{width}x{height} at {}: {worst:.2} dB", spec.fps);
+        assert!(worst >= 35.0, "{worst:.2} dB");
+    }
+}
+
+#[test]
+fn odd_sizes_come_back_even() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spec, path) = (spec(107, 81, 8), dir.path().join("clip.mp4"));
+    let mut writer = create(&path, &spec, &WriteOptions::default()).unwrap();
+    writer.push(&smooth(&spec, 0)).unwrap();
+    writer.finish().unwrap();
+    let (got, back) = read(&path).unwrap();
+    assert_eq!((got.width, got.height, got.fps, back.len()), (108, 82, spec.fps, 1));
+}
+
+#[test]
+fn raw_frames_come_back_bit_for_bit() {
+    let dir = tempfile::tempdir().unwrap();
+    let spec = ClipSpec { width: 5, height: 3, fps: Fps::new(30000, 1001).unwrap() };
+    let path = dir.path().join("clip.safetensors");
+    let mut writer = create(&path, &spec, &WriteOptions::default()).unwrap();
+    let frames: Vec<Frame> = (0..7).map(|index| smooth(&spec, index)).collect();
+    frames.iter().for_each(|frame| writer.push(frame).unwrap());
+    writer.finish().unwrap();
+    assert_eq!(read(&path).unwrap(), (spec, frames));
+}
+
+/// Feeds raw RGB to the ffmpeg program.
+fn ffmpeg(dir: &Path, name: &str, spec: &ClipSpec, frames: usize, args: &str) -> PathBuf {
+    let path = dir.join(name);
+    let (size, rate) = (format!("{}x{}", spec.width, spec.height), spec.fps.to_string());
+    let mut raw = Vec::new();
+    for index in 0..frames {
+        let frame = shapes(spec, index);
+        let area = spec.width * spec.height;
+        raw.extend((0..3 * area).map(|at| (frame.data[at % 3 * area + at / 3].clamp(0.0, 1.0) * 255.0 + 0.5) as u8));
+    }
+    std::fs::write(dir.join("raw"), raw).unwrap();
+    let input = ["-v", "error", "-y", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", &size, "-r", &rate, "-i", "raw"];
+    let mut command = Command::new("ffmpeg");
+    command.args(input).args(args.split_whitespace()).arg(&path).current_dir(dir);
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    assert!(output.status.success(), "{args}: {}", String::from_utf8_lossy(&output.stderr));
+    path
+}
+
+/// The largest and the mean difference from what the ffmpeg program decodes, in 8-bit codes.
+fn difference(path: &Path) -> (usize, f64, f64) {
+    let expected = decode(path, "rgb24");
+    let (spec, frames) = read(path).unwrap();
+    let area = spec.width * spec.height;
+    assert_eq!(frames.len() * 3 * area, expected.len(), "{}", path.display());
+    let (mut largest, mut sum) = (0.0_f64, 0.0);
+    for (frame, expected) in frames.iter().zip(expected.chunks_exact(3 * area)) {
+        for (at, &expected) in expected.iter().enumerate() {
+            let error = f64::from((frame.data[at % 3 * area + at / 3] * 255.0 - f32::from(expected)).abs());
+            largest = largest.max(error);
+            sum += error;
+        }
+    }
+    (frames.len(), largest, sum / expected.len() as f64)
+}
+
+/// x264's usual settings and its extremes; a frame in the wrong place would differ by tens of codes on average.
+#[test]
+fn clips_of_x264_are_what_ffmpeg_decodes() {
+    if !have_ffmpeg() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let tagged = "-pix_fmt yuv420p -vf scale=out_color_matrix=bt709:out_range=tv -colorspace bt709 -color_range tv";
+    let cases = [
+        ("baseline", 20, "-profile:v baseline -bf 0"),
+        ("main", 20, "-profile:v main -bf 0"),
+        ("usual", 130, "-g 250 -crf 18"),
+        ("bframes", 60, "-bf 8 -b_strategy 0 -x264-params b-pyramid=strict:ref=6:keyint=20"),
+        ("pyramid", 90, "-bf 5 -x264-params b-pyramid=normal:open-gop=1:keyint=15:weightb=1:weightp=2"),
+        ("direct", 40, "-bf 3 -x264-params direct=temporal:cabac=0:no-8x8dct=1"),
+        ("slices", 30, "-x264-params slices=4:aud=1:nal-hrd=vbr:vbv-maxrate=2000:vbv-bufsize=2000"),
+        ("one", 1, "-bf 3"),
+    ];
+    for (name, count, args) in cases {
+        let spec = ClipSpec { width: 178, height: 98, fps: Fps::new(24000, 1001).unwrap() };
+        let path = ffmpeg(dir.path(), &format!("{name}.mp4"), &spec, count, &format!("-c:v libx264 {args} {tagged}"));
+        let (frames, largest, mean) = difference(&path);
+        eprintln!("{name}: {frames} frames, largest difference {largest:.1}, mean {mean:.3}");
+        assert_eq!((frames, open(&path).unwrap().spec()), (count, spec), "{name}");
+        assert!(largest <= 3.0 && mean <= 0.6, "{name}: largest {largest:.1}, mean {mean:.3}");
+    }
+}
+
+#[test]
+fn colours_follow_the_tags() {
+    if !have_ffmpeg() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let tag = |matrix: &str, range: &str| {
+        format!(
+            "-c:v libx264 -qp 4 -pix_fmt yuv420p -vf scale=out_color_matrix={matrix}:out_range={range} -color_range {range}"
+        )
+    };
+    let cases = [
+        ("bt709", tag("bt709", "tv") + " -colorspace bt709", (64, 64)),
+        ("bt601", tag("bt601", "tv") + " -colorspace smpte170m", (64, 64)),
+        ("full", tag("bt709", "pc") + " -colorspace bt709", (64, 64)),
+        ("box", tag("bt709", "tv") + " -colorspace bt709 -bsf:v h264_metadata=matrix_coefficients=2", (64, 64)),
+        ("small", tag("bt601", "tv"), (64, 64)),
+        ("large", tag("bt709", "tv"), (64, 720)),
+    ];
+    for (name, args, (width, height)) in cases {
+        let spec = spec(width, height, 8);
+        let path = ffmpeg(dir.path(), &format!("{name}.mp4"), &spec, 2, &args);
+        let (_, frames) = read(&path).unwrap();
+        // The left edge has stripes only: what is lost is the rounding, and chroma of the bar's edges.
+        let (wanted, got) = (shapes(&spec, 1), &frames[1]);
+        let psnr = psnr(&wanted, got);
+        eprintln!("{name}: {psnr:.2} dB");
+        assert!(psnr >= 30.0, "{name}: {psnr:.2} dB");
+    }
+}
+
+#[test]
+fn edits_turns_and_timescales_are_followed() {
+    if !have_ffmpeg() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let spec = spec(96, 64, 24);
+    let tags = "-pix_fmt yuv420p -vf scale=out_color_matrix=bt709:out_range=tv -colorspace bt709 -color_range tv";
+    let whole = ffmpeg(dir.path(), "whole.mp4", &spec, 60, &format!("-c:v libx264 -bf 3 -g 24 {tags}"));
+    let copy = |name: &str, before: &str, after: &str| {
+        let path = dir.path().join(name);
+        let command = format!("-v error {before} -i {} -c copy {after} {}", whole.display(), path.display());
+        assert!(Command::new("ffmpeg").args(command.split_whitespace()).status().unwrap().success());
+        path
+    };
+    // Starts within a group of pictures: the frames before are decoded but not shown.
+    let cut = copy("cut.mp4", "-ss 1.5", "");
+    let (frames, largest, _) = difference(&cut);
+    assert!((20..=24).contains(&frames) && largest <= 3.0, "{frames} frames, {largest}");
+    let turned = copy("turned.mp4", "", "-metadata:s:v rotate=90");
+    let size = open(&turned).unwrap().spec();
+    assert_eq!((size.width, size.height), (64, 96));
+    let (frames, largest, _) = difference(&turned);
+    assert!(frames == 60 && largest <= 3.0, "{frames} frames, {largest}");
+    // Times in milliseconds: frames last 41 or 42 ticks.
+    let coarse = copy("coarse.mp4", "", "-video_track_timescale 1000");
+    assert_eq!(open(&coarse).unwrap().spec().fps, spec.fps);
+    let quick = copy("front.mp4", "", "-movflags +faststart");
+    assert_eq!(difference(&quick).0, 60);
+}
+
+/// What only FFmpeg reads: frames with the feature, without it an error that says so.
+#[test]
+fn other_codings_are_read_by_ffmpeg_or_refused() {
+    if !have_ffmpeg() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let cases = [
+        ("hevc.mp4", "-c:v libx265 -x265-params log-level=none", "its video is hvc1"),
+        ("444.mp4", "-c:v libx264 -pix_fmt yuv444p", "4:4:4, not 4:2:0"),
+        ("422.mp4", "-c:v libx264 -pix_fmt yuv422p", "4:2:2, not 4:2:0"),
+        ("10bit.mp4", "-c:v libx264 -pix_fmt yuv420p10le", "10 bits"),
+        ("interlaced.mp4", "-c:v libx264 -pix_fmt yuv420p -flags +ildct+ilme -x264-params tff=1", "interlaced"),
+        ("fragments.mp4", "-c:v libx264 -pix_fmt yuv420p -movflags frag_keyframe+empty_moov", "fragments"),
+        ("mpeg4.mp4", "-c:v mpeg4", "its video is mp4v"),
+        ("clip.mkv", "-c:v libx264", "it is no MP4 file"),
+        ("clip.gif", "", "it is no MP4 file"),
+    ];
+    for (name, args, why) in cases {
+        let spec = spec(96, 64, 25);
+        let path = ffmpeg(dir.path(), name, &spec, 6, &args.replace("libx265", "libx265 -tag:v hvc1"));
+        if cfg!(feature = "ffmpeg") {
+            let (got, frames) = read(&path).unwrap();
+            assert_eq!((got, frames.len()), (spec, 6), "{name}");
+            let worst = (0..6).map(|index| psnr(&shapes(&spec, index), &frames[index])).fold(99.0, f64::min);
+            eprintln!("{name}: {worst:.2} dB");
+            assert!(worst >= 20.0, "{name}: {worst:.2} dB");
+        } else {
+            let error = read(&path).unwrap_err();
+            assert!(matches!(error, MediaError::Unsupported { .. }), "{name}: {error}");
+            assert!(error.to_string().contains(why), "{name}: {error}");
+            assert!(error.hint().unwrap().contains("--features ffmpeg"), "{name}");
+        }
+    }
+}
+
+#[test]
+fn files_without_frames_are_errors_with_hints() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, bytes: &[u8]| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path
+    };
+    let header = |json: &str| [&(json.len() as u64).to_le_bytes()[..], json.as_bytes()].concat();
+    let tensor = |shape: &str, len: u64| {
+        header(&format!(r#"{{"video":{{"dtype":"F32","shape":{shape},"data_offsets":[0,{len}]}}}}"#))
+    };
+    let mut cases = vec![
+        file("empty.mp4", b""),
+        file("text.mp4", b"this is a text, and no clip at all"),
+        file("short.mp4", b"\0\0\0\x10ftypisom"),
+        file("index.mp4", b"\0\0\0\x10ftypisom\0\0\0\0\0\0\0\x08moov"),
+        file("huge.mp4", b"\0\0\0\x10ftypisom\0\0\0\0\0\0\0\x01moov\0\0\x7f\xff\xff\xff\xff\xff"),
+        file("empty.safetensors", b""),
+        file("short.safetensors", &[0; 7]),
+        file("long.safetensors", &u64::MAX.to_le_bytes()),
+        file("json.safetensors", &header("{]")),
+        file("none.safetensors", &header("{}")),
+        file("zero.safetensors", &tensor("[0,3,4,4]", 0)),
+        file("cut.safetensors", &tensor("[1,3,4,4]", 192)),
+        file("large.safetensors", &tensor("[9223372036854775807,3,4,4]", 192)),
+        file("shape.safetensors", &[tensor("[1,4,1,1]", 16), vec![0; 16]].concat()),
+        file("values.safetensors", &[tensor("[1,3,1,1]", 12), vec![0xff; 12]].concat()),
+    ];
+    if have_ffmpeg() {
+        let path = dir.path().join("sound.mp4");
+        let args = "-v error -f lavfi -i sine=duration=0.2 -c:a aac";
+        assert!(Command::new("ffmpeg").args(args.split_whitespace()).arg(&path).status().unwrap().success());
+        cases.push(path);
+    }
+    for path in cases {
+        let error = read(&path).unwrap_err();
+        assert!(error.hint().is_some(), "{}: {error} has no hint", path.display());
+    }
+    assert!(matches!(open(&dir.path().join("missing.mp4")), Err(MediaError::Io { .. })));
+    assert!(open(dir.path()).is_err());
+}
+
+/// Files that were damaged or made to harm: frames or an error, never a panic, a hang or much memory.
+#[test]
+fn damaged_clips_are_frames_or_errors() {
+    let dir = tempfile::tempdir().unwrap();
+    let spec = spec(48, 32, 8);
+    let ours = dir.path().join("ours.mp4");
+    let options = WriteOptions { encoder: Some("openh264".into()), ..WriteOptions::default() };
+    support::write_shapes(&ours, &spec, 6, &options);
+    let mut files = vec![ours];
+    if have_ffmpeg() {
+        files.push(ffmpeg(dir.path(), "x264.mp4", &spec, 12, "-c:v libx264 -bf 3 -pix_fmt yuv420p"));
+    }
+    let path = dir.path().join("damaged.mp4");
+    let mut state = 0x1234_5678_u32;
+    let mut random = |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        state as usize % below
+    };
+    for file in files {
+        let bytes = std::fs::read(file).unwrap();
+        let index = bytes.windows(4).position(|four| four == b"moov").unwrap();
+        let samples = bytes.windows(4).position(|four| four == b"mdat").unwrap();
+        let mut whole = 0;
+        for round in 0..4000 {
+            let mut bytes = bytes.clone();
+            let (start, end) = if round % 2 == 0 { (index, bytes.len()) } else { (samples, index) };
+            for _ in 0..=random(3) {
+                let at = start + random(end - start - 8);
+                match random(6) {
+                    0 => bytes[at..at + 4].fill(0xff),
+                    1 => bytes[at..at + 4].copy_from_slice(&[0, 0, 0, random(32) as u8]),
+                    2 => bytes[at..at + 4].copy_from_slice(&[0x7f, 0xff, 0xff, 0xff]),
+                    _ => bytes[at] ^= 1 << random(8),
+                }
+            }
+            if round % 50 == 0 {
+                bytes.truncate(random(bytes.len()));
+            }
+            std::fs::write(&path, &bytes).unwrap();
+            whole += usize::from(read(&path).is_ok());
+        }
+        eprintln!("{whole} of 4000 damaged files could be read");
+    }
+}
