@@ -39,6 +39,9 @@ const KNOWN: [&str; 15] = [
 /// MP4 has 16 bits for a side; encoders stop at or below this.
 const MAX_SIDE: usize = 16384;
 
+/// How many frames libx265 decodes ahead of showing them, as FFmpeg sets it up (B pyramid).
+const X265_REORDER: i64 = 2;
+
 pub(crate) struct FfmpegWriter {
     spec: ClipSpec,
     name: String,
@@ -48,6 +51,7 @@ pub(crate) struct FfmpegWriter {
     out: Partial,
     picture: Yuv420,
     frames: u64,
+    packets: i64,
 }
 
 // SAFETY: FFmpeg's contexts have no ties to a thread; they are only used through `&mut self`.
@@ -71,18 +75,18 @@ impl FfmpegWriter {
         let url = out.temporary_path().to_str().filter(|path| !path.contains('\0')).map(|path| format!("file:{path}"));
         let url = url.ok_or_else(|| MediaError::encoder(name, "start", "FFmpeg takes only paths in UTF-8"))?;
         let mut output = format::output_as(&url, "mp4").map_err(failed)?;
-        let encoder = open(codec, &output, &picture, spec.fps, settings).map_err(failed)?;
+        let encoder = open(codec, &output, &picture, spec.fps, &settings).map_err(failed)?;
         add_stream(&mut output, &encoder, spec.fps).map_err(failed)?;
         if let Some(recipe) = &options.recipe {
-            output.set_metadata(Dictionary::from_iter([("comment", recipe.as_str())]));
+            output.set_metadata([("comment", recipe.as_str())].into_iter().collect());
         }
         output.write_header().map_err(failed)?;
-        Ok(Self { spec: *spec, name: name.into(), output, encoder, out, picture, frames: 0 })
+        Ok(Self { spec: *spec, name: name.into(), output, encoder, out, picture, frames: 0, packets: 0 })
     }
 
     /// Moves what the encoder has ready into the file.
     fn drain(&mut self) -> Result<(), Error> {
-        let frame_time = self.encoder.time_base();
+        let (tick, ticks) = ticks(self.spec.fps);
         let stream_time = self.output.stream(0).ok_or(Error::StreamNotFound)?.time_base();
         let mut packet = Packet::empty();
         loop {
@@ -94,8 +98,13 @@ impl FfmpegWriter {
             }
             packet.set_stream(0);
             // Not every encoder says it, and without it the last frame has no length.
-            packet.set_duration(1);
-            packet.rescale_ts(frame_time, stream_time);
+            packet.set_duration(ticks);
+            if self.name == "libx265" {
+                // It leaves the decoding times of clips that are shorter than its delay unset.
+                packet.set_dts(Some((self.packets - X265_REORDER) * ticks));
+            }
+            self.packets += 1;
+            packet.rescale_ts(tick, stream_time);
             packet.write_interleaved(&mut self.output)?;
         }
     }
@@ -112,7 +121,7 @@ impl ClipWriter for FfmpegWriter {
         self.spec.check(frame, self.frames)?;
         self.picture.fill(frame);
         let mut picture = av_frame(&self.picture, self.encoder.format());
-        picture.set_pts(Some(self.frames as i64));
+        picture.set_pts(Some(self.frames as i64 * ticks(self.spec.fps).1));
         let sent = self.encoder.send_frame(&picture).and_then(|()| self.drain());
         sent.map_err(|error| failed(&self.name, "encode", self.out.target(), error))?;
         self.frames += 1;
@@ -139,10 +148,15 @@ pub(crate) fn encoders() -> Vec<String> {
     KNOWN.iter().filter(|name| encoder::find_by_name(name).is_some()).map(|&name| name.to_owned()).collect()
 }
 
-/// Encoders report to standard error unless told not to, which is not a library's place.
+/// FFmpeg reports to standard error unless told not to, which is not a library's place. (libsvtav1 does so past
+/// FFmpeg's log; `SVT_LOG=1` in the environment quiets it.)
 fn start() {
-    static QUIET: Once = Once::new();
-    QUIET.call_once(|| ffmpeg_next::log::set_level(ffmpeg_next::log::Level::Quiet));
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // Fills in the texts of errors; it cannot fail.
+        let _ = ffmpeg_next::init();
+        ffmpeg_next::log::set_level(ffmpeg_next::log::Level::Quiet);
+    });
 }
 
 /// Options for constant quality, on the encoder's own scale where it has one.
@@ -178,25 +192,28 @@ fn open(
     output: &Output,
     picture: &Yuv420,
     fps: Fps,
-    settings: Vec<(&'static str, String)>,
+    settings: &[(&'static str, String)],
 ) -> Result<encoder::Video, Error> {
     let mut context = Context::new_with_codec(codec);
+    // Closed groups, so that every keyframe is a place to start at.
+    let mut flags = Flags::CLOSED_GOP;
     if output.format().flags().contains(format::Flags::GLOBAL_HEADER) {
-        context.set_flags(Flags::GLOBAL_HEADER);
+        flags |= Flags::GLOBAL_HEADER;
     }
+    context.set_flags(flags);
     let mut video = context.encoder().video()?;
     video.set_width(picture.width as u32);
     video.set_height(picture.height as u32);
     video.set_format(pixel_format(codec)?);
-    video.set_time_base(frame_time(fps));
-    video.set_frame_rate(Some(frame_time(fps).invert()));
+    video.set_time_base(ticks(fps).0);
+    video.set_frame_rate(Some(frame_rate(fps)));
     video.set_gop(keyframe_interval(fps));
     video.set_colorspace(color::Space::BT709);
     video.set_color_range(color::Range::MPEG);
     video.set_color_primaries(color::Primaries::BT709);
     video.set_color_transfer_characteristic(color::TransferCharacteristic::BT709);
-    let settings = settings.iter().map(|(key, value)| (*key, value.as_str()));
-    video.open_as_with(codec, Dictionary::from_iter(settings))
+    let settings: Dictionary = settings.iter().map(|(key, value)| (*key, value.as_str())).collect();
+    video.open_as_with(codec, settings)
 }
 
 /// Planar 4:2:0, or with interleaved chroma where an encoder takes nothing else.
@@ -209,8 +226,8 @@ fn pixel_format(codec: Codec) -> Result<Pixel, Error> {
 
 fn add_stream(output: &mut Output, encoder: &encoder::Video, fps: Fps) -> Result<(), Error> {
     let mut stream = output.add_stream_with(encoder)?;
-    stream.set_time_base(frame_time(fps));
-    stream.set_avg_frame_rate(frame_time(fps).invert());
+    stream.set_time_base(ticks(fps).0);
+    stream.set_avg_frame_rate(frame_rate(fps));
     let mut parameters = stream.parameters();
     if parameters.id() == ffmpeg_next::codec::Id::HEVC {
         // Players of Apple take H.265 under this tag only.
@@ -223,8 +240,15 @@ fn add_stream(output: &mut Output, encoder: &encoder::Video, fps: Fps) -> Result
     Ok(())
 }
 
-fn frame_time(fps: Fps) -> Rational {
-    Rational::new(fps.den() as i32, fps.num() as i32)
+fn frame_rate(fps: Fps) -> Rational {
+    Rational::new(fps.num() as i32, fps.den() as i32)
+}
+
+/// The unit of time in seconds, and how many make a frame: one, unless a frame lasts longer than a second, which is
+/// the longest unit that libaom takes.
+fn ticks(fps: Fps) -> (Rational, i64) {
+    let ticks = fps.den().div_ceil(fps.num());
+    (Rational::new(fps.den() as i32, (fps.num() * ticks) as i32), i64::from(ticks))
 }
 
 fn av_frame(picture: &Yuv420, format: Pixel) -> frame::Video {

@@ -1,4 +1,4 @@
-//! The embedded H.264 encoder: `OpenH264` built from source, driven at a constant quantiser.
+//! The embedded H.264 encoder: OpenH264 built from source, driven at a constant quantiser.
 //!
 //! API: <https://github.com/cisco/openh264/wiki/ISVCEncoder>. Used through the raw bindings, because the safe wrapper
 //! has no constant quantiser and stops at 3840x2160. Rate control, frame skipping, background detection, denoising and

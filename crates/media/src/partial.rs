@@ -9,9 +9,6 @@ use tempfile::NamedTempFile;
 
 const BUFFER_BYTES: usize = 64 * 1024;
 
-/// Written and taken back at the start, so that a full disk is noticed before the first frame is computed.
-const PROBE_BYTES: usize = BUFFER_BYTES;
-
 pub(crate) struct Partial {
     out: BufWriter<NamedTempFile>,
     target: PathBuf,
@@ -29,9 +26,8 @@ impl Partial {
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
         let file = builder.tempfile_in(parent(&target)).map_err(|source| not_writable(&target, source))?;
-        let mut partial = Self { out: BufWriter::with_capacity(BUFFER_BYTES, file), target, failed: false };
-        partial.probe_space()?;
-        Ok(partial)
+        probe_space(file.as_file()).map_err(|source| MediaError::io("write", &target, source))?;
+        Ok(Self { out: BufWriter::with_capacity(BUFFER_BYTES, file), target, failed: false })
     }
 
     pub(crate) fn target(&self) -> &Path {
@@ -72,12 +68,6 @@ impl Partial {
         sync_directory(parent(&target));
         Ok(bytes)
     }
-
-    fn probe_space(&mut self) -> Result<()> {
-        let file = self.out.get_mut().as_file_mut();
-        let probed = file.write_all(&vec![0; PROBE_BYTES]).and_then(|()| file.set_len(0)).and_then(|()| file.rewind());
-        probed.map_err(|source| MediaError::io("write", &self.target, source))
-    }
 }
 
 impl Write for Partial {
@@ -98,6 +88,13 @@ impl Seek for Partial {
         self.failed |= position.is_err();
         position
     }
+}
+
+/// Writes into an empty file and empties it again, so that a full disk is noticed before the first frame is computed.
+pub(crate) fn probe_space(mut file: &File) -> io::Result<()> {
+    file.write_all(&vec![0; BUFFER_BYTES])?;
+    file.set_len(0)?;
+    file.rewind()
 }
 
 /// The directory of a path; of a bare file name, the current one.

@@ -4,7 +4,7 @@
 use crate::clip::{ClipSpec, Frame};
 use crate::color::rgb8;
 use crate::error::{MediaError, Result};
-use crate::partial::{not_writable, parent, sync_directory};
+use crate::partial::{not_writable, parent, probe_space, sync_directory};
 use crate::{ClipWriter, WriteOptions, Written};
 use png::{BitDepth, ColorType, Encoder, EncodingError, SrgbRenderingIntent};
 use std::fs::{self, File};
@@ -38,6 +38,8 @@ impl PngWriter {
         let directory = if single.is_none() { NewDirectory::create(parent(path))? } else { NewDirectory(None) };
         let files = tempfile::Builder::new().prefix(".frames.").tempdir_in(parent(path));
         let files = files.map_err(|source| not_writable(path, source))?;
+        let probed = tempfile::tempfile_in(files.path()).and_then(|file| probe_space(&file));
+        probed.map_err(|source| MediaError::io("write", path, source))?;
         let recipe = options.recipe.clone();
         Ok(Self { spec: *spec, recipe, pattern, single, files, _directory: directory, frames: 0, bytes: 0 })
     }
