@@ -1,5 +1,5 @@
 //! A Hugging Face hub on 127.0.0.1, as far as `kinora pull` asks one: the listing of a repository, its small files,
-//! and its large ones on a second address to which it redirects. It counts what it sends, and fails on demand.
+//! and its large ones on a second host to which it redirects. It counts what it sends, and fails on demand.
 
 use serde_json::json;
 use sha1::Sha1;
@@ -170,6 +170,8 @@ fn answer(state: &Mutex<State>, mut stream: TcpStream) -> std::io::Result<()> {
     let Some((name, content)) = found else { return write!(stream, "HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n") };
     if by_name.is_some() && is_large(&name) {
         let (hash, size) = (hash(&name, &content), content.len());
+        // Another way to write 127.0.0.1, so another host for whoever compares names.
+        let address = address.replace("127.0.0.1", "127.1");
         return write!(
             stream,
             "HTTP/1.1 302 Found\r\nLocation: {address}/cdn/{hash}\r\nX-Repo-Commit: {COMMIT}\r\n\
