@@ -232,7 +232,7 @@ fn unfinished(hub: &Hub, home: &TempDir) -> PathBuf {
     folder(home).join("blobs").join(hub.hash(WEIGHTS)).with_extension("incomplete")
 }
 
-/// The `kinora` command with `home` as HF_HOME and nothing of this machine's own settings.
+/// The `kinora` command with `home` as `HF_HOME` and nothing of this machine's own settings.
 fn command(home: &TempDir, endpoint: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(binary());
     let foreign = std::env::vars_os().map(|(name, _)| name).filter(|name| {
@@ -279,7 +279,7 @@ fn here(home: &TempDir, name: &str) -> Option<PathBuf> {
 fn wait_for(path: &Path, size: u64) {
     let start = Instant::now();
     while std::fs::metadata(path).map_or(0, |file| file.len()) < size {
-        assert!(start.elapsed() < Duration::from_secs(60), "{} does not grow to {size} bytes", path.display());
+        assert!(start.elapsed() < Duration::from_mins(1), "{} does not grow to {size} bytes", path.display());
         std::thread::sleep(Duration::from_millis(10));
     }
 }

@@ -106,21 +106,21 @@ struct Settings {
 
 impl Settings {
     fn from_environment() -> std::result::Result<Self, HubError> {
-        Self::read(|name| std::env::var_os(name), std::env::home_dir())
+        Self::read(|name| std::env::var_os(name), std::env::home_dir().as_deref())
     }
 
     /// As <https://huggingface.co/docs/huggingface_hub/package_reference/environment_variables> has it.
-    fn read(variable: impl Fn(&str) -> Option<OsString>, home: Option<PathBuf>) -> std::result::Result<Self, HubError> {
+    fn read(variable: impl Fn(&str) -> Option<OsString>, home: Option<&Path>) -> std::result::Result<Self, HubError> {
         let set = |name: &str| variable(name).filter(|value| !value.is_empty());
         let text = |name: &str| set(name).and_then(|value| value.into_string().ok());
         let path = |name: &str| {
             let path = PathBuf::from(set(name)?);
-            match (path.strip_prefix("~"), &home) {
+            match (path.strip_prefix("~"), home) {
                 (Ok(rest), Some(home)) => Some(home.join(rest)),
                 _ => Some(path),
             }
         };
-        let caches = || path("XDG_CACHE_HOME").or_else(|| Some(home.as_ref()?.join(".cache")));
+        let caches = || path("XDG_CACHE_HOME").or_else(|| Some(home?.join(".cache")));
         let hub = path("HF_HOME").or_else(|| Some(caches()?.join("huggingface")));
         let cache = path("HF_HUB_CACHE").or_else(|| Some(hub.as_ref()?.join("hub"))).ok_or(HubError::NoCache)?;
         let token_file = path("HF_TOKEN_PATH").or_else(|| Some(hub.as_ref()?.join("token")));
@@ -153,7 +153,7 @@ mod tests {
     fn read(variables: &[(&str, &str)]) -> Settings {
         let variable =
             |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).into());
-        Settings::read(variable, Some("/home/a".into())).unwrap()
+        Settings::read(variable, Some(Path::new("/home/a"))).unwrap()
     }
 
     #[test]

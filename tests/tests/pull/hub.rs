@@ -254,11 +254,13 @@ fn hash(name: &str, content: &[u8]) -> String {
 }
 
 fn git_hash(content: &[u8]) -> String {
-    hex(&Sha1::new_with_prefix(format!("blob {}\0", content.len())).chain_update(content).finalize())
+    let hasher = Sha1::new_with_prefix(format!("blob {}\0", content.len()));
+    hex(&hasher.chain_update(content).finalize())
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits.filter_map(|digit| char::from_digit(digit.into(), 16)).collect()
 }
 
 fn collect(folder: &Path, prefix: &str, files: &mut BTreeMap<String, Vec<u8>>) {

@@ -7,6 +7,7 @@ use kinora::{Manifest, Result, hub};
 use std::ops::ControlFlow;
 
 /// Lists the known models.
+#[expect(clippy::unnecessary_wraps, reason = "every subcommand returns a result")]
 pub fn list(args: &ModelsArgs) -> Result<()> {
     let known = Manifest::known();
     let here = |manifest: &Manifest| manifest.repository.as_deref().and_then(hub::cached);

@@ -14,7 +14,7 @@ pub(super) struct RemoteFile {
     /// `transformer/config.json`.
     pub name: String,
     pub size: u64,
-    /// What the hub calls its ETag and the cache its blob: SHA-256 of large files, git's SHA-1 of small ones.
+    /// What the hub calls its `ETag` and the cache its blob: SHA-256 of large files, git's SHA-1 of small ones.
     pub hash: String,
 }
 

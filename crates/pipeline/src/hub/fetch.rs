@@ -97,11 +97,11 @@ pub(super) fn fetch(
     let mut fruitless = 0;
     while part.size < file.size {
         let before = part.size;
-        match part.continue_from(client, address, file, on_progress) {
-            Ok(()) => {}
-            Err(error) if !may_pass(&error) => return Err(error),
-            Err(error) if part.size == before && fruitless == WAITS.len() => return Err(error),
-            Err(_) => {}
+        if let Err(error) = part.continue_from(client, address, file, on_progress) {
+            let given_up = part.size == before && fruitless == WAITS.len();
+            if given_up || !may_pass(&error) {
+                return Err(error);
+            }
         }
         if part.size > before {
             fruitless = 0;
@@ -210,7 +210,6 @@ impl Hasher {
     }
 
     fn hex(self) -> String {
-        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         match self {
             Self::Sha256(hasher) => hex(&hasher.finalize()),
             Self::Git(hasher) => hex(&hasher.finalize()),
@@ -238,4 +237,9 @@ fn wait(time: Duration, size: u64, on_progress: &mut dyn FnMut(u64) -> Result<()
 
 fn connection(address: &str, error: &dyn std::fmt::Display) -> HubError {
     HubError::Connection { address: address.into(), reason: error.to_string() }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits.filter_map(|digit| char::from_digit(digit.into(), 16)).collect()
 }
