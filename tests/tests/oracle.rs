@@ -1,5 +1,6 @@
 //! The whole pipeline against diffusers: every step's latents and the video of tiny checkpoints, whose golden numbers
 //! `scripts/fixtures/make_tiny.py` makes.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "the measured numbers are worth seeing")]
 
 use candle_core::{DType, Tensor};
 use kinora_tests::{Golden, fixture, generate, load, max_error, relative_l2, same_bits};
