@@ -1,6 +1,9 @@
 //! Support code shared by the workspace tests: fixtures, distances, runs of the `kinora` binary.
 #![allow(clippy::missing_panics_doc, reason = "tests panic when something is wrong")]
 
+pub mod sandbox;
+pub mod score;
+
 use candle_core::{DType, Tensor};
 use kinora::{Event, LoadOptions, Output, Pipeline, Request, Size};
 use std::collections::BTreeMap;
@@ -135,22 +138,46 @@ pub fn kinora<S: AsRef<std::ffi::OsStr>>(arguments: &[S], directory: &Path) -> R
         .stdin(Stdio::null())
         .output()
         .expect("the kinora binary starts");
-    Run {
-        status: output.status.code(),
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    Run::of(output)
+}
+
+impl Run {
+    /// What a process left.
+    pub fn of(output: std::process::Output) -> Self {
+        Self {
+            status: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// The error on stderr, without the notes before it, and the exit status: `error:` what is wrong, an empty line,
+    /// `hint:` what to do.
+    ///
+    /// # Panics
+    /// When the run succeeded, printed a result or a panic, or its error has another form.
+    pub fn failure(&self) -> String {
+        let Self { status, stdout, stderr } = self;
+        let start = stderr.find("error: ").unwrap_or_else(|| panic!("there is no error: {self:#?}"));
+        let error = &stderr[start..];
+        assert!(start == 0 || stderr[..start].ends_with('\n'), "{self:#?}");
+        assert!(status.is_some_and(|status| status != 0 && status != 101) && stdout.is_empty(), "{self:#?}");
+        assert!(error.contains("\n\nhint: "), "there is no hint: {self:#?}");
+        assert!(!stderr.contains("panicked at") && !stderr.contains('\u{1b}'), "{self:#?}");
+        format!("{error}[status {}]\n", status.unwrap_or_default())
     }
 }
 
-/// The `kinora` binary, built with the tests' profile.
+/// The `kinora` binary that `cargo test --workspace` puts beside the tests' folder: the test of the command's help has
+/// Cargo build it in the same run.
 pub fn binary() -> PathBuf {
-    static BUILT: std::sync::OnceLock<PathBuf> = std::sync::OnceLock::new();
-    let build = || {
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let status = Command::new(cargo).args(["build", "-q", "-p", "kinora-cli"]).current_dir(root()).status();
-        assert!(status.expect("cargo starts").success(), "the kinora binary does not build");
-        let profile = std::env::current_exe().expect("a path").ancestors().nth(2).expect("target/profile").to_path_buf();
-        profile.join(format!("kinora{}", std::env::consts::EXE_SUFFIX))
-    };
-    BUILT.get_or_init(build).clone()
+    let test = std::env::current_exe().expect("a test has a path");
+    let profile = test.parent().and_then(Path::parent).expect("target/profile/deps/test");
+    let binary = profile.join(format!("kinora{}", std::env::consts::EXE_SUFFIX));
+    assert!(
+        binary.is_file(),
+        "{} is not there: run the tests with `cargo test --workspace`, or build it with `cargo build -p kinora-cli`",
+        binary.display()
+    );
+    binary
 }

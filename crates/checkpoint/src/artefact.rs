@@ -24,8 +24,7 @@ pub fn save_safetensors(path: &Path, tensors: &[(String, Tensor)], metadata: &BT
     sorted.sort_by_key(|(name, tensor)| (std::cmp::Reverse(tensor.dtype().size_in_bytes()), name));
     let header = header(path, &sorted, metadata)?;
     let io = |source| Error::Io { path: path.to_path_buf(), source };
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let file = temporary_file(folder).map_err(io)?;
+    let file = temporary_file(folder_of(path)).map_err(io)?;
     let mut writer = BufWriter::with_capacity(1 << 20, file.as_file());
     writer.write_all(&(header.len() as u64).to_le_bytes()).map_err(io)?;
     writer.write_all(&header).map_err(io)?;
@@ -37,6 +36,20 @@ pub fn save_safetensors(path: &Path, tensors: &[(String, Tensor)], metadata: &BT
     file.as_file().sync_all().map_err(io)?;
     file.persist(path).map_err(|e| io(e.error))?;
     Ok(())
+}
+
+/// Finds out whether [`save_safetensors`] could write to `path`, so that this is known before the tensors are computed.
+///
+/// # Errors
+/// A path that is a folder, or whose folder is missing or cannot be written to.
+pub fn check_writable(path: &Path) -> Result<()> {
+    let io = |source| Error::Io { path: path.to_path_buf(), source };
+    if path.is_dir() {
+        return Err(io(std::io::ErrorKind::IsADirectory.into()));
+    }
+    let folder = folder_of(path);
+    std::fs::metadata(folder).map_err(|source| Error::Io { path: folder.to_path_buf(), source })?;
+    temporary_file(folder).map(drop).map_err(io)
 }
 
 /// Reads all tensors of a safetensors file onto the CPU, in the dtypes they are stored in, and the strings beside them.
@@ -105,6 +118,10 @@ fn write_as<T: WithDType, const N: usize>(
     Ok(())
 }
 
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// With the permissions that any new file gets, not the private ones of a temporary file.
 fn temporary_file(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
     let mut builder = tempfile::Builder::new();
@@ -112,5 +129,6 @@ fn temporary_file(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
     let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o666);
     #[cfg(unix)]
     builder.permissions(permissions);
-    builder.prefix(".").suffix(".part").tempfile_in(folder)
+    // Without tempfile's addition of a name that means nothing to the user.
+    builder.prefix(".").suffix(".part").tempfile_in(folder).map_err(|error| error.kind().into())
 }

@@ -60,14 +60,21 @@ impl Checkpoint {
         dtype: Option<DType>,
         device: &Device,
     ) -> Result<Option<Tensor>> {
+        let Some(stored) = self.check(name, shape)? else { return Ok(None) };
         let Some((file, entry)) = self.find(name) else { return Ok(None) };
+        let bytes = file.bytes(entry);
+        weights_from_bytes(name, &bytes, entry.dtype, shape, dtype.unwrap_or(stored), device).map(Some)
+    }
+
+    /// The dtype that the tensor has if it is not converted, or `None` if there is none of that name; an error if it has
+    /// another shape or is no weight. No data is read.
+    pub(crate) fn check(&self, name: &str, shape: &[usize]) -> Result<Option<DType>> {
+        let Some((_, entry)) = self.find(name) else { return Ok(None) };
         if entry.shape != shape {
             let (found, expected) = (entry.shape.clone(), shape.to_vec());
             return Err(Error::Shape { name: name.to_string(), found, expected });
         }
-        let stored = weight_dtype(name, entry.dtype)?;
-        let bytes = file.bytes(entry);
-        weights_from_bytes(name, &bytes, entry.dtype, shape, dtype.unwrap_or(stored), device).map(Some)
+        weight_dtype(name, entry.dtype).map(Some)
     }
 
     fn find(&self, name: &str) -> Option<(&TensorFile, &Entry)> {

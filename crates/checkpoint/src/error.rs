@@ -170,7 +170,7 @@ impl Error {
             Self::Dtype { .. } => "use a checkpoint in f32, bf16 or f16",
             Self::NotFinite { .. } => "the file is damaged: download it again",
             Self::OutOfRange { .. } => "use --dtype bf16 or f32",
-            Self::Io { source, .. } => return io_hint(source.kind()),
+            Self::Io { source, .. } => io_hint(source.kind()),
             Self::Invalid { .. } | Self::InvalidTensor { .. } => {
                 "the file is damaged or only partly downloaded: download it again"
             }
@@ -187,15 +187,13 @@ impl Error {
     }
 }
 
-fn io_hint(kind: std::io::ErrorKind) -> Option<String> {
-    use std::io::ErrorKind::{NotFound, PermissionDenied, StorageFull};
-    let hint = match kind {
-        NotFound => "check the path",
-        PermissionDenied => "check the permissions of the file and its folder",
-        StorageFull => "free some space or write to another disk",
-        _ => return None,
-    };
-    Some(hint.to_string())
+fn io_hint(kind: std::io::ErrorKind) -> &'static str {
+    use std::io::ErrorKind::{FileTooLarge, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    match kind {
+        PermissionDenied | ReadOnlyFilesystem => "check the permissions of the file and its folder",
+        StorageFull | QuotaExceeded | FileTooLarge => "free some space or write to another disk",
+        _ => "check the path",
+    }
 }
 
 fn did_you_mean(similar: Option<&String>) -> String {

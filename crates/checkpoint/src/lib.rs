@@ -21,7 +21,7 @@ mod similar;
 mod weights;
 mod zip;
 
-pub use artefact::{load_safetensors, save_safetensors};
+pub use artefact::{check_writable, load_safetensors, save_safetensors};
 pub use error::{Error, Result};
 pub use file::{TensorFile, TensorInfo};
 pub use index::shard_paths;

@@ -28,6 +28,8 @@ struct Inner {
 
 enum Source {
     Files(Checkpoint),
+    /// Checks every request against the files' headers and answers with zeros; see [`Weights::headers_only`].
+    Headers(Checkpoint),
     Tensors(HashMap<String, Tensor>),
     Random(RandomWeights),
     /// Answers every request with zeros that take no memory; see [`Weights::recorder`].
@@ -58,6 +60,12 @@ impl Weights {
     /// Like [`Weights::open`], from files that are already open, such as [`TensorFile::from_static`].
     pub fn from_files(files: Vec<TensorFile>, key_maps: &[&KeyMap], device: &Device, dtype: DType) -> Result<Self> {
         Ok(Self::new(Source::Files(Checkpoint::new(files, key_maps)?), device, dtype))
+    }
+
+    /// The weights in `files` for a module that is built only to see whether they fit it: names, shapes and dtypes are
+    /// checked as always, but no data is read, and every request is answered with zeros (a broadcast scalar).
+    pub fn headers_only(files: Vec<TensorFile>, key_maps: &[&KeyMap]) -> Result<Self> {
+        Ok(Self::new(Source::Headers(Checkpoint::new(files, key_maps)?), &Device::Cpu, DType::F32))
     }
 
     /// Weights from tensors in memory, handed out on `device` as `dtype`.
@@ -130,9 +138,11 @@ impl Weights {
             Source::Random(random) => {
                 Some(random.get(&name, shape.dims(), dtype.unwrap_or(self.inner.dtype), device)?)
             }
-            Source::Recorder => {
-                Some(Tensor::zeros((), dtype.unwrap_or(self.inner.dtype), device)?.broadcast_as(shape.clone())?)
-            }
+            Source::Headers(checkpoint) => match checkpoint.check(&name, shape.dims())? {
+                Some(stored) => Some(placeholder(shape, dtype.unwrap_or(stored), device)?),
+                None => None,
+            },
+            Source::Recorder => Some(placeholder(shape, dtype.unwrap_or(self.inner.dtype), device)?),
         };
         let Some(tensor) = tensor else { return Err(self.missing(name)) };
         self.lock().insert(name, shape.dims().to_vec());
@@ -142,7 +152,7 @@ impl Weights {
     /// Whether the checkpoint has the tensor `name` below this view (recorders and random weights have none).
     pub fn contains(&self, name: &str) -> bool {
         match &self.inner.source {
-            Source::Files(checkpoint) => checkpoint.contains(&self.full(name)),
+            Source::Files(checkpoint) | Source::Headers(checkpoint) => checkpoint.contains(&self.full(name)),
             Source::Tensors(tensors) => tensors.contains_key(&self.full(name)),
             Source::Random(_) | Source::Recorder => false,
         }
@@ -176,7 +186,7 @@ impl Weights {
 
     fn shape_of(&self, name: &str) -> Option<Vec<usize>> {
         match &self.inner.source {
-            Source::Files(checkpoint) => checkpoint.info(name).map(|info| info.shape),
+            Source::Files(checkpoint) | Source::Headers(checkpoint) => checkpoint.info(name).map(|info| info.shape),
             Source::Tensors(tensors) => tensors.get(name).map(|tensor| tensor.dims().to_vec()),
             Source::Random(_) | Source::Recorder => None,
         }
@@ -207,7 +217,7 @@ impl Weights {
     fn stored(&self, name: &str, elements: usize) -> (String, usize) {
         let candle = |dtype: DType| (dtype.as_str().to_string(), elements * dtype.size_in_bytes());
         match &self.inner.source {
-            Source::Files(checkpoint) => checkpoint
+            Source::Files(checkpoint) | Source::Headers(checkpoint) => checkpoint
                 .info(name)
                 .map(|info| (info.dtype.to_string().to_lowercase(), info.bytes))
                 .unwrap_or_default(),
@@ -218,7 +228,7 @@ impl Weights {
 
     fn names(&self) -> Box<dyn Iterator<Item = &str> + '_> {
         match &self.inner.source {
-            Source::Files(checkpoint) => Box::new(checkpoint.names()),
+            Source::Files(checkpoint) | Source::Headers(checkpoint) => Box::new(checkpoint.names()),
             Source::Tensors(tensors) => Box::new(tensors.keys().map(String::as_str)),
             Source::Random(_) | Source::Recorder => Box::new(std::iter::empty()),
         }
@@ -240,6 +250,11 @@ impl Weights {
     fn full(&self, name: &str) -> String {
         if self.prefix.is_empty() { name.to_string() } else { format!("{}.{name}", self.prefix) }
     }
+}
+
+/// Zeros that take no memory.
+fn placeholder(shape: &Shape, dtype: DType, device: &Device) -> Result<Tensor> {
+    Ok(Tensor::zeros((), dtype, device)?.broadcast_as(shape.clone())?)
 }
 
 fn from_memory(name: &str, tensor: &Tensor, shape: &Shape, dtype: DType, device: &Device) -> Result<Tensor> {

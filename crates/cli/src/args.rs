@@ -50,7 +50,7 @@ pub struct ModelArgs {
     #[arg(long, default_value = "auto", value_name = "DEVICE")]
     pub device: String,
     /// CPU threads; all cores by default. The result does not depend on it.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub threads: Option<usize>,
 }
 
@@ -148,19 +148,19 @@ pub struct ShapeArgs {
     #[arg(long, value_name = "NAME", conflicts_with_all = ["width", "height"])]
     pub resolution: Option<Resolution>,
     /// Width in pixels.
-    #[arg(long, value_name = "PIXELS")]
+    #[arg(long, value_name = "PIXELS", allow_negative_numbers = true)]
     pub width: Option<usize>,
     /// Height in pixels.
-    #[arg(long, value_name = "PIXELS")]
+    #[arg(long, value_name = "PIXELS", allow_negative_numbers = true)]
     pub height: Option<usize>,
     /// Number of frames (4k + 1).
-    #[arg(long, value_name = "N", conflicts_with = "duration")]
+    #[arg(long, value_name = "N", conflicts_with = "duration", allow_negative_numbers = true)]
     pub frames: Option<usize>,
     /// Length in seconds.
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     pub duration: Option<f64>,
     /// Frames per second.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub fps: Option<f64>,
 }
 
@@ -169,13 +169,13 @@ pub struct ShapeArgs {
 #[command(next_help_heading = "Denoising")]
 pub struct SamplingArgs {
     /// Denoising steps.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub steps: Option<usize>,
     /// How strongly to follow the prompt; 1 turns guidance off.
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub guidance_scale: Option<f64>,
     /// The same for the low-noise expert of models with two.
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub guidance_scale_2: Option<f64>,
     /// Scale the unconditional prediction optimally (CFG-Zero*).
     #[arg(long)]
@@ -184,13 +184,13 @@ pub struct SamplingArgs {
     #[arg(long, value_name = "NAME")]
     pub sampler: Option<SamplerKind>,
     /// Shift of the noise schedule.
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub shift: Option<f64>,
     /// Explicit noise levels, such as 1,0.9375,0.8333,0.625.
     #[arg(long, value_delimiter = ',', value_name = "LIST", conflicts_with_all = ["steps", "shift"])]
     pub sigmas: Option<Vec<f64>>,
     /// Seed of the noise; random by default, printed and recorded.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub seed: Option<u64>,
 }
 
@@ -232,7 +232,7 @@ pub struct DecodeArgs {
     /// Latents that `kinora generate --save-latents` or `kinora encode` wrote.
     pub latents: PathBuf,
     /// Frames per second [default: as recorded with the latents, else the model's].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub fps: Option<f64>,
     /// The model whose VAE to use.
     #[command(flatten)]
@@ -352,7 +352,7 @@ pub struct RerunArgs {
     #[arg(long, default_value = "auto", value_name = "DEVICE")]
     pub device: String,
     /// CPU threads.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub threads: Option<usize>,
     /// Files.
     #[command(flatten)]

@@ -12,7 +12,10 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     keep_contained_panics_quiet();
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return report::usage(&error),
+    };
     let result = match &cli.command {
         Command::Generate(args) => commands::generate::run(args),
         Command::Decode(args) => commands::decode::run(args),

@@ -1,11 +1,13 @@
 //! How errors and results are printed: `error:` what is wrong, `hint:` what to do.
 
 use kinora::Error;
-use kinora::hub::HubError;
 use std::process::ExitCode;
 
 /// Exit status of a run that was interrupted, as shells have it.
 const INTERRUPTED: u8 = 130;
+
+/// Exit status of a command line that cannot be understood.
+const USAGE: u8 = 2;
 
 /// Prints the error and its hint on stderr.
 pub fn failure(error: &Error) -> ExitCode {
@@ -14,8 +16,19 @@ pub fn failure(error: &Error) -> ExitCode {
         eprintln!();
         eprintln!("hint: {hint}");
     }
-    let stopped = matches!(error, Error::Stopped { .. } | Error::Hub(HubError::Stopped));
-    if stopped { ExitCode::from(INTERRUPTED) } else { ExitCode::FAILURE }
+    if error.is_stop() { ExitCode::from(INTERRUPTED) } else { ExitCode::FAILURE }
+}
+
+/// Prints the help or version that was asked for, or what is wrong with the command line.
+pub fn usage(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        let _ = error.print(); // a closed pipe (`kinora --help | head`) is not an error
+        return ExitCode::SUCCESS;
+    }
+    // clap's words, in the form of our other errors.
+    let text = error.render().to_string().replace("  tip: ", "hint: ");
+    eprint!("{}", text.replace("For more information, try", "hint: try"));
+    ExitCode::from(USAGE)
 }
 
 /// A line on stdout; a closed pipe (`kinora models | head`) is not an error.
@@ -37,5 +50,9 @@ pub fn seconds(seconds: f64) -> String {
 pub fn bytes(bytes: u64) -> String {
     let units = ["B", "KB", "MB", "GB", "TB"];
     let power = (0..units.len()).rev().find(|p| bytes >= 1000u64.pow(*p as u32)).unwrap_or(0);
-    if power == 0 { format!("{bytes} B") } else { format!("{:.1} {}", bytes as f64 / 1000f64.powi(power as i32), units[power]) }
+    if power == 0 {
+        format!("{bytes} B")
+    } else {
+        format!("{:.1} {}", bytes as f64 / 1000f64.powi(power as i32), units[power])
+    }
 }

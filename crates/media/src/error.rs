@@ -195,6 +195,14 @@ impl MediaError {
                 format!("use a number from 0 to {worst}; smaller is better and larger files")
             }
             Self::RecipeTooLong { .. } => "write the clip without metadata".into(),
+            Self::Io { source, .. } => match source.kind() {
+                io::ErrorKind::PermissionDenied => "check the permissions of the file and its directory".into(),
+                io::ErrorKind::FileTooLarge => {
+                    "files are limited in size here: choose another disk or a smaller clip".into()
+                }
+                _ => "check the path".into(),
+            },
+            Self::NotFinite { .. } => "the clip holds NaN or infinity: make it again".into(),
             Self::Damaged { .. } => "the file may be cut short: copy, download or write it again".into(),
             Self::Unsupported { path, .. } => unsupported_hint(path),
             _ => return None,

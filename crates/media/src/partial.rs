@@ -25,7 +25,9 @@ impl Partial {
         // The default of a temporary file is private to the user; a clip gets what any new file would get.
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        let file = builder.tempfile_in(parent(&target)).map_err(|source| not_writable(&target, source))?;
+        let file = builder.tempfile_in(parent(&target));
+        // Without tempfile's addition of a name that means nothing to the user.
+        let file = file.map_err(|source| not_writable(&target, source.kind().into()))?;
         probe_space(file.as_file()).map_err(|source| MediaError::io("write", &target, source))?;
         Ok(Self { out: BufWriter::with_capacity(BUFFER_BYTES, file), target, failed: false })
     }
@@ -128,6 +130,7 @@ pub(crate) fn sync_directory(directory: &Path) {
 /// Follows a symbolic link to what will be replaced, and refuses what is not a regular file.
 fn resolve_target(path: &Path) -> Result<PathBuf> {
     match fs::metadata(path) {
+        Ok(existing) if existing.is_file() && !path.is_symlink() => Ok(path.to_path_buf()),
         Ok(existing) if existing.is_file() => fs::canonicalize(path).map_err(|source| not_writable(path, source)),
         Ok(_) => Err(MediaError::NotAFile { path: path.to_path_buf() }),
         Err(_) => Ok(path.to_path_buf()),

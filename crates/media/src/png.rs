@@ -37,7 +37,7 @@ impl PngWriter {
         };
         let directory = if single.is_none() { NewDirectory::create(parent(path))? } else { NewDirectory(None) };
         let files = tempfile::Builder::new().prefix(".frames.").tempdir_in(parent(path));
-        let files = files.map_err(|source| not_writable(path, source))?;
+        let files = files.map_err(|source| not_writable(path, source.kind().into()))?;
         let probed = tempfile::tempfile_in(files.path()).and_then(|file| probe_space(&file));
         probed.map_err(|source| MediaError::io("write", path, source))?;
         let recipe = options.recipe.clone();

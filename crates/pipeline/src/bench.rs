@@ -1,8 +1,8 @@
 //! Speed and memory of a model's parts, with its own weights or with random ones of the same shapes.
 
-use crate::families::{Family, Placement, family};
+use crate::families::{Family, Placement, family_of};
 use crate::manifest::Manifest;
-use crate::plan::Limits;
+use crate::plan::{Limits, check_reach};
 use crate::source::Model;
 use crate::{Error, LoadOptions, Result, device};
 use candle_core::{DType, Tensor};
@@ -71,11 +71,15 @@ pub fn bench(options: &BenchOptions, mut on_part: impl FnMut(&str) + Send) -> Re
         Some(name) => Model::random(name)?,
         None => Model::find(&options.load.model)?,
     };
-    let family = family(&model.manifest.family).expect("manifests name families that exist; a test reads them");
+    let family = family_of(&model)?;
     let limits = family.limits(&model)?;
+    if options.random.is_none() {
+        family.check(&model)?;
+    }
     let Manifest { defaults, .. } = &model.manifest;
     let size = options.size.unwrap_or([defaults.width, defaults.height, defaults.frames]);
-    let bench = Bench { placement: Placement { device, dtype }, size, runs: options.runs.max(1), model, family, limits };
+    let bench =
+        Bench { placement: Placement { device, dtype }, size, runs: options.runs.max(1), model, family, limits };
     bench.check_size()?;
     device::threads(options.load.threads)?.install(|| {
         let mut rows = Vec::new();
@@ -116,7 +120,11 @@ impl Bench {
         let flops = self.family.dit_flops(&self.model, tokens)?;
         let times = self.time(|| {
             // Reading one value back waits for devices that compute behind the caller's back.
-            dit.forward(&latents, &timestep, &prepared)?.flatten_all()?.get(0)?.to_dtype(DType::F32)?.to_scalar::<f32>()?;
+            dit.forward(&latents, &timestep, &prepared)?
+                .flatten_all()?
+                .get(0)?
+                .to_dtype(DType::F32)?
+                .to_scalar::<f32>()?;
             Ok(())
         })?;
         Ok(measurement("dit", format!("a step without guidance, {tokens} tokens"), &times, 1.0, Some(flops)))
@@ -149,11 +157,13 @@ impl Bench {
         let [width, height, frames] = self.size;
         let factor = self.limits.latent_format.spatial_factor;
         let (step_h, step_w) = (factor * self.limits.patch[1], factor * self.limits.patch[2]);
-        let fits = |size: usize, step: usize| size > 0 && size <= 4096 && size % step == 0;
-        if fits(width, step_w) && fits(height, step_h) && (1..=14_401).contains(&frames) {
-            return Ok(());
+        let fits = |size: usize, step: usize| size > 0 && size <= 4096 && size.is_multiple_of(step);
+        if fits(width, step_w) && fits(height, step_h) && frames > 0 {
+            let [_, c, f, h, w] = self.latent_shape();
+            return check_reach([c, f, h, w], &self.limits);
         }
-        let hint = format!("width and height are multiples of {step_w} and {step_h}, at most 4096");
+        let hint =
+            format!("width and height are multiples of {step_w} and {step_h} up to 4096, with one frame at least");
         Err(Error::request(format!("a size of {width}x{height}x{frames} is not possible"), hint))
     }
 

@@ -38,10 +38,12 @@ pub(crate) fn decode_latents(
     recipe: Option<&str>,
     on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
 ) -> Result<Written> {
-    let bad = |reason: String| Error::BadFile { path: path.to_path_buf(), reason };
+    let hint = "latents come from `kinora generate --save-latents` or `kinora encode`, with the same model";
+    let bad = |reason: String| Error::BadFile { path: path.to_path_buf(), reason, hint };
     let file = TensorFile::open(path)?;
     let infos = file.infos();
-    let info = infos.iter().find(|info| info.name == "latents").ok_or_else(|| bad("it has no tensor `latents`".into()))?;
+    let info =
+        infos.iter().find(|info| info.name == "latents").ok_or_else(|| bad("it has no tensor `latents`".into()))?;
     let format = vae.latent_format();
     let &[1, channels, latent_frames, h, w] = info.shape.as_slice() else {
         return Err(bad(format!("`latents` has shape {:?}, not [1, C, F, H, W]", info.shape)));
@@ -59,6 +61,9 @@ pub(crate) fn decode_latents(
     let mut done = 0;
     for index in 0..latent_frames {
         let latents = file.narrow("latents", 2, index, 1)?.to_device(device)?.to_dtype(DType::F32)?;
+        if !kinora_sampler::all_finite(&latents)? {
+            return Err(bad(format!("`latents` has NaN or infinite values in frame {index}")));
+        }
         let pixels = decoder.push(&latents)?; // [1, 3, F, H, W], -1..1
         kinora_sampler::check_finite(&pixels, || format!("the decoded frames at latent frame {index}"))?;
         for frame in to_frames(&pixels)? {
@@ -82,9 +87,13 @@ pub(crate) fn encode_clip(
     let mut clip = kinora_media::open(path)?;
     let format = vae.latent_format();
     let (spec, factor) = (clip.spec(), format.spatial_factor);
-    if spec.width % factor != 0 || spec.height % factor != 0 {
+    let fits = |size: usize| size > 0 && size.is_multiple_of(factor);
+    if !fits(spec.width) || !fits(spec.height) {
         let what = format!("a clip of {}×{} cannot be encoded", spec.width, spec.height);
-        return Err(Error::request(what, format!("this VAE needs multiples of {factor}: crop or scale the clip first")));
+        return Err(Error::request(
+            what,
+            format!("this VAE needs multiples of {factor}: crop or scale the clip first"),
+        ));
     }
     let mut encoder = vae.encoder();
     let mut latents = Vec::new();
@@ -100,13 +109,16 @@ pub(crate) fn encode_clip(
             break;
         }
         done += wanted;
-        latents.push(encoder.push(&to_pixels(&frames, device)?)?);
+        let pixels = to_pixels(&frames, device)?;
+        kinora_sampler::check_finite(&pixels, || format!("the clip's frames up to frame {done}"))?;
+        latents.push(encoder.push(&pixels)?);
         if on_event(Event::Frames { done, total: clip.frames().unwrap_or(done) }).is_break() {
             return Err(Error::Stopped { resumable: None });
         }
     }
     if latents.is_empty() {
-        return Err(Error::BadFile { path: path.to_path_buf(), reason: "it has no frames".into() });
+        let hint = "give a clip with at least one frame";
+        return Err(Error::BadFile { path: path.to_path_buf(), reason: "it has no frames".into(), hint });
     }
     Ok((Tensor::cat(&latents, 2)?, spec.fps.as_f64()))
 }

@@ -7,9 +7,11 @@ use crate::resume::RunDir;
 use crate::source::Model;
 use crate::{Error, Result};
 use candle_core::{DType, Tensor};
+use kinora_checkpoint::TensorFile;
 use kinora_dit::{Conditioning, Prepared, VideoDit};
 use kinora_sampler::{NoiseSource, Sampler, StepInfo, cfg, cfg_zero_star, check_finite, x0_from_velocity};
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Least time between two saves of the sampler's state.
@@ -26,6 +28,8 @@ pub(crate) struct Denoiser<'a> {
     pub plan: &'a Plan,
     /// Context of the prompt and, when the plan is guided, of the negative prompt: `[1, S, C]`.
     pub contexts: Vec<Tensor>,
+    /// What to start from instead of seeded noise, `[1, C, F, H, W]`.
+    pub noise: Option<Tensor>,
 }
 
 /// An expert in memory, with the contexts made ready for it.
@@ -48,7 +52,8 @@ impl Denoiser<'_> {
         let mut saved = Instant::now();
         while !sampler.is_done() {
             let start = Instant::now();
-            let stepped = sampler.step(&mut |x: &Tensor, info: StepInfo| self.denoised(x, info, &mut resident, on_event));
+            let stepped =
+                sampler.step(&mut |x: &Tensor, info: StepInfo| self.denoised(x, info, &mut resident, on_event));
             let stopped = match stepped {
                 Ok(()) => {
                     let (done, elapsed, latents) = (sampler.step_index(), start.elapsed(), sampler.x());
@@ -73,13 +78,13 @@ impl Denoiser<'_> {
     fn sampler(&self, run_dir: Option<&RunDir>) -> Result<Sampler> {
         let plan = self.plan;
         if let Some(run_dir) = run_dir
-            && let Some(sampler) = run_dir.load_sampler(&plan.schedule, &self.placement.device)?
+            && let Some(sampler) = run_dir.load_sampler(plan, &self.placement.device)?
         {
             return Ok(sampler);
         }
         let [c, f, h, w] = plan.latent_shape;
-        let noise = match &plan.init_latents {
-            Some(path) => read_noise(path, [1, c, f, h, w])?.to_device(&self.placement.device)?,
+        let noise = match &self.noise {
+            Some(noise) => noise.to_device(&self.placement.device)?,
             None => NoiseSource::new(plan.seed).randn_tensor((1, c, f, h, w), &self.placement.device)?,
         };
         Ok(Sampler::new(plan.sampler, plan.schedule.clone(), noise, plan.seed)?)
@@ -112,7 +117,12 @@ impl Denoiser<'_> {
         };
         let velocity = velocity.to_dtype(DType::F32)?;
         check_finite(&velocity, || {
-            format!("the network's output at step {} of {} (timestep {})", info.index + 1, self.plan.steps(), info.timestep)
+            format!(
+                "the network's output at step {} of {} (timestep {})",
+                info.index + 1,
+                self.plan.steps(),
+                info.timestep
+            )
         })?;
         Ok(x0_from_velocity(x, &velocity, info.sigma)?)
     }
@@ -133,14 +143,18 @@ impl Denoiser<'_> {
     }
 }
 
-fn read_noise(path: &std::path::Path, shape: [usize; 5]) -> Result<Tensor> {
-    let bad = |reason: String| Error::BadFile { path: path.to_path_buf(), reason };
-    let (tensors, _) = kinora_checkpoint::load_safetensors(path)?;
-    let noise = tensors.get("noise").ok_or_else(|| bad("it has no tensor `noise`".into()))?;
-    if noise.dims() != shape {
-        return Err(bad(format!("`noise` has shape {:?}, this clip needs {shape:?}", noise.dims())));
+/// The tensor `noise [1, C, F, H, W]` of a safetensors file, in f32.
+pub(crate) fn read_noise(path: &Path, [c, f, h, w]: [usize; 4]) -> Result<Tensor> {
+    let hint = "the file needs a finite tensor `noise` [1, C, F, H, W] in the size of this clip's latents";
+    let bad = |reason: String| Error::BadFile { path: path.to_path_buf(), reason, hint };
+    let file = TensorFile::open(path)?;
+    let infos = file.infos();
+    let info = infos.iter().find(|info| info.name == "noise").ok_or_else(|| bad("it has no tensor `noise`".into()))?;
+    let shape = [1, c, f, h, w];
+    if info.shape != shape {
+        return Err(bad(format!("`noise` has shape {:?}, this clip needs {shape:?}", info.shape)));
     }
-    let noise = noise.to_dtype(DType::F32)?;
+    let noise = file.tensor("noise")?.to_dtype(DType::F32)?;
     if !kinora_sampler::all_finite(&noise)? {
         return Err(bad("`noise` has NaN or infinite values".into()));
     }

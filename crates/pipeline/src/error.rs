@@ -40,6 +40,8 @@ pub enum Error {
         path: PathBuf,
         /// Why.
         reason: String,
+        /// What to do.
+        hint: &'static str,
     },
     /// The operating system said no.
     #[error("{}: {source}", path.display())]
@@ -77,13 +79,23 @@ pub enum Error {
         /// The first setting that differs.
         difference: String,
     },
-    /// Decoding failed; the denoised latents are on disk.
+    /// What an interrupted run left behind cannot be used.
+    #[error("cannot continue the run in `{}`: {reason}", path.display())]
+    BadRun {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// Decoding failed or was stopped; the denoised latents are on disk.
     #[error("{source}")]
     AfterLatents {
         /// What failed.
         source: Box<Error>,
         /// Where the latents are.
         latents: PathBuf,
+        /// What `--model` was.
+        model: Vec<String>,
     },
     /// Tokenizing or encoding the prompt.
     #[error(transparent)]
@@ -117,6 +129,15 @@ impl Error {
         Self::Request { what: what.into(), hint: hint.into() }
     }
 
+    /// Whether the run ended because the caller's event handler asked for it.
+    pub fn is_stop(&self) -> bool {
+        match self {
+            Self::Stopped { .. } | Self::Hub(crate::hub::HubError::Stopped) => true,
+            Self::AfterLatents { source, .. } => source.is_stop(),
+            _ => false,
+        }
+    }
+
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -129,19 +150,55 @@ impl Error {
             Self::Stopped { resumable: Some(dir) } => {
                 Some(format!("the same command with --resume {} continues", dir.display()))
             }
-            Self::Stopped { resumable: None } => Some("with --resume DIR a stopped run can be continued".into()),
+            Self::Stopped { resumable: None } => {
+                Some("nothing was written; `kinora generate` with --resume DIR can be stopped and continued".into())
+            }
             Self::ResumeMismatch { .. } => {
                 Some("repeat the first command, or name an empty directory to start anew".into())
             }
-            Self::AfterLatents { latents, source } => {
-                let more = source.hint().map(|hint| format!("{hint}; ")).unwrap_or_default();
-                Some(format!("{more}nothing is lost: `kinora decode {} -o clip.mp4` goes on from here", latents.display()))
+            Self::BadRun { .. } => Some("delete that directory to start anew, or name another one".into()),
+            Self::AfterLatents { source, latents, model } => {
+                let first = source.hint().filter(|_| !source.is_stop()).map(|hint| format!("{hint}; "));
+                let words: Vec<String> = model.iter().map(|word| shell_word(word)).collect();
+                Some(format!(
+                    "{}nothing is lost: `kinora decode {} --model {} -o clip.mp4` goes on from the denoised latents",
+                    first.unwrap_or_default(),
+                    shell_word(&latents.to_string_lossy()),
+                    words.join(" ")
+                ))
             }
             Self::Text(error) => error.hint(),
             Self::Sampler(error) => error.hint(),
             Self::Media(error) => error.hint(),
             Self::Hub(error) => error.hint(),
-            Self::Dit(_) | Self::Vae(_) | Self::BadFile { .. } | Self::Io { .. } | Self::Tensor(_) => None,
+            Self::BadFile { hint, .. } => Some((*hint).into()),
+            Self::Dit(kinora_dit::Error::Checkpoint(error)) | Self::Vae(kinora_vae::Error::Checkpoint(error)) => {
+                error.hint()
+            }
+            Self::Dit(kinora_dit::Error::Json(_) | kinora_dit::Error::Config { .. })
+            | Self::Vae(kinora_vae::Error::Json(_) | kinora_vae::Error::Config { .. }) => {
+                Some("the file is damaged or not of this model: take config.json and weights from one source".into())
+            }
+            Self::Dit(kinora_dit::Error::Unsupported { .. } | kinora_dit::Error::Infer { .. }) => {
+                Some("only text-to-video models of the Wan family can be loaded".into())
+            }
+            Self::Io { source, .. } => Some(io_hint(source.kind()).into()),
+            Self::Dit(_) | Self::Vae(_) | Self::Tensor(_) => None,
         }
     }
+}
+
+fn io_hint(kind: std::io::ErrorKind) -> &'static str {
+    use std::io::ErrorKind::{FileTooLarge, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    match kind {
+        PermissionDenied | ReadOnlyFilesystem => "check the permissions, or choose another place",
+        StorageFull | QuotaExceeded | FileTooLarge => "free some space, or choose a place on another disk",
+        _ => "check the path",
+    }
+}
+
+/// A word as a shell takes it.
+fn shell_word(word: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "/._-+:=@%,".contains(c);
+    if !word.is_empty() && word.chars().all(plain) { word.into() } else { format!("'{}'", word.replace('\'', "'\\''")) }
 }

@@ -1,8 +1,8 @@
 //! [`inspect`]: what a directory or file is, what it holds and what is missing, from headers alone.
 
-use crate::families::{FAMILIES, Role};
+use crate::Result;
+use crate::families::{FAMILIES, Role, family_of};
 use crate::source::{EMBEDDED, Model};
-use crate::{Error, Result};
 use kinora_checkpoint::{Layout, TensorFile, TensorInfo};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -47,7 +47,8 @@ pub struct PartInspection {
 pub fn inspect(path: &Path) -> Result<Inspection> {
     if path == Path::new(EMBEDDED) && !path.exists() {
         let model = Model::find(&[EMBEDDED.to_string()])?;
-        let named = [("transformer", &model.transformers[0]), ("vae", &model.vae), ("text_encoder", &model.text_encoder)];
+        let named =
+            [("transformer", &model.transformers[0]), ("vae", &model.vae), ("text_encoder", &model.text_encoder)];
         let parts = named.iter().map(|(name, part)| Ok(inspected(name, part.infos()?))).collect::<Result<Vec<_>>>()?;
         return Ok(finished("embedded", parts, path));
     }
@@ -95,10 +96,7 @@ fn inspected(name: &str, infos: Vec<TensorInfo>) -> PartInspection {
 /// Adds what only the whole model shows: whether it would load.
 fn finished(layout: &'static str, parts: Vec<PartInspection>, path: &Path) -> Inspection {
     let found = Model::find(&[path.to_string_lossy().into_owned()]).and_then(|model| {
-        let family = crate::families::family(&model.manifest.family).ok_or_else(|| Error::NotAModel {
-            path: path.to_path_buf(),
-            reason: format!("its family `{}` is not known", model.manifest.family),
-        })?;
+        let family = family_of(&model)?;
         family.limits(&model)?;
         family.check(&model)?;
         Ok(model)

@@ -87,6 +87,9 @@ pub struct Defaults {
     pub negative_prompt: String,
 }
 
+/// The longest text context that a manifest may ask for.
+const MOST_TOKENS: usize = 1 << 16;
+
 /// Manifests compiled into the library, by rising size.
 const KNOWN: &[&str] = &[
     include_str!("../../../models/wan2.1-t2v-1.3b.toml"),
@@ -103,8 +106,13 @@ impl Manifest {
 
     /// Reads `manifest.toml` text found at `path`.
     pub fn parse(text: &str, path: &Path) -> Result<Self> {
-        toml::from_str(text)
-            .map_err(|error| Error::BadFile { path: path.to_path_buf(), reason: error.message().to_string() })
+        let hint = "a model's manifest is optional: correct it, or move it away";
+        let bad = |reason: String| Error::BadFile { path: path.to_path_buf(), reason, hint };
+        let manifest: Self = toml::from_str(text).map_err(|error| bad(error.message().to_string()))?;
+        if !(1..=MOST_TOKENS).contains(&manifest.text_len) {
+            return Err(bad(format!("`text_len` is {}, expected 1 to {MOST_TOKENS}", manifest.text_len)));
+        }
+        Ok(manifest)
     }
 }
 

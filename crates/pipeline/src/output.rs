@@ -1,7 +1,7 @@
 //! [`Output`]: where results go; [`Report`]: what was made.
 
 use serde::Serialize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Where the results of a run go.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,15 +28,12 @@ impl Default for Output {
 }
 
 impl Output {
-    /// Where latents lie while no other place is asked for.
+    /// Where latents lie while no other place is asked for: beside the clip, or beside the new folder of its frames.
     pub(crate) fn latents_beside_clip(&self) -> PathBuf {
-        let name = self.clip.file_name().unwrap_or_default().to_string_lossy().replace('%', "");
-        self.clip.with_file_name(format!("{name}.latents.safetensors"))
-    }
-
-    /// The directory of `path`, `.` where it has none.
-    pub(crate) fn directory(path: &Path) -> &Path {
-        path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+        let folder = self.clip.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir());
+        let beside = folder.unwrap_or(&self.clip);
+        let name = beside.file_name().unwrap_or_default().to_string_lossy().replace('%', "");
+        beside.with_file_name(format!("{name}.latents.safetensors"))
     }
 }
 
@@ -74,4 +71,6 @@ pub struct Report {
     pub notices: Vec<String>,
     /// Where the time went.
     pub seconds: Seconds,
+    /// Highest resident memory of the process so far, bytes (Linux).
+    pub peak_memory: Option<u64>,
 }

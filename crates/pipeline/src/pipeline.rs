@@ -1,9 +1,9 @@
 //! [`Pipeline`]: a loaded model and the stages that make clips with it.
 
 use crate::codec::{decode_latents, encode_clip};
-use crate::denoise::Denoiser;
+use crate::denoise::{Denoiser, read_noise};
 use crate::event::{Event, Stage};
-use crate::families::{Family, Placement, family};
+use crate::families::{Family, Placement, family_of};
 use crate::output::{Output, Report, Seconds};
 use crate::plan::{Limits, Plan};
 use crate::recipe::Recipe;
@@ -17,8 +17,9 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// Key of the recipe in the metadata of latents.
+/// Keys in the metadata of latents: the recipe, and the frame rate that the clip should have.
 const RECIPE_KEY: &str = "recipe";
+const FPS_KEY: &str = "fps";
 
 /// Which model to load, and where it runs.
 #[derive(Debug, Clone, PartialEq)]
@@ -55,10 +56,7 @@ impl Pipeline {
         let dtype = options.dtype.unwrap_or(if device.is_cpu() { DType::F32 } else { DType::BF16 });
         let threads = device::threads(options.threads)?;
         let model = Model::find(&options.model)?;
-        let family = family(&model.manifest.family).ok_or_else(|| Error::NotAModel {
-            path: model.place.clone(),
-            reason: format!("its family `{}` is not known", model.manifest.family),
-        })?;
+        let family = family_of(&model)?;
         let limits = family.limits(&model)?;
         family.check(&model)?;
         Ok(Self { model, family, limits, placement: Placement { device, dtype }, threads })
@@ -101,7 +99,8 @@ impl Pipeline {
             let metadata = kinora_checkpoint::TensorFile::open(latents)?.metadata().clone();
             let recipe = metadata.get(RECIPE_KEY).cloned();
             let recorded: Option<Recipe> = recipe.as_deref().and_then(|text| serde_json::from_str(text).ok());
-            let fps = fps.or(recorded.as_ref().map(|recipe| recipe.fps)).unwrap_or(self.model.manifest.defaults.fps);
+            let own_fps = metadata.get(FPS_KEY).and_then(|fps| fps.parse().ok());
+            let fps = fps.or(own_fps).unwrap_or(self.model.manifest.defaults.fps);
             let start = Instant::now();
             let mut report = self.decode_file(latents, output, fps, recipe.as_deref(), &mut on_event)?;
             report.seconds.total = start.elapsed().as_secs_f64();
@@ -119,11 +118,12 @@ impl Pipeline {
         mut on_event: impl FnMut(Event) -> ControlFlow<()> + Send,
     ) -> Result<[usize; 4]> {
         self.threads.install(|| {
+            kinora_checkpoint::check_writable(output)?;
             on_event_stage(&mut on_event, Stage::Decode)?;
             let vae = self.family.vae(&self.model, &self.placement)?;
             let (latents, fps) = encode_clip(vae.as_ref(), clip, &self.placement.device, &mut on_event)?;
             let (_, c, f, h, w) = latents.dims5()?;
-            let metadata = BTreeMap::from([("fps".to_string(), fps.to_string())]);
+            let metadata = BTreeMap::from([(FPS_KEY.to_string(), fps.to_string())]);
             kinora_checkpoint::save_safetensors(output, &[("latents".to_string(), latents)], &metadata)?;
             Ok([c, f, h, w])
         })
@@ -138,24 +138,31 @@ impl Pipeline {
         let plan = self.plan(request)?;
         let recipe = Recipe::new(&plan, &self.model.argument, self.placement.dtype.as_str());
         let output = &request.output;
+        let stored = serde_json::to_string(&recipe).expect("plain data");
+        let stored = output.metadata.then_some(stored.as_str());
+        // Now, not after the last step, it must come out that something cannot be read or written.
+        drop(crate::codec::writer(output, plan.width, plan.height, plan.fps, stored)?);
+        let noise = plan.init_latents.as_ref().map(|path| read_noise(path, plan.latent_shape)).transpose()?;
         let run_dir = output.resume.as_ref().map(|dir| RunDir::open(dir, &recipe)).transpose()?;
-        let latents = latents_path(output, run_dir.as_ref())?;
-        self.check_output(output, &plan)?;
+        let latents = latents_path(output, run_dir.as_ref());
+        output.latents.iter().chain([&latents]).try_for_each(|path| kinora_checkpoint::check_writable(path))?;
         stopped_if(on_event(Event::Planned(&plan)), run_dir.as_ref())?;
         for notice in &plan.notices {
             stopped_if(on_event(Event::Notice(notice)), run_dir.as_ref())?;
         }
 
-        let recipe = serde_json::to_string(&recipe).expect("plain data");
         let mut seconds = Seconds::default();
-        if !(run_dir.is_some() && latents.exists()) {
-            let (text, denoise) = self.make_latents(&plan, run_dir.as_ref(), &latents, &recipe, on_event)?;
-            (seconds.text, seconds.denoise) = (text, denoise);
+        let done = run_dir.as_ref().map_or(Ok(false), |run_dir| run_dir.has_latents(&plan))?;
+        if !done {
+            let (denoised, times) = self.make_latents(&plan, noise, run_dir.as_ref(), on_event)?;
+            seconds = times;
+            self.keep_latents(&latents, &denoised, &plan, stored)?;
         }
-        let stored = output.metadata.then_some(recipe.as_str());
-        let mut report = self.decode_file(&latents, output, plan.fps, stored, on_event).map_err(|error| match error {
+        let decoded = stopped_if(on_event(Event::Saved(&latents)), None)
+            .and_then(|()| self.decode_file(&latents, output, plan.fps, stored, on_event));
+        let mut report = decoded.map_err(|error| match error {
             Error::Stopped { .. } if run_dir.is_some() => stopped_in(run_dir.as_ref()),
-            error => Error::AfterLatents { source: Box::new(error), latents: latents.clone() },
+            error => self.after_latents(error, &latents),
         })?;
         let kept = output.latents.is_some() || run_dir.is_some();
         if !kept {
@@ -174,27 +181,38 @@ impl Pipeline {
         Ok(report)
     }
 
-    /// The text and denoising stages; the latents end up in the file `path`. Returns the seconds of both.
+    /// The text and denoising stages: latents `[1, C, F, H, W]` f32, and the seconds of both.
     fn make_latents(
         &self,
         plan: &Plan,
+        noise: Option<Tensor>,
         run_dir: Option<&RunDir>,
-        path: &Path,
-        recipe: &str,
         on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
-    ) -> Result<(f64, f64)> {
+    ) -> Result<(Tensor, Seconds)> {
         let start = Instant::now();
         stopped_if(on_event(Event::Stage(Stage::Text)), run_dir)?;
         let contexts = self.contexts(plan, run_dir, on_event)?;
         let text = start.elapsed().as_secs_f64();
         stopped_if(on_event(Event::Stage(Stage::Denoise)), run_dir)?;
-        let Self { model, placement, .. } = self;
-        let denoiser = Denoiser { family: self.family, model, placement, plan, contexts };
-        let latents = denoiser.run(run_dir, on_event)?;
-        let metadata = BTreeMap::from([(RECIPE_KEY.to_string(), recipe.to_string())]);
-        kinora_checkpoint::save_safetensors(path, &[("latents".to_string(), latents)], &metadata)?;
-        stopped_if(on_event(Event::Saved(path)), run_dir)?;
-        Ok((text, start.elapsed().as_secs_f64() - text))
+        let Self { family, model, placement, .. } = self;
+        let latents = Denoiser { family: *family, model, placement, plan, contexts, noise }.run(run_dir, on_event)?;
+        Ok((latents, Seconds { text, denoise: start.elapsed().as_secs_f64() - text, ..Seconds::default() }))
+    }
+
+    /// Saves the denoised latents; where that fails, the system's temporary folder keeps them.
+    fn keep_latents(&self, path: &Path, latents: &Tensor, plan: &Plan, recipe: Option<&str>) -> Result<()> {
+        save_latents(path, latents, plan, recipe).map_err(|error| {
+            let refuge = std::env::temp_dir().join(format!("kinora-{}.latents.safetensors", plan.seed));
+            match save_latents(&refuge, latents, plan, recipe) {
+                Ok(()) => self.after_latents(error, &refuge),
+                Err(_) => error, // the first place is the one that the user knows
+            }
+        })
+    }
+
+    fn after_latents(&self, error: Error, latents: &Path) -> Error {
+        let model = self.model.argument.clone();
+        Error::AfterLatents { source: Box::new(error), latents: latents.to_path_buf(), model }
     }
 
     fn contexts(
@@ -204,7 +222,7 @@ impl Pipeline {
         on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
     ) -> Result<Vec<Tensor>> {
         if let Some(run_dir) = run_dir
-            && let Some(contexts) = run_dir.load_contexts(&self.placement.device)?
+            && let Some(contexts) = run_dir.load_contexts(plan, &self.placement.device)?
         {
             return Ok(contexts);
         }
@@ -241,7 +259,11 @@ impl Pipeline {
         let vae = self.family.vae(&self.model, &self.placement)?;
         let recipe = recipe.filter(|_| output.metadata);
         let written = decode_latents(vae.as_ref(), latents, &self.placement.device, output, fps, recipe, on_event)?;
-        stopped_if(on_event(Event::Saved(&written.path)), None)?;
+        // The clip is complete: there is nothing left to stop.
+        for note in &written.notes {
+            let _ = on_event(Event::Notice(note));
+        }
+        let _ = on_event(Event::Saved(&written.path));
         Ok(Report {
             clip: written.path,
             width: written.width,
@@ -252,29 +274,23 @@ impl Pipeline {
             latents: None,
             notices: written.notes,
             seconds: Seconds { decode: start.elapsed().as_secs_f64(), ..Seconds::default() },
+            peak_memory: crate::bench::peak_memory(),
         })
-    }
-
-    /// Finds out now, not after the last step, that the clip cannot be written.
-    fn check_output(&self, output: &Output, plan: &Plan) -> Result<()> {
-        drop(crate::codec::writer(output, plan.width, plan.height, plan.fps, None)?);
-        if let Some(path) = &output.latents {
-            let directory = Output::directory(path);
-            if !directory.is_dir() {
-                let source = std::io::ErrorKind::NotFound.into();
-                return Err(Error::Io { path: directory.to_path_buf(), source });
-            }
-        }
-        Ok(())
     }
 }
 
-fn latents_path(output: &Output, run_dir: Option<&RunDir>) -> Result<PathBuf> {
-    Ok(match (run_dir, &output.latents) {
+fn latents_path(output: &Output, run_dir: Option<&RunDir>) -> PathBuf {
+    match (run_dir, &output.latents) {
         (Some(run_dir), _) => run_dir.latents(),
         (None, Some(path)) => path.clone(),
         (None, None) => output.latents_beside_clip(),
-    })
+    }
+}
+
+fn save_latents(path: &Path, latents: &Tensor, plan: &Plan, recipe: Option<&str>) -> Result<()> {
+    let mut metadata = BTreeMap::from([(FPS_KEY.to_string(), plan.fps.to_string())]);
+    metadata.extend(recipe.map(|recipe| (RECIPE_KEY.to_string(), recipe.to_string())));
+    Ok(kinora_checkpoint::save_safetensors(path, &[("latents".to_string(), latents.clone())], &metadata)?)
 }
 
 fn stopped_in(run_dir: Option<&RunDir>) -> Error {

@@ -10,6 +10,8 @@ use kinora_vae::LatentFormat;
 const LONGEST_SIDE: usize = 4096;
 /// The most frames of one clip: 10 minutes at 24 frames a second.
 const MOST_FRAMES: usize = 14_401;
+/// The most tokens of one clip: attention to more would take any machine days for a step.
+const MOST_TOKENS: usize = 1 << 22;
 /// The most denoising steps.
 const MOST_STEPS: usize = 1000;
 
@@ -19,6 +21,8 @@ pub(crate) struct Limits {
     pub latent_format: LatentFormat,
     /// Patch of the transformer over frames, rows, columns.
     pub patch: [usize; 3],
+    /// Patches along each axis that the transformer has positions for.
+    pub reach: usize,
     /// Noise level (of 1) below which the second expert works.
     pub boundary: Option<f64>,
     /// Shift that the model directory's scheduler configuration gives.
@@ -98,13 +102,15 @@ impl Plan {
         }
         let LatentFormat { channels, spatial_factor, .. } = limits.latent_format;
         let latent_frames = limits.latent_format.latent_frames(frames);
+        let latent_shape = [channels, latent_frames, height / spatial_factor, width / spatial_factor];
+        check_reach(latent_shape, limits)?;
         Ok(Self {
             prompt: request.prompt.clone(),
             negative_prompt: request.negative_prompt.clone().unwrap_or(manifest.defaults.negative_prompt.clone()),
             width,
             height,
             frames,
-            latent_shape: [channels, latent_frames, height / spatial_factor, width / spatial_factor],
+            latent_shape,
             fps,
             sampler,
             shift,
@@ -186,6 +192,28 @@ fn frames(
     Ok(frames)
 }
 
+/// The transformer tells positions apart only so far along each axis, and all of them attend to each other.
+pub(crate) fn check_reach([_, f, h, w]: [usize; 4], limits: &Limits) -> Result<()> {
+    let Limits { latent_format, patch: [pt, ph, pw], reach, .. } = limits;
+    let most_frames = latent_format.pixel_frames(reach * pt);
+    let most_pixels = |patch: &usize| reach * patch * latent_format.spatial_factor;
+    let axes = [
+        ("frames", f > reach * pt, most_frames),
+        ("pixels of height", h > reach * ph, most_pixels(ph)),
+        ("pixels of width", w > reach * pw, most_pixels(pw)),
+    ];
+    if let Some((what, _, most)) = axes.iter().find(|(_, beyond, _)| *beyond) {
+        let what = format!("the model has no positions for so many {what}, only for {most}");
+        return Err(Error::request(what, "make the clip smaller or shorter"));
+    }
+    let tokens = (f / pt) * (h / ph) * (w / pw);
+    if tokens > MOST_TOKENS {
+        let what = format!("a clip of {tokens} tokens is beyond any machine, {MOST_TOKENS} are the limit");
+        return Err(Error::request(what, "make the clip smaller or shorter"));
+    }
+    Ok(())
+}
+
 fn sampler(request: &Request, manifest: &Manifest) -> Result<SamplerKind> {
     match request.sampler {
         Some(kind) => Ok(kind),
@@ -226,7 +254,11 @@ fn within(name: &str, value: f64, low: f64, high: f64) -> Result<f64> {
     if (low..=high).contains(&value) {
         Ok(value)
     } else {
-        Err(Error::request(format!("{name} {value} is outside {low} to {high}"), "leave it out for the model's default"))
+        let shown = if value.abs() < 1e9 { value.to_string() } else { format!("{value:e}") };
+        Err(Error::request(
+            format!("{name} {shown} is outside {low} to {high}"),
+            "leave it out for the model's default",
+        ))
     }
 }
 

@@ -81,9 +81,10 @@ impl Recipe {
 
     /// Reads the recipe out of a clip that Kinora wrote.
     pub fn read(path: &Path) -> Result<Self> {
-        let bad = |reason: String| Error::BadFile { path: path.to_path_buf(), reason };
+        let hint = "only clips that Kinora wrote with their recipe can be shown and made again";
+        let bad = |reason: String| Error::BadFile { path: path.to_path_buf(), reason, hint };
         let text = kinora_media::read_recipe(path)?
-            .ok_or_else(|| bad("it carries no recipe; it was not made by Kinora, or with --no-metadata".into()))?;
+            .ok_or_else(|| bad("it carries no recipe: Kinora did not make it, or was told --no-metadata".into()))?;
         serde_json::from_str(&text).map_err(|error| bad(format!("its recipe does not parse: {error}")))
     }
 
@@ -112,7 +113,9 @@ impl Recipe {
 
     /// The dtype of the networks.
     pub fn dtype(&self) -> Result<DType> {
-        self.dtype.parse().map_err(|_| Error::request(format!("the recipe's dtype `{}` is not known", self.dtype), ""))
+        let unknown =
+            |_| Error::request(format!("the recipe's dtype `{}` is not known", self.dtype), "f32, bf16 and f16 are");
+        self.dtype.parse().map_err(unknown)
     }
 
     /// The first setting in which two recipes differ, as `name: mine, not theirs`; the version does not count.

@@ -3,11 +3,14 @@
 //! Every file is written to a temporary name and renamed, so a run that is killed at any point leaves either the old
 //! state or the new one.
 
+use crate::plan::Plan;
 use crate::recipe::Recipe;
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
-use kinora_sampler::{Sampler, SamplerState, Schedule};
+use kinora_checkpoint::TensorFile;
+use kinora_sampler::{Sampler, SamplerState, all_finite};
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 const RECIPE: &str = "recipe.json";
@@ -26,7 +29,7 @@ pub(crate) fn recorded(dir: &Path) -> Result<Option<Recipe>> {
     match std::fs::read_to_string(&file) {
         Ok(text) => serde_json::from_str(&text)
             .map(Some)
-            .map_err(|error| Error::BadFile { path: file, reason: format!("it does not parse: {error}") }),
+            .map_err(|error| bad_run(dir, format!("{RECIPE} does not parse: {error}"))),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(Error::Io { path: file, source }),
     }
@@ -57,42 +60,65 @@ impl RunDir {
         &self.path
     }
 
-    /// The contexts (prompt, negative prompt) of an earlier run.
-    pub(crate) fn load_contexts(&self, device: &Device) -> Result<Option<Vec<Tensor>>> {
+    /// Whether an earlier run of `plan` has already denoised its latents.
+    pub(crate) fn has_latents(&self, plan: &Plan) -> Result<bool> {
+        let path = self.latents();
+        if !path.exists() {
+            return Ok(false);
+        }
+        let infos = TensorFile::open(&path).map_err(|error| self.bad(error))?.infos();
+        let [c, f, h, w] = plan.latent_shape;
+        if infos.iter().any(|info| info.name == "latents" && info.shape == [1, c, f, h, w]) {
+            Ok(true)
+        } else {
+            Err(self.bad(format!("{LATENTS} has no `latents` of this clip's shape")))
+        }
+    }
+
+    /// The contexts (prompt and, for a guided `plan`, negative prompt) of an earlier run.
+    pub(crate) fn load_contexts(&self, plan: &Plan, device: &Device) -> Result<Option<Vec<Tensor>>> {
         let path = self.path.join(CONTEXTS);
         if !path.exists() {
             return Ok(None);
         }
-        let mut loaded = kinora_checkpoint::load_safetensors(&path)?.0;
-        let contexts = ["context", "negative"].iter().filter_map(|name| loaded.remove(*name));
-        Ok(Some(contexts.map(|tensor| tensor.to_device(device)).collect::<candle_core::Result<_>>()?))
+        let mut loaded = kinora_checkpoint::load_safetensors(&path).map_err(|error| self.bad(error))?.0;
+        let take = |name: &&str| {
+            let tensor = loaded.remove(*name).filter(|tensor| tensor.rank() == 3);
+            tensor.ok_or_else(|| self.bad(format!("{CONTEXTS} has no tensor `{name}` [1, S, C]")))
+        };
+        let contexts = context_names(plan.guided()).iter().map(take).collect::<Result<Vec<_>>>()?;
+        Ok(Some(contexts.iter().map(|tensor| tensor.to_device(device)).collect::<candle_core::Result<_>>()?))
     }
 
     /// Keeps the contexts.
     pub(crate) fn save_contexts(&self, contexts: &[Tensor]) -> Result<()> {
-        let names = ["context", "negative"];
+        let names = context_names(contexts.len() > 1);
         let tensors: Vec<_> = names.iter().map(ToString::to_string).zip(contexts.iter().cloned()).collect();
         Ok(kinora_checkpoint::save_safetensors(&self.path.join(CONTEXTS), &tensors, &BTreeMap::new())?)
     }
 
-    /// The sampler of an earlier run, in the middle of its steps.
-    pub(crate) fn load_sampler(&self, schedule: &Schedule, device: &Device) -> Result<Option<Sampler>> {
+    /// The sampler of an earlier run, in the middle of the steps of `plan`.
+    pub(crate) fn load_sampler(&self, plan: &Plan, device: &Device) -> Result<Option<Sampler>> {
         let path = self.path.join(STATE);
         if !path.exists() {
             return Ok(None);
         }
-        let (tensors, metadata) = kinora_checkpoint::load_safetensors(&path)?;
-        let bad = |reason: String| Error::BadFile { path: path.clone(), reason };
-        let state = metadata.get("state").ok_or_else(|| bad("it has no sampler state".into()))?;
-        let state: SamplerState = serde_json::from_str(state).map_err(|error| bad(error.to_string()))?;
-        if state.schedule != *schedule {
-            return Err(bad("its schedule is another one".into()));
+        let (tensors, metadata) = kinora_checkpoint::load_safetensors(&path).map_err(|error| self.bad(error))?;
+        let state = metadata.get("state").ok_or_else(|| self.bad(format!("{STATE} says nothing of its sampler")))?;
+        let state: SamplerState = serde_json::from_str(state).map_err(|error| self.bad(error))?;
+        if (state.kind, state.seed, &state.schedule) != (plan.sampler, plan.seed, &plan.schedule) {
+            return Err(self.bad(format!("{STATE} has another sampler, seed or schedule")));
         }
-        let tensors = tensors
-            .into_iter()
-            .map(|(name, tensor)| Ok((name, tensor.to_device(device)?)))
-            .collect::<candle_core::Result<Vec<_>>>()?;
-        Ok(Some(Sampler::restore(state, tensors)?))
+        let [c, f, h, w] = plan.latent_shape;
+        let sound = |tensor: &Tensor| Ok(tensor.dims() == [1, c, f, h, w] && all_finite(tensor)?);
+        let mut on_device = Vec::new();
+        for (name, tensor) in tensors {
+            if !sound(&tensor).map_err(|error: candle_core::Error| self.bad(error))? {
+                return Err(self.bad(format!("`{name}` in {STATE} is not of this clip's shape, or not finite")));
+            }
+            on_device.push((name, tensor.to_device(device)?));
+        }
+        Sampler::restore(state, on_device).map(Some).map_err(|error| self.bad(error))
     }
 
     /// Keeps the sampler.
@@ -102,11 +128,26 @@ impl RunDir {
         let metadata = BTreeMap::from([("state".to_string(), state)]);
         Ok(kinora_checkpoint::save_safetensors(&self.path.join(STATE), &tensors, &metadata)?)
     }
+
+    fn bad(&self, reason: impl Display) -> Error {
+        bad_run(&self.path, reason)
+    }
+}
+
+fn bad_run(path: &Path, reason: impl Display) -> Error {
+    Error::BadRun { path: path.to_path_buf(), reason: reason.to_string() }
+}
+
+fn context_names(guided: bool) -> &'static [&'static str] {
+    if guided { &["context", "negative"] } else { &["context"] }
 }
 
 fn write_text(path: &Path, text: &str) -> Result<()> {
     let io = |source| Error::Io { path: path.to_path_buf(), source };
     let temporary = path.with_extension("tmp");
-    std::fs::write(&temporary, text).map_err(io)?;
-    std::fs::rename(&temporary, path).map_err(io)
+    let written = std::fs::write(&temporary, text).and_then(|()| std::fs::rename(&temporary, path));
+    if written.is_err() {
+        let _ = std::fs::remove_file(&temporary); // the reason that counts is the one above
+    }
+    written.map_err(io)
 }

@@ -40,7 +40,8 @@ pub(crate) struct Part {
 }
 
 /// Makes every word one token, for models that have no files: only the number of tokens matters to them.
-const WORDS: &[u8] = br#"{"version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
+const WORDS: &[u8] =
+    br#"{"version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
     "pre_tokenizer": {"type": "Whitespace"}, "decoder": null,
     "post_processor": {"type": "TemplateProcessing",
         "single": [{"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": "</s>", "type_id": 0}}],
@@ -67,7 +68,11 @@ impl Model {
             [name] if name == EMBEDDED => Self::directory(&Root::Embedded)?,
             [one] if Path::new(one).is_dir() => Self::any_directory(Path::new(one))?,
             [one] if !Path::new(one).exists() => Self::known(one)?,
-            files => Self::single_files(files.iter().map(PathBuf::from).collect())?,
+            files => {
+                let files: Vec<PathBuf> = files.iter().map(PathBuf::from).collect();
+                let first = files.first().cloned().unwrap_or_default();
+                Self::single_files(files, &first)?
+            }
         };
         model.argument = argument.to_vec();
         Ok(model)
@@ -75,10 +80,11 @@ impl Model {
 
     fn known(name: &str) -> Result<Self> {
         let manifest = known_manifest(name)?;
-        let cached = manifest.repository.as_deref().and_then(crate::hub::cached).ok_or_else(|| Error::UnknownModel {
-            name: format!("{name}` on this machine, only its manifest: `{}", manifest.title),
-            hint: format!("`kinora pull {name}` downloads it; or give the directory where it is"),
-        })?;
+        let cached =
+            manifest.repository.as_deref().and_then(crate::hub::cached).ok_or_else(|| Error::UnknownModel {
+                name: format!("{name}` on this machine, only its manifest: `{}", manifest.title),
+                hint: format!("`kinora pull {name}` downloads it; or give the directory where it is"),
+            })?;
         let mut model = Self::directory(&Root::Directory(cached))?;
         model.manifest = manifest;
         Ok(model)
@@ -114,7 +120,7 @@ impl Model {
         files.extend(components.into_iter().flat_map(|component| component.weights));
         let tokenizers = ["tokenizer.json", "google/umt5-xxl/tokenizer.json"];
         files.extend(tokenizers.iter().map(|name| path.join(name)).filter(|path| path.is_file()).take(1));
-        Self::single_files(files)
+        Self::single_files(files, path)
     }
 
     fn directory(root: &Root) -> Result<Self> {
@@ -147,8 +153,8 @@ impl Model {
         })
     }
 
-    fn single_files(files: Vec<PathBuf>) -> Result<Self> {
-        let place = files.first().cloned().unwrap_or_default();
+    /// `place` is where they are, for messages.
+    fn single_files(files: Vec<PathBuf>, place: &Path) -> Result<Self> {
         let bad = |path: &Path, reason: &str| Error::NotAModel { path: path.to_path_buf(), reason: reason.to_string() };
         let (mut transformers, mut vae, mut text_encoder, mut tokenizer) = (Vec::new(), None, None, None);
         let mut found: Option<&'static dyn Family> = None;
@@ -174,10 +180,11 @@ impl Model {
                 return Err(bad(&path, "the same part of the model is given twice"));
             }
         }
-        let family = found.ok_or_else(|| bad(&place, "no transformer is given"))?;
+        let missing =
+            |what: &str| bad(place, &format!("it has no {what}; the files after --model need to be all parts"));
+        let family = found.filter(|_| !transformers.is_empty()).ok_or_else(|| missing("transformer"))?;
         let transformers = experts(transformers)?;
-        let manifest = manifest_of(family, &transformers, &place)?;
-        let missing = |what: &str| bad(&place, &format!("no {what} is given; name its file after --model too"));
+        let manifest = manifest_of(family, &transformers, place)?;
         Ok(Self {
             argument: Vec::new(),
             boundary: if transformers.len() == 2 { manifest.boundary } else { None },
@@ -187,7 +194,7 @@ impl Model {
             text_encoder: text_encoder.ok_or_else(|| missing("text encoder"))?,
             tokenizer: tokenizer.ok_or_else(|| missing("tokenizer.json"))?,
             shift: None,
-            place,
+            place: place.to_path_buf(),
         })
     }
 }
@@ -195,20 +202,30 @@ impl Model {
 impl Part {
     /// Names, dtypes and shapes in the files.
     pub(crate) fn infos(&self) -> Result<Vec<TensorInfo>> {
-        let files = self.weights.iter().map(Blob::open).collect::<Result<Vec<_>>>()?;
-        Ok(files.iter().flatten().flat_map(TensorFile::infos).collect())
+        Ok(self.files()?.iter().flat_map(TensorFile::infos).collect())
     }
 
     /// The weights under canonical names, by the one of `key_maps` that knows all of them.
-    pub(crate) fn weights(&self, key_maps: &[&KeyMap], device: &Device, dtype: DType) -> kinora_checkpoint::Result<Weights> {
+    pub(crate) fn weights(
+        &self,
+        key_maps: &[&KeyMap],
+        device: &Device,
+        dtype: DType,
+    ) -> kinora_checkpoint::Result<Weights> {
         if self.weights.is_empty() {
             return Ok(Weights::random(0, device, dtype));
         }
-        let mut files = Vec::new();
-        for blob in &self.weights {
-            files.extend(blob.tensor_files()?);
-        }
-        Weights::from_files(files, key_maps, device, dtype)
+        Weights::from_files(self.files()?, key_maps, device, dtype)
+    }
+
+    /// The same without data: only names, shapes and dtypes.
+    pub(crate) fn headers(&self, key_maps: &[&KeyMap]) -> kinora_checkpoint::Result<Weights> {
+        Weights::headers_only(self.files()?, key_maps)
+    }
+
+    fn files(&self) -> kinora_checkpoint::Result<Vec<TensorFile>> {
+        let files = self.weights.iter().map(Blob::tensor_files).collect::<kinora_checkpoint::Result<Vec<_>>>()?;
+        Ok(files.into_iter().flatten().collect())
     }
 }
 
@@ -219,10 +236,6 @@ impl Blob {
             Self::File(path) => std::fs::read(path).map_err(|source| Error::Io { path: path.clone(), source }),
             Self::Static(_, bytes) => Ok(bytes.to_vec()),
         }
-    }
-
-    fn open(&self) -> Result<Vec<TensorFile>> {
-        Ok(self.tensor_files()?)
     }
 
     fn tensor_files(&self) -> kinora_checkpoint::Result<Vec<TensorFile>> {
@@ -236,6 +249,7 @@ impl Blob {
 impl Root {
     fn path(&self, name: &str) -> PathBuf {
         match self {
+            Self::Directory(path) if name.is_empty() => path.clone(),
             Self::Directory(path) => path.join(name),
             Self::Embedded => Path::new("(embedded)").join(name),
         }
@@ -250,14 +264,13 @@ impl Root {
 
     fn text(&self, name: &str) -> Result<Option<String>> {
         let Some(blob) = self.file(name) else { return Ok(None) };
-        let bad = |_| Error::BadFile { path: self.path(name), reason: "it is not UTF-8 text".into() };
+        let bad = |_| self.bad_file(name, "it is not UTF-8 text".into());
         String::from_utf8(blob.read()?).map(Some).map_err(bad)
     }
 
     fn json(&self, name: &str) -> Result<Option<Value>> {
         let Some(text) = self.text(name)? else { return Ok(None) };
-        let bad = |error: serde_json::Error| Error::BadFile { path: self.path(name), reason: error.to_string() };
-        serde_json::from_str(&text).map(Some).map_err(bad)
+        serde_json::from_str(&text).map(Some).map_err(|error| self.bad_file(name, format!("it is not JSON: {error}")))
     }
 
     /// The network in the directory `name`.
@@ -272,6 +285,10 @@ impl Root {
             return Err(self.not_a_model(&format!("{name} has no .safetensors weights")));
         }
         Ok(Part { config: Some(config), weights })
+    }
+
+    fn bad_file(&self, name: &str, reason: String) -> Error {
+        Error::BadFile { path: self.path(name), reason, hint: "the file is damaged: download it again" }
     }
 
     fn not_a_model(&self, reason: &str) -> Error {
@@ -315,7 +332,7 @@ fn experts(mut transformers: Vec<(PathBuf, Part)>) -> Result<Vec<Part>> {
             _ => return Err(bad(a, "of two transformers one must have `high` and the other `low` in its name")),
         },
         [(path, _), ..] => return Err(bad(path, "more than two transformers are given")),
-        [] => return Err(bad(Path::new("."), "no transformer is given")),
+        [] => {}
     }
     Ok(transformers.into_iter().map(|(_, part)| part).collect())
 }

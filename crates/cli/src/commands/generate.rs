@@ -11,14 +11,18 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
     let mut request = args.request();
     let pipeline = Pipeline::load(&args.model.load_options())?;
     for index in 0..args.count {
-        let plan = pipeline.plan(&request)?;
-        request.seed = Some(plan.seed);
         request.output = Output {
-            clip: numbered(&clip_path(&args.output, plan.seed), index, args.count),
             latents: args.save_latents.as_ref().map(|path| numbered(path, index, args.count)),
-            resume: args.resume.as_ref().map(|dir| if args.count > 1 { dir.join(index.to_string()) } else { dir.clone() }),
+            resume: args
+                .resume
+                .as_ref()
+                .map(|dir| if args.count > 1 { dir.join(index.to_string()) } else { dir.clone() }),
             ..output(&args.output)
         };
+        // A run that is continued keeps the random seed that its directory has recorded.
+        let plan = pipeline.plan(&request)?;
+        request.seed = Some(plan.seed);
+        request.output.clip = numbered(&clip_path(&args.output, plan.seed), index, args.count);
         make(&pipeline, &request, args.output.json)?;
         request.seed = Some(plan.seed.wrapping_add(1));
     }
@@ -73,12 +77,14 @@ fn clip_path(args: &OutputArgs, seed: u64) -> PathBuf {
     args.output.clone().unwrap_or_else(|| format!("kinora-{seed}.mp4").into())
 }
 
-/// `clip.mp4` becomes `clip-2.mp4` when several are made.
+/// `clip.mp4` becomes `clip-2.mp4`, `frames/` becomes `frames-2/`, when several are made.
 fn numbered(path: &Path, index: u64, count: u64) -> PathBuf {
     if count == 1 {
         return path.to_path_buf();
     }
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     let extension = path.extension().map(|e| format!(".{}", e.to_string_lossy())).unwrap_or_default();
-    path.with_file_name(format!("{stem}-{}{extension}", index + 1))
+    let numbered = path.with_file_name(format!("{stem}-{}{extension}", index + 1));
+    let is_folder = path.as_os_str().to_string_lossy().ends_with(std::path::is_separator);
+    if is_folder { numbered.join("") } else { numbered }
 }

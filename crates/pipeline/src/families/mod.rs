@@ -4,9 +4,9 @@
 
 mod wan;
 
-use crate::Result;
 use crate::plan::Limits;
 use crate::source::Model;
+use crate::{Error, Result};
 use candle_core::{DType, Device};
 use kinora_checkpoint::TensorInfo;
 use kinora_dit::VideoDit;
@@ -81,7 +81,12 @@ pub(crate) trait Family: Sync {
     fn vae(&self, model: &Model, placement: &Placement) -> Result<Box<dyn VideoVae>>;
 }
 
-/// The family called `name`.
-pub(crate) fn family(name: &str) -> Option<&'static dyn Family> {
-    FAMILIES.iter().copied().find(|family| family.name() == name)
+/// The family of `model`.
+pub(crate) fn family_of(model: &Model) -> Result<&'static dyn Family> {
+    let name = &model.manifest.family;
+    let known = FAMILIES.iter().copied().find(|family| family.name() == name);
+    known.ok_or_else(|| Error::NotAModel {
+        path: model.place.clone(),
+        reason: format!("its family `{name}` is not known"),
+    })
 }

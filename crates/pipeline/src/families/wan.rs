@@ -4,7 +4,7 @@ use super::{Family, Placement, Role};
 use crate::plan::Limits;
 use crate::source::{Model, Part};
 use crate::{Error, Result};
-use candle_core::{DType, Device};
+use candle_core::DType;
 use kinora_checkpoint::{KeyMap, TensorInfo, Weights};
 use kinora_dit::VideoDit;
 use kinora_dit::wan::{WanConfig, WanModel};
@@ -14,6 +14,10 @@ use kinora_vae::wan::{Config as VaeConfig, WanVae};
 
 /// The family.
 pub(crate) struct Wan;
+
+const TEXT_ENCODER: &str = "text encoder";
+const TRANSFORMER: &str = "transformer";
+const VAE: &str = "VAE";
 
 /// The text encoder of every released Wan model, for files that come without a configuration:
 /// <https://huggingface.co/google/umt5-xxl/blob/main/config.json>.
@@ -67,35 +71,41 @@ impl Family for Wan {
             let reason = "two experts and a boundary go together, one of them is missing".to_string();
             return Err(Error::NotAModel { path: model.place.clone(), reason });
         }
-        Ok(Limits { latent_format, patch: dit.patch_size, boundary: model.boundary, shift: model.shift })
+        Ok(Limits {
+            latent_format,
+            patch: dit.patch_size,
+            reach: dit.rope_max_seq_len,
+            boundary: model.boundary,
+            shift: model.shift,
+        })
     }
 
     fn check(&self, model: &Model) -> Result<()> {
-        let recorder = Weights::recorder();
-        Umt5::new(&text_config(model)?, &recorder)?;
-        verify("text encoder", &model.text_encoder, &text_key_maps(), &recorder)?;
-        let recorder = Weights::recorder();
+        let headers = headers_of(TEXT_ENCODER, &model.text_encoder, &text_key_maps())?;
+        built(TEXT_ENCODER, Umt5::new(&text_config(model)?, &headers))?;
+        finished(TEXT_ENCODER, &headers)?;
         let config = vae_config(model)?;
-        WanVae::new(&config, &recorder)?;
-        verify("VAE", &model.vae, &vae_key_maps(&config), &recorder)?;
+        let headers = headers_of(VAE, &model.vae, &vae_key_maps(&config))?;
+        built(VAE, WanVae::new(&config, &headers))?;
+        finished(VAE, &headers)?;
         for (index, part) in model.transformers.iter().enumerate() {
-            let recorder = Weights::recorder();
-            WanModel::new(&dit_config(model, index)?, &recorder)?;
-            verify("transformer", part, &dit_key_maps(), &recorder)?;
+            let headers = headers_of(TRANSFORMER, part, &dit_key_maps())?;
+            built(TRANSFORMER, WanModel::new(&dit_config(model, index)?, &headers))?;
+            finished(TRANSFORMER, &headers)?;
         }
         Ok(())
     }
 
     fn text_encoder(&self, model: &Model, placement: &Placement) -> Result<Box<dyn TextEncoder>> {
-        let weights = open("text encoder", &model.text_encoder, &text_key_maps(), placement)?;
-        let encoder = Umt5::new(&text_config(model)?, &weights)?;
-        let tokenizer = Tokenizer::from_bytes(&model.tokenizer.read()?)?;
+        let tokenizer = Tokenizer::from_bytes(&model.tokenizer.read()?)?; // first: it is small and may be damaged
+        let weights = open(TEXT_ENCODER, &model.text_encoder, &text_key_maps(), placement)?;
+        let encoder = built(TEXT_ENCODER, Umt5::new(&text_config(model)?, &weights))?;
         Ok(Box::new(TextStage::new(tokenizer, encoder, model.manifest.text_len)?))
     }
 
     fn dit(&self, model: &Model, expert: usize, placement: &Placement) -> Result<Box<dyn VideoDit>> {
-        let weights = open("transformer", &model.transformers[expert], &dit_key_maps(), placement)?;
-        Ok(Box::new(WanModel::new(&dit_config(model, expert)?, &weights)?))
+        let weights = open(TRANSFORMER, &model.transformers[expert], &dit_key_maps(), placement)?;
+        Ok(Box::new(built(TRANSFORMER, WanModel::new(&dit_config(model, expert)?, &weights))?))
     }
 
     fn text_dim(&self, model: &Model) -> Result<usize> {
@@ -124,8 +134,8 @@ impl Family for Wan {
         let config = vae_config(model)?;
         // As in diffusers' examples the VAE stays f32 whatever the transformer's dtype: it is where 16 bits show.
         let placement = Placement { dtype: DType::F32, ..placement.clone() };
-        let weights = open("VAE", &model.vae, &vae_key_maps(&config), &placement)?;
-        Ok(Box::new(WanVae::new(&config, &weights)?))
+        let weights = open(VAE, &model.vae, &vae_key_maps(&config), &placement)?;
+        Ok(Box::new(built(VAE, WanVae::new(&config, &weights))?))
     }
 }
 
@@ -147,8 +157,7 @@ fn dit_config(model: &Model, expert: usize) -> Result<WanConfig> {
     if let Some(config) = part.config.as_ref().or(model.manifest.transformer.as_ref()) {
         return Ok(WanConfig::from_diffusers_config(config.to_string().as_bytes())?);
     }
-    let weights = open("transformer", part, &dit_key_maps(), &Placement { device: Device::Cpu, dtype: DType::F32 })?;
-    Ok(WanConfig::infer(&weights.shapes())?)
+    Ok(WanConfig::infer(&headers_of(TRANSFORMER, part, &dit_key_maps())?.shapes())?)
 }
 
 fn text_key_maps() -> [KeyMap; 2] {
@@ -165,12 +174,25 @@ fn dit_key_maps() -> [KeyMap; 2] {
 
 fn open(component: &'static str, part: &Part, key_maps: &[KeyMap], placement: &Placement) -> Result<Weights> {
     let key_maps: Vec<&KeyMap> = key_maps.iter().collect();
-    part.weights(&key_maps, &placement.device, placement.dtype)
-        .map_err(|source| Error::Component { component, source })
+    part.weights(&key_maps, &placement.device, placement.dtype).map_err(|source| Error::Component { component, source })
 }
 
-/// Compares the files' names and shapes with what the module asked `recorder` for.
-fn verify(component: &'static str, part: &Part, key_maps: &[KeyMap], recorder: &Weights) -> Result<()> {
-    let weights = open(component, part, key_maps, &Placement { device: Device::Cpu, dtype: DType::F32 })?;
-    weights.check(&recorder.asked()).map(drop).map_err(|source| Error::Component { component, source })
+/// Weights that check a module against the files without reading data.
+fn headers_of(component: &'static str, part: &Part, key_maps: &[KeyMap]) -> Result<Weights> {
+    let key_maps: Vec<&KeyMap> = key_maps.iter().collect();
+    part.headers(&key_maps).map_err(|source| Error::Component { component, source })
+}
+
+fn finished(component: &'static str, headers: &Weights) -> Result<()> {
+    headers.finish().map(drop).map_err(|source| Error::Component { component, source })
+}
+
+/// Says which part it is that misses a tensor or holds a bad one.
+fn built<T, E: Into<Error>>(component: &'static str, module: std::result::Result<T, E>) -> Result<T> {
+    module.map_err(|error| match error.into() {
+        Error::Text(kinora_text_encoder::Error::Checkpoint(source))
+        | Error::Dit(kinora_dit::Error::Checkpoint(source))
+        | Error::Vae(kinora_vae::Error::Checkpoint(source)) => Error::Component { component, source },
+        other => other,
+    })
 }

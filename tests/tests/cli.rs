@@ -1,0 +1,225 @@
+//! The `kinora` command at work: files, printed results, recipes, seeds.
+
+use candle_core::Tensor;
+use kinora_tests::sandbox::Sandbox;
+use kinora_tests::{Run, same_bits};
+use serde_json::Value;
+
+fn succeeded(run: Run) -> Run {
+    assert_eq!(run.status, Some(0), "{run:#?}");
+    assert!(!run.stdout.contains('\u{1b}') && !run.stderr.contains('\u{1b}'), "{run:#?}");
+    run
+}
+
+fn json(run: Run) -> Value {
+    succeeded(run).stdout.parse().expect("JSON on stdout")
+}
+
+fn tensor(sandbox: &Sandbox, file: &str, name: &str) -> Tensor {
+    let (tensors, _) = kinora_checkpoint::load_safetensors(&sandbox.path(file)).expect("tensors");
+    tensors.get(name).unwrap_or_else(|| panic!("{file} has no `{name}`")).clone()
+}
+
+fn new_files(sandbox: &Sandbox, run: impl FnOnce()) -> Vec<String> {
+    let before = sandbox.files();
+    run();
+    sandbox.files().difference(&before).cloned().collect()
+}
+
+#[test]
+fn a_clip_and_nothing_else_is_written() {
+    let sandbox = Sandbox::new("wan21_t2v");
+    for clip in ["clip.safetensors", "clip.mp4", "clip.gif", "clip.webp"] {
+        let mut run = None;
+        let files = new_files(&sandbox, || run = Some(succeeded(sandbox.generate(&["-o", clip]))));
+        assert_eq!(files, [clip]);
+        let run = run.expect("it ran");
+        assert!(run.stdout.starts_with(clip) && run.stdout.contains("32×32, 5 frames"), "{run:#?}");
+        assert!(run.stderr.contains("2 steps of unipc, seed 1"), "{run:#?}");
+    }
+    let video = tensor(&sandbox, "clip.safetensors", "video");
+    assert_eq!(video.dims(), [5, 3, 32, 32]);
+    let files = new_files(&sandbox, || drop(succeeded(sandbox.generate(&["-o", "frames/%03d.png"]))));
+    assert_eq!(files.len(), 6, "a folder and five frames: {files:?}");
+}
+
+#[test]
+fn sizes_are_snapped_and_said() {
+    let sandbox = Sandbox::new("wan21_t2v");
+    let report = json(sandbox.generate(&["--width", "35", "--height", "29", "--frames", "7", "--json"]));
+    assert_eq!((&report["width"], &report["height"], &report["frames"]), (&32.into(), &32.into(), &9.into()));
+    let run = succeeded(sandbox.generate(&["--width", "35", "--height", "29", "--frames", "7"]));
+    assert!(
+        run.stderr.contains("note: 35×29 became 32×32") && run.stderr.contains("note: 7 frames became 9"),
+        "{run:#?}"
+    );
+}
+
+#[test]
+fn json_has_everything_and_is_alone() {
+    let sandbox = Sandbox::new("wan21_t2v");
+    let run = sandbox.generate(&["--json", "--save-latents", "latents.safetensors"]);
+    assert_eq!(run.stderr, "");
+    let report = json(run);
+    assert_eq!((&report["seed"], &report["clip"]), (&1.into(), &"clip.safetensors".into()));
+    assert_eq!(report["latents"], "latents.safetensors");
+    assert!(report["seconds"]["total"].as_f64().is_some_and(|seconds| seconds > 0.0), "{report}");
+    assert_eq!(report["bytes"], std::fs::metadata(sandbox.path("clip.safetensors")).expect("a clip").len());
+}
+
+#[test]
+fn saved_latents_decode_to_the_same_frames() {
+    let sandbox = Sandbox::new("wan21_t2v");
+    succeeded(sandbox.generate(&["--save-latents", "latents.safetensors", "--fps", "12", "--no-metadata"]));
+    let latents = tensor(&sandbox, "latents.safetensors", "latents");
+    assert_eq!(latents.dims(), [1, 16, 2, 4, 4]);
+    let arguments = ["decode", "latents.safetensors", "--model", "model", "--json", "-o"];
+    json(sandbox.kinora(&[&arguments[..], &["again.safetensors"]].concat()));
+    let (first, again) =
+        (tensor(&sandbox, "clip.safetensors", "video"), tensor(&sandbox, "again.safetensors", "video"));
+    assert!(same_bits(&first, &again));
+    let metadata = kinora_checkpoint::load_safetensors(&sandbox.path("again.safetensors")).expect("a clip").1;
+    assert_eq!(metadata.get("fps").map(String::as_str), Some("12"), "the frame rate is kept without a recipe too");
+}
+
+#[test]
+fn encoding_is_near_the_inverse_of_decoding_in_shape_and_rate() {
+    let sandbox = Sandbox::new("wan21_t2v");
+    succeeded(sandbox.generate(&["--fps", "10"]));
+    let run = succeeded(sandbox.kinora(&["encode", "clip.safetensors", "--model", "model", "-o", "l.safetensors"]));
+    assert_eq!(run.stdout, "l.safetensors  latents [1, 16, 2, 4, 4]\n");
+    let report =
+        json(sandbox.kinora(&["decode", "l.safetensors", "--model", "model", "-o", "b.safetensors", "--json"]));
+    assert_eq!((&report["frames"], &report["width"]), (&5.into(), &32.into()));
+    let metadata = kinora_checkpoint::load_safetensors(&sandbox.path("b.safetensors")).expect("a clip").1;
+    assert_eq!(metadata.get("fps").map(String::as_str), Some("10"));
+}
+
+#[test]
+fn a_clip_is_made_again_from_its_recipe() {
+    let sandbox = Sandbox::new("wan21_t2v");
+    let more = ["--guidance-scale", "2.5", "--sampler", "dpm++2m", "--shift", "4", "--negative-prompt", "a blue ball"];
+    succeeded(sandbox.generate(&[&more[..], &["--seed", "77"]].concat()));
+    for rerun in ["a.safetensors", "b.safetensors"] {
+        succeeded(sandbox.kinora(&["rerun", "clip.safetensors", "-o", rerun, "--threads", "2"]));
+        std::fs::rename(sandbox.path(rerun), sandbox.path("clip-2.safetensors")).expect("a clip");
+        let (first, again) =
+            (tensor(&sandbox, "clip.safetensors", "video"), tensor(&sandbox, "clip-2.safetensors", "video"));
+        assert!(same_bits(&first, &again));
+    }
+    succeeded(sandbox.generate(&["--sigmas", "1,0.8,0.3", "--sampler", "lcm"]));
+    succeeded(sandbox.kinora(&["rerun", "clip.safetensors", "-o", "again.safetensors"]));
+    let (first, again) =
+        (tensor(&sandbox, "clip.safetensors", "video"), tensor(&sandbox, "again.safetensors", "video"));
+    assert!(same_bits(&first, &again));
+}
+
+#[test]
+fn every_format_carries_the_recipe() {
+    let sandbox = Sandbox::new("wan21_t2v");
+    for clip in ["clip.mp4", "clip.safetensors", "clip.gif", "clip.webp", "one.png"] {
+        let frames = if clip == "one.png" { "1" } else { "5" };
+        succeeded(sandbox.generate(&["-o", clip, "--frames", frames]));
+        let recipe = json(sandbox.kinora(&["show", clip, "--json"]));
+        assert_eq!((&recipe["seed"], &recipe["prompt"]), (&1.into(), &"a red ball".into()), "{clip}");
+        succeeded(sandbox.generate(&["-o", clip, "--frames", frames, "--no-metadata"]));
+        let text = sandbox.kinora(&["show", clip]).failure();
+        assert!(text.contains("it carries no recipe"), "{clip}: {text}");
+        let bytes = std::fs::read(sandbox.path(clip)).expect("a clip");
+        assert!(!bytes.windows(10).any(|window| window == b"a red ball"), "{clip} has the prompt in it");
+    }
+}
+
+#[test]
+fn show_prints_the_recipe() {
+    let sandbox = Sandbox::new("wan21_t2v");
+    succeeded(sandbox.generate(&[]));
+    insta::assert_snapshot!(succeeded(sandbox.kinora(&["show", "clip.safetensors"])).stdout);
+}
+
+#[test]
+fn several_clips_have_consecutive_seeds() {
+    let sandbox = Sandbox::new("wan21_t2v");
+    let more = ["--count", "3", "--seed", "41", "--json", "--save-latents", "l.safetensors", "--resume", "run"];
+    let run = succeeded(sandbox.generate(&more));
+    let reports: Vec<Value> = run.stdout.lines().map(|line| line.parse().expect("JSON")).collect();
+    for (index, report) in reports.iter().enumerate() {
+        let clip = format!("clip-{}.safetensors", index + 1);
+        assert_eq!((&report["seed"], &report["clip"]), (&(41 + index).into(), &clip.as_str().into()));
+        assert_eq!(json(sandbox.kinora(&["show", &clip, "--json"]))["seed"], 41 + index);
+        assert!(sandbox.path(&format!("l-{}.safetensors", index + 1)).is_file());
+        assert!(
+            sandbox.path(&format!("run/{}/state.safetensors", index)).parent().is_some_and(std::path::Path::is_dir)
+        );
+    }
+    assert_eq!(reports.len(), 3);
+    assert!(!same_bits(
+        &tensor(&sandbox, "clip-1.safetensors", "video"),
+        &tensor(&sandbox, "clip-2.safetensors", "video")
+    ));
+    succeeded(sandbox.generate(&["--count", "2", "-o", "frames/"]));
+    assert!(sandbox.path("frames-1/frame_0001.png").is_file() && sandbox.path("frames-2").is_dir());
+}
+
+#[test]
+fn a_random_seed_is_printed_recorded_and_kept() {
+    let sandbox = Sandbox::new("wan21_t2v");
+    let arguments = ["generate", "a ball", "--model", "model", "--width", "32", "--height", "32", "--frames", "1"];
+    let arguments = [&arguments[..], &["--steps", "1", "--threads", "1", "--resume", "run"]].concat();
+    let mut seeds = Vec::new();
+    for _ in 0..2 {
+        let run = succeeded(sandbox.kinora(&arguments));
+        let seed = run.stderr.split("seed ").nth(1).and_then(|rest| rest.split_whitespace().next()).expect("a seed");
+        let clip = format!("kinora-{seed}.mp4");
+        assert!(run.stdout.starts_with(&clip), "{run:#?}");
+        assert_eq!(json(sandbox.kinora(&["show", &clip, "--json"]))["seed"].to_string(), seed);
+        seeds.push(seed.to_string());
+    }
+    assert_eq!(seeds[0], seeds[1], "a continued run keeps its seed");
+    let report = json(sandbox.kinora(&[&arguments[..arguments.len() - 2], &["--json"]].concat()));
+    assert_ne!(report["seed"].to_string(), seeds[0], "another run has another seed");
+}
+
+#[test]
+fn init_latents_replace_the_noise() {
+    let sandbox = Sandbox::new("wan21_t2v");
+    succeeded(sandbox.generate(&["-o", "seeded.safetensors"]));
+    let noise = kinora_noise(&[1, 16, 2, 4, 4]);
+    let file = sandbox.path("noise.safetensors");
+    kinora_checkpoint::save_safetensors(&file, &[("noise".into(), noise)], &Default::default()).expect("a file");
+    succeeded(sandbox.generate(&["--init-latents", "noise.safetensors", "--seed", "9"]));
+    let (first, again) =
+        (tensor(&sandbox, "seeded.safetensors", "video"), tensor(&sandbox, "clip.safetensors", "video"));
+    assert!(same_bits(&first, &again), "the noise of seed 1 given as a file");
+}
+
+/// What seed 1 starts from.
+fn kinora_noise(shape: &[usize]) -> Tensor {
+    kinora_sampler::NoiseSource::new(1).randn_tensor(shape, &candle_core::Device::Cpu).expect("noise")
+}
+
+#[test]
+fn inspect_says_what_is_there() {
+    let sandbox = Sandbox::new("wan21_t2v");
+    let whole = succeeded(sandbox.kinora(&["inspect", "model"])).stdout;
+    std::fs::remove_file(sandbox.path("model/vae/diffusion_pytorch_model.safetensors")).expect("a file");
+    let partial = succeeded(sandbox.kinora(&["inspect", "model"])).stdout;
+    let file = succeeded(sandbox.kinora(&["inspect", "model/text_encoder/model.safetensors"])).stdout;
+    insta::assert_snapshot!(format!("{whole}\n# without the VAE\n{partial}\n# one file\n{file}"));
+    let value = json(sandbox.kinora(&["inspect", "model", "--json"]));
+    assert_eq!(value["problems"].as_array().map(Vec::len), Some(1), "{value}");
+}
+
+#[test]
+fn models_and_bench_print_tables() {
+    let sandbox = Sandbox::new("wan21_t2v");
+    let mut command = sandbox.command(&["models"]);
+    let models = succeeded(Run::of(command.env("HF_HUB_CACHE", sandbox.path("")).output().expect("it runs")));
+    insta::assert_snapshot!(models.stdout);
+    let arguments = ["bench", "--model", "model", "--size", "32x32x5", "--runs", "1", "--threads", "1", "--format"];
+    let rows = json(sandbox.kinora(&[&arguments[..], &["json"]].concat()));
+    let parts: Vec<&str> = rows.as_array().expect("rows").iter().filter_map(|row| row["part"].as_str()).collect();
+    assert_eq!(parts, ["text", "dit", "vae"]);
+    let csv = succeeded(sandbox.kinora(&[&arguments[..], &["csv", "--what", "dit"]].concat())).stdout;
+    assert!(csv.lines().count() == 2 && csv.starts_with("part,work,seconds"), "{csv}");
+}
