@@ -138,12 +138,12 @@ pub fn kinora<S: AsRef<std::ffi::OsStr>>(arguments: &[S], directory: &Path) -> R
         .stdin(Stdio::null())
         .output()
         .expect("the kinora binary starts");
-    Run::of(output)
+    Run::of(&output)
 }
 
 impl Run {
     /// What a process left.
-    pub fn of(output: std::process::Output) -> Self {
+    pub fn of(output: &std::process::Output) -> Self {
         Self {
             status: output.status.code(),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),

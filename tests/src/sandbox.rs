@@ -47,7 +47,7 @@ impl Sandbox {
 
     /// Runs `kinora` here, with bounded memory.
     pub fn kinora(&self, arguments: &[&str]) -> Run {
-        Run::of(self.command(arguments).output().expect("the kinora binary starts"))
+        Run::of(&self.command(arguments).output().expect("the kinora binary starts"))
     }
 
     /// Runs `kinora generate "a red ball"` on the model in `model`, with small settings where `more` gives none.

@@ -111,9 +111,7 @@ pub fn score(video: &Tensor, prompt: &Prompt, list: &PromptList) -> Score {
     let color = share > 0.01 && share < 0.30 && nearest(median(far), list.colors.iter()) == prompt.color;
 
     let own = list.colors[&prompt.color];
-    let seen: Vec<Seen> = (0..frames)
-        .map(|f| look(&clip, f, |rgb| distance(rgb, own) < to_background(rgb)))
-        .collect();
+    let seen: Vec<Seen> = (0..frames).map(|f| look(&clip, f, |rgb| distance(rgb, own) < to_background(rgb))).collect();
     if seen.iter().any(|seen| seen.area < 8.0) {
         return Score { background, color, shape: false, position: false, motion: false };
     }

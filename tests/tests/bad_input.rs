@@ -438,7 +438,7 @@ fn files_that_may_not_grow() {
     let script = "trap '' XFSZ; ulimit -f 1; exec \"$0\" \"$@\"";
     for more in [&["-o", "clip.mp4"][..], &["--resume", "run", "-o", "clip.safetensors"]] {
         let run = sandbox.shell(script, &Sandbox::generate_arguments(more)).output().expect("a shell");
-        t.keep(&format!("generate … {}", more.join(" ")), &Run::of(run));
+        t.keep(&format!("generate … {}", more.join(" ")), &Run::of(&run));
         assert_eq!(sandbox.files(), before);
     }
     insta::assert_snapshot!(t.0);
@@ -453,7 +453,7 @@ fn a_disk_that_fills_up() {
     let on_small_disk = |command: &str, arguments: &[&str]| {
         let inner = format!("mount -t tmpfs -o size=100k tmpfs small && {command}");
         let script = format!("unshare -rm sh -c '{inner}' \"$0\" \"$@\"");
-        Run::of(sandbox.shell(&script, arguments).output().expect("a shell"))
+        Run::of(&sandbox.shell(&script, arguments).output().expect("a shell"))
     };
     if on_small_disk("true", &[]).status != Some(0) {
         return;

@@ -125,7 +125,7 @@ fn a_finished_run_only_decodes_again() {
     pipeline.generate(&request, |_| Continue(())).expect("a clip");
     let first = results(&request);
     let again = run_until(&pipeline, &request, |event| matches!(event, Event::Step { .. } | Event::NetworkCall));
-    assert_eq!(again.expect("a clip").seconds.denoise, 0.0);
+    assert!(again.is_ok(), "{again:?}");
     assert!(same_bits(&first.1, &results(&request).1));
 }
 
@@ -290,7 +290,7 @@ fn killed_and_interrupted_processes_go_on() {
             insta::assert_snapshot!(run.failure());
             assert_eq!(run.status, Some(130));
             assert!(sandbox.path(resume).join("state.safetensors").is_file());
-            assert!(sandbox.files().iter().all(|file| !file.contains(".clip.") && !file.ends_with(".part")));
+            assert!(sandbox.files().iter().all(|file| !file.contains(".clip.") && !file.contains(".part")));
         } else {
             assert_eq!(run.status, None);
         }
@@ -317,7 +317,7 @@ fn an_interrupted_run_leaves_nothing() {
     send(&child, "INT");
     stderr.read_to_string(&mut text).expect("text");
     let output = child.wait_with_output().expect("it ends");
-    let run = Run { stderr: text, ..Run::of(output) };
+    let run = Run { stderr: text, ..Run::of(&output) };
     assert_eq!(run.status, Some(130), "{run:#?}");
     insta::assert_snapshot!(run.failure());
     assert_eq!(sandbox.files(), before);
@@ -329,11 +329,11 @@ fn signalled(sandbox: &Sandbox, arguments: &[&str], signal: &str, file: &str) ->
     let child = started(sandbox, arguments);
     let start = Instant::now();
     while !sandbox.path(file).exists() {
-        assert!(start.elapsed() < Duration::from_secs(60), "{file} does not appear");
+        assert!(start.elapsed() < Duration::from_mins(1), "{file} does not appear");
         std::thread::sleep(Duration::from_millis(2));
     }
     send(&child, signal);
-    Run::of(child.wait_with_output().expect("it ends"))
+    Run::of(&child.wait_with_output().expect("it ends"))
 }
 
 #[cfg(unix)]

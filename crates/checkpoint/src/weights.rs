@@ -168,22 +168,6 @@ impl Weights {
         self.names().map(|name| (name.to_string(), self.shape_of(name).unwrap_or_default())).collect()
     }
 
-    /// Checks, without reading any data, that the checkpoint has just the tensors that `needed` names, with its shapes:
-    /// what a module asked a [`Weights::recorder`] for.
-    ///
-    /// # Errors
-    /// The first tensor that is missing or has another shape; or else all that are not needed.
-    pub fn check(&self, needed: &BTreeMap<String, Vec<usize>>) -> Result<LoadReport> {
-        for (name, expected) in needed {
-            let found = self.shape_of(name).ok_or_else(|| self.missing(name.clone()))?;
-            if found != *expected {
-                return Err(Error::Shape { name: name.clone(), found, expected: expected.clone() });
-            }
-            self.lock().insert(name.clone(), found);
-        }
-        self.finish()
-    }
-
     fn shape_of(&self, name: &str) -> Option<Vec<usize>> {
         match &self.inner.source {
             Source::Files(checkpoint) | Source::Headers(checkpoint) => checkpoint.info(name).map(|info| info.shape),

@@ -264,7 +264,7 @@ pub struct BenchArgs {
     /// Measure the real architecture of a known variant with random weights instead: no files needed.
     #[arg(long, value_name = "NAME", conflicts_with = "model")]
     pub random: Option<String>,
-    /// Size of the clip, WIDTHxHEIGHTxFRAMES [default: the model's].
+    /// Width, height and frames of the clip, such as 832x480x81 [default: the model's].
     #[arg(long, value_name = "WxHxF")]
     pub size: Option<String>,
     /// What to measure.

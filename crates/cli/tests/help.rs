@@ -31,5 +31,5 @@ fn help(subcommand: &[&str]) -> String {
     assert!(output.status.success() && output.stderr.is_empty());
     let text = String::from_utf8(output.stdout).expect("UTF-8");
     assert!(!text.contains('\u{1b}'), "no colours without a terminal");
-    format!("$ kinora {}--help\n{text}\n", subcommand.iter().map(|name| format!("{name} ")).collect::<String>())
+    format!("$ kinora {}\n{text}\n", [subcommand, &["--help"]].concat().join(" "))
 }

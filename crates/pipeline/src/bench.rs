@@ -83,7 +83,7 @@ pub fn bench(options: &BenchOptions, mut on_part: impl FnMut(&str) + Send) -> Re
     bench.check_size()?;
     device::threads(options.load.threads)?.install(|| {
         let mut rows = Vec::new();
-        let parts: [(&str, bool, fn(&Bench) -> Result<Measurement>); 3] =
+        let parts: [(&str, bool, Measure); 3] =
             [("text", options.text, Bench::text), ("dit", options.dit, Bench::dit), ("vae", options.vae, Bench::vae)];
         for (name, wanted, measure) in parts {
             if wanted {
@@ -95,13 +95,15 @@ pub fn bench(options: &BenchOptions, mut on_part: impl FnMut(&str) + Send) -> Re
     })
 }
 
+type Measure = fn(&Bench) -> Result<Measurement>;
+
 impl Bench {
     fn text(&self) -> Result<Measurement> {
         let encoder = self.family.text_encoder(&self.model, &self.placement)?;
         let tokens = self.model.manifest.text_len;
         let prompt = "x ".repeat(2 * tokens); // more than enough: cut to `tokens`
         let flops = self.family.text_flops(&self.model, tokens)?;
-        let times = self.time(|| Ok(drop(encoder.encode(&prompt)?)))?;
+        let times = self.time(|| encoder.encode(&prompt).map(drop).map_err(Error::from))?;
         Ok(measurement("text", format!("a prompt of {tokens} tokens"), &times, 1.0, Some(flops)))
     }
 

@@ -19,12 +19,8 @@ pub(crate) fn writer(
     recipe: Option<&str>,
 ) -> Result<Box<dyn ClipWriter>> {
     let spec = ClipSpec { width, height, fps: Fps::from_f64(fps)? };
-    let options = WriteOptions {
-        recipe: recipe.map(str::to_string),
-        quality: output.quality,
-        encoder: output.encoder.clone(),
-        ..WriteOptions::default()
-    };
+    let options =
+        WriteOptions { recipe: recipe.map(str::to_string), quality: output.quality, encoder: output.encoder.clone() };
     Ok(kinora_media::create(&output.clip, &spec, &options)?)
 }
 

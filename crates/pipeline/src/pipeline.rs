@@ -109,7 +109,8 @@ impl Pipeline {
         })
     }
 
-    /// Encodes the clip in the file `clip` and saves its latents `[1, C, F, H, W]`, normalised as the DiT sees them, f32.
+    /// Encodes the clip in the file `clip` and saves its latents `[1, C, F, H, W]`, normalised as the transformer sees
+    /// them, f32.
     /// Returns `[C, F, H, W]`.
     pub fn encode(
         &self,

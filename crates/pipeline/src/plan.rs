@@ -154,7 +154,7 @@ fn size(request: &Request, manifest: &Manifest, limits: &Limits, notices: &mut V
     let snap = |asked: f64, step: usize| ((asked / step as f64).round() as usize).max(1) * step;
     let (width, height) = (snap(asked_width, step_w), snap(asked_height, step_h));
     let exact = matches!(request.size, Size::Pixels { .. });
-    if exact && (asked_width != width as f64 || asked_height != height as f64) {
+    if exact && (asked_width.round() as usize, asked_height.round() as usize) != (width, height) {
         notices.push(format!(
             "{asked_width:.0}×{asked_height:.0} became {width}×{height}: the model's sizes are multiples of {step_w}×{step_h}"
         ));

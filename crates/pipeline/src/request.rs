@@ -33,7 +33,7 @@ pub struct Request {
     pub guidance_scale_2: Option<f64>,
     /// CFG-Zero*: optimal scale of the unconditional prediction, <https://arxiv.org/abs/2503.18886>.
     pub cfg_zero_star: bool,
-    /// Seed of the noise; random when `None`. The noise is the one that PyTorch's CPU generator gives for this seed.
+    /// Seed of the noise; random when `None`. The noise is the one that `PyTorch`'s CPU generator gives for this seed.
     pub seed: Option<u64>,
     /// A safetensors file whose tensor `noise` `[1, C, F, H, W]` replaces the seeded noise.
     pub init_latents: Option<PathBuf>,

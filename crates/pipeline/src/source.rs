@@ -325,14 +325,13 @@ fn experts(mut transformers: Vec<(PathBuf, Part)>) -> Result<Vec<Part>> {
     };
     let bad = |path: &Path, reason: &str| Error::NotAModel { path: path.to_path_buf(), reason: reason.to_string() };
     match transformers.as_slice() {
-        [_] => {}
+        [] | [_] => {}
         [(a, _), (b, _)] => match (level(a), level(b)) {
             ((true, false), (false, true)) => {}
             ((false, true), (true, false)) => transformers.swap(0, 1),
             _ => return Err(bad(a, "of two transformers one must have `high` and the other `low` in its name")),
         },
         [(path, _), ..] => return Err(bad(path, "more than two transformers are given")),
-        [] => {}
     }
     Ok(transformers.into_iter().map(|(_, part)| part).collect())
 }

@@ -1,7 +1,7 @@
 //! Tensors that are saved and read back.
 
 use candle_core::{DType, Device, Tensor};
-use kinora_checkpoint::{TensorFile, load_safetensors, save_safetensors};
+use kinora_checkpoint::{TensorFile, check_writable, load_safetensors, save_safetensors};
 use std::collections::BTreeMap;
 
 fn latents() -> Tensor {
@@ -47,6 +47,9 @@ fn what_cannot_be_saved_leaves_the_old_file() {
     let nowhere = folder.path().join("no/such/folder/x.safetensors");
     let error = save_safetensors(&nowhere, &[], &BTreeMap::new()).unwrap_err();
     assert_eq!(error.hint().unwrap(), "check the path");
+    assert!(check_writable(&path).is_ok());
+    assert!(check_writable(&nowhere).unwrap_err().to_string().contains("no/such/folder: "));
+    assert!(check_writable(folder.path()).is_err());
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
 }
 

@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Tensor};
 use half::{bf16, f16};
-use kinora_checkpoint::{Weights, save_safetensors};
+use kinora_checkpoint::{TensorFile, Weights, save_safetensors};
 use std::collections::{BTreeMap, HashMap};
 
 /// A checkpoint of one-dimensional tensors.
@@ -151,4 +151,24 @@ fn recorders_remember_names_and_shapes() {
     let weights = Weights::recorder();
     weights.pp("blocks").pp(3).get("weight", (1 << 30, 1 << 20)).unwrap();
     assert_eq!(weights.asked(), BTreeMap::from([("blocks.3.weight".to_string(), vec![1 << 30, 1 << 20])]));
+}
+
+#[test]
+fn headers_alone_tell_whether_a_module_fits() {
+    let nan = Tensor::new(&[f32::NAN, 1.0], &Device::Cpu).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    let tensors = [("norm.weight".to_string(), nan), ("ids".to_string(), Tensor::new(&[1u32], &Device::Cpu).unwrap())];
+    save_safetensors(&path, &tensors, &BTreeMap::new()).unwrap();
+    let weights = Weights::headers_only(TensorFile::open_all(&path).unwrap(), &[]).unwrap();
+    let message = |name: &str, shape: (usize, usize)| weights.get(name, shape).unwrap_err().to_string();
+    assert_eq!(
+        message("norm.weight", (1 << 40, 2)),
+        "tensor `norm.weight` has shape [2], the model needs [1099511627776, 2]"
+    );
+    assert_eq!(message("norm.wight", (1, 1)), "tensor `norm.wight` is missing; did you mean `norm.weight`?");
+    assert!(weights.get("ids", 1).unwrap_err().to_string().contains("is stored as U32"));
+    // Data is not read: not even that it is no number is noticed.
+    assert_eq!(weights.get("norm.weight", 2).unwrap().to_vec1::<f32>().unwrap(), [0.0, 0.0]);
+    assert!(weights.finish().unwrap_err().to_string().ends_with("was not used: `ids`"));
 }
