@@ -224,13 +224,13 @@ impl MediaError {
 }
 
 fn unsupported_hint(path: &Path) -> String {
-    let convert = format!("ffmpeg -i '{}' -an -pix_fmt yuv420p clip.mp4", path.display());
+    let convert = format!("ffmpeg -i '{}' -an -pix_fmt yuv420p -bf 0 clip.mp4", path.display());
     if cfg!(feature = "ffmpeg") {
         format!("raw frames end in .safetensors; anything else must be a video that FFmpeg reads: try {convert}")
     } else {
         format!(
-            "this build reads MP4 with H.264 (8-bit 4:2:0, progressive) and raw frames (.safetensors): build with \
-             --features ffmpeg for other files, or convert this one: {convert}"
+            "this build reads MP4 with H.264 (8-bit 4:2:0, progressive, no B-frames) and raw frames (.safetensors): \
+             build with --features ffmpeg for other files, or convert this one: {convert}"
         )
     }
 }

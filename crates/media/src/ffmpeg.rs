@@ -150,7 +150,7 @@ pub(crate) fn encoders() -> Vec<String> {
 
 /// FFmpeg reports to standard error unless told not to, which is not a library's place. (libsvtav1 does so past
 /// FFmpeg's log; `SVT_LOG=1` in the environment quiets it.)
-fn start() {
+pub(crate) fn start() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         // Fills in the texts of errors; it cannot fail.

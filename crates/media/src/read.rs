@@ -3,15 +3,14 @@
 //! | file                         | read by                                                                            |
 //! |------------------------------|------------------------------------------------------------------------------------|
 //! | `.safetensors`               | this crate: tensor `video` `[F, 3, H, W]`, f32, frame by frame                     |
-//! | MP4 with H.264, 8-bit 4:2:0  | the embedded decoder; with the feature `ffmpeg`, FFmpeg                            |
-//! | any other                    | FFmpeg, with the feature `ffmpeg`                                                  |
+//! | MP4 with plain H.264         | the embedded decoder; with the feature `ffmpeg`, `FFmpeg`                          |
+//! | any other                    | `FFmpeg`, with the feature `ffmpeg`                                                |
 //!
 //! Frames come in the order and the number in which a player shows them; where they last for different times, each
 //! still counts as one. Pixels are taken as they are stored, whatever shape the file gives them.
 
 #[cfg(not(feature = "ffmpeg"))]
 mod boxes;
-#[cfg(not(feature = "ffmpeg"))]
 mod colour;
 #[cfg(not(feature = "ffmpeg"))]
 mod decoder;
@@ -31,7 +30,7 @@ use crate::error::Result;
 use std::path::Path;
 
 /// Hands out the frames of one clip, in order; memory does not grow with the clip's length, but for a few dozen bytes
-/// per frame of the file's own index.
+/// per frame that the index of an MP4 file takes.
 pub trait ClipReader: Send {
     /// Size of every frame, and frames per second.
     fn spec(&self) -> ClipSpec;
@@ -43,8 +42,8 @@ pub trait ClipReader: Send {
     fn next_frame(&mut self) -> Result<Option<Frame>>;
 }
 
-/// Opens a clip for reading: raw frames (`.safetensors`), an MP4 with 8-bit 4:2:0 progressive H.264, and with the
-/// feature `ffmpeg` whatever FFmpeg reads.
+/// Opens a clip for reading: raw frames (`.safetensors`), an MP4 with H.264 that is 8-bit 4:2:0, progressive and without
+/// B-frames, such as [`create`](crate::create) writes, and with the feature `ffmpeg` whatever `FFmpeg` reads.
 ///
 /// RGB is made from YUV by the matrix that the file names. A file that names none is taken for BT.601 if it is less than
 /// 720 rows high, else for BT.709, as players do.

@@ -1,10 +1,34 @@
-//! From YUV 4:2:0 to planar RGB floats, by the matrix that a file names.
+//! From YUV to planar RGB floats, by the matrix and the places of chroma samples that a file names.
 //!
-//! Coefficients: ITU-T H.273, table 4 (<https://www.itu.int/rec/T-REC-H.273>). Chroma samples sit level with the left
-//! column and halfway between two rows, as the encoder of this crate puts them; between them they are interpolated.
+//! Coefficients: ITU-T H.273, table 4 (<https://www.itu.int/rec/T-REC-H.273>); places: ITU-T H.264, figure E-1. Between its
+//! samples chroma is interpolated linearly, as zimg's `bilinear` does.
 
 use crate::clip::Frame;
-use crate::color::Yuv420;
+
+/// A picture in YUV.
+#[derive(Debug)]
+pub(crate) struct Yuv {
+    pub(crate) width: usize,
+    pub(crate) height: usize,
+    /// Bits per sample, 8 to 16.
+    pub(crate) depth: u32,
+    /// Columns and rows of luma per chroma sample, as powers of 2: `[1, 1]` is 4:2:0.
+    pub(crate) chroma_shift: [u32; 2],
+    /// Whether chroma samples sit in the middle of their columns and rows, or level with the first one.
+    pub(crate) centred: [bool; 2],
+    /// `[H, W]`, then twice `[h, w]`.
+    pub(crate) planes: [Vec<u16>; 3],
+}
+
+/// Where H.264 puts chroma samples unless told otherwise: level with the left column, halfway between two rows.
+pub(crate) const LEFT: [bool; 2] = [false, true];
+
+impl Yuv {
+    /// Width and height of a chroma plane.
+    pub(crate) fn chroma_size(width: usize, height: usize, [columns, rows]: [u32; 2]) -> (usize, usize) {
+        (width.div_ceil(1 << columns), height.div_ceil(1 << rows))
+    }
+}
 
 /// How YUV was made from RGB.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -12,7 +36,7 @@ pub(crate) struct Colour {
     /// Weights of red and blue in luma.
     kr: f32,
     kb: f32,
-    /// Whether samples use all of 0..=255 instead of 16..=235 (luma) and 16..=240 (colour differences).
+    /// Whether samples use all codes instead of, of 8 bits, 16..=235 (luma) and 16..=240 (colour differences).
     full_range: bool,
 }
 
@@ -31,55 +55,101 @@ impl Colour {
     }
 
     /// `picture` in RGB, each value within 0..=1.
-    pub(crate) fn to_rgb(self, picture: &Yuv420) -> Frame {
-        let &Yuv420 { width, height, ref y, ref u, ref v } = picture;
+    pub(crate) fn to_rgb(self, picture: &Yuv) -> Frame {
+        let &Yuv { width, height, depth, chroma_shift, centred, ref planes } = picture;
+        let (w, h) = Yuv::chroma_size(width, height, chroma_shift);
+        let columns: Vec<Place> = (0..width).map(|x| Place::of(x, chroma_shift[0], centred[0], w)).collect();
+        let scale = Scale::new(depth, self.full_range);
         let mut data = vec![0.0; 3 * width * height]; // [3, H, W]
         let (red, rest) = data.split_at_mut(width * height);
         let (green, blue) = rest.split_at_mut(width * height);
-        let mut chroma = [vec![0.0; width], vec![0.0; width]];
-        for row in 0..height {
-            upsample(u, width / 2, row, &mut chroma[0]);
-            upsample(v, width / 2, row, &mut chroma[1]);
-            let range = row * width..(row + 1) * width;
-            let [red, green, blue] = [&mut *red, &mut *green, &mut *blue].map(|plane| &mut plane[range.clone()]);
-            let colour = y[range].iter().zip(chroma[0].iter().zip(&chroma[1]));
-            for ((red, (green, blue)), (&y, (&u, &v))) in red.iter_mut().zip(green.iter_mut().zip(blue)).zip(colour) {
-                [*red, *green, *blue] = self.rgb(f32::from(y), u, v);
+        for y in 0..height {
+            let row = Place::of(y, chroma_shift[1], centred[1], h);
+            let [u, v] = [&planes[1], &planes[2]].map(|plane| [row.first, row.second].map(|row| &plane[row * w..][..w]));
+            let luma = &planes[0][y * width..][..width];
+            for (x, (&luma, column)) in luma.iter().zip(&columns).enumerate() {
+                let [u, v] = [u, v].map(|[upper, lower]| row.mix(column.sample(upper), column.sample(lower)));
+                let at = y * width + x;
+                [red[at], green[at], blue[at]] = self.rgb(scale.luma(f32::from(luma)), scale.chroma(u), scale.chroma(v));
             }
         }
         Frame { width, height, data }
     }
 
+    /// From luma within 0..=1 and colour differences within -0.5..=0.5.
     fn rgb(self, y: f32, u: f32, v: f32) -> [f32; 3] {
-        let Self { kr, kb, full_range } = self;
-        let (black, luma, chroma) = if full_range { (0.0, 255.0, 255.0) } else { (16.0, 219.0, 224.0) };
-        let (y, u, v) = ((y - black) / luma, (u - 128.0) / chroma, (v - 128.0) / chroma);
+        let Self { kr, kb, .. } = self;
         let (red, blue) = (y + 2.0 * (1.0 - kr) * v, y + 2.0 * (1.0 - kb) * u);
         let green = (y - kr * red - kb * blue) / (1.0 - kr - kb);
         [red, green, blue].map(|x| x.clamp(0.0, 1.0))
     }
 }
 
-/// One row of a chroma plane of `half` columns, at the places of luma: rows weigh 3/4 and 1/4, odd columns lie halfway
-/// between two samples.
-fn upsample(plane: &[u8], half: usize, row: usize, out: &mut [f32]) {
-    let last = plane.len() / half - 1;
-    let near = row / 2;
-    let far = if row % 2 == 0 { near.saturating_sub(1) } else { (near + 1).min(last) };
-    let (near, far) = (&plane[near * half..][..half], &plane[far * half..][..half]);
-    let at = |x: usize| 0.75 * f32::from(near[x]) + 0.25 * f32::from(far[x]);
-    let mut here = at(0);
-    for (x, pair) in out.chunks_exact_mut(2).enumerate() {
-        let next = at((x + 1).min(half - 1));
-        pair[0] = here;
-        pair[1] = 0.5 * (here + next);
-        here = next;
+/// What the codes of a sample mean.
+struct Scale {
+    black: f32,
+    luma: f32,
+    grey: f32,
+    chroma: f32,
+}
+
+impl Scale {
+    fn new(depth: u32, full_range: bool) -> Self {
+        let unit = (1_u32 << (depth - 8)) as f32;
+        let largest = ((1_u32 << depth) - 1) as f32;
+        if full_range {
+            Self { black: 0.0, luma: largest, grey: 128.0 * unit, chroma: largest }
+        } else {
+            Self { black: 16.0 * unit, luma: 219.0 * unit, grey: 128.0 * unit, chroma: 224.0 * unit }
+        }
+    }
+
+    fn luma(&self, code: f32) -> f32 {
+        (code - self.black) / self.luma
+    }
+
+    fn chroma(&self, code: f32) -> f32 {
+        (code - self.grey) / self.chroma
+    }
+}
+
+/// A place between two chroma samples.
+struct Place {
+    first: usize,
+    second: usize,
+    /// Weight of the second.
+    weight: f32,
+}
+
+impl Place {
+    /// Of luma column or row `at`, where there are `count` chroma samples.
+    fn of(at: usize, shift: u32, centred: bool, count: usize) -> Self {
+        let step = (1_u32 << shift) as f32;
+        let offset = if centred { (step - 1.0) / 2.0 } else { 0.0 };
+        let place = ((at as f32 - offset) / step).max(0.0);
+        let first = (place as usize).min(count - 1);
+        Self { first, second: (first + 1).min(count - 1), weight: place - first as f32 }
+    }
+
+    fn sample(&self, row: &[u16]) -> f32 {
+        self.mix(f32::from(row[self.first]), f32::from(row[self.second]))
+    }
+
+    fn mix(&self, first: f32, second: f32) -> f32 {
+        first + self.weight * (second - first)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::color::Yuv420;
+
+    fn widened(picture: &Yuv420) -> Yuv {
+        let planes = [&picture.y, &picture.u, &picture.v].map(|plane| plane.iter().map(|&x| u16::from(x)).collect());
+        let (width, height) = (picture.width, picture.height);
+        Yuv { width, height, depth: 8, chroma_shift: [1, 1], centred: LEFT, planes }
+    }
 
     /// 8-bit codes of colour bars (100 %) in BT.709 and BT.601, as in SMPTE RP 219-1 and ITU-R BT.1729.
     #[test]
@@ -94,17 +164,21 @@ mod tests {
             (6, [235, 128, 128], [1.0, 1.0, 1.0]),
             (1, [16, 128, 128], [0.0, 0.0, 0.0]),
         ];
-        for (matrix, [y, u, v], rgb) in bars {
-            let picture = Yuv420 { width: 4, height: 2, y: vec![y; 8], u: vec![u; 2], v: vec![v; 2] };
-            let frame = Colour::new(matrix, false).unwrap().to_rgb(&picture);
-            for (plane, wanted) in frame.planes().iter().zip(rgb) {
-                for value in *plane {
-                    assert!((value - wanted).abs() < 0.01, "{matrix} {y} {u} {v}: {value} for {wanted}");
+        for (matrix, codes, rgb) in bars {
+            for (depth, chroma_shift) in [(8, [1, 1]), (10, [1, 0]), (16, [0, 0]), (12, [2, 2])] {
+                let (w, h) = Yuv::chroma_size(5, 3, chroma_shift);
+                let [y, u, v] = codes.map(|code: u16| code << (depth - 8));
+                let planes = [vec![y; 15], vec![u; w * h], vec![v; w * h]];
+                let picture = Yuv { width: 5, height: 3, depth, chroma_shift, centred: LEFT, planes };
+                let frame = Colour::new(matrix, false).unwrap().to_rgb(&picture);
+                for (plane, wanted) in frame.planes().iter().zip(rgb) {
+                    let close = |value: &f32| (value - wanted).abs() < 0.01;
+                    assert!(plane.iter().all(close), "{matrix} {codes:?} of {depth} bits: {plane:?} for {wanted}");
                 }
             }
         }
         let grey = Yuv420 { width: 2, height: 2, y: vec![51; 4], u: vec![128], v: vec![128] };
-        let frame = Colour::new(1, true).unwrap().to_rgb(&grey);
+        let frame = Colour::new(1, true).unwrap().to_rgb(&widened(&grey));
         assert!(frame.data.iter().all(|x| (x - 0.2).abs() < 1e-6), "{:?}", frame.data);
         assert_eq!(Colour::new(0, false), None);
     }
@@ -118,7 +192,7 @@ mod tests {
         let frame = Frame { width, height, data: planes.collect() };
         let mut picture = Yuv420::new(width, height);
         picture.fill(&frame);
-        let back = Colour::new(1, false).unwrap().to_rgb(&picture);
+        let back = Colour::new(1, false).unwrap().to_rgb(&widened(&picture));
         // Half a code of luma, and half a code of each colour difference times its weight, at most 1.86.
         let bound = 0.5 / 219.0 + 1.86 * 0.5 / 224.0;
         for y in 1..height - 1 {

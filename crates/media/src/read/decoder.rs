@@ -5,7 +5,7 @@
 
 #![expect(unsafe_code, reason = "OpenH264 is a C library")]
 
-use crate::color::Yuv420;
+use crate::read::colour::{LEFT, Yuv};
 use openh264_sys2::source::APILoader;
 use openh264_sys2::{
     DECODER_OPTION_TRACE_LEVEL, ERROR_CON_DISABLE, ISVCDecoder, ISVCDecoderVtbl, SBufferInfo, SDecodingParam,
@@ -16,7 +16,7 @@ use std::ffi::c_int;
 /// A decoded picture, and the number of the access unit that it came from.
 pub(crate) struct Decoded {
     pub(crate) number: u64,
-    pub(crate) picture: Yuv420,
+    pub(crate) picture: Yuv,
 }
 
 pub(crate) struct Decoder {
@@ -48,8 +48,8 @@ impl Decoder {
         if status == 0 { Ok(decoder) } else { Err(format!("cannot start a decoder (status {status})")) }
     }
 
-    /// Takes one access unit, NAL units after start codes; pictures that are ready go to `out`. They come in the order in
-    /// which they are shown or in that in which they are coded, as the decoder sees fit.
+    /// Takes one access unit, NAL units after start codes; pictures that are ready go to `out`. Some come
+    /// late.
     pub(crate) fn decode(&mut self, number: u64, unit: &[u8], out: &mut Vec<Decoded>) -> Result<(), String> {
         let function = self.functions().DecodeFrame2.ok_or("DecodeFrame2 is missing")?;
         let len = c_int::try_from(unit.len()).map_err(|_| format!("{} bytes are too many", unit.len()))?;
@@ -110,23 +110,25 @@ fn take(planes: [*mut u8; 3], info: &SBufferInfo) -> Result<Option<Decoded>, Str
     }
     // SAFETY: the decoder gives planes of `height` (half for chroma) rows, `width` (half) bytes each, a stride apart, that
     // are valid until its next call.
-    let [y, u, v] = unsafe {
+    let planes = unsafe {
         [
             copy(planes[0], luma, width, height),
             copy(planes[1], chroma, width / 2, height / 2),
             copy(planes[2], chroma, width / 2, height / 2),
         ]
     };
-    Ok(Some(Decoded { number: info.uiOutYuvTimeStamp, picture: Yuv420 { width, height, y, u, v } }))
+    let picture = Yuv { width, height, depth: 8, chroma_shift: [1, 1], centred: LEFT, planes };
+    Ok(Some(Decoded { number: info.uiOutYuvTimeStamp, picture }))
 }
 
 /// # Safety
 /// `plane` points to `height` rows of `width` bytes, `stride` apart.
-unsafe fn copy(plane: *const u8, stride: usize, width: usize, height: usize) -> Vec<u8> {
+unsafe fn copy(plane: *const u8, stride: usize, width: usize, height: usize) -> Vec<u16> {
     let mut out = Vec::with_capacity(width * height);
     for row in 0..height {
         // SAFETY: see above.
-        out.extend_from_slice(unsafe { std::slice::from_raw_parts(plane.add(row * stride), width) });
+        let row = unsafe { std::slice::from_raw_parts(plane.add(row * stride), width) };
+        out.extend(row.iter().map(|&sample| u16::from(sample)));
     }
     out
 }

@@ -1,29 +1,26 @@
-//! MP4 files with H.264, through the embedded decoder: 8-bit 4:2:0, progressive, baseline to high profile.
+//! MP4 files with H.264, through the embedded decoder: 8-bit 4:2:0, progressive, no B-frames.
 //!
-//! Samples are read one by one and decoded in the order of the file. The decoder says of every picture which sample it
-//! came from, and the index says when each sample is shown: a picture waits until it is its turn. Whatever the stream or
-//! the decoder does, a frame that comes out is the one that belongs there, and one that does not come out is an error.
+//! `OpenH264` is exact for I and P slices of the baseline to high profiles; edges of B slices it smooths by a wrong
+//! measure (<https://github.com/cisco/openh264/issues/3269>), with errors that grow from frame to frame, so files with B
+//! slices are refused. Samples are read and decoded one by one. The decoder says of every picture which sample it came
+//! from: a frame that comes out is the one that belongs there, and one that does not come out is an error.
 
 use crate::ClipReader;
 use crate::clip::{ClipSpec, Frame};
-use crate::color::Yuv420;
 use crate::error::{MediaError, Result};
 use crate::openh264::MAX_MACROBLOCKS;
 use crate::read::boxes::{NoIndex, read_index};
-use crate::read::colour::Colour;
+use crate::read::colour::{Colour, Yuv};
 use crate::read::decoder::{Decoded, Decoder};
-use crate::read::sps::Sps;
-use crate::read::track::{Refused, Track};
+use crate::read::sps::{Sps, is_b_slice};
+use crate::read::track::{B_FRAMES, Refused, Sample, Track};
 use crate::read::turn::Turn;
 use crate::read::usual_matrix;
 use shiguredo_mp4::boxes::Avc1Box;
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-
-/// The most pictures that may wait for an earlier one, as many as H.264 has references.
-const MAX_WAITING: usize = 16;
 
 /// The most bytes of a coded picture; the decoder takes no more.
 const MAX_SAMPLE: usize = 7_000_000;
@@ -38,9 +35,10 @@ pub(crate) struct Mp4Reader {
     decoder: Decoder,
     /// Number of the next sample to decode.
     fed: u32,
-    /// How many frames have been handed out.
-    done: usize,
-    waiting: BTreeMap<u64, Yuv420>,
+    /// Number of the sample of the next picture.
+    next: u32,
+    /// Pictures that have come out of the decoder.
+    ready: VecDeque<Decoded>,
 }
 
 /// What the parameter sets say of the stream.
@@ -71,43 +69,44 @@ impl Mp4Reader {
         let stream = Stream::new(&track).map_err(|error| refused(path, error))?;
         let decoder = Decoder::new().map_err(|message| MediaError::encoder("openh264", "start", message))?;
         let path = path.to_path_buf();
-        Ok(Self { path, file, track, stream, decoder, fed: 0, done: 0, waiting: BTreeMap::new() })
+        Ok(Self { path, file, track, stream, decoder, fed: 0, next: 0, ready: VecDeque::new() })
     }
 
-    /// Decodes the next sample, or after the last one brings out what the decoder still holds; false if there is no more.
-    fn advance(&mut self) -> Result<bool> {
+    /// The picture of the next sample, shown or not.
+    fn next_picture(&mut self) -> Result<Yuv> {
+        loop {
+            if let Some(Decoded { number, picture }) = self.ready.pop_front() {
+                if number != u64::from(self.next) {
+                    return Err(self.refused(format!("frame {} has no picture", self.next).into()));
+                }
+                let got = (picture.width, picture.height);
+                if got != self.stream.stored {
+                    return Err(MediaError::FrameSize { index: number, got, expected: self.stream.stored });
+                }
+                self.next += 1;
+                return Ok(picture);
+            }
+            self.advance()?;
+        }
+    }
+
+    /// Decodes the next sample, or after the last one brings out what the decoder still holds.
+    fn advance(&mut self) -> Result<()> {
         let mut decoded = Vec::new();
         let number = self.fed;
-        let result = if let Some(sample) = self.track.sample(number).filter(|_| number < self.track.samples()) {
+        let result = if let Some(Sample { offset, size }) = self.track.sample(number) {
             self.fed += 1;
-            let unit = self.access_unit(number, sample.offset, sample.size)?;
-            self.decoder.decode(u64::from(number), &unit, &mut decoded).map(|()| true)
+            let unit = self.access_unit(number, offset, size)?;
+            self.decoder.decode(u64::from(number), &unit, &mut decoded)
         } else {
-            self.decoder.flush().map(|picture| {
-                decoded.extend(picture);
-                !decoded.is_empty()
-            })
+            let flushed = self.decoder.flush();
+            flushed.and_then(|picture| picture.ok_or("there is none".into())).map(|picture| decoded.push(picture))
         };
-        let more = result.map_err(|message| {
-            let what = format!("the embedded decoder cannot decode frame {number} ({message}): it is damaged, or coded in a way that needs FFmpeg");
-            self.refused(Refused::Unsupported(what))
-        })?;
-        for picture in decoded {
-            self.keep(picture)?;
-        }
-        Ok(more)
-    }
-
-    fn keep(&mut self, Decoded { number, picture }: Decoded) -> Result<()> {
-        let got = (picture.width, picture.height);
-        if got != self.stream.stored {
-            return Err(MediaError::FrameSize { index: number, got, expected: self.stream.stored });
-        }
-        self.waiting.insert(number, picture);
-        if self.waiting.len() > MAX_WAITING {
-            return Err(self.refused("its frames are too far out of order".into()));
-        }
-        Ok(())
+        self.ready.extend(decoded);
+        result.map_err(|message| {
+            let what = format!("the picture of frame {} cannot be decoded ({message})", self.next);
+            self.refused(format!("{what}: it is damaged, or coded in a way that needs FFmpeg").into())
+        })
     }
 
     /// Sample `number` as the decoder takes it.
@@ -139,17 +138,14 @@ impl ClipReader for Mp4Reader {
     }
 
     fn next_frame(&mut self) -> Result<Option<Frame>> {
-        let Some(&wanted) = self.track.shown.get(self.done) else { return Ok(None) };
-        let wanted = u64::from(wanted);
-        loop {
-            if let Some(picture) = self.waiting.remove(&wanted) {
-                self.done += 1;
-                return Ok(Some(self.stream.turn.apply(self.stream.colour.to_rgb(&picture))));
-            }
-            if !self.advance()? {
-                return Err(self.refused(format!("frame {wanted} has no picture").into()));
-            }
+        if self.next >= self.track.shown.end {
+            return Ok(None);
         }
+        while self.next < self.track.shown.start {
+            self.next_picture()?;
+        }
+        let picture = self.next_picture()?;
+        Ok(Some(self.stream.turn.apply(self.stream.colour.to_rgb(&picture))))
     }
 }
 
@@ -194,6 +190,7 @@ impl Stream {
             let (nal, rest) = nal.ok_or_else(|| format!("frame {number} is cut short"))?;
             sample = rest;
             match nal.first().map(|header| header & 31) {
+                Some(1) if is_b_slice(nal).unwrap_or(false) => return Err(Refused::Unsupported(B_FRAMES.into())),
                 Some(1 | 5 | 8) => {
                     unit.extend(START_CODE);
                     unit.extend(nal);

@@ -1,5 +1,6 @@
-//! The sequence parameter set of H.264, as far as the colour description: what a stream needs of its decoder, and how
-//! its pictures are to be shown (ITU-T H.264, 7.3.2.1.1 and E.1.1, <https://www.itu.int/rec/T-REC-H.264>).
+//! The sequence parameter set of H.264, as far as the colour description, and the type of a slice: what a stream needs of
+//! its decoder, and how its pictures are to be shown (ITU-T H.264, 7.3.2.1.1 and E.1.1,
+//! <https://www.itu.int/rec/T-REC-H.264>).
 
 /// What a sequence parameter set says.
 #[derive(Debug, PartialEq)]
@@ -72,6 +73,15 @@ impl Sps {
             matrix,
         })
     }
+}
+
+/// Whether the macroblocks of a slice, NAL header included, may be predicted from two pictures (7.3.3): a B slice.
+/// `None` if it is cut short.
+pub(crate) fn is_b_slice(nal: &[u8]) -> Option<bool> {
+    let start = without_emulation_prevention(nal.get(1..nal.len().min(24))?);
+    let mut bits = Bits { bytes: &start, position: 0 };
+    bits.golomb()?; // first_mb_in_slice
+    Some(bits.golomb()? % 5 == 1)
 }
 
 /// The profiles whose parameter sets name chroma format and bit depth.

@@ -6,6 +6,7 @@ use shiguredo_mp4::aux::SampleTableAccessor;
 use shiguredo_mp4::boxes::{Avc1Box, EdtsBox, MvhdBox, SampleEntry, StblBox, SttsBox, TrakBox};
 use shiguredo_mp4::{BaseBox, Decode};
 use std::num::NonZeroU32;
+use std::ops::Range;
 
 /// Why a track cannot be read.
 #[derive(Debug)]
@@ -22,6 +23,9 @@ impl<T: Into<String>> From<T> for Refused {
     }
 }
 
+/// What is wrong with a stream whose frames are not coded in the order in which they are shown.
+pub(crate) const B_FRAMES: &str = "it has B-frames, which the embedded decoder does not decode exactly";
+
 /// A sample: one coded picture in the file.
 pub(crate) struct Sample {
     pub(crate) offset: u64,
@@ -31,10 +35,8 @@ pub(crate) struct Sample {
 pub(crate) struct Track {
     table: SampleTableAccessor<StblBox>,
     pub(crate) fps: Fps,
-    /// Numbers of the samples that are shown, in the order in which they are.
-    pub(crate) shown: Vec<u32>,
-    /// Whether the file says in which order samples are shown, because it differs from that in which they are coded.
-    pub(crate) reordered: bool,
+    /// Numbers of the samples that are shown. Those before are there because others refer to them.
+    pub(crate) shown: Range<u32>,
     /// The matrix of the track: turns and mirrors the picture.
     pub(crate) matrix: [i32; 9],
 }
@@ -54,20 +56,15 @@ impl Track {
         if table.stts_box.entries.is_empty() && boxes::find(&moov, b"mvex").is_some() {
             return Err(Refused::Unsupported("its index is in fragments".into()));
         }
-        let reordered = table.ctts_box.is_some();
         let table = SampleTableAccessor::new(table).map_err(|error| error.to_string())?;
         check_samples(&table, file_len)?;
-        let shown = display_order(&table, window)?;
+        avc(&table)?;
+        let shown = shown(&table, window)?;
         if shown.is_empty() {
             return Err("it has no frames".into());
         }
         let fps = speed(&table.stbl_box().stts_box, timescale)?;
-        Ok(Self { table, fps, shown, reordered, matrix })
-    }
-
-    /// Number of samples, shown or not.
-    pub(crate) fn samples(&self) -> u32 {
-        self.table.sample_count()
+        Ok(Self { table, fps, shown, matrix })
     }
 
     /// Where sample number `index` lies, from 0; it is within the file.
@@ -76,16 +73,20 @@ impl Track {
         Some(Sample { offset: sample.data_offset(), size: sample.data_size() as usize })
     }
 
-    /// How the samples are coded, if that is H.264 with its parameter sets in the index.
+    /// How the samples are coded.
     pub(crate) fn avc(&self) -> Result<&Avc1Box, Refused> {
-        let entry = self.table.samples().next().map(|sample| sample.chunk().sample_entry());
-        match entry {
-            Some(SampleEntry::Avc1(avc)) => Ok(avc),
-            Some(SampleEntry::Unknown(other)) => Err(Refused::Unsupported(format!("its video is {}", other.box_type))),
-            Some(other) => Err(Refused::Unsupported(format!("its video is {}, not H.264", other.box_type()))),
-            None => Err("it has no frames".into()),
-        }
+        avc(&self.table)
     }
+}
+
+/// How the samples are coded, if that is H.264 with its parameter sets in the index.
+fn avc(table: &SampleTableAccessor<StblBox>) -> Result<&Avc1Box, Refused> {
+    let other = match table.samples().next().map(|sample| sample.chunk().sample_entry()) {
+        Some(SampleEntry::Avc1(avc)) => return Ok(avc),
+        Some(other) => other.box_type(),
+        None => return Err("it has no frames".into()),
+    };
+    Err(Refused::Unsupported(format!("its video is {other}, not H.264 as in 'avc1'")))
 }
 
 /// The first track whose handler is that of video, as a whole box.
@@ -139,19 +140,24 @@ fn check_samples(table: &SampleTableAccessor<StblBox>, file_len: u64) -> Result<
     Ok(())
 }
 
-/// Numbers of the samples whose time is within the window, by their time.
-fn display_order(table: &SampleTableAccessor<StblBox>, (start, end): (i64, i64)) -> Result<Vec<u32>, Refused> {
-    let mut times = Vec::new();
-    for (index, sample) in table.samples().enumerate() {
+/// Numbers of the samples whose time is within the window.
+fn shown(table: &SampleTableAccessor<StblBox>, (start, end): (i64, i64)) -> Result<Range<u32>, Refused> {
+    let (mut shown, mut last) = (0..0, i64::MIN);
+    for (index, sample) in (0..).zip(table.samples()) {
         let offset = sample.composition_time_offset().unwrap_or(0);
         let time = i64::try_from(sample.timestamp()).ok().and_then(|time| time.checked_add(offset));
         let time = time.ok_or_else(|| format!("the time of frame {index} is out of bounds"))?;
-        if (start..end).contains(&time) {
-            times.push((time, index as u32));
+        if time < last {
+            return Err(Refused::Unsupported(B_FRAMES.into()));
+        }
+        last = time;
+        if time < start {
+            shown = index + 1..index + 1;
+        } else if time < end {
+            shown.end = index + 1;
         }
     }
-    times.sort_unstable();
-    Ok(times.into_iter().map(|(_, index)| index).collect())
+    Ok(shown)
 }
 
 /// Frames per second. The last frame's time is left out, since it may be anything.
