@@ -49,7 +49,9 @@ fn our_own_clips_come_back() {
         let path = dir.path().join(format!("{width}.mp4"));
         let mut writer = create(&path, &spec, &WriteOptions::default()).unwrap();
         let frames: Vec<Frame> = (0..37).map(|index| smooth(&spec, index)).collect();
-        frames.iter().for_each(|frame| writer.push(frame).unwrap());
+        for frame in &frames {
+            writer.push(frame).unwrap();
+        }
         writer.finish().unwrap();
         let (got, back) = read(&path).unwrap();
         assert_eq!(got, spec);
@@ -78,7 +80,9 @@ fn raw_frames_come_back_bit_for_bit() {
     let path = dir.path().join("clip.safetensors");
     let mut writer = create(&path, &spec, &WriteOptions::default()).unwrap();
     let frames: Vec<Frame> = (0..7).map(|index| smooth(&spec, index)).collect();
-    frames.iter().for_each(|frame| writer.push(frame).unwrap());
+    for frame in &frames {
+        writer.push(frame).unwrap();
+    }
     writer.finish().unwrap();
     assert_eq!(read(&path).unwrap(), (spec, frames));
 }

@@ -81,8 +81,8 @@ pub(crate) fn children(mut bytes: &[u8]) -> Result<Vec<Child<'_>>, String> {
 }
 
 /// The payload of the first box of this kind among `boxes`.
-pub(crate) fn find<'a>(boxes: &[Child<'a>], kind: &[u8; 4]) -> Option<&'a [u8]> {
-    boxes.iter().find(|child| &child.kind == kind).map(|child| child.payload)
+pub(crate) fn find<'a>(boxes: &[Child<'a>], kind: [u8; 4]) -> Option<&'a [u8]> {
+    boxes.iter().find(|child| child.kind == kind).map(|child| child.payload)
 }
 
 /// Kind, length of the header, and length of the box at the start of `header`, which has `available` bytes.

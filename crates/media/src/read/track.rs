@@ -53,7 +53,7 @@ impl Track {
         let window = window(track.edts_box.as_ref(), timescale, movie.timescale)?;
         let matrix = track.tkhd_box.matrix;
         let table = track.mdia_box.minf_box.stbl_box;
-        if table.stts_box.entries.is_empty() && boxes::find(&moov, b"mvex").is_some() {
+        if table.stts_box.entries.is_empty() && boxes::find(&moov, *b"mvex").is_some() {
             return Err(Refused::Unsupported("its index is in fragments".into()));
         }
         let table = SampleTableAccessor::new(table).map_err(|error| error.to_string())?;
@@ -92,8 +92,8 @@ fn avc(table: &SampleTableAccessor<StblBox>) -> Result<&Avc1Box, Refused> {
 /// The first track whose handler is that of video, as a whole box.
 fn video_track<'a>(moov: &[Child<'a>]) -> Result<Option<&'a [u8]>, String> {
     for track in moov.iter().filter(|child| &child.kind == b"trak") {
-        let media = boxes::find(&boxes::children(track.payload)?, b"mdia").ok_or("a track has no media (mdia)")?;
-        let handler = boxes::find(&boxes::children(media)?, b"hdlr").ok_or("a track has no handler (hdlr)")?;
+        let media = boxes::find(&boxes::children(track.payload)?, *b"mdia").ok_or("a track has no media (mdia)")?;
+        let handler = boxes::find(&boxes::children(media)?, *b"hdlr").ok_or("a track has no handler (hdlr)")?;
         if handler.get(8..12) == Some(b"vide") {
             return Ok(Some(track.whole));
         }
@@ -160,24 +160,18 @@ fn shown(table: &SampleTableAccessor<StblBox>, (start, end): (i64, i64)) -> Resu
     Ok(shown)
 }
 
-/// Frames per second. The last frame's time is left out, since it may be anything.
+/// Frames per second. The time of the last frame is left out, since it may be anything.
 fn speed(times: &SttsBox, timescale: NonZeroU32) -> Result<Fps, Refused> {
-    let mut runs: Vec<(u64, u32)> = Vec::new();
-    for entry in times.entries.iter().filter(|entry| entry.sample_count > 0) {
-        runs.push((u64::from(entry.sample_count), entry.sample_delta));
-    }
-    if let Some((count, _)) = runs.last_mut() {
+    let runs = times.entries.iter().map(|entry| (u64::from(entry.sample_count), entry.sample_delta));
+    let mut runs: Vec<(u64, u32)> = runs.filter(|&(count, _)| count > 0).collect();
+    if let Some((count, _)) = runs.last_mut().filter(|(count, _)| *count > 1) {
         *count -= 1;
+    } else if runs.len() > 1 {
+        runs.pop();
     }
-    if runs.iter().any(|&(count, _)| count > 0) {
-        runs.retain(|&(count, _)| count > 0);
-    } else {
-        runs.iter_mut().for_each(|(count, _)| *count = 1);
-    }
-    let deltas = || runs.iter().map(|&(_, delta)| delta);
-    let (least, most) = (deltas().min().unwrap_or(0), deltas().max().unwrap_or(0));
+    let (least, most) = runs.iter().fold((u32::MAX, 0), |(least, most), &(_, ticks)| (least.min(ticks), most.max(ticks)));
     let frames: u64 = runs.iter().map(|&(count, _)| count).sum();
-    let ticks: u64 = runs.iter().map(|&(count, delta)| count * u64::from(delta)).sum();
+    let ticks: u64 = runs.iter().map(|&(count, ticks)| count * u64::from(ticks)).sum();
     let scale = f64::from(timescale.get());
     let mean = frames as f64 * scale / ticks.max(1) as f64;
     let exact = if least == most { Fps::new(timescale.get(), least).ok() } else { None };
