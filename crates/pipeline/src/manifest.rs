@@ -105,6 +105,13 @@ impl Manifest {
         KNOWN.iter().map(|text| toml::from_str(text).expect("compiled-in manifests parse; a test reads them")).collect()
     }
 
+    /// The manifest of the model that is compiled in, in builds that have one.
+    pub fn embedded() -> Option<Self> {
+        let name = "manifest.toml";
+        let text = crate::embedded::file(name)?.read().ok()?;
+        Self::parse(std::str::from_utf8(&text).ok()?, Path::new(name)).ok()
+    }
+
     /// Reads `manifest.toml` text found at `path`.
     pub fn parse(text: &str, path: &Path) -> Result<Self> {
         let hint = "a model's manifest is optional: correct it, or move it away";
@@ -120,6 +127,12 @@ impl Manifest {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(feature = "embedded")]
+    #[test]
+    fn the_embedded_manifest_parses() {
+        assert_eq!(Manifest::embedded().map(|manifest| manifest.name).as_deref(), Some("embedded"));
+    }
 
     #[test]
     fn known_manifests_parse_and_are_sane() {

@@ -9,29 +9,29 @@ use std::ops::ControlFlow;
 /// Lists the known models.
 #[expect(clippy::unnecessary_wraps, reason = "every subcommand returns a result")]
 pub fn list(args: &ModelsArgs) -> Result<()> {
-    let known = Manifest::known();
-    let here = |manifest: &Manifest| manifest.repository.as_deref().and_then(hub::cached);
+    let known: Vec<Manifest> = Manifest::embedded().into_iter().chain(Manifest::known()).collect();
+    let here = |manifest: &Manifest| match &manifest.repository {
+        None => Some("(compiled in)".into()),
+        Some(repository) => hub::cached(repository),
+    };
     if args.json {
-        let rows: Vec<_> = known
-            .iter()
-            .map(|m| {
-                let (place, repository) = (here(m), &m.repository);
-                serde_json::json!({
-                    "name": m.name, "title": m.title, "licence": m.licence, "parameters": m.parameters,
-                    "repository": repository, "here": place,
-                })
+        let row = |m: &Manifest| {
+            serde_json::json!({
+                "name": m.name, "title": m.title, "licence": m.licence, "parameters": m.parameters,
+                "repository": m.repository, "here": here(m),
             })
-            .collect();
+        };
+        let rows: Vec<_> = known.iter().map(row).collect();
         report::line(&serde_json::to_string_pretty(&rows).expect("plain data"));
         return Ok(());
     }
     report::line(&format!(
-        "{:18} {:>12} {:>14}  {:11} {:5} {}",
+        "{:16} {:>12} {:>14}  {:17} {:5} {}",
         "name", "transformer", "all, in bf16", "licence", "here", "what"
     ));
     for manifest in &known {
         report::line(&format!(
-            "{:18} {:>10.1} B {:>14}  {:11} {:5} {}",
+            "{:16} {:>10.3} B {:>14}  {:17} {:5} {}",
             manifest.name,
             manifest.parameters.transformer as f64 / 1e9,
             report::bytes(2 * manifest.parameters.total()),
