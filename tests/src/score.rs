@@ -47,6 +47,7 @@ pub struct Prompt {
 }
 
 /// Which of the five rules a clip keeps.
+#[expect(clippy::struct_excessive_bools, reason = "five independent rules")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Score {
     /// The border has the background's colour.
@@ -97,7 +98,8 @@ pub fn score(video: &Tensor, prompt: &Prompt, list: &PromptList) -> Score {
     let values = video.flatten_all().and_then(|t| t.to_vec1()).expect("f32");
     let clip = Clip { frames, height, width, values };
     let in_ring = |y: usize, x: usize| y < 3 || x < 3 || y + 3 >= height || x + 3 >= width;
-    let ring = median(clip.pixels().filter(|&(_, y, x)| in_ring(y, x)).map(|(f, y, x)| clip.rgb(f, y, x)).collect());
+    let border: Vec<_> = clip.pixels().filter(|&(_, y, x)| in_ring(y, x)).map(|(f, y, x)| clip.rgb(f, y, x)).collect();
+    let ring = median(&border);
     let tones = list.colors.iter().chain(&list.shades);
     let background = nearest(ring, tones) == prompt.background;
 
@@ -108,7 +110,7 @@ pub fn score(video: &Tensor, prompt: &Prompt, list: &PromptList) -> Score {
     let far: Vec<[f32; 3]> =
         clip.pixels().map(|(f, y, x)| clip.rgb(f, y, x)).filter(|&rgb| to_background(rgb) > 0.30).collect();
     let share = far.len() as f32 / (frames * height * width) as f32;
-    let color = share > 0.01 && share < 0.30 && nearest(median(far), list.colors.iter()) == prompt.color;
+    let color = share > 0.01 && share < 0.30 && nearest(median(&far), list.colors.iter()) == prompt.color;
 
     let own = list.colors[&prompt.color];
     let seen: Vec<Seen> = (0..frames).map(|f| look(&clip, f, |rgb| distance(rgb, own) < to_background(rgb))).collect();
@@ -153,11 +155,11 @@ fn moves(seen: &[Seen], prompt: &Prompt) -> bool {
 
 fn look(clip: &Clip, frame: usize, is_shape: impl Fn([f32; 3]) -> bool) -> Seen {
     let (mut columns, mut rows) = (vec![0f32; clip.width], vec![0f32; clip.height]);
-    for y in 0..clip.height {
-        for x in 0..clip.width {
+    for (y, row) in rows.iter_mut().enumerate() {
+        for (x, column) in columns.iter_mut().enumerate() {
             if is_shape(clip.rgb(frame, y, x)) {
-                columns[x] += 1.0;
-                rows[y] += 1.0;
+                *column += 1.0;
+                *row += 1.0;
             }
         }
     }
@@ -195,7 +197,7 @@ fn nearest<'a>(rgb: [f32; 3], table: impl Iterator<Item = (&'a String, &'a [f32;
 }
 
 /// The lower median of each channel; black where there is no pixel.
-fn median(pixels: Vec<[f32; 3]>) -> [f32; 3] {
+fn median(pixels: &[[f32; 3]]) -> [f32; 3] {
     let channel = |c: usize| {
         let mut values: Vec<f32> = pixels.iter().map(|rgb| rgb[c]).collect();
         values.sort_by(f32::total_cmp);

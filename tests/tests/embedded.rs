@@ -45,7 +45,8 @@ fn clips_show_what_their_prompts_say() {
             score(&raw_clip(&pipeline, &request, scratch.path()), prompt, &list)
         })
         .collect();
-    let rate = |rule: fn(&Score) -> bool| scores.iter().filter(|score| rule(score)).count() as f64 / scores.len() as f64;
+    let rate =
+        |rule: fn(&Score) -> bool| scores.iter().filter(|score| rule(score)).count() as f64 / scores.len() as f64;
     let rates = BTreeMap::from([
         ("background", rate(|s| s.background)),
         ("color", rate(|s| s.color)),

@@ -31,7 +31,10 @@ fn best() -> Device {
 /// A pool of `count` threads, or of one per core.
 pub(crate) fn threads(count: Option<usize>) -> Result<rayon::ThreadPool> {
     if let Some(count @ (0 | 1025..)) = count {
-        return Err(Error::request(format!("{count} threads are not possible"), "use 1 to 1024, or leave --threads out"));
+        return Err(Error::request(
+            format!("{count} threads are not possible"),
+            "use 1 to 1024, or leave --threads out",
+        ));
     }
     rayon::ThreadPoolBuilder::new()
         .num_threads(count.unwrap_or(0))

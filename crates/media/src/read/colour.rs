@@ -65,12 +65,14 @@ impl Colour {
         let (green, blue) = rest.split_at_mut(width * height);
         for y in 0..height {
             let row = Place::of(y, chroma_shift[1], centred[1], h);
-            let [u, v] = [&planes[1], &planes[2]].map(|plane| [row.first, row.second].map(|row| &plane[row * w..][..w]));
+            let [u, v] =
+                [&planes[1], &planes[2]].map(|plane| [row.first, row.second].map(|row| &plane[row * w..][..w]));
             let luma = &planes[0][y * width..][..width];
             for (x, (&luma, column)) in luma.iter().zip(&columns).enumerate() {
                 let [u, v] = [u, v].map(|[upper, lower]| row.mix(column.sample(upper), column.sample(lower)));
                 let at = y * width + x;
-                [red[at], green[at], blue[at]] = self.rgb(scale.luma(f32::from(luma)), scale.chroma(u), scale.chroma(v));
+                [red[at], green[at], blue[at]] =
+                    self.rgb(scale.luma(f32::from(luma)), scale.chroma(u), scale.chroma(v));
             }
         }
         Frame { width, height, data }

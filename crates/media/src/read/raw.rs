@@ -86,7 +86,8 @@ fn header(file: &mut File, len: u64, path: &Path) -> Result<(Metadata, u64)> {
     }
     let mut header = vec![0; size as usize];
     file.read_exact(&mut header).map_err(failed)?;
-    let metadata: Metadata = serde_json::from_slice(&header).map_err(|error| damaged(format!("its header: {error}")))?;
+    let metadata: Metadata =
+        serde_json::from_slice(&header).map_err(|error| damaged(format!("its header: {error}")))?;
     let data = metadata.data_len() as u64;
     if data != len - 8 - size {
         return Err(damaged(format!("it has {} bytes of data, its header says {data}", len - 8 - size)));

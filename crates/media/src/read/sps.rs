@@ -50,13 +50,10 @@ impl Sps {
             bits.take(1)?; // mb_adaptive_frame_field_flag
         }
         bits.take(1)?; // direct_8x8_inference_flag
-        let crop = if bits.flag()? {
-            [bits.golomb()?, bits.golomb()?, bits.golomb()?, bits.golomb()?]
-        } else {
-            [0; 4]
-        };
+        let crop = if bits.flag()? { [bits.golomb()?, bits.golomb()?, bits.golomb()?, bits.golomb()?] } else { [0; 4] };
         let fields = if progressive { 1 } else { 2 };
-        let unit = [if matches!(chroma_format, 1 | 2) { 2 } else { 1 }, if chroma_format == 1 { 2 } else { 1 } * fields];
+        let unit =
+            [if matches!(chroma_format, 1 | 2) { 2 } else { 1 }, if chroma_format == 1 { 2 } else { 1 } * fields];
         let cropped = |coded: u32, unit: u32, [before, after]: [u32; 2]| {
             let crop = before.checked_add(after)?.checked_mul(unit)?;
             coded.checked_sub(crop).filter(|&side| side > 0).map(|side| side as usize)
@@ -208,5 +205,47 @@ impl Bits<'_> {
     fn signed_golomb(&mut self) -> Option<i32> {
         let code = i64::from(self.golomb()?);
         i32::try_from(if code % 2 == 1 { (code + 1) / 2 } else { -code / 2 }).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The parameter set that x264 writes for 1920x1080, BT.709, limited range (high profile, level 4.0).
+    const HD: [u8; 30] = [0x67, 0x64, 0x00, 0x28, 0xac, 0xb4, 0x03, 0xc0, 0x11, 0x3f, 0x2e, 0x02, 0xd4, 0x04, 0x04, 0x05, 0x00, 0x00, 0x03, 0x00, 0x01, 0x00, 0x00, 0x03, 0x00, 0x30, 0x0f, 0x18, 0x32, 0xa0];
+
+    #[test]
+    fn a_parameter_set_says_size_range_and_matrix() {
+        let expected = Sps {
+            width: 1920,
+            height: 1080,
+            macroblocks: 8160,
+            chroma_format: 1,
+            depth: [8, 8],
+            progressive: true,
+            full_range: Some(false),
+            matrix: Some(1),
+        };
+        assert_eq!(Sps::parse(&HD), Some(expected));
+        assert_eq!(Sps::parse(&HD[..12]), None);
+    }
+
+    #[test]
+    fn noise_is_no_parameter_set_or_one_that_fits() {
+        let mut state = 0x2545_f491_u32;
+        for _ in 0..200_000 {
+            let mut bytes = HD;
+            for byte in &mut bytes[4..] {
+                state ^= state << 13;
+                state ^= state >> 17;
+                state ^= state << 5;
+                *byte ^= if state.is_multiple_of(3) { (state >> 8) as u8 } else { 0 };
+            }
+            if let Some(sps) = Sps::parse(&bytes[..4 + state as usize % (HD.len() - 4)]) {
+                assert!(sps.width > 0 && sps.height > 0 && sps.width * sps.height <= sps.macroblocks * 256);
+            }
+            let _ = is_b_slice(&bytes[(state >> 16) as usize % HD.len()..]);
+        }
     }
 }

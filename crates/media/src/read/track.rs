@@ -169,7 +169,8 @@ fn speed(times: &SttsBox, timescale: NonZeroU32) -> Result<Fps, Refused> {
     } else if runs.len() > 1 {
         runs.pop();
     }
-    let (least, most) = runs.iter().fold((u32::MAX, 0), |(least, most), &(_, ticks)| (least.min(ticks), most.max(ticks)));
+    let (least, most) =
+        runs.iter().fold((u32::MAX, 0), |(least, most), &(_, ticks)| (least.min(ticks), most.max(ticks)));
     let frames: u64 = runs.iter().map(|&(count, _)| count).sum();
     let ticks: u64 = runs.iter().map(|&(count, ticks)| count * u64::from(ticks)).sum();
     let scale = f64::from(timescale.get());
