@@ -18,8 +18,8 @@ use ffmpeg_next::ffi::{
     AV_PIX_FMT_FLAG_HWACCEL, AV_PIX_FMT_FLAG_PAL, AV_PIX_FMT_FLAG_RGB, AVPixFmtDescriptor,
 };
 use ffmpeg_next::format::context::Input;
-use ffmpeg_next::format::{self, Stream};
-use ffmpeg_next::{Dictionary, Error, Packet, Rational, color, decoder, frame, media};
+use ffmpeg_next::format::stream::Stream;
+use ffmpeg_next::{Dictionary, Error, Packet, Rational, color, decoder, format, frame, media};
 use std::ffi::c_int;
 use std::fs::File;
 use std::path::{Path, PathBuf};
