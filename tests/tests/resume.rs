@@ -158,6 +158,18 @@ fn latents_survive_a_decoding_that_fails() {
     assert!(same_bits(&results(&whole).1, &tensor(&sandbox.path("decoded.safetensors"), "video")));
 }
 
+/// Stopped while decoding, without a run directory.
+#[test]
+fn latents_survive_a_stop() {
+    let sandbox = Sandbox::new("wan21_t2v");
+    let mut request = request(&sandbox.path(""), "clip", SamplerKind::UniPc);
+    request.output.latents = None;
+    let error = run_until(&pipeline(&sandbox), &request, |event| matches!(event, Event::Frames { .. }))
+        .expect_err("it was stopped");
+    assert!(error.is_stop() && error.hint().expect("a hint").starts_with("nothing is lost: `kinora decode "));
+    assert!(sandbox.path("clip.safetensors.latents.safetensors").is_file() && !request.output.clip.exists());
+}
+
 /// The folder of the clip vanishes in the last step: the temporary folder of the system keeps the latents.
 #[test]
 fn latents_survive_the_loss_of_their_place() {
@@ -268,7 +280,8 @@ fn a_damaged_run_is_refused() {
 }
 
 /// Arguments of a run that takes long enough to be interrupted.
-const LONG: &[&str] = &["--steps", "300", "--width", "64", "--height", "64", "--frames", "9", "-o", "clip.safetensors"];
+const LONG: &[&str] =
+    &["--steps", "1000", "--width", "64", "--height", "64", "--frames", "9", "-o", "clip.safetensors"];
 
 fn long_run(more: &[&'static str]) -> Vec<&'static str> {
     Sandbox::generate_arguments(&[LONG, more].concat())
