@@ -214,7 +214,9 @@ fn models_and_bench_print_tables() {
     let sandbox = Sandbox::new("wan21_t2v");
     let mut command = sandbox.command(&["models"]);
     let models = succeeded(Run::of(&command.env("HF_HUB_CACHE", sandbox.path("")).output().expect("it runs")));
-    insta::assert_snapshot!(models.stdout);
+    // The size of the model that is compiled in changes whenever it is trained anew.
+    let table: Vec<&str> = models.stdout.lines().filter(|line| !line.starts_with("embedded ")).collect();
+    insta::assert_snapshot!(table.join("\n"));
     let arguments = ["bench", "--model", "model", "--size", "32x32x5", "--runs", "1", "--threads", "1", "--format"];
     let rows = json(sandbox.kinora(&[&arguments[..], &["json"]].concat()));
     let parts: Vec<&str> = rows.as_array().expect("rows").iter().filter_map(|row| row["part"].as_str()).collect();
