@@ -11,6 +11,8 @@ use memmap2::Mmap;
 use safetensors::Dtype;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::ops::{Deref, Range};
 use std::path::{Path, PathBuf};
 
@@ -146,15 +148,29 @@ impl TensorFile {
         let dtype = candle_dtype(name, entry.dtype)?;
         let inner = shape[axis + 1..].iter().product::<usize>() * dtype.size_in_bytes();
         let outer: usize = shape[..axis].iter().product();
-        let data = &self.data[entry.range.clone()];
-        let mut bytes = Vec::with_capacity(outer * len * inner);
-        for row in 0..outer {
-            let from = (row * shape[axis] + start) * inner;
-            bytes.extend_from_slice(&data[from..from + len * inner]);
-        }
+        let mut bytes = vec![0; outer * len * inner];
+        let rows = bytes.chunks_exact_mut((len * inner).max(1)).enumerate();
+        let starts = rows.map(|(row, out)| (entry.range.start + (row * shape[axis] + start) * inner, out));
+        self.copy_parts(starts)?;
         let mut shape = shape.clone();
         shape[axis] = len;
         tensor_from_bytes(&bytes, dtype, &shape)
+    }
+
+    /// Copies parts of the file, each from a position on. A file on disk is read, not mapped: pages of a map that were
+    /// touched count as this process's memory.
+    fn copy_parts<'a>(&self, parts: impl Iterator<Item = (usize, &'a mut [u8])>) -> Result<()> {
+        if let Data::Static(bytes) = &self.data {
+            parts.for_each(|(start, out)| out.copy_from_slice(&bytes[start..start + out.len()]));
+            return Ok(());
+        }
+        let io = |source| Error::Io { path: self.path.clone(), source };
+        let mut file = File::open(&self.path).map_err(io)?;
+        for (start, out) in parts {
+            file.seek(SeekFrom::Start(start as u64)).map_err(io)?;
+            file.read_exact(out).map_err(io)?;
+        }
+        Ok(())
     }
 
     pub(crate) fn entries(&self) -> &BTreeMap<String, Entry> {

@@ -10,6 +10,11 @@ use args::{Cli, Command};
 use clap::Parser;
 use std::process::ExitCode;
 
+/// Keeps what tensors free for the next ones: the system's allocator gives large blocks back at once, so that every new
+/// tensor costs page faults, and its memory frays over a long clip.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     keep_contained_panics_quiet();
     let cli = match Cli::try_parse() {
