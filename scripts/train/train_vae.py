@@ -1,6 +1,7 @@
 """Train the small residual Wan VAE (16x space, 4x time) on crops of drawn clips.
 
-usage: train_vae.py OUT SECONDS      (resumes from OUT/state.pt; OUT/vae is the averaged model in diffusers' layout)
+usage: train_vae.py OUT SECONDS            resumes from OUT/state.pt; OUT/vae is the averaged model in diffusers' layout
+       train_vae.py OUT SECONDS START_VAE  trains the decoder only, from START_VAE: the latents, and so the transformer, stay as they are
 """
 import os, random, sys, time
 import torch, torch.nn.functional as F
@@ -8,8 +9,8 @@ from diffusers import AutoencoderKLWan
 from diffusers.models.autoencoders import autoencoder_kl_wan as kl
 from clips import ASPECTS, render, sample_spec
 
-CONFIG = dict(base_dim=24, decoder_base_dim=40, z_dim=24, dim_mult=[1, 2, 2], num_res_blocks=1, temperal_downsample=[True, True], is_residual=True,
-              in_channels=48, out_channels=48, patch_size=4, scale_factor_spatial=16, scale_factor_temporal=4, latents_mean=[0.0] * 24, latents_std=[1.0] * 24)
+CONFIG = dict(base_dim=24, decoder_base_dim=40, z_dim=48, dim_mult=[1, 2, 2], num_res_blocks=1, temperal_downsample=[True, True], is_residual=True,
+              in_channels=48, out_channels=48, patch_size=4, scale_factor_spatial=16, scale_factor_temporal=4, latents_mean=[0.0] * 48, latents_std=[1.0] * 48)
 
 
 def whole_clip_resample(self, x, feat_cache=None, feat_idx=[0]):
@@ -97,20 +98,26 @@ def batch(rng, n, frames, side):
 
 def main():
     out, budget = sys.argv[1], float(sys.argv[2])
-    lr, base_lr = float(os.environ.get("LR", "0.02")), float(os.environ.get("ADAM_LR", "1e-3"))
+    lr, base_lr = float(os.environ.get("LR", "0.006")), float(os.environ.get("ADAM_LR", "1e-3"))
     scale_batch = float(os.environ.get("BATCH_SCALE", "1"))
     os.makedirs(out, exist_ok=True)
     dev = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(0)
-    vae = AutoencoderKLWan(**CONFIG).to(dev)
+    decoder_only = len(sys.argv) > 3
+    vae = (AutoencoderKLWan.from_pretrained(sys.argv[3]) if decoder_only else AutoencoderKLWan(**CONFIG)).to(dev)
+    if decoder_only:
+        vae.encoder.requires_grad_(False); vae.quant_conv.requires_grad_(False)
     for m in vae.modules():
         if isinstance(m, torch.nn.Conv3d): m.to(memory_format=torch.channels_last_3d)
-    params = [p for p in vae.parameters()]
-    opt = Muon(params, lr, base_lr)
+    params = [p for p in vae.parameters() if p.requires_grad]
+    ends = {id(p) for n, p in vae.named_parameters() if "conv_in" in n or "conv_out" in n or "quant" in n or "to_qkv" in n}
+    opt = Muon(params, lr, base_lr, muon_if=lambda p: p.ndim >= 2 and id(p) not in ends and p.numel() > 8 * max(p.shape))
     ema, step, spent = [p.detach().clone() for p in params], 0, 0.0
     if os.path.exists(out + "/state.pt"):
         st = torch.load(out + "/state.pt", map_location=dev)
-        vae.load_state_dict(st["vae"]); opt.load(st["opt"]); ema, step, spent = [e.to(dev) for e in st["ema"]], st["step"], st["spent"]
+        vae.load_state_dict(st["vae"])
+        if len(st["opt"]["buf"]) == len(opt.buf): opt.load(st["opt"])
+        ema, step, spent = [e.to(dev) for e in st["ema"]], st["step"], st["spent"]
     rng = random.Random(1000 + step)
 
     def save():
@@ -125,18 +132,20 @@ def main():
     t0 = last = time.time(); avg = {}
     while time.time() - t0 < budget:
         done = (spent + time.time() - t0) / (spent + budget)
-        frames, n, side = rng.choices([(17, 4, 64), (33, 2, 64), (5, 10, 64), (1, 24, 64), (65, 4, 32)], [60, 18, 12, 6, 4])[0]
+        frames, n, side = rng.choices([(17, 4, 48), (9, 6, 48), (5, 10, 48), (33, 2, 48), (1, 24, 48), (65, 2, 32)], [54, 16, 10, 12, 4, 4])[0]
         x = batch(rng, max(1, round(n * scale_batch)), frames, side).to(dev).contiguous(memory_format=torch.channels_last_3d)
         with torch.autocast(dev, torch.bfloat16):  # half the time, also on CPUs with AVX512-BF16
             z = encode(vae, x).float()
-            d = decode(vae, z + 0.1 * torch.randn_like(z)).float() - x
-        loss = d.abs().mean() + 2 * d.pow(2).mean() + 3e-3 * z.pow(2).mean()
-        late = max(0.0, min(1.0, (done - 0.35) * 4))  # edges matter once colours are right
+            d = decode(vae, z + 0.02 * torch.randn_like(z)).float() - x
+        far = (x - x.flatten(2).median(2).values[:, :, None, None, None]).abs().amax(1, keepdim=True) > 0.5
+        weight = 1 + 2 * far.float()  # the shape counts more than the background
+        loss = (weight * d.abs()).mean() + 2 * (weight * d.pow(2)).mean() + 3e-4 * z.pow(2).mean()
+        late = 1.0 if decoder_only else max(0.0, min(1.0, (done - 0.45) * 4))  # edges matter once colours are right
         if late:
             loss = loss + late * 0.5 * (d.diff(dim=-1).abs().mean() + d.diff(dim=-2).abs().mean() + (d.diff(dim=2).abs().mean() if frames > 1 else 0))
         opt.zero_grad(); loss.backward(); torch.nn.utils.clip_grad_norm_(opt.adam, 1.0)
-        opt.step(min(1, (step + 1) / 30) * max(0.02, min(1.0, 1.6 * (1 - done))))
-        decay = min(0.995, (step + 1) / (step + 10))
+        opt.step(min(1, (step + 1) / 30) * max(0.02, min(1.0, 1.4 * (1 - done))))
+        decay = min(0.98, (step + 1) / (step + 10))
         with torch.no_grad():
             for e, p in zip(ema, params): e.lerp_(p, 1 - decay)
         mse = d.detach().pow(2).mean().item()
@@ -145,7 +154,7 @@ def main():
             line = " ".join(f"{k}f {10 * torch.log10(torch.tensor(4 / v)).item():.2f}" for k, v in sorted(avg.items()))
             print(f"{step} {time.time() - t0:.0f}s loss {loss.item():.4f} psnr {line} z {z.std().item():.3f}", flush=True)
         step += 1
-        if time.time() - last > 240: save(); last = time.time()
+        if time.time() - last > 100: save(); last = time.time()
     save(); print("saved after", step)
 
 
