@@ -238,6 +238,8 @@ def cmd_export(out, vae_dir, model):
         st = json.load(open(out + "/stats.json")); vae.register_to_config(latents_mean=st["mean"], latents_std=st["std"])
     for name, m in (("transformer", dit), ("text_encoder", text), ("vae", vae)):
         m.half().save_pretrained(f"{model}/{name}")
+        path = f"{model}/{name}/config.json"; config = json.load(open(path)); config.pop("_name_or_path", None)
+        json.dump(config, open(path, "w"), indent=2)
     load_tokenizer(out).save_pretrained(model + "/tokenizer")
     UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, num_train_timesteps=1000, flow_shift=SHIFT).save_pretrained(model + "/scheduler")
     index = {"_class_name": "WanPipeline", "_diffusers_version": "0.42.1", "boundary_ratio": None, "expand_timesteps": True, "scheduler": ["diffusers", "UniPCMultistepScheduler"],
