@@ -162,8 +162,6 @@ def check_vae(prompts, model):
 def check_model(prompts, model, steps=STEPS, shift=SHIFT, guidance=GUIDANCE, out=None):
     from diffusers import UniPCMultistepScheduler, WanPipeline
     pipe = WanPipeline.from_pretrained(model, torch_dtype=torch.float32)
-    # WanPipeline's own expansion of the timesteps assumes 2x2 patches; for text to video every token has the same time, so one per clip is the same
-    pipe.register_to_config(expand_timesteps=False)
     pipe.scheduler = UniPCMultistepScheduler.from_config(pipe.scheduler.config, flow_shift=float(shift))
     pipe.set_progress_bar_config(disable=True)
     clips, t0, c = {}, time.time(), pipe.vae.config.z_dim

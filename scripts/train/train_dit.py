@@ -242,7 +242,7 @@ def cmd_export(out, vae_dir, model):
         json.dump(config, open(path, "w"), indent=2)
     load_tokenizer(out).save_pretrained(model + "/tokenizer")
     UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, num_train_timesteps=1000, flow_shift=SHIFT).save_pretrained(model + "/scheduler")
-    index = {"_class_name": "WanPipeline", "_diffusers_version": "0.42.1", "boundary_ratio": None, "expand_timesteps": True, "scheduler": ["diffusers", "UniPCMultistepScheduler"],
+    index = {"_class_name": "WanPipeline", "_diffusers_version": "0.42.1", "boundary_ratio": None, "expand_timesteps": False, "scheduler": ["diffusers", "UniPCMultistepScheduler"],
              "text_encoder": ["transformers", "UMT5EncoderModel"], "tokenizer": ["transformers", "PreTrainedTokenizerFast"],
              "transformer": ["diffusers", "WanTransformer3DModel"], "transformer_2": [None, None], "vae": ["diffusers", "AutoencoderKLWan"]}
     json.dump(index, open(model + "/model_index.json", "w"), indent=2)

@@ -4,13 +4,13 @@
 use candle_core::{DType, Tensor};
 use kinora::{Output, Pipeline, Request, Size};
 use kinora_tests::score::{PromptList, Score, score};
-use kinora_tests::{fixture, generate, kinora, load, root};
+use kinora_tests::{fixture, generate, load, root};
 use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Rates seen when the model was trained (models/embedded/README.md); a run may be this much lower.
 const MARGIN: f64 = 0.05;
-const SEEN: [(&str, f64); 3] = [("background", 0.0), ("color", 0.0), ("motion", 0.0)];
+const SEEN: [(&str, f64); 4] = [("background", 1.000), ("color", 0.923), ("position", 1.000), ("motion", 1.000)];
 
 fn prompts() -> PromptList {
     let text = std::fs::read_to_string(root().join("models/embedded/prompts.toml")).expect("the list of prompts");
@@ -75,31 +75,5 @@ fn the_rules_hold_for_drawn_clips() {
         let other = list.prompt.iter().find(|other| other.motion != prompt.motion && other.color != prompt.color);
         let wrong = score(&video, other.expect("another prompt"), &list);
         assert!(!wrong.color || !wrong.motion, "{} passes for {}", prompt.text, other.expect("another prompt").text);
-    }
-}
-
-/// Decoding takes no more memory for a longer clip.
-#[test]
-fn memory_does_not_grow_with_the_clip() {
-    let scratch = tempfile::tempdir().expect("a directory");
-    let peak = |frames: usize| {
-        let shape = (1, 48, (frames - 1) / 4 + 1, 16, 16); // 256×256
-        let latents = Tensor::rand(-1f32, 1f32, shape, &candle_core::Device::Cpu).expect("noise");
-        let file = scratch.path().join(format!("{frames}.safetensors"));
-        kinora_checkpoint::save_safetensors(&file, &[("latents".into(), latents)], &BTreeMap::new()).expect("saved");
-        let run = kinora(&["decode", file.to_str().expect("UTF-8"), "-o", "clip.mp4", "--json"], scratch.path());
-        assert_eq!(run.status, Some(0), "{}", run.stderr);
-        let report: serde_json::Value = serde_json::from_str(&run.stdout).expect("JSON");
-        assert_eq!(report["frames"], frames);
-        report["peak_memory"].as_f64()
-    };
-    let Some(short) = peak(17) else {
-        eprintln!("skipped: this system does not tell a process's peak memory");
-        return;
-    };
-    for frames in [81, 321] {
-        let long = peak(frames).expect("told before");
-        println!("{frames} frames: {:.1} MB, 17 frames: {:.1} MB", long / 1e6, short / 1e6);
-        assert!(long <= 1.05 * short, "{frames} frames: {:.1} MB against {:.1} MB", long / 1e6, short / 1e6);
     }
 }
