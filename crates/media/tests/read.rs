@@ -249,7 +249,8 @@ fn frames_too_large_for_the_decoder_are_refused_at_once() {
     }
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("large.mp4");
-    let args = "-v error -f lavfi -i color=s=4112x2416:r=24 -frames:v 1 -c:v libx264 -preset ultrafast -pix_fmt yuv420p";
+    let args =
+        "-v error -f lavfi -i color=s=4112x2416:r=24 -frames:v 1 -c:v libx264 -preset ultrafast -pix_fmt yuv420p";
     assert!(Command::new("ffmpeg").args(args.split_whitespace()).arg(&path).status().unwrap().success());
     let error = open(&path).err().unwrap().to_string();
     assert!(error.contains("4112x2416 are larger than 4096x2304"), "{error}");
