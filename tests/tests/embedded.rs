@@ -60,6 +60,41 @@ fn clips_show_what_their_prompts_say() {
     }
 }
 
+/// What the MP4 of a clip keeps of its luma at the default quality.
+#[test]
+fn the_mp4_keeps_the_luma() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let pipeline = load("embedded", DType::F32, 2);
+    let request = Request {
+        prompt: "a red ball bounces on a striped blue background".into(),
+        seed: Some(7),
+        ..Request::default()
+    };
+    let raw = raw_clip(&pipeline, &request, scratch.path());
+    let output = Output { clip: scratch.path().join("clip.mp4"), ..Output::default() };
+    let (report, _) = generate(&pipeline, &Request { output, ..request }).expect("a clip");
+    let mut reader = kinora_media::open(&report.clip).expect("an MP4");
+    let (mut error, mut values) = (0.0, 0);
+    for index in 0..report.frames {
+        let frame = reader.next_frame().expect("no damage").expect("as many frames as were written");
+        let raw: Vec<f32> = raw.get(index).and_then(|t| t.flatten_all()).and_then(|t| t.to_vec1()).expect("f32");
+        for (a, b) in luma(&frame.data).zip(luma(&raw)) {
+            error += f64::from(a - b).powi(2);
+            values += 1;
+        }
+    }
+    let psnr = -10.0 * (error / f64::from(values)).log10();
+    let bits = 8.0 * report.bytes as f64 / f64::from(values);
+    println!("{psnr:.2} dB luma, {bits:.3} bits per pixel");
+    assert!(psnr >= 38.0, "{psnr:.2} dB");
+}
+
+/// BT.709 luma of planar RGB.
+fn luma(rgb: &[f32]) -> impl Iterator<Item = f32> + '_ {
+    let area = rgb.len() / 3;
+    (0..area).map(move |i| 0.2126 * rgb[i] + 0.7152 * rgb[area + i] + 0.0722 * rgb[2 * area + i])
+}
+
 #[test]
 fn the_rules_hold_for_drawn_clips() {
     let list = prompts();

@@ -245,7 +245,7 @@ pub struct DecodeArgs {
 /// `kinora encode`.
 #[derive(Debug, Clone, Args)]
 pub struct EncodeArgs {
-    /// The clip: an MP4 (H.264), or raw frames as .safetensors.
+    /// The clip: an MP4 (H.264 without B-frames; any file in builds with ffmpeg) or raw frames.
     pub clip: PathBuf,
     /// Where the latents go.
     #[arg(short, long, value_name = "FILE.safetensors")]
