@@ -84,6 +84,25 @@ fn saved_latents_decode_to_the_same_frames() {
 }
 
 #[test]
+fn a_result_never_replaces_another_or_its_source() {
+    let sandbox = Sandbox::new("wan21_t2v");
+    succeeded(sandbox.generate(&["-o", "clip.safetensors", "--save-latents", "latents.safetensors"]));
+    let model = ["--model", "model"];
+    let refused = [
+        sandbox.generate(&["-o", "same.safetensors", "--save-latents", "./same.safetensors"]),
+        sandbox.generate(&["--resume", "run", "--save-latents", "run/../run/latents.safetensors"]),
+        sandbox.kinora(&[&["decode", "latents.safetensors", "-o", "latents.safetensors"], &model[..]].concat()),
+        sandbox.kinora(&[&["encode", "clip.safetensors", "-o", "clip.safetensors"], &model[..]].concat()),
+    ];
+    for run in &refused {
+        assert!(run.failure().contains("are the same file"), "{run:#?}");
+    }
+    assert_eq!(tensor(&sandbox, "latents.safetensors", "latents").dims(), [1, 16, 2, 4, 4]);
+    assert_eq!(tensor(&sandbox, "clip.safetensors", "video").dims(), [5, 3, 32, 32]);
+    assert!(!sandbox.path("same.safetensors").exists());
+}
+
+#[test]
 fn encoding_is_near_the_inverse_of_decoding_in_shape_and_rate() {
     let sandbox = Sandbox::new("wan21_t2v");
     succeeded(sandbox.generate(&["--fps", "10"]));

@@ -82,7 +82,8 @@ impl Progress {
         let (name, style) = match stage {
             Stage::Text => ("reading the prompt", "{msg}"),
             Stage::Denoise => ("", "denoising {bar:30} {pos}/{len} {elapsed} / {eta} left  {msg}"),
-            Stage::Decode => ("", "decoding  {bar:30} {pos}/{len} frames {elapsed}"),
+            Stage::Decode => ("", "decoding  {bar:30} {pos}/{len} frames {elapsed} / {eta} left"),
+            Stage::Encode => ("", "encoding  {bar:30} {pos}/{len} frames {elapsed}"),
         };
         self.bar.finish_and_clear();
         self.bar = ProgressBar::new(0).with_message(name);

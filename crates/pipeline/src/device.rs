@@ -15,8 +15,7 @@ pub(crate) fn open(name: &str) -> Result<Device> {
         ("cuda", Some(index)) if candle_core::utils::cuda_is_available() => Ok(Device::new_cuda(index)?),
         ("metal", Some(index)) if candle_core::utils::metal_is_available() => Ok(Device::new_metal(index)?),
         ("cuda" | "metal", Some(_)) => {
-            let hint = format!("use --device cpu, or a build with --features {kind}");
-            Err(Error::request(format!("this build has no support for device `{name}`"), hint))
+            Err(Error::request(format!("this version has no support for device `{name}`"), "use --device cpu"))
         }
         _ => Err(Error::request(format!("there is no device `{name}`"), "use auto, cpu, cuda, cuda:N or metal")),
     }

@@ -14,6 +14,8 @@ pub enum Stage {
     Denoise,
     /// Latents to frames.
     Decode,
+    /// Frames to latents.
+    Encode,
 }
 
 /// One thing that happened. The handler returns [`std::ops::ControlFlow::Break`] to stop: the pipeline then returns

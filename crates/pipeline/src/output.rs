@@ -1,7 +1,8 @@
 //! [`Output`]: where results go; [`Report`]: what was made.
 
+use crate::{Error, Result};
 use serde::Serialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Where the results of a run go.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,12 +30,32 @@ impl Default for Output {
 
 impl Output {
     /// Where latents lie while no other place is asked for: beside the clip, or beside the new folder of its frames.
+    /// Always a new file: one that is there may be all that is left of a run whose decoding failed.
     pub(crate) fn latents_beside_clip(&self) -> PathBuf {
         let folder = self.clip.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir());
         let beside = folder.unwrap_or(&self.clip);
         let name = beside.file_name().unwrap_or_default().to_string_lossy().replace('%', "");
-        beside.with_file_name(format!("{name}.latents.safetensors"))
+        let numbered = |number: usize| beside.with_file_name(format!("{name}.latents-{number}.safetensors"));
+        let first = beside.with_file_name(format!("{name}.latents.safetensors"));
+        let mut candidates = std::iter::once(first.clone()).chain((2..1000).map(numbered));
+        candidates.find(|path| !path.exists()).unwrap_or(first)
     }
+}
+
+/// Refuses two names of one file: a result would replace another one, or what it is made from.
+pub(crate) fn distinct(files: &[(&'static str, &Path)]) -> Result<()> {
+    let identity = |path: &Path| {
+        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let directory = directory.canonicalize().unwrap_or_else(|_| directory.to_path_buf());
+        path.canonicalize().unwrap_or_else(|_| directory.join(path.file_name().unwrap_or_default()))
+    };
+    for (index, (name, path)) in files.iter().enumerate() {
+        if let Some((other, _)) = files[..index].iter().find(|(_, earlier)| identity(earlier) == identity(path)) {
+            let what = format!("{other} and {name} are the same file, `{}`", path.display());
+            return Err(Error::request(what, "give each a name of its own"));
+        }
+    }
+    Ok(())
 }
 
 /// Seconds that each stage took; stages that an earlier run had done are 0.

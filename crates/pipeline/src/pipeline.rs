@@ -4,7 +4,7 @@ use crate::codec::{decode_latents, encode_clip};
 use crate::denoise::{Denoiser, read_noise};
 use crate::event::{Event, Stage};
 use crate::families::{Family, Placement, family_of};
-use crate::output::{Output, Report, Seconds};
+use crate::output::{Output, Report, Seconds, distinct};
 use crate::plan::{Limits, Plan};
 use crate::recipe::Recipe;
 use crate::request::Request;
@@ -96,6 +96,7 @@ impl Pipeline {
         mut on_event: impl FnMut(Event) -> ControlFlow<()> + Send,
     ) -> Result<Report> {
         self.threads.install(|| {
+            distinct(&[("the latents", latents), ("the clip", &output.clip)])?;
             let metadata = kinora_checkpoint::TensorFile::open(latents)?.metadata().clone();
             let recipe = metadata.get(RECIPE_KEY).cloned();
             let recorded: Option<Recipe> = recipe.as_deref().and_then(|text| serde_json::from_str(text).ok());
@@ -119,8 +120,9 @@ impl Pipeline {
         mut on_event: impl FnMut(Event) -> ControlFlow<()> + Send,
     ) -> Result<[usize; 4]> {
         self.threads.install(|| {
+            distinct(&[("the clip", clip), ("the latents", output)])?;
             kinora_checkpoint::check_writable(output)?;
-            on_event_stage(&mut on_event, Stage::Decode)?;
+            on_event_stage(&mut on_event, Stage::Encode)?;
             let vae = self.family.vae(&self.model, &self.placement)?;
             let (latents, fps) = encode_clip(vae.as_ref(), clip, &self.placement.device, &mut on_event)?;
             let (_, c, f, h, w) = latents.dims5()?;
@@ -137,8 +139,8 @@ impl Pipeline {
     ) -> Result<Report> {
         let start = Instant::now();
         let plan = self.plan(request)?;
-        let recipe = Recipe::new(&plan, &self.model.argument, self.placement.dtype.as_str());
         let output = &request.output;
+        let recipe = Recipe::new(&plan, output, &self.model.argument, self.placement.dtype.as_str());
         let stored = serde_json::to_string(&recipe).expect("plain data");
         let stored = output.metadata.then_some(stored.as_str());
         // Now, not after the last step, it must come out that something cannot be read or written.
@@ -146,6 +148,12 @@ impl Pipeline {
         let noise = plan.init_latents.as_ref().map(|path| read_noise(path, plan.latent_shape)).transpose()?;
         let run_dir = output.resume.as_ref().map(|dir| RunDir::open(dir, &recipe)).transpose()?;
         let latents = latents_path(output, run_dir.as_ref());
+        let mut files = vec![("the clip", output.clip.as_path()), ("the latents", &latents)];
+        files.extend(
+            output.latents.iter().filter(|_| run_dir.is_some()).map(|path| ("the saved latents", path.as_path())),
+        );
+        files.extend(plan.init_latents.iter().map(|path| ("the initial latents", path.as_path())));
+        distinct(&files)?;
         output.latents.iter().chain([&latents]).try_for_each(|path| kinora_checkpoint::check_writable(path))?;
         stopped_if(on_event(Event::Planned(&plan)), run_dir.as_ref())?;
         for notice in &plan.notices {
@@ -173,7 +181,10 @@ impl Pipeline {
         if let Some(path) = &output.latents
             && *path != latents
         {
-            std::fs::copy(&latents, path).map_err(|source| Error::Io { path: path.clone(), source })?;
+            let io = |source| Error::Io { path: path.clone(), source };
+            let temporary = path.with_extension("part");
+            std::fs::copy(&latents, &temporary).map_err(io)?;
+            std::fs::rename(&temporary, path).map_err(io)?;
         }
         report.latents = output.latents.clone().or(run_dir.map(|_| latents));
         report.seed = Some(plan.seed);

@@ -151,10 +151,10 @@ fn size(request: &Request, manifest: &Manifest, limits: &Limits, notices: &mut V
             return Err(Error::request(what, "--resolution 480p, 720p or 1080p choose usual sizes"));
         }
     }
-    let snap = |asked: f64, step: usize| ((asked / step as f64).round() as usize).max(1) * step;
+    // Half a step rounds down: 1280×720 becomes the 1280×704 that Wan 2.2 TI2V was trained on, not 1280×736.
+    let snap = |asked: f64, step: usize| ((asked / step as f64 - 1e-6).round() as usize).max(1) * step;
     let (width, height) = (snap(asked_width, step_w), snap(asked_height, step_h));
-    let exact = matches!(request.size, Size::Pixels { .. });
-    if exact && (asked_width.round() as usize, asked_height.round() as usize) != (width, height) {
+    if (asked_width.round() as usize, asked_height.round() as usize) != (width, height) {
         notices.push(format!(
             "{asked_width:.0}×{asked_height:.0} became {width}×{height}: the model's sizes are multiples of {step_w}×{step_h}"
         ));
@@ -186,7 +186,7 @@ fn frames(
     }
     let factor = limits.latent_format.temporal_factor;
     let frames = (asked - 1 + factor / 2) / factor * factor + 1;
-    if frames != asked && request.frames.is_some() {
+    if frames != asked {
         notices.push(format!("{asked} frames became {frames}: the model makes {factor}k + 1"));
     }
     Ok(frames)

@@ -38,7 +38,7 @@ pub struct Recipe {
     pub shift: Option<f64>,
     /// Explicit noise levels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sigmas: Option<Vec<f64>>,
+    pub sigmas: Option<Vec<f32>>,
     /// Guidance.
     pub guidance_scale: f64,
     /// Guidance of the second expert.
@@ -52,11 +52,17 @@ pub struct Recipe {
     pub init_latents: Option<std::path::PathBuf>,
     /// The dtype of the networks.
     pub dtype: String,
+    /// Constant quality of the video encoder, unless it was the default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quality: Option<u8>,
+    /// The video encoder, unless it was the default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoder: Option<String>,
 }
 
 impl Recipe {
     /// The recipe of `plan` on `model`.
-    pub(crate) fn new(plan: &Plan, model: &[String], dtype: &str) -> Self {
+    pub(crate) fn new(plan: &Plan, output: &Output, model: &[String], dtype: &str) -> Self {
         Self {
             kinora: env!("CARGO_PKG_VERSION").to_string(),
             model: model.to_vec(),
@@ -70,12 +76,14 @@ impl Recipe {
             steps: plan.steps(),
             sampler: plan.sampler.to_string(),
             shift: plan.sigmas.is_none().then_some(plan.shift),
-            sigmas: plan.sigmas.clone(),
+            sigmas: plan.sigmas.as_ref().map(|sigmas| sigmas.iter().map(|sigma| *sigma as f32).collect()),
             guidance_scale: plan.guidance_scale[0],
             guidance_scale_2: plan.boundary_timestep.map(|_| plan.guidance_scale[1]),
             cfg_zero_star: plan.cfg_zero_star,
             init_latents: plan.init_latents.clone(),
             dtype: dtype.to_string(),
+            quality: output.quality,
+            encoder: output.encoder.clone(),
         }
     }
 
@@ -99,7 +107,7 @@ impl Recipe {
             duration: None,
             fps: Some(self.fps),
             steps: (!explicit).then_some(self.steps),
-            sigmas: self.sigmas.clone(),
+            sigmas: self.sigmas.as_ref().map(|sigmas| sigmas.iter().map(|sigma| f64::from(*sigma)).collect()),
             shift: if explicit { None } else { self.shift },
             sampler: Some(self.sampler.parse()?),
             guidance_scale: Some(self.guidance_scale),
@@ -107,7 +115,7 @@ impl Recipe {
             cfg_zero_star: self.cfg_zero_star,
             seed: Some(self.seed),
             init_latents: self.init_latents.clone(),
-            output: Output::default(),
+            output: Output { quality: self.quality, encoder: self.encoder.clone(), ..Output::default() },
         })
     }
 
@@ -118,12 +126,12 @@ impl Recipe {
         self.dtype.parse().map_err(unknown)
     }
 
-    /// The first setting in which two recipes differ, as `name: mine, not theirs`; the version does not count.
+    /// The first setting in which two recipes differ, as `name: mine, not theirs`; the version does not count, nor how the clip is encoded.
     pub(crate) fn difference(&self, other: &Self) -> Option<String> {
         let (mine, theirs) = (serde_json::to_value(self).ok()?, serde_json::to_value(other).ok()?);
         let names = mine.as_object()?.keys().chain(theirs.as_object()?.keys());
         names
-            .filter(|name| *name != "kinora")
+            .filter(|name| !["kinora", "quality", "encoder"].contains(&name.as_str()))
             .find(|name| mine.get(name) != theirs.get(name))
             .map(|name| format!("{name} is {}, here it is {}", shown(theirs.get(name)), shown(mine.get(name))))
     }

@@ -319,14 +319,17 @@ fn manifest_of(family: &dyn Family, transformers: &[Part], place: &Path) -> Resu
 
 /// One transformer as it is, two in the order high noise, low noise, told apart by their paths.
 fn experts(mut transformers: Vec<(PathBuf, Part)>) -> Result<Vec<Part>> {
-    let level = |path: &Path| {
-        let path = path.to_string_lossy().to_lowercase();
-        (path.contains("high"), path.contains("low"))
+    // Only what differs counts: `workflows/` above both files says nothing.
+    let level = |path: &Path, other: &Path| {
+        let shared = path.components().zip(other.components()).take_while(|(a, b)| a == b).count();
+        let own: PathBuf = path.components().skip(shared).collect();
+        let own = own.to_string_lossy().to_lowercase();
+        (own.contains("high"), own.contains("low"))
     };
     let bad = |path: &Path, reason: &str| Error::NotAModel { path: path.to_path_buf(), reason: reason.to_string() };
     match transformers.as_slice() {
         [] | [_] => {}
-        [(a, _), (b, _)] => match (level(a), level(b)) {
+        [(a, _), (b, _)] => match (level(a, b), level(b, a)) {
             ((true, false), (false, true)) => {}
             ((false, true), (true, false)) => transformers.swap(0, 1),
             _ => return Err(bad(a, "of two transformers one must have `high` and the other `low` in its name")),
@@ -334,4 +337,25 @@ fn experts(mut transformers: Vec<(PathBuf, Part)>) -> Result<Vec<Part>> {
         [(path, _), ..] => return Err(bad(path, "more than two transformers are given")),
     }
     Ok(transformers.into_iter().map(|(_, part)| part).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn experts_are_told_apart_by_what_differs_in_their_paths() {
+        let part = |path: &str| (PathBuf::from(path), Part { config: None, weights: vec![Blob::File(path.into())] });
+        let order = |a: &str, b: &str| {
+            let sorted = experts(vec![part(a), part(b)]).ok()?;
+            let Blob::File(first) = &sorted[0].weights[0] else { return None };
+            Some(first.to_string_lossy().into_owned())
+        };
+        let (high, low) = ("workflows/wan_high.safetensors", "workflows/wan_low.safetensors");
+        assert_eq!(order(high, low).as_deref(), Some(high));
+        assert_eq!(order(low, high).as_deref(), Some(high));
+        let (high, low) = ("m/high_noise_model/w.safetensors", "m/low_noise_model/w.safetensors");
+        assert_eq!(order(low, high).as_deref(), Some(high));
+        assert_eq!(order("flow/a.safetensors", "flow/b.safetensors"), None);
+    }
 }

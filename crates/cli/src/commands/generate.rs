@@ -33,7 +33,10 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
 pub fn rerun(args: &RerunArgs) -> Result<()> {
     let recipe = Recipe::read(&args.clip)?;
     let mut request = recipe.request()?;
-    request.output = Output { clip: clip_path(&args.output, recipe.seed), ..output(&args.output) };
+    let clip = args.output.output.clone().unwrap_or_else(|| format!("kinora-{}-again.mp4", recipe.seed).into());
+    let own = output(&args.output);
+    let (quality, encoder) = (own.quality.or(recipe.quality), own.encoder.clone().or(recipe.encoder.clone()));
+    request.output = Output { clip, quality, encoder, ..own };
     let pipeline = Pipeline::load(&LoadOptions {
         model: args.model.clone().unwrap_or(recipe.model.clone()),
         dtype: Some(recipe.dtype()?),
