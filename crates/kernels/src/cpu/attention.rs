@@ -5,8 +5,8 @@
 use super::gemm::{Matrix, MatrixMut, Parallelism, multiply_add};
 use super::shared::SharedMut;
 use super::{Operand, from_f32, math, to_f32};
+use crate::level::arch;
 use candle_core::{Device, Result, Tensor};
-use pulp::Arch;
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -76,7 +76,7 @@ struct Scratch {
 impl Problem<'_> {
     /// Attends from the queries `first..` of one item's head and writes their part of `out`.
     fn block(&self, item: usize, head: usize, first: usize, out: &SharedMut<f32>, scratch: &mut Scratch) {
-        let (count, arch) = (QUERIES.min(self.queries - first), Arch::new());
+        let (count, arch) = (QUERIES.min(self.queries - first), arch());
         let offset = |query: usize| ((item * self.queries + first + query) * self.heads + head) * self.dim;
         scratch.reset(count, self.dim);
         for query in 0..count {

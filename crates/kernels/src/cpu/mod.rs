@@ -18,6 +18,7 @@ mod norm;
 mod rope;
 mod rows;
 mod shared;
+mod tile;
 
 pub use attention::attention;
 pub use conv3d::conv3d;
@@ -26,9 +27,9 @@ pub use linear::linear;
 pub use norm::{channel_rms_norm, layer_norm, layer_norm_modulate, rms_norm};
 pub use rope::rope;
 
+use crate::level::arch;
 use candle_core::{DType, Device, Result, Storage, StorageRef, Tensor, WithDType, bail};
 use element::Element;
-use pulp::Arch;
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -96,7 +97,7 @@ fn from_f32(x: &Tensor, dtype: DType) -> Result<Tensor> {
         let x_data = operand.slice::<f32>()?;
         let mut out = vec![T::zero(); x_data.len()];
         let chunks = out.par_chunks_mut(CHUNK).zip(x_data.par_chunks(CHUNK));
-        chunks.for_each(|(out, x)| Arch::new().dispatch(|| T::narrow(x, out)));
+        chunks.for_each(|(out, x)| arch().dispatch(|| T::narrow(x, out)));
         Tensor::from_vec(out, x.dims(), &Device::Cpu)
     }
     match dtype {
@@ -108,5 +109,5 @@ fn from_f32(x: &Tensor, dtype: DType) -> Result<Tensor> {
 /// Copies `x` to `out`, of the same length, as f32.
 fn widen<T: Element>(x: &[T], out: &mut [f32]) {
     let chunks = out.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK));
-    chunks.for_each(|(out, x)| Arch::new().dispatch(|| T::widen(x, out)));
+    chunks.for_each(|(out, x)| arch().dispatch(|| T::widen(x, out)));
 }

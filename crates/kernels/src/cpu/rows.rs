@@ -2,8 +2,8 @@
 
 use super::element::Element;
 use super::{CHUNK, Operand};
+use crate::level::arch;
 use candle_core::{Device, Result, Tensor};
-use pulp::Arch;
 use rayon::prelude::*;
 
 /// Applies `f(row, x, out)` to every row of `width` elements of `x` (the last may be shorter); `out` starts with
@@ -18,7 +18,7 @@ pub(super) fn map_rows<T: Element>(
     let x = x.contiguous()?;
     let operand = Operand::new(&x)?;
     let mut out = vec![T::zero(); x.elem_count()];
-    let (width, arch) = (width.max(1), Arch::new());
+    let (width, arch) = (width.max(1), arch());
     let rows = (CHUNK / width).max(1);
     let blocks = out.par_chunks_mut(rows * width).zip(operand.slice::<T>()?.par_chunks(rows * width));
     blocks.enumerate().for_each_init(

@@ -1,0 +1,153 @@
+//! [`multiply_tile`](super::multiply_tile) for AVX2 and AVX-512.
+
+use super::{Out, Panel, Rows, Stored};
+#[allow(clippy::wildcard_imports)]
+use std::arch::x86_64::*;
+
+/// Calls `$f::<T, R>` with `R` the number of rows, so that the sums are registers.
+macro_rules! by_rows {
+    ($f:ident, $t:ident, $m:expr, $args:tt, $($r:literal)*) => {
+        match $m {
+            $($r => by_rows!(@ $f, $t, $r, $args),)*
+            _ => unreachable!("more rows than registers"),
+        }
+    };
+    (@ $f:ident, $t:ident, $r:literal, ($($arg:expr),*)) => { $f::<$t, $r>($($arg),*) };
+}
+
+/// Up to 14 rows: 28 sums, two registers of the panel, one broadcast element.
+///
+/// # Safety
+/// As of [`multiply_tile`](super::multiply_tile).
+pub unsafe fn avx512<T: Stored>([m, n, k]: [usize; 3], rows: Rows, panel: Panel<T>, out: Out) {
+    // SAFETY: as the caller vouches.
+    unsafe { by_rows!(avx512_rows, T, m, (n, k, rows, panel, out), 1 2 3 4 5 6 7 8 9 10 11 12 13 14) }
+}
+
+/// Up to 6 rows of half a panel: 12 sums, two registers of the panel, one broadcast element.
+///
+/// # Safety
+/// As of [`multiply_tile`](super::multiply_tile).
+pub unsafe fn avx2<T: Stored>([m, n, k]: [usize; 3], rows: Rows, panel: Panel<T>, out: Out) {
+    for first in (0..n).step_by(16) {
+        let panel = Panel { data: panel.data.wrapping_add(first), ..panel };
+        let out = Out { data: out.data.wrapping_add(first), ..out };
+        let n = 16.min(n - first);
+        // SAFETY: as the caller vouches.
+        unsafe { by_rows!(avx2_rows, T, m, (n, k, rows, panel, out), 1 2 3 4 5 6) }
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma,f16c")]
+unsafe fn avx512_rows<T: Stored, const R: usize>(n: usize, k: usize, rows: Rows, panel: Panel<T>, out: Out) {
+    let mut sums = [[_mm512_setzero_ps(); 2]; R];
+    let (mut left, mut right) = (rows.data, panel.data);
+    for _ in 0..k {
+        // SAFETY: step `p` of `k`, of R rows and 32 columns that the caller vouches for.
+        unsafe {
+            let (low, high) = (T::load16(right), T::load16(right.add(16)));
+            for (i, sums) in sums.iter_mut().enumerate() {
+                let element = _mm512_set1_ps(*left.add(i * rows.row));
+                sums[0] = _mm512_fmadd_ps(element, low, sums[0]);
+                sums[1] = _mm512_fmadd_ps(element, high, sums[1]);
+            }
+        }
+        left = left.wrapping_add(rows.step);
+        right = right.wrapping_add(panel.row);
+    }
+    let mask = ((1u64 << n) - 1) as u32;
+    for (i, sums) in sums.iter().enumerate() {
+        for (half, mask) in [mask as u16, (mask >> 16) as u16].into_iter().enumerate() {
+            let at = out.data.wrapping_add(i * out.row + 16 * half);
+            // SAFETY: the mask leaves columns below `n`, which are the caller's own.
+            unsafe {
+                let sum = match out.accumulate {
+                    true => _mm512_add_ps(_mm512_maskz_loadu_ps(mask, at), sums[half]),
+                    false => sums[half],
+                };
+                _mm512_mask_storeu_ps(at, mask, sum);
+            }
+        }
+    }
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn avx2_rows<T: Stored, const R: usize>(n: usize, k: usize, rows: Rows, panel: Panel<T>, out: Out) {
+    let mut sums = [[_mm256_setzero_ps(); 2]; R];
+    let (mut left, mut right) = (rows.data, panel.data);
+    for _ in 0..k {
+        // SAFETY: step `p` of `k`, of R rows and 16 columns that the caller vouches for.
+        unsafe {
+            let (low, high) = (T::load8(right), T::load8(right.add(8)));
+            for (i, sums) in sums.iter_mut().enumerate() {
+                let element = _mm256_set1_ps(*left.add(i * rows.row));
+                sums[0] = _mm256_fmadd_ps(element, low, sums[0]);
+                sums[1] = _mm256_fmadd_ps(element, high, sums[1]);
+            }
+        }
+        left = left.wrapping_add(rows.step);
+        right = right.wrapping_add(panel.row);
+    }
+    for (i, sums) in sums.iter().enumerate() {
+        let mut row = [0f32; 16];
+        // SAFETY: the array has sixteen elements; the first `n` of the output row are the caller's own.
+        let out_row = unsafe {
+            _mm256_storeu_ps(row.as_mut_ptr(), sums[0]);
+            _mm256_storeu_ps(row.as_mut_ptr().add(8), sums[1]);
+            std::slice::from_raw_parts_mut(out.data.add(i * out.row), n)
+        };
+        for (out_element, sum) in out_row.iter_mut().zip(row) {
+            *out_element = if out.accumulate { *out_element + sum } else { sum };
+        }
+    }
+}
+
+/// # Safety
+/// Sixteen readable elements and AVX-512.
+#[target_feature(enable = "avx512f")]
+pub unsafe fn load16_f32(at: *const f32) -> __m512 {
+    // SAFETY: as the caller vouches.
+    unsafe { _mm512_loadu_ps(at) }
+}
+
+/// # Safety
+/// Sixteen readable elements and AVX-512.
+#[target_feature(enable = "avx512f")]
+pub unsafe fn load16_bf16(at: *const half::bf16) -> __m512 {
+    // SAFETY: as the caller vouches.
+    let bits = _mm512_cvtepu16_epi32(unsafe { _mm256_loadu_si256(at.cast()) });
+    _mm512_castsi512_ps(_mm512_slli_epi32::<16>(bits))
+}
+
+/// # Safety
+/// Sixteen readable elements and AVX-512.
+#[target_feature(enable = "avx512f")]
+pub unsafe fn load16_f16(at: *const half::f16) -> __m512 {
+    // SAFETY: as the caller vouches.
+    _mm512_cvtph_ps(unsafe { _mm256_loadu_si256(at.cast()) })
+}
+
+/// # Safety
+/// Eight readable elements and AVX2.
+#[target_feature(enable = "avx2")]
+pub unsafe fn load8_f32(at: *const f32) -> __m256 {
+    // SAFETY: as the caller vouches.
+    unsafe { _mm256_loadu_ps(at) }
+}
+
+/// # Safety
+/// Eight readable elements and AVX2.
+#[target_feature(enable = "avx2")]
+pub unsafe fn load8_bf16(at: *const half::bf16) -> __m256 {
+    // SAFETY: as the caller vouches.
+    let bits = _mm256_cvtepu16_epi32(unsafe { _mm_loadu_si128(at.cast()) });
+    _mm256_castsi256_ps(_mm256_slli_epi32::<16>(bits))
+}
+
+/// # Safety
+/// Eight readable elements, AVX2 and F16C.
+#[target_feature(enable = "avx2,f16c")]
+pub unsafe fn load8_f16(at: *const half::f16) -> __m256 {
+    // SAFETY: as the caller vouches.
+    _mm256_cvtph_ps(unsafe { _mm_loadu_si128(at.cast()) })
+}

@@ -1,0 +1,102 @@
+//! [`Level`]: which vector instructions the CPU kernels use, chosen at run time.
+//!
+//! The environment variable `KINORA_CPU` (`portable`, `avx2`, `avx512`) lowers it: for tests of every path, and for
+//! machines that report instructions which they do badly. What the machine lacks is never used.
+
+use pulp::Arch;
+use std::str::FromStr;
+use std::sync::OnceLock;
+
+/// The variable that lowers the level.
+pub const LEVEL_VARIABLE: &str = "KINORA_CPU";
+
+/// Vector instructions, from those of every machine to the widest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// What every machine of the architecture has (SSE2 on x86-64, NEON on AArch64).
+    Portable,
+    /// AVX2, FMA and F16C.
+    Avx2,
+    /// AVX-512 F, BW, CD, DQ and VL.
+    Avx512,
+}
+
+impl Level {
+    /// Every level, lowest first.
+    pub const ALL: [Self; 3] = [Self::Portable, Self::Avx2, Self::Avx512];
+
+    /// The level that kernels of this process use.
+    pub fn current() -> Self {
+        static CURRENT: OnceLock<Level> = OnceLock::new();
+        *CURRENT.get_or_init(|| {
+            let asked = std::env::var(LEVEL_VARIABLE).ok().and_then(|name| name.parse().ok());
+            asked.map_or(Self::of_machine(), |level: Self| level.min(Self::of_machine()))
+        })
+    }
+
+    /// The highest level that this machine has.
+    pub fn of_machine() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        {
+            if pulp::x86::V3::try_new().is_none() {
+                Self::Portable
+            } else if pulp::x86::V4::try_new().is_none() {
+                Self::Avx2
+            } else {
+                Self::Avx512
+            }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        Self::Portable
+    }
+
+    /// As in [`LEVEL_VARIABLE`].
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Portable => "portable",
+            Self::Avx2 => "avx2",
+            Self::Avx512 => "avx512",
+        }
+    }
+}
+
+impl FromStr for Level {
+    type Err = UnknownLevel;
+
+    fn from_str(name: &str) -> Result<Self, UnknownLevel> {
+        Self::ALL.into_iter().find(|level| level.name() == name).ok_or_else(|| UnknownLevel { name: name.to_string() })
+    }
+}
+
+/// A name that no [`Level`] has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnknownLevel {
+    /// What was asked for.
+    pub name: String,
+}
+
+impl std::fmt::Display for UnknownLevel {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        let names = Level::ALL.map(Level::name).join(", ");
+        write!(f, "`{}` is no level of CPU instructions; there are {names}", self.name)
+    }
+}
+
+impl std::error::Error for UnknownLevel {}
+
+/// What [`pulp`] compiles loops for at the current level.
+pub(crate) fn arch() -> Arch {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let v3 = || pulp::x86::V3::try_new().map(Arch::V3);
+        let v4 = || pulp::x86::V4::try_new().map(Arch::V4);
+        let arch = match Level::current() {
+            Level::Portable => None,
+            Level::Avx2 => v3(),
+            Level::Avx512 => v4(),
+        };
+        arch.unwrap_or(Arch::Scalar)
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    Arch::new()
+}
