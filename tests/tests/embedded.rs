@@ -60,7 +60,7 @@ fn clips_show_what_their_prompts_say() {
     }
 }
 
-/// What the MP4 of a clip keeps of its luma at the default quality.
+/// What the MP4 of a clip keeps of its luma at the default quality, with each back end of this build.
 #[test]
 fn the_mp4_keeps_the_luma() {
     let scratch = tempfile::tempdir().expect("a directory");
@@ -71,28 +71,65 @@ fn the_mp4_keeps_the_luma() {
         ..Request::default()
     };
     let raw = raw_clip(&pipeline, &request, scratch.path());
-    let output = Output { clip: scratch.path().join("clip.mp4"), ..Output::default() };
-    let (report, _) = generate(&pipeline, &Request { output, ..request }).expect("a clip");
-    let mut reader = kinora_media::open(&report.clip).expect("an MP4");
-    let (mut error, mut values) = (0.0, 0);
-    for index in 0..report.frames {
+    let built = kinora_media::encoders();
+    for encoder in ["openh264", "libx264"].into_iter().filter(|name| built.iter().any(|built| built == name)) {
+        let clip = scratch.path().join(format!("{encoder}.mp4"));
+        let output = Output { clip, encoder: Some(encoder.into()), ..Output::default() };
+        let (report, _) = generate(&pipeline, &Request { output, ..request.clone() }).expect("a clip");
+        let (psnr, values) = luma_psnr(&report.clip, &raw);
+        let bits = 8.0 * report.bytes as f64 / values;
+        println!("{encoder}: {psnr:.2} dB luma, {bits:.3} bits per pixel");
+        assert!(psnr >= 38.0, "{encoder}: {psnr:.2} dB");
+    }
+}
+
+/// Luma of the clip in the file `clip` against the frames `raw [F, 3, H, W]`: dB, and how many values were compared.
+fn luma_psnr(clip: &Path, raw: &Tensor) -> (f64, f64) {
+    let mut reader = kinora_media::open(clip).expect("an MP4");
+    let (mut error, mut values) = (0.0, 0.0);
+    for index in 0..raw.dim(0).expect("[F, 3, H, W]") {
         let frame = reader.next_frame().expect("no damage").expect("as many frames as were written");
         let raw: Vec<f32> = raw.get(index).and_then(|t| t.flatten_all()).and_then(|t| t.to_vec1()).expect("f32");
         for (a, b) in luma(&frame.data).zip(luma(&raw)) {
             error += f64::from(a - b).powi(2);
-            values += 1;
+            values += 1.0;
         }
     }
-    let psnr = -10.0 * (error / f64::from(values)).log10();
-    let bits = 8.0 * report.bytes as f64 / f64::from(values);
-    println!("{psnr:.2} dB luma, {bits:.3} bits per pixel");
-    assert!(psnr >= 38.0, "{psnr:.2} dB");
+    (-10.0 * (error / values).log10(), values)
 }
 
 /// BT.709 luma of planar RGB.
 fn luma(rgb: &[f32]) -> impl Iterator<Item = f32> + '_ {
     let area = rgb.len() / 3;
     (0..area).map(move |i| 0.2126 * rgb[i] + 0.7152 * rgb[area + i] + 0.0722 * rgb[2 * area + i])
+}
+
+/// A still clip of 209 frames through the autoencoder: it must not fade or drift.
+#[test]
+fn frame_200_of_a_still_clip_is_as_good_as_frame_20() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| scratch.path().join(name);
+    let (drawn, _) = kinora_checkpoint::load_safetensors(&fixture("embedded/drawn.safetensors")).expect("drawn clips");
+    let drawn = drawn.values().next().expect("a drawn clip");
+    let first = drawn.narrow(0, 0, 1).and_then(|frame| frame.to_dtype(DType::F32)).expect("a frame");
+    let first = (first / 255.0).expect("a number");
+    let still = first.repeat((209, 1, 1, 1)).expect("[209, 3, H, W]");
+    kinora_checkpoint::save_safetensors(&path("still.safetensors"), &[("video".into(), still)], &BTreeMap::new())
+        .expect("a file");
+    let pipeline = load("embedded", DType::F32, 2);
+    let go_on = |_: kinora::Event| std::ops::ControlFlow::Continue(());
+    pipeline.encode(&path("still.safetensors"), &path("latents.safetensors"), go_on).expect("latents");
+    let output = Output { clip: path("clip.safetensors"), ..Output::default() };
+    pipeline.decode(&path("latents.safetensors"), &output, None, go_on).expect("a clip");
+    let decoded = kinora_checkpoint::load_safetensors(&output.clip).expect("raw frames").0["video"].clone();
+    let psnr = |frame: usize| {
+        let error =
+            decoded.narrow(0, frame, 1).and_then(|frame| (frame - &first)?.sqr()?.mean_all()?.to_scalar::<f32>());
+        -10.0 * error.expect("f32").log10()
+    };
+    let (early, late) = (psnr(20), psnr(200));
+    println!("frame 20: {early:.2} dB, frame 200: {late:.2} dB");
+    assert!(early > 20.0 && late > early - 0.1, "frame 20: {early:.2} dB, frame 200: {late:.2} dB");
 }
 
 #[test]
