@@ -174,7 +174,8 @@ fn settings(name: &str, quality: Option<u8>) -> Result<Vec<(&'static str, String
     Ok(match family {
         "libx264" => vec![("crf", text)],
         "libx265" => vec![("crf", text), ("x265-params", "log-level=none".into())],
-        "libsvtav1" => vec![("crf", text), ("preset", "8".into())],
+        // It takes a CRF of 0 for none at all.
+        "libsvtav1" => vec![("crf", quality.max(1).to_string()), ("preset", "8".into())],
         "libaom-av1" => vec![("crf", text), ("b", "0".into()), ("cpu-used", "6".into()), ("row-mt", "1".into())],
         "nvenc" => vec![("rc", "constqp".into()), ("qp", text)],
         "amf" => vec![("rc", "cqp".into()), ("qp_i", text.clone()), ("qp_p", text)],

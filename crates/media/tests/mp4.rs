@@ -167,6 +167,7 @@ fn noise_is_encoded_at_every_quality() {
     let spec = spec(176, 144, 24);
     let frames = [noise(&spec, 1, f32::round), noise(&spec, 2, |x| x), noise(&spec, 3, f32::round)];
     for encoder in software_encoders() {
+        let mut best = f64::INFINITY;
         for quality in [Some(0), Some(10), None, Some(51)] {
             let path = dir.path().join(format!("{encoder}_{quality:?}.mp4"));
             let mut writer = create(&path, &spec, &WriteOptions { quality, ..with(&encoder) }).unwrap();
@@ -180,6 +181,8 @@ fn noise_is_encoded_at_every_quality() {
                 eprintln!("{encoder} noise at quality {quality:?}: {psnr:.2} dB, {bits:.3} bits per pixel");
                 // A CRF is not a bound: the encoders that have one spend less where nobody looks.
                 assert!(quality.is_some() || encoder != "openh264" || psnr >= 38.0, "{encoder} noise: {psnr:.2} dB");
+                assert!(psnr <= best, "{encoder} noise: {psnr:.2} dB at {quality:?} after {best:.2} dB at a better one");
+                best = psnr;
             }
         }
     }
