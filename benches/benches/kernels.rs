@@ -5,26 +5,31 @@
 
 use candle_core::{DType, Device, Result, Shape, Tensor};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use kinora_kernels::{self as kernels, Conv3dOptions, reference};
+use kinora_kernels::{self as kernels, Conv3dOptions, Epilogue, LinearWeight, reference};
 use std::hint::black_box;
 
 criterion_group!(benches, linear, attention, conv3d, rows, elementwise, channel_norm);
 criterion_main!(benches);
 
 const TOKENS: usize = 1280;
+const MANY_TOKENS: usize = 5400;
 const DIM: usize = 1536;
 const MLP: usize = 8960;
 const HEADS: usize = 12;
 
 fn linear(criterion: &mut Criterion) {
     for (inputs, outputs) in [(DIM, DIM), (DIM, MLP), (MLP, DIM)] {
-        let flops = 2 * TOKENS * inputs * outputs;
-        for dtype in [DType::F32, DType::BF16] {
-            let (x, weight) = (random((TOKENS, inputs), dtype), random((outputs, inputs), dtype));
-            let bias = random(outputs, dtype);
-            let group = format!("linear {inputs} to {outputs} {}", dtype.as_str());
-            time(criterion, &group, "kinora", flops, || kernels::linear(&x, &weight, Some(&bias)));
-            time(criterion, &group, "candle", flops, || reference::linear(&x, &weight, Some(&bias)));
+        for tokens in [1, 16, TOKENS, MANY_TOKENS] {
+            let flops = 2 * tokens * inputs * outputs;
+            let (x, weight) = (random((tokens, inputs), DType::F32), random((outputs, inputs), DType::F32));
+            let bias = random(outputs, DType::F32);
+            let group = format!("linear {tokens} rows {inputs} to {outputs}");
+            for dtype in [DType::F32, DType::BF16] {
+                let packed = weight.to_dtype(dtype).and_then(|weight| LinearWeight::new(&weight)).expect("a float");
+                let name = format!("{} weights", dtype.as_str());
+                time(criterion, &group, &name, flops, || kernels::linear(&x, &packed, Some(&bias), Epilogue::None));
+            }
+            time(criterion, &group, "reference", flops, || reference::linear(&x, &weight, Some(&bias), Epilogue::None));
         }
     }
 }

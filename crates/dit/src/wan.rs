@@ -18,7 +18,7 @@ use block::{Block, norm_modulate};
 use candle_core::{DType, Tensor};
 pub use config::WanConfig;
 use kinora_checkpoint::{KeyMap, Weights};
-use kinora_kernels::gelu_tanh;
+use kinora_kernels::Epilogue;
 use kinora_nn::Linear;
 use patch::{patchify, unpatchify};
 use rope::Rope;
@@ -133,22 +133,20 @@ impl VideoDit for WanModel {
 
 /// `patch_embedding`, a convolution over patches that do not overlap.
 struct PatchEmbedding {
-    weight: Tensor,
-    bias: Tensor,
+    projection: Linear,
     patch_size: [usize; 3],
 }
 
 impl PatchEmbedding {
     fn new(config: &WanConfig, weights: &Weights) -> Result<Self> {
         let ([pt, ph, pw], dim) = (config.patch_size, config.dim());
-        let kernel = weights.get("weight", (dim, config.in_channels, pt, ph, pw))?;
-        let bias = weights.get("bias", dim)?;
-        Ok(Self { weight: kernel.flatten_from(1)?, bias, patch_size: config.patch_size })
+        let projection = Linear::of_patches(weights, [dim, config.in_channels, pt, ph, pw])?;
+        Ok(Self { projection, patch_size: config.patch_size })
     }
 
     /// `[B, C, F, H, W]` → `[B, L, dim]`.
     fn forward(&self, latents: &Tensor) -> Result<Tensor> {
-        Ok(kinora_kernels::linear(&patchify(latents, self.patch_size)?, &self.weight, Some(&self.bias))?)
+        Ok(self.projection.forward(&patchify(latents, self.patch_size)?)?)
     }
 }
 
@@ -167,7 +165,7 @@ impl TextEmbedding {
 
     /// `[B, S, text_dim]` → `[B, S, dim]`.
     fn forward(&self, context: &Tensor) -> Result<Tensor> {
-        Ok(self.second.forward(&gelu_tanh(&self.first.forward(context)?)?)?)
+        Ok(self.second.forward(&self.first.forward_then(context, Epilogue::GeluTanh)?)?)
     }
 }
 

@@ -18,6 +18,6 @@ pub use attention::attention;
 pub use conv3d::{Conv3dOptions, conv3d};
 pub use elementwise::{gate_residual, gelu_erf, gelu_tanh, modulate, silu, upsample_nearest_2x};
 pub use level::{LEVEL_VARIABLE, Level, UnknownLevel};
-pub use linear::linear;
+pub use linear::{Epilogue, LinearWeight, linear};
 pub use norm::{channel_rms_norm, channel_rms_norm_silu, layer_norm, layer_norm_modulate, rms_norm};
 pub use rope::rope;

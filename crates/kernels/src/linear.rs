@@ -1,21 +1,103 @@
-//! Dense linear layers.
+//! Dense linear layers over weights that are packed once.
 
+use crate::elementwise::check_modulation;
 use crate::{cpu, reference};
-use candle_core::{Result, Tensor, bail};
+use candle_core::{DType, Result, Tensor, bail};
 
-/// `x [.., K] · weightᵀ [N, K] + bias [N]` → `[.., N]`, in the dtype that `x` and `weight` share; sums are f32.
-pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    let (outputs, inputs) = weight.dims2()?;
-    if x.dims().last() != Some(&inputs) || inputs == 0 {
-        bail!("linear: x {:?} does not fit weight {:?}", x.dims(), weight.dims());
+/// The weights `[N, K]` of a linear layer, as its kernels read them.
+///
+/// On the CPU they are packed when they are made, in the dtype that they come in: 16-bit weights stay 16 bits wide and
+/// are widened in registers, exactly. Elsewhere they are a tensor.
+pub struct LinearWeight {
+    outputs: usize,
+    inputs: usize,
+    storage: Storage,
+}
+
+enum Storage {
+    Tensor(Tensor),
+    Packed(cpu::Packed),
+}
+
+/// What is done to each result `y` before it is written, in f32.
+#[derive(Clone, Copy)]
+pub enum Epilogue<'a> {
+    /// Nothing.
+    None,
+    /// `gelu(y)`, tanh approximation.
+    GeluTanh,
+    /// `y · sigmoid(y)`.
+    Silu,
+    /// `y · other`; `other` has the result's shape and dtype.
+    Product(&'a Tensor),
+    /// `x + y`; `x` has the result's shape and dtype.
+    Residual(&'a Tensor),
+    /// `x + y · gate`; `x [B, L, N]` has the result's shape and dtype, `gate` is `[1|B, 1|L, N]`.
+    GatedResidual {
+        /// What the gated result is added to.
+        x: &'a Tensor,
+        /// The gate.
+        gate: &'a Tensor,
+    },
+}
+
+impl LinearWeight {
+    /// Packs `weight [N, K]`, which is f32, bf16 or f16. A broadcast scalar, which stands for weights that are not there,
+    /// stays one.
+    pub fn new(weight: &Tensor) -> Result<Self> {
+        let (outputs, inputs) = weight.dims2()?;
+        let placeholder = weight.stride().iter().all(|&stride| stride == 0);
+        let storage = if cpu::supports(weight) && !placeholder {
+            Storage::Packed(cpu::Packed::new(weight)?)
+        } else {
+            Storage::Tensor(weight.clone())
+        };
+        Ok(Self { outputs, inputs, storage })
     }
-    if x.dtype() != weight.dtype() {
-        bail!("linear: x is {:?}, weight {:?}", x.dtype(), weight.dtype());
+
+    /// `N`.
+    pub fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    /// `K`.
+    pub fn inputs(&self) -> usize {
+        self.inputs
+    }
+}
+
+/// `x [.., K] · weightᵀ [N, K] + bias [N]`, then the epilogue → `[.., N]` in `x`'s dtype; sums are f32.
+pub fn linear(x: &Tensor, weight: &LinearWeight, bias: Option<&Tensor>, epilogue: Epilogue) -> Result<Tensor> {
+    let (outputs, inputs) = (weight.outputs, weight.inputs);
+    if x.dims().last() != Some(&inputs) || inputs == 0 {
+        bail!("linear: x {:?} does not fit weight [{outputs}, {inputs}]", x.dims());
     }
     if let Some(bias) = bias
         && bias.dims() != [outputs]
     {
-        bail!("linear: bias {:?} does not fit weight {:?}", bias.dims(), weight.dims());
+        bail!("linear: bias {:?} does not fit weight [{outputs}, {inputs}]", bias.dims());
     }
-    if cpu::supports(x) { cpu::linear(x, weight, bias) } else { reference::linear(x, weight, bias) }
+    let mut shape = x.dims().to_vec();
+    shape[x.rank() - 1] = outputs;
+    epilogue.check(&shape, x.dtype())?;
+    match &weight.storage {
+        Storage::Packed(packed) if cpu::supports(x) => cpu::linear(x, packed, bias, epilogue, shape),
+        Storage::Packed(_) => bail!("linear: x is {:?} on {:?}, weight on the CPU", x.dtype(), x.device().location()),
+        Storage::Tensor(weight) => reference::linear(x, weight, bias, epilogue),
+    }
+}
+
+impl Epilogue<'_> {
+    fn check(self, shape: &[usize], dtype: DType) -> Result<()> {
+        if let Self::Product(operand) | Self::Residual(operand) | Self::GatedResidual { x: operand, .. } = self
+            && (operand.dims() != shape || operand.dtype() != dtype)
+        {
+            let operand = (operand.dtype(), operand.dims());
+            bail!("linear: operand {operand:?} does not fit the result {:?}", (dtype, shape));
+        }
+        match self {
+            Self::GatedResidual { x, gate } => check_modulation("linear", x, &[gate]),
+            _ => Ok(()),
+        }
+    }
 }

@@ -1,22 +1,30 @@
 //! Slow, obvious versions of every operator: what the fast ones are tested against.
 
-use crate::Conv3dOptions;
+use crate::{Conv3dOptions, Epilogue};
 use candle_core::{D, DType, Result, Tensor};
 
-/// `x [.., K] · weightᵀ [N, K] + bias [N]` → `[.., N]`.
-pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+/// `x [.., K] · weightᵀ [N, K] + bias [N]`, then the epilogue → `[.., N]`, in `x`'s dtype.
+pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, epilogue: Epilogue) -> Result<Tensor> {
     let (n, k) = weight.dims2()?;
     let mut shape = x.dims().to_vec();
     let rows = x.elem_count() / k;
     if let Some(last) = shape.last_mut() {
         *last = n;
     }
-    let y = x.reshape((rows, k))?.matmul(&weight.t()?)?;
+    let y = x.reshape((rows, k))?.matmul(&weight.to_dtype(x.dtype())?.t()?)?;
     let y = match bias {
         Some(bias) => y.broadcast_add(&bias.to_dtype(y.dtype())?)?,
         None => y,
     };
-    y.reshape(shape)
+    let y = y.reshape(shape)?;
+    match epilogue {
+        Epilogue::None => Ok(y),
+        Epilogue::GeluTanh => gelu_tanh(&y),
+        Epilogue::Silu => silu(&y),
+        Epilogue::Product(other) => y * other,
+        Epilogue::Residual(x) => x + y,
+        Epilogue::GatedResidual { x, gate } => gate_residual(x, &y, gate),
+    }
 }
 
 /// `softmax(scale · q kᵀ + bias) v` over `q [B, L, N, D]`, `k v [B, S, N, D]`, `bias [1|B, N, L, S]` → `[B, L, N, D]`.

@@ -2,7 +2,7 @@
 //! of threads.
 
 use candle_core::{DType, Device, Result, Shape, Tensor};
-use kinora_kernels::{self as kernels, Conv3dOptions, reference};
+use kinora_kernels::{self as kernels, Conv3dOptions, Epilogue, LinearWeight, reference};
 
 /// Dtypes, and the relative L2 error that each allows: for f32 that of sums in another order, for the others that of
 /// rounding the result (half a unit in the last place of 8 or 11 bits).
@@ -58,43 +58,85 @@ fn agree(
     }
 }
 
+/// Rows, inputs, outputs: fewer and more than tiles, panels, blocks and parts of the inputs have.
+const LINEARS: [[usize; 3]; 9] = [
+    [1, 1, 1],
+    [1, 17, 5],
+    [6, 64, 96],
+    [513, 130, 257],
+    [1000, 48, 300],
+    [1, 1100, 40],
+    [7, 1030, 1],
+    [31, 512, 544],
+    [0, 8, 3],
+];
+
 #[test]
 fn linear() {
-    for (shape, inputs, outputs) in [
-        (vec![1, 1], 1, 1),
-        (vec![1, 17], 17, 5),
-        (vec![2, 3, 64], 64, 96),
-        (vec![1, 513, 130], 130, 257),
-        (vec![3, 700, 48], 48, 300),
-        (vec![1, 1, 1100], 1100, 40),
-        (vec![7, 1030], 1030, 1),
-        (vec![0, 8], 8, 3),
-    ] {
-        let (x, weight, bias) = (random(shape, 1), random((outputs, inputs), 2), random(outputs, 3));
-        agree(
-            "linear",
-            &[&x, &weight, &bias],
-            |t| kernels::linear(&t[0], &t[1], Some(&t[2])),
-            |t| reference::linear(&t[0], &t[1], Some(&t[2])),
-        );
+    for [rows, inputs, outputs] in LINEARS {
+        let (x, weight, bias) = (random((1, rows, inputs), 1), random((outputs, inputs), 2), random(outputs, 3));
+        let (other, gate) = (random((1, rows, outputs), 4), random((1, 1, outputs), 5));
+        let gates = random((1, rows, outputs), 6);
+        type Make = for<'a> fn(&'a [Tensor]) -> Epilogue<'a>;
+        let epilogues: [(&str, Make); 7] = [
+            ("linear", |_| Epilogue::None),
+            ("linear, gelu", |_| Epilogue::GeluTanh),
+            ("linear, silu", |_| Epilogue::Silu),
+            ("linear, product", |t| Epilogue::Product(&t[3])),
+            ("linear, residual", |t| Epilogue::Residual(&t[3])),
+            ("linear, gated", |t| Epilogue::GatedResidual { x: &t[3], gate: &t[4] }),
+            ("linear, gated per token", |t| Epilogue::GatedResidual { x: &t[3], gate: &t[5] }),
+        ];
+        for (name, epilogue) in epilogues {
+            agree(
+                name,
+                &[&x, &weight, &bias, &other, &gate, &gates],
+                |t| kernels::linear(&t[0], &LinearWeight::new(&t[1])?, Some(&t[2]), epilogue(t)),
+                |t| reference::linear(&t[0], &t[1], Some(&t[2]), epilogue(t)),
+            );
+        }
         agree(
             "linear without bias",
             &[&x, &weight],
-            |t| kernels::linear(&t[0], &t[1], None),
-            |t| reference::linear(&t[0], &t[1], None),
+            |t| kernels::linear(&t[0], &LinearWeight::new(&t[1])?, None, Epilogue::None),
+            |t| reference::linear(&t[0], &t[1], None, Epilogue::None),
         );
+    }
+}
+
+/// Weights of 16 bits are widened exactly, so an f32 model computes the same bits as with wide weights.
+#[test]
+fn linear_of_narrow_weights() {
+    let (x, weight) = (random((50, 700), 1), random((90, 700), 2));
+    for dtype in [DType::BF16, DType::F16] {
+        let narrow = weight.to_dtype(dtype).unwrap();
+        let [found, expected] = [narrow.clone(), narrow.to_dtype(DType::F32).unwrap()].map(|weight| {
+            values(&kernels::linear(&x, &LinearWeight::new(&weight).unwrap(), None, Epilogue::None).unwrap())
+        });
+        assert_eq!(found, expected, "{dtype:?}");
     }
 }
 
 #[test]
 fn linear_of_views() {
     let (x, weight) = (random((20, 6, 3), 1), random((30, 9), 2));
+    let views = |t: &[Tensor]| {
+        Ok::<_, candle_core::Error>((t[0].transpose(0, 1)?.narrow(1, 2, 15)?, t[1].t()?.narrow(0, 3, 3)?.t()?))
+    };
     agree(
         "linear of views",
         &[&x, &weight],
-        |t| kernels::linear(&t[0].transpose(0, 1)?.narrow(1, 2, 15)?, &t[1].t()?.narrow(0, 3, 3)?.t()?, None),
-        |t| reference::linear(&t[0].transpose(0, 1)?.narrow(1, 2, 15)?, &t[1].t()?.narrow(0, 3, 3)?.t()?, None),
+        |t| views(t).and_then(|(x, weight)| kernels::linear(&x, &LinearWeight::new(&weight)?, None, Epilogue::None)),
+        |t| views(t).and_then(|(x, weight)| reference::linear(&x, &weight, None, Epilogue::None)),
     );
+}
+
+/// What stands for weights that are not there takes no memory, and computes.
+#[test]
+fn linear_of_a_placeholder() {
+    let weight = Tensor::zeros((), DType::F32, &Device::Cpu).unwrap().broadcast_as((40, 30)).unwrap();
+    let y = kernels::linear(&random((5, 30), 1), &LinearWeight::new(&weight).unwrap(), None, Epilogue::None);
+    assert_eq!(values(&y.unwrap()), vec![0.0; 200]);
 }
 
 #[test]
@@ -334,16 +376,22 @@ fn wrong_shapes_are_errors() {
     let conv = |x: &[usize], weight: &[usize], bias: &[usize], options| {
         kernels::conv3d(&t(x), &t(weight), Some(&t(bias)), options)
     };
+    let linear = |x: &[usize], weight: &[usize], bias: &[usize], epilogue| {
+        kernels::linear(&t(x), &LinearWeight::new(&t(weight))?, Some(&t(bias)), epilogue)
+    };
     let plain = Conv3dOptions::default();
     let attend = |q: &[usize], k: &[usize], v: &[usize], bias: &[usize]| {
         kernels::attention(&t(q), &t(k), &t(v), 1.0, Some(&t(bias)))
     };
     for (i, result) in [
-        kernels::linear(&t(&[2, 3]), &t(&[4, 5]), None),
-        kernels::linear(&t(&[2, 5]), &t(&[4, 5]), Some(&t(&[5]))),
-        kernels::linear(&t(&[]), &t(&[4, 5]), None),
-        kernels::linear(&t(&[2, 0]), &t(&[4, 0]), None),
-        kernels::linear(&t(&[2, 5]), &half(&[4, 5]), None),
+        linear(&[2, 3], &[4, 5], &[4], Epilogue::None),
+        linear(&[2, 5], &[4, 5], &[5], Epilogue::None),
+        linear(&[], &[4, 5], &[4], Epilogue::None),
+        linear(&[2, 0], &[4, 0], &[4], Epilogue::None),
+        linear(&[2, 5], &[4, 5], &[4], Epilogue::Product(&t(&[2, 5]))),
+        linear(&[2, 5], &[4, 5], &[4], Epilogue::Residual(&half(&[2, 4]))),
+        linear(&[2, 5], &[4, 5], &[4], Epilogue::GatedResidual { x: &t(&[2, 4]), gate: &t(&[1, 4]) }),
+        linear(&[1, 2, 5], &[4, 5], &[4], Epilogue::GatedResidual { x: &t(&[1, 2, 4]), gate: &t(&[1, 3, 4]) }),
         attend(&[1, 2, 3], &[1, 2, 3, 4], &[1, 2, 3, 4], &[1, 3, 2, 2]),
         attend(&[1, 2, 3, 4], &[2, 2, 3, 4], &[2, 2, 3, 4], &[1, 3, 2, 2]),
         attend(&[1, 2, 3, 4], &[1, 2, 3, 4], &[1, 3, 3, 4], &[1, 3, 2, 2]),

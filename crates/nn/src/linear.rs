@@ -1,39 +1,65 @@
 //! [`Linear`], which hides how its weights are stored.
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{DType, Result, Shape, Tensor};
 use kinora_checkpoint::Weights;
+use kinora_kernels::{Epilogue, LinearWeight, linear};
 
 /// A linear layer, `weight [out, in]`, `bias [out]`.
 pub struct Linear {
-    weight: Tensor,
+    weight: LinearWeight,
     bias: Option<Tensor>,
 }
 
 impl Linear {
     /// Reads `weight` and `bias` below `weights`.
     pub fn new(weights: &Weights, inputs: usize, outputs: usize) -> kinora_checkpoint::Result<Self> {
-        let bias = Some(weights.get("bias", outputs)?);
-        Ok(Self { weight: weights.get("weight", (outputs, inputs))?, bias })
+        Self::with_dtype(weights, inputs, outputs, weights.dtype())
     }
 
-    /// Like [`Linear::new`], in a dtype of the caller's choice (the timestep's embedding stays f32).
+    /// Like [`Linear::new`], for a model of another dtype (the timestep's embedding stays f32).
     pub fn with_dtype(
         weights: &Weights,
         inputs: usize,
         outputs: usize,
         dtype: DType,
     ) -> kinora_checkpoint::Result<Self> {
-        let bias = Some(weights.get_dtype("bias", outputs, dtype)?);
-        Ok(Self { weight: weights.get_dtype("weight", (outputs, inputs), dtype)?, bias })
+        let bias = Some(weights.get_dtype("bias", outputs, DType::F32)?);
+        Ok(Self { weight: LinearWeight::new(&matrix(weights, (outputs, inputs), dtype)?)?, bias })
     }
 
     /// Reads `weight` only.
     pub fn no_bias(weights: &Weights, inputs: usize, outputs: usize) -> kinora_checkpoint::Result<Self> {
-        Ok(Self { weight: weights.get("weight", (outputs, inputs))?, bias: None })
+        Ok(Self { weight: LinearWeight::new(&matrix(weights, (outputs, inputs), weights.dtype())?)?, bias: None })
+    }
+
+    /// A convolution whose kernel is its stride, which is a linear layer over patches: `weight [out, C, kf, kh, kw]`,
+    /// and `in` is the product of its last four.
+    pub fn of_patches(weights: &Weights, kernel: [usize; 5]) -> kinora_checkpoint::Result<Self> {
+        let weight = matrix(weights, kernel.to_vec(), weights.dtype())?.flatten_from(1)?;
+        let bias = Some(weights.get_dtype("bias", kernel[0], DType::F32)?);
+        Ok(Self { weight: LinearWeight::new(&weight)?, bias })
     }
 
     /// `x [.., in]` → `[.., out]`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        kinora_kernels::linear(x, &self.weight, self.bias.as_ref())
+        self.forward_then(x, Epilogue::None)
     }
+
+    /// [`Linear::forward`] and what comes after it, in one pass over the result.
+    pub fn forward_then(&self, x: &Tensor, epilogue: Epilogue) -> Result<Tensor> {
+        linear(x, &self.weight, self.bias.as_ref(), epilogue)
+    }
+}
+
+/// The tensor `weight`. 16-bit weights of an f32 model on the CPU stay 16 bits wide: the kernel widens them, and the
+/// numbers are the same.
+fn matrix(weights: &Weights, shape: impl Into<Shape>, dtype: DType) -> kinora_checkpoint::Result<Tensor> {
+    let shape = shape.into();
+    if dtype == DType::F32 && weights.device().is_cpu() {
+        let stored = weights.get_stored("weight", shape.clone())?;
+        if matches!(stored.dtype(), DType::F32 | DType::BF16 | DType::F16) {
+            return Ok(stored);
+        }
+    }
+    weights.get_dtype("weight", shape, dtype)
 }

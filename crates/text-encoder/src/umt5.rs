@@ -7,6 +7,7 @@
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 use kinora_checkpoint::{KeyMap, Weights};
+use kinora_kernels::Epilogue;
 use kinora_nn::{Linear, RmsNorm};
 use serde::Deserialize;
 
@@ -190,12 +191,15 @@ impl Block {
     }
 
     fn forward(&self, x: &Tensor, buckets: &Tensor, mask: Option<&Tensor>) -> candle_core::Result<Tensor> {
-        let x = (x + self.attn.forward(&self.norm1.forward(x)?, buckets, mask)?)?;
-        &x + self.ffn.forward(&self.norm2.forward(&x)?)?
+        let y = self.attn.forward(&self.norm1.forward(x)?, buckets, mask)?;
+        let x = self.attn.o.forward_then(&y, Epilogue::Residual(x))?;
+        let y = self.ffn.forward(&self.norm2.forward(&x)?)?;
+        self.ffn.fc2.forward_then(&y, Epilogue::Residual(&x))
     }
 }
 
-/// Self-attention with a learned bias per head and bucket of relative distance, and scores that are not scaled.
+/// Self-attention with a learned bias per head and bucket of relative distance, and scores that are not scaled. [`Block`]
+/// applies `o` together with the residual.
 struct Attention {
     q: Linear,
     k: Linear,
@@ -235,11 +239,11 @@ impl Attention {
             None => bias,
         };
         let y = kinora_kernels::attention(&q, &k, &v, 1.0, Some(&bias))?;
-        self.o.forward(&y.reshape((b, s, n * d))?)
+        y.reshape((b, s, n * d))
     }
 }
 
-/// `fc2(gelu(gate x) · fc1 x)`.
+/// `fc2(gelu(gate x) · fc1 x)`; [`Block`] applies `fc2` together with the residual.
 struct FeedForward {
     gate: Linear,
     fc1: Linear,
@@ -257,8 +261,8 @@ impl FeedForward {
     }
 
     fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        let gate = kinora_kernels::gelu_tanh(&self.gate.forward(x)?)?;
-        self.fc2.forward(&(gate * self.fc1.forward(x)?)?)
+        let gate = self.gate.forward_then(x, Epilogue::GeluTanh)?;
+        self.fc1.forward_then(x, Epilogue::Product(&gate))
     }
 }
 

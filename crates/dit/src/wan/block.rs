@@ -6,7 +6,7 @@ use super::time::{Modulation, Time};
 use crate::{KeysValues, Result};
 use candle_core::{DType, Tensor};
 use kinora_checkpoint::Weights;
-use kinora_kernels::{attention, gate_residual, gelu_tanh, layer_norm, modulate};
+use kinora_kernels::{Epilogue, attention, layer_norm, modulate};
 use kinora_nn::{LayerNorm, Linear, RmsNorm};
 
 /// `blocks.N`.
@@ -37,14 +37,16 @@ impl Block {
     pub(super) fn forward(&self, x: &Tensor, time: &Time, rope: &Rope, text: &KeysValues) -> Result<Tensor> {
         let [attention, feed_forward] = time.for_block(&self.modulation)?;
         let y = self.self_attention.to_itself(&norm_modulate(x, &attention, self.eps)?, rope)?;
-        let x = gate_residual(x, &y, &attention.gate()?)?;
+        let x = self.self_attention.o.forward_then(&y, Epilogue::GatedResidual { x, gate: &attention.gate()? })?;
         let y = match &self.cross_norm {
             Some(norm) => self.cross_attention.to_text(&norm.forward(&x)?, text)?,
             None => self.cross_attention.to_text(&x, text)?,
         };
-        let x = (x + y)?;
-        let y = self.feed_forward.forward(&norm_modulate(&x, &feed_forward, self.eps)?)?;
-        Ok(gate_residual(&x, &y, &feed_forward.gate()?)?)
+        let x = self.cross_attention.o.forward_then(&y, Epilogue::Residual(&x))?;
+        let y =
+            self.feed_forward.first.forward_then(&norm_modulate(&x, &feed_forward, self.eps)?, Epilogue::GeluTanh)?;
+        let gate = &feed_forward.gate()?;
+        Ok(self.feed_forward.second.forward_then(&y, Epilogue::GatedResidual { x: &x, gate })?)
     }
 
     /// Keys and values of the cross-attention; `context [B, S, dim]` is the embedded text.
@@ -59,7 +61,8 @@ pub(super) fn norm_modulate(x: &Tensor, modulation: &Modulation, eps: f64) -> Re
     Ok(modulate(&normed, &modulation.shift()?, &modulation.scale()?)?.to_dtype(x.dtype())?)
 }
 
-/// Multi-head attention; queries and keys are normalised over all heads together, before the split.
+/// Multi-head attention; queries and keys are normalised over all heads together, before the split. Its output goes
+/// through `o`, which [`Block`] applies together with the residual.
 struct Attention {
     q: Linear,
     k: Linear,
@@ -110,8 +113,7 @@ impl Attention {
 
     /// `q [B, L, N, D]`, `k v [B, S, N, D]` → `[B, L, dim]`.
     fn attend(&self, q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
-        let y = attention(q, k, v, self.scale, None)?;
-        Ok(self.o.forward(&y.flatten_from(2)?)?)
+        Ok(attention(q, k, v, self.scale, None)?.flatten_from(2)?)
     }
 
     /// `[B, L, dim]` → `[B, L, N, D]`.
@@ -121,7 +123,7 @@ impl Attention {
     }
 }
 
-/// Two linear layers with a tanh GELU between them.
+/// Two linear layers, with a tanh GELU between them.
 struct FeedForward {
     first: Linear,
     second: Linear,
@@ -132,9 +134,5 @@ impl FeedForward {
         let (dim, inner) = (config.dim(), config.ffn_dim);
         let first = Linear::new(&weights.pp(0), dim, inner)?;
         Ok(Self { first, second: Linear::new(&weights.pp(2), inner, dim)? })
-    }
-
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(self.second.forward(&gelu_tanh(&self.first.forward(x)?)?)?)
     }
 }

@@ -4,7 +4,7 @@ use super::WanConfig;
 use crate::{Error, Result};
 use candle_core::{D, DType, Tensor};
 use kinora_checkpoint::Weights;
-use kinora_kernels::silu;
+use kinora_kernels::{Epilogue, silu};
 use kinora_nn::{Linear, timestep_embedding};
 use std::collections::HashMap;
 
@@ -34,7 +34,8 @@ impl TimeEmbedding {
     pub(super) fn forward(&self, timestep: &Tensor) -> Result<Time> {
         let (timestep, rows) = distinct(timestep)?;
         let embedding = timestep_embedding(&timestep, self.freq_dim)?; // [U, freq_dim]
-        let embedding = self.second.forward(&silu(&self.first.forward(&embedding)?)?)?.to_dtype(self.dtype)?;
+        let embedding =
+            self.second.forward(&self.first.forward_then(&embedding, Epilogue::Silu)?)?.to_dtype(self.dtype)?;
         let projection = self.projection.forward(&silu(&embedding)?)?; // [U, 6 · dim]
         let (u, width) = projection.dims2()?;
         Ok(Time {

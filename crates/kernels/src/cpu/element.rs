@@ -9,11 +9,6 @@ pub(super) trait Element: WithDType {
 
     fn narrow(x: &[f32], out: &mut [Self]);
 
-    /// `x` itself where it is f32.
-    fn borrow_f32(_: &[Self]) -> Option<&[f32]> {
-        None
-    }
-
     /// `x` itself where it is f32, otherwise widened into `scratch`.
     fn as_f32<'a>(x: &'a [Self], scratch: &'a mut Vec<f32>) -> &'a [f32] {
         scratch.resize(x.len(), 0.0);
@@ -36,10 +31,6 @@ impl Element for f32 {
 
     fn narrow(x: &[f32], out: &mut [Self]) {
         out.copy_from_slice(x);
-    }
-
-    fn borrow_f32(x: &[Self]) -> Option<&[f32]> {
-        Some(x)
     }
 
     fn as_f32<'a>(x: &'a [Self], _: &'a mut Vec<f32>) -> &'a [f32] {

@@ -1,57 +1,137 @@
-//! [`linear`]: one parallel matrix product; weights that are not f32 are widened some outputs at a time.
+//! [`linear`]: blocks of rows and of outputs, each a product of tiles in registers over packed weights.
+//!
+//! Sums run over the inputs in order, a part of them at a time: how the result is cut into blocks changes no bit.
 #![allow(unsafe_code)]
 
+mod finish;
+mod grid;
+mod panels;
+
+pub use panels::Packed;
+
 use super::element::Element;
-use super::gemm::{Matrix, MatrixMut, Parallelism, multiply_add};
+use super::rows::Broadcast;
 use super::shared::SharedMut;
-use super::{Operand, by_dtype, from_f32, to_f32, widen};
+use super::tile::{COLUMNS, Out, Panel, Rows, Stored, multiply_tile};
+use super::{Operand, by_dtype, to_f32};
+use crate::level::arch;
+use crate::{Epilogue, Level};
 use candle_core::{Device, Result, Tensor};
-use rayon::prelude::*;
-use std::ops::Range;
+use finish::{Finish, Then};
+use grid::{Block, Grid};
+use panels::{Line, Panels};
+use std::cell::RefCell;
 
-/// Weights that are widened to f32 at a time: 16 MiB of them.
-const WIDENED: usize = 1 << 22;
+/// Inputs that are summed before the sum is put aside: so many of a panel fit the second cache with the rows.
+const INPUTS: usize = 512;
 
-/// See [`crate::linear`]; shapes are checked there.
-pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    by_dtype!(x.dtype(), typed(x, weight, bias))
+/// See [`crate::linear`]; shapes are checked there, `shape` is that of the result.
+pub fn linear(
+    x: &Tensor,
+    weight: &Packed,
+    bias: Option<&Tensor>,
+    epilogue: Epilogue,
+    shape: Vec<usize>,
+) -> Result<Tensor> {
+    by_dtype!(x.dtype(), typed(x, weight, bias, epilogue, shape))
 }
 
-fn typed<T: Element>(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    let (outputs, inputs) = weight.dims2()?;
-    let (rows, dtype) = (x.elem_count() / inputs, x.dtype());
-    let mut shape = x.dims().to_vec();
-    if let Some(last) = shape.last_mut() {
-        *last = outputs;
-    }
-    let (x, weight) = (to_f32(x)?, weight.contiguous()?);
-    let (x, weight) = (Operand::new(&x)?, Operand::new(&weight)?);
-    let (x, weight) = (x.slice::<f32>()?, weight.slice::<T>()?);
-    let mut out = vec![0f32; rows * outputs];
-    if let Some(bias) = bias {
-        let bias = to_f32(bias)?;
-        let bias = Operand::new(&bias)?;
-        let bias = bias.slice::<f32>()?;
-        out.par_chunks_mut(outputs.max(1)).for_each(|out| out.copy_from_slice(bias));
-    }
-    let mut add = |weight: &[f32], columns: Range<usize>| {
-        let x = Matrix { data: x, row: inputs, column: 1 };
-        let weight = Matrix { data: weight, row: 1, column: inputs };
-        let out = SharedMut::new(&mut out);
-        let out = MatrixMut { data: &out, offset: columns.start, row: outputs, column: 1 };
-        // SAFETY: `out` is borrowed here alone.
-        unsafe { multiply_add([rows, columns.len(), inputs], out, x, weight, Parallelism::Rayon(0)) };
+fn typed<T: Element>(
+    x: &Tensor,
+    weight: &Packed,
+    bias: Option<&Tensor>,
+    epilogue: Epilogue,
+    shape: Vec<usize>,
+) -> Result<Tensor> {
+    let (x, bias) = (x.contiguous()?, bias.map(to_f32).transpose()?);
+    let (other, gate) = match epilogue {
+        Epilogue::None | Epilogue::GeluTanh | Epilogue::Silu => (None, None),
+        Epilogue::Product(other) | Epilogue::Residual(other) => (Some(other.contiguous()?), None),
+        Epilogue::GatedResidual { x, gate } => (Some(x.contiguous()?), Some(to_f32(gate)?)),
     };
-    if let Some(weight) = T::borrow_f32(weight) {
-        add(weight, 0..outputs);
-    } else {
-        let mut widened = Vec::new();
-        let step = (WIDENED / inputs).max(1);
-        for (block, weight) in weight.chunks(step * inputs).enumerate() {
-            widened.resize(weight.len(), 0.0);
-            widen(weight, &mut widened);
-            add(&widened, block * step..block * step + weight.len() / inputs);
+    let (x_data, bias_data) = (Operand::new(&x)?, bias.as_ref().map(Operand::new).transpose()?);
+    let other_data = other.as_ref().map(Operand::new).transpose()?;
+    let gate_data = gate.as_ref().map(Operand::new).transpose()?;
+    let other_slice = other_data.as_ref().map_or(Ok(&[] as &[T]), Operand::slice)?;
+    let then = match epilogue {
+        Epilogue::None => Then::Nothing,
+        Epilogue::GeluTanh => Then::GeluTanh,
+        Epilogue::Silu => Then::Silu,
+        Epilogue::Product(_) => Then::Product(other_slice),
+        Epilogue::Residual(_) => Then::Residual(other_slice),
+        Epilogue::GatedResidual { x, gate } => {
+            let gate_slice = gate_data.as_ref().map_or(Ok(&[] as &[f32]), Operand::slice)?;
+            Then::GatedResidual(other_slice, Broadcast::new(gate_slice, gate, x)?)
+        }
+    };
+    let bias = bias_data.as_ref().map(Operand::slice).transpose()?;
+    let finish = Finish { outputs: shape.last().copied().unwrap_or(0), bias, then };
+    let x = x_data.slice::<T>()?;
+    let out = match weight {
+        Packed::F32(panels) => multiply(x, panels, &finish),
+        Packed::Bf16(panels) => multiply(x, panels, &finish),
+        Packed::F16(panels) => multiply(x, panels, &finish),
+    };
+    Tensor::from_vec(out, shape, &Device::Cpu)
+}
+
+fn multiply<T: Element, W: Stored>(x: &[T], weight: &Panels<W>, finish: &Finish<T>) -> Vec<T> {
+    thread_local! {
+        static SCRATCH: RefCell<Scratch> = RefCell::default();
+    }
+    let (rows, arch) = (x.len() / weight.inputs(), arch());
+    let mut out = Vec::with_capacity(rows * finish.outputs);
+    let shared = SharedMut::new(&mut out.spare_capacity_mut()[..rows * finish.outputs]);
+    Grid::new(rows, weight.count(), weight.inputs()).for_each(|block| {
+        SCRATCH.with_borrow_mut(|scratch| {
+            scratch.multiply(x, weight, &block);
+            let height = block.rows.len();
+            arch.dispatch(
+                #[inline(always)]
+                // SAFETY: every block is one task's own.
+                || unsafe { finish.write(&block, |row, panel| scratch.sums[panel * height + row].0, &shared) },
+            );
+        });
+    });
+    // SAFETY: the blocks cover every element.
+    unsafe { out.set_len(rows * finish.outputs) };
+    out
+}
+
+/// What one task holds.
+#[derive(Default)]
+struct Scratch {
+    /// Rows of `x`, as f32, for one part of the inputs.
+    x: Vec<f32>,
+    /// `[panels, rows]` of the block.
+    sums: Vec<Line<f32>>,
+}
+
+impl Scratch {
+    /// `sums = x · weight` for one block.
+    fn multiply<T: Element, W: Stored>(&mut self, x: &[T], weight: &Panels<W>, block: &Block) {
+        let (inputs, height) = (weight.inputs(), block.rows.len());
+        let parts = inputs.div_ceil(INPUTS);
+        let step = inputs.div_ceil(parts);
+        // Not a power of two, at which rows would fall on the same places of the cache.
+        let stride = step.next_multiple_of(16) + 16;
+        self.x.resize(self.x.len().max(height * stride), 0.0);
+        self.sums.resize(self.sums.len().max(height * block.panels.len()), Line([0.0; COLUMNS]));
+        let level = Level::current();
+        for first in (0..inputs).step_by(step) {
+            let len = step.min(inputs - first);
+            for (row, wide) in block.rows.clone().zip(self.x.chunks_exact_mut(stride)) {
+                let start = row * inputs + first;
+                arch().dispatch(|| T::widen(&x[start..start + len], &mut wide[..len]));
+            }
+            for (sums, panel) in self.sums.chunks_exact_mut(height).zip(block.panels.clone()) {
+                let lines = &weight.panel(panel)[first..first + len];
+                let rows = Rows { data: self.x.as_ptr(), row: stride, step: 1 };
+                let panel = Panel { data: lines.as_ptr().cast::<W>(), row: COLUMNS };
+                let out = Out { data: sums.as_mut_ptr().cast(), row: COLUMNS, accumulate: first > 0 };
+                // SAFETY: `x` has `height` rows of `len`, the panel `len` lines, `sums` `height` lines.
+                unsafe { multiply_tile(level, [height, COLUMNS, len], rows, panel, out) };
+            }
         }
     }
-    from_f32(&Tensor::from_vec(out, shape, &Device::Cpu)?, dtype)
 }

@@ -23,7 +23,7 @@ mod tile;
 pub use attention::attention;
 pub use conv3d::conv3d;
 pub use elementwise::{gate_residual, gelu_tanh, modulate, silu, upsample_nearest_2x};
-pub use linear::linear;
+pub use linear::{Packed, linear};
 pub use norm::{channel_rms_norm, layer_norm, layer_norm_modulate, rms_norm};
 pub use rope::rope;
 

@@ -1,0 +1,74 @@
+//! [`Grid`]: how a product is cut into blocks of rows and panels, one task each.
+
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// Most rows of a block: what fits half of a core's second cache, with the inputs of one step.
+const ROWS: usize = 224;
+/// Rows that the widest tile takes.
+const TILE_ROWS: usize = 14;
+/// Most panels of a block.
+const PANELS: usize = 16;
+/// Blocks that are enough for every machine to share them out evenly.
+const BLOCKS: usize = 32;
+/// Multiplications that are worth a task of their own.
+const TASK: usize = 1 << 20;
+
+/// A part of the result.
+pub(super) struct Block {
+    pub rows: Range<usize>,
+    pub panels: Range<usize>,
+}
+
+/// All blocks of a result. It depends on the sizes alone; no sum depends on it.
+pub(super) struct Grid {
+    rows: usize,
+    panels: usize,
+    /// Rows and panels of one block.
+    step: [usize; 2],
+}
+
+impl Grid {
+    /// For `rows` and `panels` with sums over `inputs`.
+    pub fn new(rows: usize, panels: usize, inputs: usize) -> Self {
+        let height = rows.div_ceil(rows.div_ceil(ROWS).max(1)).next_multiple_of(TILE_ROWS).max(TILE_ROWS);
+        let blocks = |width: usize| rows.div_ceil(height) * panels.div_ceil(width);
+        let mut width = PANELS;
+        while width > 1 && blocks(width) < BLOCKS && height.min(rows) * width / 2 * 32 * inputs >= TASK {
+            width /= 2;
+        }
+        Self { rows, panels, step: [height, width] }
+    }
+
+    /// Calls `f` for every block; blocks that share panels follow one another, as weights are larger than inputs.
+    pub fn for_each(&self, f: impl Fn(Block) + Sync) {
+        let [height, width] = self.step;
+        let across = self.rows.div_ceil(height);
+        (0..across * self.panels.div_ceil(width)).into_par_iter().for_each(|task| {
+            let (row, panel) = (task % across * height, task / across * width);
+            f(Block { rows: row..self.rows.min(row + height), panels: panel..self.panels.min(panel + width) });
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex;
+
+    #[test]
+    fn blocks_cover_everything_once() {
+        for [rows, panels, inputs] in
+            [[0, 3, 5], [1, 1, 1], [1, 288, 1536], [225, 17, 100], [1280, 48, 1536], [5, 0, 9]]
+        {
+            let seen = Mutex::new(vec![0; rows * panels]);
+            Grid::new(rows, panels, inputs).for_each(|block| {
+                let mut seen = seen.lock().unwrap();
+                for row in block.rows {
+                    block.panels.clone().for_each(|panel| seen[row * panels + panel] += 1);
+                }
+            });
+            assert!(seen.into_inner().unwrap().iter().all(|&times| times == 1), "{rows} x {panels} x {inputs}");
+        }
+    }
+}
