@@ -13,7 +13,7 @@ pub const LEVEL_VARIABLE: &str = "KINORA_CPU";
 /// Vector instructions, from those of every machine to the widest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// What every machine of the architecture has (SSE2 on x86-64, NEON on AArch64).
+    /// What every machine of the architecture has (SSE2 on x86-64, NEON on `AArch64`).
     Portable,
     /// AVX2, FMA and F16C.
     Avx2,

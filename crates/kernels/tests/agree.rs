@@ -71,13 +71,15 @@ const LINEARS: [[usize; 3]; 9] = [
     [0, 8, 3],
 ];
 
+/// Makes an epilogue of test tensors.
+type Make = for<'a> fn(&'a [Tensor]) -> Epilogue<'a>;
+
 #[test]
 fn linear() {
     for [rows, inputs, outputs] in LINEARS {
         let (x, weight, bias) = (random((1, rows, inputs), 1), random((outputs, inputs), 2), random(outputs, 3));
         let (other, gate) = (random((1, rows, outputs), 4), random((1, 1, outputs), 5));
         let gates = random((1, rows, outputs), 6);
-        type Make = for<'a> fn(&'a [Tensor]) -> Epilogue<'a>;
         let epilogues: [(&str, Make); 7] = [
             ("linear", |_| Epilogue::None),
             ("linear, gelu", |_| Epilogue::GeluTanh),

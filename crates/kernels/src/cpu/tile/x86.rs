@@ -61,10 +61,8 @@ unsafe fn avx512_rows<T: Stored, const R: usize>(n: usize, k: usize, rows: Rows,
             let at = out.data.wrapping_add(i * out.row + 16 * half);
             // SAFETY: the mask leaves columns below `n`, which are the caller's own.
             unsafe {
-                let sum = match out.accumulate {
-                    true => _mm512_add_ps(_mm512_maskz_loadu_ps(mask, at), sums[half]),
-                    false => sums[half],
-                };
+                let kept = if out.accumulate { _mm512_maskz_loadu_ps(mask, at) } else { _mm512_setzero_ps() };
+                let sum = _mm512_add_ps(kept, sums[half]);
                 _mm512_mask_storeu_ps(at, mask, sum);
             }
         }
