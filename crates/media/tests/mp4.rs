@@ -181,7 +181,10 @@ fn noise_is_encoded_at_every_quality() {
                 eprintln!("{encoder} noise at quality {quality:?}: {psnr:.2} dB, {bits:.3} bits per pixel");
                 // A CRF is not a bound: the encoders that have one spend less where nobody looks.
                 assert!(quality.is_some() || encoder != "openh264" || psnr >= 38.0, "{encoder} noise: {psnr:.2} dB");
-                assert!(psnr <= best, "{encoder} noise: {psnr:.2} dB at {quality:?} after {best:.2} dB at a better one");
+                assert!(
+                    psnr <= best,
+                    "{encoder} noise: {psnr:.2} dB at {quality:?} after {best:.2} dB at a better one"
+                );
                 best = psnr;
             }
         }
