@@ -21,7 +21,7 @@ const SMALL: &[(&str, &str)] = &[
 ];
 
 /// Flags that exclude one of [`SMALL`].
-const EXCLUDES: &[(&str, &str)] = &[("--sigmas", "--steps"), ("--duration", "--frames")];
+const EXCLUDES: &[(&str, &str)] = &[("--sigmas", "--steps"), ("--timesteps", "--steps"), ("--duration", "--frames")];
 
 /// No run may reserve more than this, whatever a file or the command line says: KiB of address space.
 #[cfg(target_os = "linux")]

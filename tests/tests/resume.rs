@@ -296,16 +296,16 @@ fn killed_and_interrupted_processes_go_on() {
     let expected = tensor(&sandbox.path("clip.safetensors"), "video");
     std::fs::remove_file(sandbox.path("clip.safetensors")).expect("a clip");
 
-    for (signal, resume) in [("KILL", "killed"), ("INT", "interrupted")] {
+    for (signal, resume) in [("KILL", "killed"), ("INT", "interrupted"), ("TERM", "ended")] {
         let arguments = long_run(&["--resume", resume]);
         let run = signalled(&sandbox, &arguments, signal, &format!("{resume}/context.safetensors"));
-        if signal == "INT" {
-            insta::assert_snapshot!(run.failure());
-            assert_eq!(run.status, Some(130));
+        if signal == "KILL" {
+            assert_eq!(run.status, None);
+        } else {
+            insta::assert_snapshot!(format!("stopped_by_{signal}"), run.failure());
+            assert_eq!(run.status, Some(if signal == "INT" { 130 } else { 143 }));
             assert!(sandbox.path(resume).join("state.safetensors").is_file());
             assert!(sandbox.files().iter().all(|file| !file.contains(".clip.") && !file.contains(".part")));
-        } else {
-            assert_eq!(run.status, None);
         }
         assert!(!sandbox.path("clip.safetensors").exists());
         let again = sandbox.kinora(&arguments);
@@ -315,10 +315,17 @@ fn killed_and_interrupted_processes_go_on() {
     }
 }
 
-/// Ctrl-C without --resume: nothing stays.
+/// Ctrl-C or a request to end, without --resume: nothing stays.
 #[cfg(unix)]
 #[test]
 fn an_interrupted_run_leaves_nothing() {
+    for (signal, status) in [("INT", 130), ("TERM", 143)] {
+        assert_leaves_nothing(signal, status);
+    }
+}
+
+#[cfg(unix)]
+fn assert_leaves_nothing(signal: &str, status: i32) {
     let sandbox = Sandbox::new("wan21_t2v");
     let before = sandbox.files();
     let mut child = started(&sandbox, &long_run(&[]));
@@ -327,12 +334,12 @@ fn an_interrupted_run_leaves_nothing() {
     while !text.contains("seed 1") {
         assert!(stderr.read_line(&mut text).expect("text") > 0, "{text}");
     }
-    send(&child, "INT");
+    send(&child, signal);
     stderr.read_to_string(&mut text).expect("text");
     let output = child.wait_with_output().expect("it ends");
     let run = Run { stderr: text, ..Run::of(&output) };
-    assert_eq!(run.status, Some(130), "{run:#?}");
-    insta::assert_snapshot!(run.failure());
+    assert_eq!(run.status, Some(status), "{run:#?}");
+    insta::assert_snapshot!(format!("left_by_{signal}"), run.failure());
     assert_eq!(sandbox.files(), before);
 }
 

@@ -46,12 +46,16 @@ pub struct ModelArgs {
     /// Dtype of the networks; f32 on the CPU by default.
     #[arg(long, value_enum)]
     pub dtype: Option<DTypeArg>,
-    /// Where to compute: auto, cpu, cuda, cuda:N or metal.
-    #[arg(long, default_value = "auto", value_name = "DEVICE")]
+    /// Where to compute.
+    #[arg(long, default_value = "auto", value_name = "DEVICE", help = device_help())]
     pub device: String,
     /// CPU threads; all cores by default. The result does not depend on it.
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub threads: Option<usize>,
+}
+
+fn device_help() -> String {
+    format!("Where to compute: {}", kinora::devices().join(", "))
 }
 
 /// Dtypes of the networks.
@@ -177,9 +181,15 @@ pub struct SamplingArgs {
     /// The same for the low-noise expert of models with two.
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub guidance_scale_2: Option<f64>,
-    /// Scale the unconditional prediction optimally (CFG-Zero*).
+    /// CFG-Zero*: scale the unconditional prediction optimally, and zero the velocity of the first step.
     #[arg(long)]
     pub cfg_zero_star: bool,
+    /// Zero the velocity of so many first steps [default: 1 with --cfg-zero-star, else 0].
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub zero_init: Option<usize>,
+    /// Guide only at noise levels above LOW and up to HIGH, of 0 (clip) to 1 (noise).
+    #[arg(long, value_name = "LOW,HIGH", value_parser = parse_interval)]
+    pub guidance_interval: Option<Interval>,
     /// euler, heun, dpm++2m, unipc, unipc-bh1 or lcm.
     #[arg(long, value_name = "NAME")]
     pub sampler: Option<SamplerKind>,
@@ -189,9 +199,21 @@ pub struct SamplingArgs {
     /// Explicit noise levels, such as 1,0.9375,0.8333,0.625.
     #[arg(long, value_delimiter = ',', value_name = "LIST", conflicts_with_all = ["steps", "shift"])]
     pub sigmas: Option<Vec<f64>>,
+    /// Explicit timesteps, as published for distilled models, such as 1000,937.5,833.3,625.
+    #[arg(long, value_delimiter = ',', value_name = "LIST", conflicts_with_all = ["steps", "shift", "sigmas"])]
+    pub timesteps: Option<Vec<f64>>,
     /// Seed of the noise; random by default, printed and recorded.
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub seed: Option<u64>,
+}
+
+/// Two noise levels.
+pub type Interval = [f64; 2];
+
+fn parse_interval(text: &str) -> Result<Interval, String> {
+    let numbers: Option<Vec<f64>> = text.split(',').map(|number| number.trim().parse().ok()).collect();
+    let pair = numbers.and_then(|numbers| Interval::try_from(numbers).ok());
+    pair.ok_or_else(|| format!("`{text}` is not two numbers such as 0.2,0.9"))
 }
 
 impl GenerateArgs {
@@ -214,11 +236,14 @@ impl GenerateArgs {
             fps: shape.fps,
             steps: self.sampling.steps,
             sigmas: self.sampling.sigmas.clone(),
+            timesteps: self.sampling.timesteps.clone(),
             shift: self.sampling.shift,
             sampler: self.sampling.sampler,
             guidance_scale: self.sampling.guidance_scale,
             guidance_scale_2: self.sampling.guidance_scale_2,
             cfg_zero_star: self.sampling.cfg_zero_star,
+            zero_init: self.sampling.zero_init,
+            guidance_interval: self.sampling.guidance_interval,
             seed: self.sampling.seed,
             init_latents: self.init_latents.clone(),
             output: kinora::Output::default(),
@@ -348,8 +373,8 @@ pub struct RerunArgs {
     /// Use this model instead of the recorded one.
     #[arg(long, num_args = 1.., value_name = "NAME|DIR|FILE")]
     pub model: Option<Vec<String>>,
-    /// Where to compute: auto, cpu, cuda, cuda:N or metal.
-    #[arg(long, default_value = "auto", value_name = "DEVICE")]
+    /// Where to compute.
+    #[arg(long, default_value = "auto", value_name = "DEVICE", help = device_help())]
     pub device: String,
     /// CPU threads.
     #[arg(long, value_name = "N", allow_negative_numbers = true)]

@@ -5,6 +5,7 @@ mod args;
 mod commands;
 mod progress;
 mod report;
+mod signals;
 
 use args::{Cli, Command};
 use clap::Parser;

@@ -1,10 +1,8 @@
 //! How errors and results are printed: `error:` what is wrong, `hint:` what to do.
 
+use crate::signals;
 use kinora::Error;
 use std::process::ExitCode;
-
-/// Exit status of a run that was interrupted, as shells have it.
-const INTERRUPTED: u8 = 130;
 
 /// Exit status of a command line that cannot be understood.
 const USAGE: u8 = 2;
@@ -16,7 +14,7 @@ pub fn failure(error: &Error) -> ExitCode {
         eprintln!();
         eprintln!("hint: {hint}");
     }
-    if error.is_stop() { ExitCode::from(INTERRUPTED) } else { ExitCode::FAILURE }
+    if error.is_stop() { ExitCode::from(signals::exit_code()) } else { ExitCode::FAILURE }
 }
 
 /// Prints the help or version that was asked for, or what is wrong with the command line.

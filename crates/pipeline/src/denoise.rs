@@ -98,12 +98,16 @@ impl Denoiser<'_> {
         resident: &mut Option<Resident>,
         on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
     ) -> Result<Tensor> {
-        let expert = self.plan.boundary_timestep.map_or(0, |boundary| usize::from(info.timestep < boundary));
+        if info.index < self.plan.zero_init {
+            return Ok(x.clone()); // a velocity of zero says that x is the clip
+        }
+        let expert = self.plan.expert(info.timestep);
         let resident = self.load(expert, resident)?;
         let latents = x.to_dtype(self.placement.dtype)?;
         let timestep = Tensor::new(&[info.timestep as f32], x.device())?;
         let mut velocities = Vec::with_capacity(2);
-        for prepared in &resident.prepared {
+        let predictions = if self.plan.guided_at(expert, info.sigma) { 2 } else { 1 };
+        for prepared in resident.prepared.iter().take(predictions) {
             velocities.push(resident.dit.forward(&latents, &timestep, prepared)?);
             if on_event(Event::NetworkCall).is_break() {
                 return Err(Error::Stopped { resumable: None });

@@ -3,6 +3,18 @@
 use crate::{Error, Result};
 use candle_core::Device;
 
+/// The devices that this build can compute on, as `--device` takes them.
+pub fn devices() -> Vec<&'static str> {
+    let mut names = vec!["auto", "cpu"];
+    if candle_core::utils::cuda_is_available() {
+        names.extend(["cuda", "cuda:N"]);
+    }
+    if candle_core::utils::metal_is_available() {
+        names.push("metal");
+    }
+    names
+}
+
 /// Opens `auto`, `cpu`, `cuda`, `cuda:N` or `metal`.
 pub(crate) fn open(name: &str) -> Result<Device> {
     let (kind, index) = match name.split_once(':') {
@@ -15,9 +27,9 @@ pub(crate) fn open(name: &str) -> Result<Device> {
         ("cuda", Some(index)) if candle_core::utils::cuda_is_available() => Ok(Device::new_cuda(index)?),
         ("metal", Some(index)) if candle_core::utils::metal_is_available() => Ok(Device::new_metal(index)?),
         ("cuda" | "metal", Some(_)) => {
-            Err(Error::request(format!("this version has no support for device `{name}`"), "use --device cpu"))
+            Err(Error::request(format!("this build has no support for device `{name}`"), "use --device cpu"))
         }
-        _ => Err(Error::request(format!("there is no device `{name}`"), "use auto, cpu, cuda, cuda:N or metal")),
+        _ => Err(Error::request(format!("there is no device `{name}`"), format!("use {}", devices().join(" or ")))),
     }
 }
 

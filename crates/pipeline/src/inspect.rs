@@ -2,7 +2,7 @@
 
 use crate::Result;
 use crate::families::{FAMILIES, Role, family_of};
-use crate::source::{EMBEDDED, Model};
+use crate::source::{EMBEDDED, Model, problems};
 use kinora_checkpoint::{Layout, TensorFile, TensorInfo};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -28,6 +28,8 @@ pub struct Inspection {
 pub struct PartInspection {
     /// Name of the component or file.
     pub name: String,
+    /// The family that it belongs to.
+    pub family: Option<&'static str>,
     /// `transformer`, `VAE`, `text encoder`, or nothing that is known.
     pub role: Option<&'static str>,
     /// Parameters.
@@ -88,9 +90,10 @@ fn inspected(name: &str, infos: Vec<TensorInfo>) -> PartInspection {
         parameters += count;
         bytes += info.bytes as u64;
     }
-    let role = FAMILIES.iter().find_map(|family| family.role(&infos)).map(Role::name);
+    let known = FAMILIES.iter().find_map(|family| Some((family.name(), family.role(&infos)?)));
+    let (family, role) = known.map(|(family, role)| (family, role.name())).unzip();
     let tensors = infos.into_iter().map(|info| (info.name, format!("{:?}", info.dtype), info.shape)).collect();
-    PartInspection { name: name.to_string(), role, parameters, bytes, dtypes, tensors }
+    PartInspection { name: name.to_string(), family, role, parameters, bytes, dtypes, tensors }
 }
 
 /// Adds what only the whole model shows: whether it would load.
@@ -103,7 +106,13 @@ fn finished(layout: &'static str, parts: Vec<PartInspection>, path: &Path) -> In
     });
     let (family, variant, problems) = match found {
         Ok(model) => (Some(model.manifest.family.clone()), Some(model.manifest.name), Vec::new()),
-        Err(error) => (None, None, vec![error.to_string()]),
+        Err(error) => {
+            let role = |part: &PartInspection| Role::ALL.into_iter().find(|role| Some(role.name()) == part.role);
+            let roles: Option<Vec<Role>> = parts.iter().map(role).collect();
+            let several = roles.map(|roles| problems(path, &roles)).filter(|several| !several.is_empty());
+            let family = parts.iter().find_map(|part| part.family).map(str::to_string);
+            (family, None, several.unwrap_or_else(|| vec![error.to_string()]))
+        }
     };
     Inspection { layout, family, variant, parts, problems }
 }

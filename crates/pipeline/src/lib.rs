@@ -42,9 +42,11 @@ mod plan;
 mod recipe;
 mod request;
 mod resume;
+mod scheduler;
 mod source;
 
 pub use candle_core::DType;
+pub use device::devices;
 pub use error::{Error, Result};
 pub use event::{Event, Stage};
 pub use inspect::{Inspection, PartInspection, inspect};

@@ -46,7 +46,7 @@ impl Output {
 pub(crate) fn distinct(files: &[(&'static str, &Path)]) -> Result<()> {
     let identity = |path: &Path| {
         let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let directory = directory.canonicalize().unwrap_or_else(|_| directory.to_path_buf());
+        let directory = directory.canonicalize().unwrap_or_else(|_| without_detours(directory));
         path.canonicalize().unwrap_or_else(|_| directory.join(path.file_name().unwrap_or_default()))
     };
     for (index, (name, path)) in files.iter().enumerate() {
@@ -56,6 +56,19 @@ pub(crate) fn distinct(files: &[(&'static str, &Path)]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The absolute path without `.` and `..`, for a directory that is not there yet.
+fn without_detours(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for component in std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf()).components() {
+        if component == std::path::Component::ParentDir {
+            plain.pop();
+        } else {
+            plain.push(component);
+        }
+    }
+    plain
 }
 
 /// Seconds that each stage took; stages that an earlier run had done are 0.

@@ -98,9 +98,11 @@ impl Pipeline {
         self.threads.install(|| {
             distinct(&[("the latents", latents), ("the clip", &output.clip)])?;
             let metadata = kinora_checkpoint::TensorFile::open(latents)?.metadata().clone();
-            let recipe = metadata.get(RECIPE_KEY).cloned();
-            let recorded: Option<Recipe> = recipe.as_deref().and_then(|text| serde_json::from_str(text).ok());
+            let stored = metadata.get(RECIPE_KEY).cloned();
+            let recorded: Option<Recipe> = stored.as_deref().and_then(|text| serde_json::from_str(text).ok());
             let own_fps = metadata.get(FPS_KEY).and_then(|fps| fps.parse().ok());
+            let changed = recorded.clone().zip(fps).map(|(recipe, fps)| Recipe { fps, ..recipe }.to_text());
+            let recipe = changed.or(stored);
             let fps = fps.or(own_fps).unwrap_or(self.model.manifest.defaults.fps);
             let start = Instant::now();
             let mut report = self.decode_file(latents, output, fps, recipe.as_deref(), &mut on_event)?;
@@ -141,20 +143,22 @@ impl Pipeline {
         let plan = self.plan(request)?;
         let output = &request.output;
         let recipe = Recipe::new(&plan, output, &self.model.argument, self.placement.dtype.as_str());
-        let stored = serde_json::to_string(&recipe).expect("plain data");
+        let stored = recipe.to_text();
         let stored = output.metadata.then_some(stored.as_str());
         // Now, not after the last step, it must come out that something cannot be read or written.
         drop(crate::codec::writer(output, plan.width, plan.height, plan.fps, stored)?);
         let noise = plan.init_latents.as_ref().map(|path| read_noise(path, plan.latent_shape)).transpose()?;
-        let run_dir = output.resume.as_ref().map(|dir| RunDir::open(dir, &recipe)).transpose()?;
-        let latents = latents_path(output, run_dir.as_ref());
+        let latents = latents_path(output);
         let mut files = vec![("the clip", output.clip.as_path()), ("the latents", &latents)];
         files.extend(
-            output.latents.iter().filter(|_| run_dir.is_some()).map(|path| ("the saved latents", path.as_path())),
+            output.latents.iter().filter(|_| output.resume.is_some()).map(|path| ("the saved latents", path.as_path())),
         );
         files.extend(plan.init_latents.iter().map(|path| ("the initial latents", path.as_path())));
         distinct(&files)?;
-        output.latents.iter().chain([&latents]).try_for_each(|path| kinora_checkpoint::check_writable(path))?;
+        output.latents.iter().try_for_each(|path| kinora_checkpoint::check_writable(path))?;
+        // Last, because it leaves a directory behind.
+        let run_dir = output.resume.as_ref().map(|dir| RunDir::open(dir, &recipe)).transpose()?;
+        kinora_checkpoint::check_writable(&latents)?;
         stopped_if(on_event(Event::Planned(&plan)), run_dir.as_ref())?;
         for notice in &plan.notices {
             stopped_if(on_event(Event::Notice(notice)), run_dir.as_ref())?;
@@ -291,9 +295,9 @@ impl Pipeline {
     }
 }
 
-fn latents_path(output: &Output, run_dir: Option<&RunDir>) -> PathBuf {
-    match (run_dir, &output.latents) {
-        (Some(run_dir), _) => run_dir.latents(),
+fn latents_path(output: &Output) -> PathBuf {
+    match (&output.resume, &output.latents) {
+        (Some(dir), _) => RunDir::latents_in(dir),
         (None, Some(path)) => path.clone(),
         (None, None) => output.latents_beside_clip(),
     }

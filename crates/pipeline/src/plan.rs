@@ -2,6 +2,7 @@
 
 use crate::manifest::Manifest;
 use crate::request::{Request, Size};
+use crate::scheduler::Scheduler;
 use crate::{Error, Result};
 use kinora_sampler::{SamplerKind, Schedule};
 use kinora_vae::LatentFormat;
@@ -25,8 +26,8 @@ pub(crate) struct Limits {
     pub reach: usize,
     /// Noise level (of 1) below which the second expert works.
     pub boundary: Option<f64>,
-    /// Shift that the model directory's scheduler configuration gives.
-    pub shift: Option<f64>,
+    /// The model directory's scheduler.
+    pub scheduler: Option<Scheduler>,
 }
 
 /// A validated request: nothing is left open.
@@ -48,16 +49,22 @@ pub struct Plan {
     pub fps: f64,
     /// The sampler.
     pub sampler: SamplerKind,
-    /// Shift of the schedule; not used with explicit sigmas.
+    /// Shift of the schedule; not used with explicit sigmas or timesteps.
     pub shift: f64,
     /// Explicit sigmas, when the request gave them.
     pub sigmas: Option<Vec<f64>>,
+    /// Explicit timesteps, when the request gave them.
+    pub timesteps: Option<Vec<f64>>,
     /// Noise levels and timesteps.
     pub schedule: Schedule,
     /// Guidance of the (first, second) expert; 1 is off.
     pub guidance_scale: [f64; 2],
-    /// CFG-Zero*.
+    /// CFG-Zero*: the optimised scale.
     pub cfg_zero_star: bool,
+    /// First steps whose velocity is zero.
+    pub zero_init: usize,
+    /// Noise levels above the first and up to the second are guided; `None` is all.
+    pub guidance_interval: Option<[f64; 2]>,
     /// Timestep below which the second expert works.
     pub boundary_timestep: Option<f64>,
     /// Seed of the noise.
@@ -69,9 +76,23 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Whether a second, unconditional prediction is made.
+    /// Whether a second, unconditional prediction is made in some step.
     pub fn guided(&self) -> bool {
-        self.guidance_scale[0] > 1.0
+        let experts = if self.boundary_timestep.is_some() { 2 } else { 1 };
+        self.guidance_scale[..experts].iter().any(|scale| *scale > 1.0)
+    }
+
+    /// The expert that works at `timestep`.
+    pub(crate) fn expert(&self, timestep: f64) -> usize {
+        self.boundary_timestep.map_or(0, |boundary| usize::from(timestep < boundary))
+    }
+
+    /// Whether the prediction of `expert` at the noise level `sigma` is guided.
+    pub(crate) fn guided_at(&self, expert: usize, sigma: f64) -> bool {
+        // Noise levels are those that f32 holds: 0.8 of the list is then 0.8 of the interval.
+        let inside = |[low, high]: [f64; 2]| (low as f32) < sigma as f32 && sigma as f32 <= high as f32;
+        let inside = self.guidance_interval.is_none_or(inside);
+        inside && self.guidance_scale[expert] > 1.0
     }
 
     /// Denoising steps.
@@ -88,8 +109,9 @@ impl Plan {
         let (width, height) = size(request, manifest, limits, &mut notices)?;
         let fps = within("frames per second", request.fps.unwrap_or(manifest.defaults.fps), 1.0, 240.0)?;
         let frames = frames(request, manifest, limits, fps, &mut notices)?;
-        let sampler = sampler(request, manifest)?;
-        let shift = within("shift", request.shift.or(limits.shift).unwrap_or(manifest.defaults.shift), 0.01, 100.0)?;
+        let sampler = sampler(request, manifest, limits)?;
+        let own_shift = limits.scheduler.as_ref().and_then(|scheduler| scheduler.shift);
+        let shift = within("shift", request.shift.or(own_shift).unwrap_or(manifest.defaults.shift), 0.01, 100.0)?;
         let schedule = schedule(request, manifest, sampler, shift)?;
         let guidance_scale = guidance(request, manifest, limits)?;
         if schedule.steps() < manifest.defaults.fewest_steps {
@@ -104,7 +126,8 @@ impl Plan {
         let latent_frames = limits.latent_format.latent_frames(frames);
         let latent_shape = [channels, latent_frames, height / spatial_factor, width / spatial_factor];
         check_reach(latent_shape, limits)?;
-        Ok(Self {
+        let zero_init = zero_init(request, schedule.steps())?;
+        let plan = Self {
             prompt: request.prompt.clone(),
             negative_prompt: request.negative_prompt.clone().unwrap_or(manifest.defaults.negative_prompt.clone()),
             width,
@@ -115,14 +138,36 @@ impl Plan {
             sampler,
             shift,
             sigmas: request.sigmas.clone(),
+            timesteps: request.timesteps.clone(),
             schedule,
             guidance_scale,
             cfg_zero_star: request.cfg_zero_star,
+            zero_init,
+            guidance_interval: request.guidance_interval.map(interval).transpose()?,
             boundary_timestep: limits.boundary.map(|boundary| boundary * 1000.0),
             seed: request.seed.unwrap_or_else(random_seed),
             init_latents: request.init_latents.clone(),
             notices,
-        })
+        };
+        Ok(plan.with_notices_of_guidance(request))
+    }
+
+    /// Says which settings of `request` do nothing because guidance is off.
+    fn with_notices_of_guidance(mut self, request: &Request) -> Self {
+        let settings = [
+            ("the negative prompt", request.negative_prompt.as_ref().is_some_and(|text| !text.trim().is_empty())),
+            ("CFG-Zero*", request.cfg_zero_star || self.zero_init > 0),
+            ("the guidance interval", request.guidance_interval.is_some()),
+        ];
+        let unused: Vec<&str> = settings.iter().filter(|(_, given)| *given).map(|(name, _)| *name).collect();
+        if !self.guided() && !unused.is_empty() {
+            let verb = if unused.len() == 1 { "does" } else { "do" };
+            self.notices.push(format!("guidance is off (scale 1): {} {verb} nothing", unused.join(" and ")));
+        }
+        if !self.guided() {
+            self.zero_init = 0;
+        }
+        self
     }
 }
 
@@ -214,19 +259,33 @@ pub(crate) fn check_reach([_, f, h, w]: [usize; 4], limits: &Limits) -> Result<(
     Ok(())
 }
 
-fn sampler(request: &Request, manifest: &Manifest) -> Result<SamplerKind> {
-    match request.sampler {
-        Some(kind) => Ok(kind),
-        None => Ok(manifest.defaults.sampler.parse()?),
+fn sampler(request: &Request, manifest: &Manifest, limits: &Limits) -> Result<SamplerKind> {
+    let own = limits.scheduler.as_ref().map(|scheduler| scheduler.sampler.as_ref());
+    match (request.sampler, own) {
+        (Some(kind), _) | (None, Some(Ok(&kind))) => Ok(kind),
+        (None, None) => Ok(manifest.defaults.sampler.parse()?),
+        (None, Some(Err(reason))) => {
+            let what = format!("scheduler/scheduler_config.json asks for what no sampler here does: {reason}");
+            Err(Error::request(what, format!("choose one, such as --sampler {}", manifest.defaults.sampler)))
+        }
     }
 }
 
 fn schedule(request: &Request, manifest: &Manifest, sampler: SamplerKind, shift: f64) -> Result<Schedule> {
-    if let Some(sigmas) = &request.sigmas {
-        if request.steps.is_some() || request.shift.is_some() {
-            return Err(Error::request("--sigmas excludes --steps and --shift", "the list says both already"));
+    let explicit = request.sigmas.is_some() || request.timesteps.is_some();
+    if explicit && (request.steps.is_some() || request.shift.is_some()) {
+        return Err(Error::request(
+            "--sigmas and --timesteps exclude --steps and --shift",
+            "the list says both already",
+        ));
+    }
+    match (&request.sigmas, &request.timesteps) {
+        (Some(_), Some(_)) => {
+            return Err(Error::request("--sigmas and --timesteps are both given", "give one of the two"));
         }
-        return Ok(Schedule::from_sigmas(sigmas)?);
+        (Some(sigmas), None) => return Ok(Schedule::from_sigmas(sigmas)?),
+        (None, Some(timesteps)) => return Ok(Schedule::from_timesteps(timesteps)?),
+        (None, None) => {}
     }
     let steps = request.steps.unwrap_or(manifest.defaults.steps);
     if steps == 0 || steps > MOST_STEPS {
@@ -235,7 +294,8 @@ fn schedule(request: &Request, manifest: &Manifest, sampler: SamplerKind, shift:
     }
     Ok(match sampler {
         SamplerKind::Euler | SamplerKind::Heun | SamplerKind::Lcm => Schedule::flow_match_euler(steps, shift)?,
-        SamplerKind::DpmPp2m | SamplerKind::UniPc | SamplerKind::UniPcBh1 => Schedule::flow(steps, shift)?,
+        SamplerKind::DpmPp2m => Schedule::flow_dpm(steps, shift)?,
+        SamplerKind::UniPc | SamplerKind::UniPcBh1 => Schedule::flow(steps, shift)?,
     })
 }
 
@@ -248,6 +308,24 @@ fn guidance(request: &Request, manifest: &Manifest, limits: &Limits) -> Result<[
     let own_second = if request.guidance_scale.is_some() { None } else { manifest.defaults.guidance_scale_2 };
     let second = request.guidance_scale_2.or(own_second).unwrap_or(first);
     Ok([within("guidance scale", first, 0.0, 100.0)?, within("second guidance scale", second, 0.0, 100.0)?])
+}
+
+/// The paper's zero-init takes the first step unless the request says otherwise.
+fn zero_init(request: &Request, steps: usize) -> Result<usize> {
+    let zeroed = request.zero_init.unwrap_or(usize::from(request.cfg_zero_star));
+    if zeroed < steps || zeroed == 0 {
+        return Ok(zeroed);
+    }
+    let what = format!("{zeroed} of {steps} steps cannot be zeroed: nothing would be left to predict");
+    Err(Error::request(what, "1 is usual, 0 turns it off"))
+}
+
+fn interval([low, high]: [f64; 2]) -> Result<[f64; 2]> {
+    if (0.0..=1.0).contains(&low) && low < high && high <= 1.0 {
+        return Ok([low, high]);
+    }
+    let what = format!("a guidance interval from {low} to {high} is not possible");
+    Err(Error::request(what, "noise levels rise from 0 (clip) to 1 (noise), such as 0.2,0.9"))
 }
 
 fn within(name: &str, value: f64, low: f64, high: f64) -> Result<f64> {

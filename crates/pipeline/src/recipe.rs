@@ -3,6 +3,7 @@
 use crate::output::Output;
 use crate::plan::Plan;
 use crate::request::{Request, Size};
+use crate::source::EMBEDDED;
 use crate::{Error, Result};
 use candle_core::DType;
 use serde::{Deserialize, Serialize};
@@ -13,7 +14,7 @@ use std::path::Path;
 pub struct Recipe {
     /// Version of Kinora.
     pub kinora: String,
-    /// What `--model` was.
+    /// What `--model` was, paths in full.
     pub model: Vec<String>,
     /// The prompt as written.
     pub prompt: String,
@@ -39,6 +40,9 @@ pub struct Recipe {
     /// Explicit noise levels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sigmas: Option<Vec<f32>>,
+    /// Explicit timesteps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timesteps: Option<Vec<f32>>,
     /// Guidance.
     pub guidance_scale: f64,
     /// Guidance of the second expert.
@@ -47,6 +51,12 @@ pub struct Recipe {
     /// CFG-Zero*.
     #[serde(default)]
     pub cfg_zero_star: bool,
+    /// First steps whose velocity is zero.
+    #[serde(default)]
+    pub zero_init: usize,
+    /// Noise levels that are guided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guidance_interval: Option<[f64; 2]>,
     /// File that replaced the noise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub init_latents: Option<std::path::PathBuf>,
@@ -65,7 +75,7 @@ impl Recipe {
     pub(crate) fn new(plan: &Plan, output: &Output, model: &[String], dtype: &str) -> Self {
         Self {
             kinora: env!("CARGO_PKG_VERSION").to_string(),
-            model: model.to_vec(),
+            model: model.iter().map(|word| with_whole_path(word)).collect(),
             prompt: plan.prompt.clone(),
             negative_prompt: plan.negative_prompt.clone(),
             seed: plan.seed,
@@ -75,12 +85,15 @@ impl Recipe {
             fps: plan.fps,
             steps: plan.steps(),
             sampler: plan.sampler.to_string(),
-            shift: plan.sigmas.is_none().then_some(plan.shift),
-            sigmas: plan.sigmas.as_ref().map(|sigmas| sigmas.iter().map(|sigma| *sigma as f32).collect()),
+            shift: (plan.sigmas.is_none() && plan.timesteps.is_none()).then_some(plan.shift),
+            sigmas: plan.sigmas.as_deref().map(narrow),
+            timesteps: plan.timesteps.as_deref().map(narrow),
             guidance_scale: plan.guidance_scale[0],
             guidance_scale_2: plan.boundary_timestep.map(|_| plan.guidance_scale[1]),
             cfg_zero_star: plan.cfg_zero_star,
-            init_latents: plan.init_latents.clone(),
+            zero_init: plan.zero_init,
+            guidance_interval: plan.guidance_interval,
+            init_latents: plan.init_latents.as_ref().map(|path| std::path::absolute(path).unwrap_or(path.clone())),
             dtype: dtype.to_string(),
             quality: output.quality,
             encoder: output.encoder.clone(),
@@ -96,9 +109,14 @@ impl Recipe {
         serde_json::from_str(&text).map_err(|error| bad(format!("its recipe does not parse: {error}")))
     }
 
+    /// As clips and latents store it.
+    pub(crate) fn to_text(&self) -> String {
+        serde_json::to_string(self).expect("plain data")
+    }
+
     /// The request that makes the clip again.
     pub fn request(&self) -> Result<Request> {
-        let explicit = self.sigmas.is_some();
+        let explicit = self.sigmas.is_some() || self.timesteps.is_some();
         Ok(Request {
             prompt: self.prompt.clone(),
             negative_prompt: Some(self.negative_prompt.clone()),
@@ -107,12 +125,15 @@ impl Recipe {
             duration: None,
             fps: Some(self.fps),
             steps: (!explicit).then_some(self.steps),
-            sigmas: self.sigmas.as_ref().map(|sigmas| sigmas.iter().map(|sigma| f64::from(*sigma)).collect()),
+            sigmas: self.sigmas.as_deref().map(widen),
+            timesteps: self.timesteps.as_deref().map(widen),
             shift: if explicit { None } else { self.shift },
             sampler: Some(self.sampler.parse()?),
             guidance_scale: Some(self.guidance_scale),
             guidance_scale_2: self.guidance_scale_2,
             cfg_zero_star: self.cfg_zero_star,
+            zero_init: Some(self.zero_init),
+            guidance_interval: self.guidance_interval,
             seed: Some(self.seed),
             init_latents: self.init_latents.clone(),
             output: Output { quality: self.quality, encoder: self.encoder.clone(), ..Output::default() },
@@ -135,6 +156,21 @@ impl Recipe {
             .find(|name| mine.get(name) != theirs.get(name))
             .map(|name| format!("{name} is {}, here it is {}", shown(theirs.get(name)), shown(mine.get(name))))
     }
+}
+
+/// A clip may be made again from another directory: a path is kept whole, a known name as it is.
+fn with_whole_path(word: &str) -> String {
+    let whole = std::path::absolute(word).ok().filter(|path| word != EMBEDDED && path.exists());
+    whole.map_or_else(|| word.to_string(), |path| path.to_string_lossy().into_owned())
+}
+
+/// Schedules hold what f32 holds, and in f32 `0.8333` stays as it was typed.
+fn narrow(values: &[f64]) -> Vec<f32> {
+    values.iter().map(|value| *value as f32).collect()
+}
+
+fn widen(values: &[f32]) -> Vec<f64> {
+    values.iter().map(|value| f64::from(*value)).collect()
 }
 
 fn shown(value: Option<&serde_json::Value>) -> String {

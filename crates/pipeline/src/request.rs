@@ -23,6 +23,9 @@ pub struct Request {
     pub steps: Option<usize>,
     /// Explicit noise levels, falling from at most 1; excludes `steps` and `shift`.
     pub sigmas: Option<Vec<f64>>,
+    /// Explicit timesteps, falling from at most 1000, as published for distilled models; excludes `sigmas`, `steps`
+    /// and `shift`.
+    pub timesteps: Option<Vec<f64>>,
     /// Shift of the noise schedule.
     pub shift: Option<f64>,
     /// The sampler.
@@ -33,6 +36,10 @@ pub struct Request {
     pub guidance_scale_2: Option<f64>,
     /// CFG-Zero*: optimal scale of the unconditional prediction, <https://arxiv.org/abs/2503.18886>.
     pub cfg_zero_star: bool,
+    /// Zero-init of CFG-Zero*: so many first steps take a velocity of zero. `None` is 1 with `cfg_zero_star`, else 0.
+    pub zero_init: Option<usize>,
+    /// Guide only at noise levels above the first and up to the second, <https://arxiv.org/abs/2404.07724>.
+    pub guidance_interval: Option<[f64; 2]>,
     /// Seed of the noise; random when `None`. The noise is the one that `PyTorch`'s CPU generator gives for this seed.
     pub seed: Option<u64>,
     /// A safetensors file whose tensor `noise` `[1, C, F, H, W]` replaces the seeded noise.

@@ -50,9 +50,9 @@ impl RunDir {
         Ok(Self { path: path.to_path_buf() })
     }
 
-    /// Where the denoised latents go.
-    pub(crate) fn latents(&self) -> PathBuf {
-        self.path.join(LATENTS)
+    /// Where the denoised latents of the run in `dir` go.
+    pub(crate) fn latents_in(dir: &Path) -> PathBuf {
+        dir.join(LATENTS)
     }
 
     /// The directory.
@@ -62,7 +62,7 @@ impl RunDir {
 
     /// Whether an earlier run of `plan` has already denoised its latents.
     pub(crate) fn has_latents(&self, plan: &Plan) -> Result<bool> {
-        let path = self.latents();
+        let path = Self::latents_in(&self.path);
         if !path.exists() {
             return Ok(false);
         }

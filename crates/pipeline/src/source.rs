@@ -6,6 +6,7 @@
 use crate::embedded;
 use crate::families::{FAMILIES, Family, Role};
 use crate::manifest::Manifest;
+use crate::scheduler::Scheduler;
 use crate::{Error, Result};
 use candle_core::{DType, Device};
 use kinora_checkpoint::{KeyMap, Layout, TensorFile, TensorInfo, Weights};
@@ -29,8 +30,8 @@ pub(crate) struct Model {
     pub tokenizer: Blob,
     /// Noise level (of 1) below which the second expert works.
     pub boundary: Option<f64>,
-    /// Shift of the schedule, where the model's own files say one.
-    pub shift: Option<f64>,
+    /// Sampler and shift, where the model's own files say them.
+    pub scheduler: Option<Scheduler>,
 }
 
 /// One network: its configuration, if there is a file of it, and its weights; no files mean random weights.
@@ -103,7 +104,7 @@ impl Model {
             text_encoder: part(None),
             tokenizer: Blob::Static("tokenizer.json", WORDS),
             boundary: manifest.boundary,
-            shift: None,
+            scheduler: None,
             manifest,
         })
     }
@@ -118,8 +119,7 @@ impl Model {
             _ => (Vec::new(), Vec::new()),
         };
         files.extend(components.into_iter().flat_map(|component| component.weights));
-        let tokenizers = ["tokenizer.json", "google/umt5-xxl/tokenizer.json"];
-        files.extend(tokenizers.iter().map(|name| path.join(name)).filter(|path| path.is_file()).take(1));
+        files.extend(tokenizer_in(path));
         Self::single_files(files, path)
     }
 
@@ -138,7 +138,7 @@ impl Model {
             Some(text) => Manifest::parse(&text, &root.path("manifest.toml"))?,
             None => manifest_of(*family, &transformers, &root.path(""))?,
         };
-        let scheduler = root.json("scheduler/scheduler_config.json")?.unwrap_or_default();
+        let scheduler = root.json("scheduler/scheduler_config.json")?;
         let tokenizer = root.file("tokenizer/tokenizer.json");
         Ok(Self {
             argument: Vec::new(),
@@ -149,7 +149,7 @@ impl Model {
             text_encoder: root.part("text_encoder")?,
             tokenizer: tokenizer.ok_or_else(|| root.not_a_model("tokenizer/tokenizer.json is missing"))?,
             boundary: index["boundary_ratio"].as_f64(),
-            shift: scheduler["flow_shift"].as_f64().or(scheduler["shift"].as_f64()),
+            scheduler: scheduler.as_ref().map(Scheduler::from_config),
         })
     }
 
@@ -180,9 +180,21 @@ impl Model {
                 return Err(bad(&path, "the same part of the model is given twice"));
             }
         }
-        let missing =
-            |what: &str| bad(place, &format!("it has no {what}; the files after --model need to be all parts"));
-        let family = found.filter(|_| !transformers.is_empty()).ok_or_else(|| missing("transformer"))?;
+        let has = [(Role::Transformer, !transformers.is_empty()), (Role::Vae, vae.is_some())];
+        let has = [&has[..], &[(Role::TextEncoder, text_encoder.is_some())]].concat();
+        let roles: Vec<Role> = has.into_iter().filter(|(_, has)| *has).map(|(role, _)| role).collect();
+        let lacking = lacking(&roles, tokenizer.is_some());
+        let (Some(family), Some(vae), Some(text_encoder), Some(tokenizer), true) =
+            (found, vae, text_encoder, tokenizer, lacking.is_empty())
+        else {
+            let reason = format!("it has no {}; the files after --model need to be all parts", lacking.join(", no "));
+            return Err(bad(place, &reason));
+        };
+        if let [(path, part)] = transformers.as_slice()
+            && is_lone_expert(path, family, &part.infos()?)
+        {
+            return Err(bad(path, "by its name it is one of two experts: give both files after --model"));
+        }
         let transformers = experts(transformers)?;
         let manifest = manifest_of(family, &transformers, place)?;
         Ok(Self {
@@ -190,10 +202,10 @@ impl Model {
             boundary: if transformers.len() == 2 { manifest.boundary } else { None },
             manifest,
             transformers,
-            vae: vae.ok_or_else(|| missing("VAE"))?,
-            text_encoder: text_encoder.ok_or_else(|| missing("text encoder"))?,
-            tokenizer: tokenizer.ok_or_else(|| missing("tokenizer.json"))?,
-            shift: None,
+            vae,
+            text_encoder,
+            tokenizer,
+            scheduler: None,
             place: place.to_path_buf(),
         })
     }
@@ -317,6 +329,39 @@ fn manifest_of(family: &dyn Family, transformers: &[Part], place: &Path) -> Resu
     nearest.ok_or_else(|| Error::NotAModel { path: place.to_path_buf(), reason: "its variant is not known".into() })
 }
 
+/// Everything that keeps what lies at `path` from being a model, as far as its files show one by one; `roles` are those
+/// of its single files.
+pub(crate) fn problems(path: &Path, roles: &[Role]) -> Vec<String> {
+    if path.join("model_index.json").exists() {
+        let root = Root::Directory(path.to_path_buf());
+        let parts = ["transformer", "vae", "text_encoder"].iter().filter_map(|name| root.part(name).err());
+        let tokenizer = root.file("tokenizer/tokenizer.json").is_none();
+        let missing = tokenizer.then(|| root.not_a_model("tokenizer/tokenizer.json is missing"));
+        return parts.chain(missing).map(|error| error.to_string()).collect();
+    }
+    lacking(roles, tokenizer_in(path).is_some()).iter().map(|what| format!("it has no {what}")).collect()
+}
+
+/// What a model needs besides the parts with these roles.
+fn lacking(roles: &[Role], has_tokenizer: bool) -> Vec<&'static str> {
+    let parts = Role::ALL.into_iter().filter(|role| !roles.contains(role)).map(Role::name);
+    parts.chain((!has_tokenizer).then_some("tokenizer.json")).collect()
+}
+
+/// The tokenizer in a directory of single files, or of an original release.
+fn tokenizer_in(directory: &Path) -> Option<PathBuf> {
+    let names = ["tokenizer.json", "google/umt5-xxl/tokenizer.json"];
+    names.iter().map(|name| directory.join(name)).find(|path| path.is_file())
+}
+
+/// Whether a transformer that could be one of two experts says so in the name of its file or folder: by its shapes it
+/// cannot be told from a model with one.
+fn is_lone_expert(path: &Path, family: &dyn Family, tensors: &[TensorInfo]) -> bool {
+    let own: PathBuf = path.components().rev().take(2).collect();
+    let plain: String = own.to_string_lossy().to_lowercase().replace(['-', '_', ' ', '.'], "");
+    family.variant(tensors, 2).is_some() && (plain.contains("highnoise") || plain.contains("lownoise"))
+}
+
 /// One transformer as it is, two in the order high noise, low noise, told apart by their paths.
 fn experts(mut transformers: Vec<(PathBuf, Part)>) -> Result<Vec<Part>> {
     // Only what differs counts: `workflows/` above both files says nothing.
@@ -342,6 +387,21 @@ fn experts(mut transformers: Vec<(PathBuf, Part)>) -> Result<Vec<Part>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lone_expert_is_known_by_its_name() {
+        let family = FAMILIES[0];
+        let patch = |dim: usize| {
+            let (name, dtype) = ("patch_embedding.weight".to_string(), DType::BF16);
+            let shape = vec![dim, 16, 1, 2, 2];
+            [TensorInfo { name, dtype: dtype.into(), bytes: 2 * shape.iter().product::<usize>(), shape }]
+        };
+        let lone = |path: &str, dim| is_lone_expert(Path::new(path), family, &patch(dim));
+        assert!(lone("wan2.2_t2v_high_noise_14B_fp16.safetensors", 5120));
+        assert!(lone("m/Low-Noise-Model/model.safetensors", 5120));
+        assert!(!lone("low_noise/m/wan2.1_14B_lowvram.safetensors", 5120));
+        assert!(!lone("high_noise.safetensors", 1536), "no model of this size has experts");
+    }
 
     #[test]
     fn experts_are_told_apart_by_what_differs_in_their_paths() {

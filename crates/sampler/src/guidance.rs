@@ -19,7 +19,8 @@ pub fn cfg(cond: &Tensor, uncond: &Tensor, scale: f64) -> std::result::Result<Te
 }
 
 /// CFG-Zero*: guidance from the multiple of `uncond` that lies nearest to `cond`, one multiple per sample,
-/// <https://arxiv.org/abs/2503.18886>, algorithm 1. See [`zero_init`] for its other half.
+/// <https://arxiv.org/abs/2503.18886>, algorithm 1. Its other half, a velocity of zero in the first steps, needs no
+/// prediction: there `denoised` is the latents themselves.
 pub fn cfg_zero_star(cond: &Tensor, uncond: &Tensor, scale: f64) -> std::result::Result<Tensor, Error> {
     check_pair(cond, uncond)?;
     let (cond_f32, uncond_f32) = (cond.to_dtype(DType::F32)?, uncond.to_dtype(DType::F32)?);
@@ -27,12 +28,6 @@ pub fn cfg_zero_star(cond: &Tensor, uncond: &Tensor, scale: f64) -> std::result:
     let norm = (sum_per_sample(&uncond_f32.sqr()?)? + NORM_EPS)?;
     let multiple = (dot / norm)?.to_dtype(cond.dtype())?; // [B, 1, ...]
     cfg(cond, &uncond.broadcast_mul(&multiple)?, scale)
-}
-
-/// The zero-init of CFG-Zero*: a velocity of zero in the first `zero_steps` steps (1 is usual), `prediction` after.
-/// A caller that knows this beforehand saves those evaluations.
-pub fn zero_init(prediction: Tensor, step_index: usize, zero_steps: usize) -> Result<Tensor> {
-    if step_index < zero_steps { prediction.zeros_like() } else { Ok(prediction) }
 }
 
 /// `x0 = x - sigma * velocity`, in f32 whatever the dtype of the velocity.

@@ -38,7 +38,7 @@ mod unipc;
 
 pub use error::Error;
 pub use finite::{all_finite, check_finite};
-pub use guidance::{cfg, cfg_zero_star, x0_from_velocity, zero_init};
+pub use guidance::{cfg, cfg_zero_star, x0_from_velocity};
 pub use kind::SamplerKind;
 pub use noise::NoiseSource;
 pub use sampler::{Sampler, StepInfo};

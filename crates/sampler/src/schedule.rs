@@ -1,7 +1,8 @@
 //! Noise levels and what the network is told about them.
 //!
-//! The two schedules that diffusers 0.42 has for flow models, number for number
+//! The three schedules that diffusers 0.42 has for flow models, number for number
 //! (<https://github.com/huggingface/diffusers/blob/main/src/diffusers/schedulers/scheduling_unipc_multistep.py>,
+//! <https://github.com/huggingface/diffusers/blob/main/src/diffusers/schedulers/scheduling_dpmsolver_multistep.py>,
 //! <https://github.com/huggingface/diffusers/blob/main/src/diffusers/schedulers/scheduling_flow_match_euler_discrete.py>),
 //! and explicit lists. The shift is that of <https://arxiv.org/abs/2403.03206>, section 5.3.2.
 
@@ -40,6 +41,18 @@ impl Schedule {
         if (sigmas[0] - 1.0).abs() < SIGMA_MARGIN {
             sigmas[0] -= SIGMA_MARGIN;
         }
+        let timesteps = sigmas.iter().map(|sigma| (sigma * TRAIN_TIMESTEPS).trunc()).collect();
+        Self::checked(sigmas, timesteps)
+    }
+
+    /// The schedule of `dpm++2m`: sigma from 999/1000 towards 0 in even steps, shifted; timesteps are cut to whole
+    /// numbers, sigmas are not.
+    pub fn flow_dpm(steps: usize, shift: f64) -> Result<Self, Error> {
+        check_steps(steps)?;
+        check_shift(shift)?;
+        let step = (1.0 / TRAIN_TIMESTEPS - 1.0) / steps as f64;
+        // From the clean end and with the subtraction, as there: the last digit of f32 depends on it.
+        let sigmas: Vec<f64> = (1..=steps).rev().map(|i| shifted(1.0 - (i as f64 * step + 1.0), shift)).collect();
         let timesteps = sigmas.iter().map(|sigma| (sigma * TRAIN_TIMESTEPS).trunc()).collect();
         Self::checked(sigmas, timesteps)
     }

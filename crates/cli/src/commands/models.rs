@@ -1,7 +1,7 @@
 //! `kinora models` and `kinora pull`.
 
 use crate::args::{ModelsArgs, PullArgs};
-use crate::{progress, report};
+use crate::{report, signals};
 use indicatif::{ProgressBar, ProgressStyle};
 use kinora::{Manifest, Result, hub};
 use std::ops::ControlFlow;
@@ -45,7 +45,7 @@ pub fn list(args: &ModelsArgs) -> Result<()> {
 
 /// Downloads a known model; prints its directory.
 pub fn pull(args: &PullArgs) -> Result<()> {
-    progress::listen_for_interrupt();
+    signals::listen();
     let bar = ProgressBar::new(0);
     let template = "{bar:30} {bytes} / {total_bytes}  {bytes_per_sec}  {eta} left  {msg}";
     bar.set_style(ProgressStyle::with_template(template).expect("the template is a constant"));
@@ -66,5 +66,5 @@ fn show(bar: &ProgressBar, progress: hub::Progress) -> ControlFlow<()> {
     if bar.message() != progress.file {
         bar.set_message(progress.file.to_string());
     }
-    if progress::interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    if signals::interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
 }

@@ -32,6 +32,9 @@ pub(crate) enum Role {
 }
 
 impl Role {
+    /// All of them.
+    pub(crate) const ALL: [Self; 3] = [Self::Transformer, Self::Vae, Self::TextEncoder];
+
     /// For people.
     pub(crate) fn name(self) -> &'static str {
         match self {

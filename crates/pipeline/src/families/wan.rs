@@ -76,7 +76,7 @@ impl Family for Wan {
             patch: dit.patch_size,
             reach: dit.rope_max_seq_len,
             boundary: model.boundary,
-            shift: model.shift,
+            scheduler: model.scheduler.clone(),
         })
     }
 

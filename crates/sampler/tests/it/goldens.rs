@@ -52,7 +52,9 @@ fn dpm_pp_2m_is_that_of_diffusers() {
     let fixture = fixture("samplers.safetensors");
     for (steps, shift) in STEPS.into_iter().flat_map(|steps| SHIFTS.map(|shift| (steps, shift))) {
         let name = format!("dpm.{steps}.{shift}");
-        assert_follows(&fixture, &name, SamplerKind::DpmPp2m, recorded_sigmas(&fixture, &name));
+        let schedule = Schedule::flow_dpm(steps, shift).unwrap();
+        assert_eq!(schedule.sigmas(), recorded_sigmas(&fixture, &name).sigmas(), "{name}");
+        assert_follows(&fixture, &name, SamplerKind::DpmPp2m, schedule);
     }
 }
 

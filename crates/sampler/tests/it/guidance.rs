@@ -1,7 +1,7 @@
 //! Guidance against diffusers' arithmetic, in f32 and bf16.
 
 use candle_core::{DType, Device, Tensor};
-use kinora_sampler::{Error, cfg, cfg_zero_star, check_finite, x0_from_velocity, zero_init};
+use kinora_sampler::{Error, cfg, cfg_zero_star, check_finite, x0_from_velocity};
 
 use crate::support::{bits, fixture, relative_l2, values};
 
@@ -33,13 +33,6 @@ fn cfg_zero_star_of_a_zero_prediction_is_finite() {
     let cond = Tensor::ones((2, 3), DType::F32, &Device::Cpu).unwrap();
     let guided = cfg_zero_star(&cond, &cond.zeros_like().unwrap(), 2.0).unwrap();
     assert_eq!(values(&guided), [2.0; 6]);
-}
-
-#[test]
-fn zero_init_silences_the_first_steps_only() {
-    let velocity = Tensor::ones(3, DType::BF16, &Device::Cpu).unwrap();
-    assert_eq!(values(&zero_init(velocity.clone(), 0, 1).unwrap()), [0.0; 3]);
-    assert_eq!(values(&zero_init(velocity, 1, 1).unwrap()), [1.0; 3]);
 }
 
 #[test]

@@ -36,6 +36,13 @@ fn flow_match_euler_is_the_schedule_of_diffusers() {
     assert_equal_to_diffusers("flow_match_euler", Schedule::flow_match_euler);
 }
 
+/// Sigmas are compared where the sampler is, with the numbers recorded there.
+#[test]
+fn flow_dpm_feeds_the_timesteps_of_diffusers() {
+    assert_eq!(Schedule::flow_dpm(4, 3.0).unwrap().timesteps(), [999.0, 899.0, 749.0, 499.0]);
+    assert_eq!(Schedule::flow_dpm(7, 5.0).unwrap().timesteps(), [999.0, 967.0, 925.0, 869.0, 789.0, 666.0, 454.0]);
+}
+
 #[test]
 fn timesteps_of_distilled_models_are_fed_as_given() {
     let schedule = Schedule::from_timesteps(&[1000.0, 937.5, 833.3, 625.0]).unwrap();

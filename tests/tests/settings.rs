@@ -1,0 +1,238 @@
+//! What settings of a request and of a model directory come to: samplers, schedules, guidance, recipes.
+
+use candle_core::{DType, Tensor};
+use kinora::{Event, LoadOptions, Pipeline, Plan, Request, SamplerKind, Size};
+use kinora_sampler::Schedule;
+use kinora_tests::sandbox::Sandbox;
+use kinora_tests::{Run, generate, load, relative_l2, same_bits};
+use serde_json::{Value, json};
+use std::ops::ControlFlow::Continue;
+
+const SCHEDULER: &str = "model/scheduler/scheduler_config.json";
+
+fn pipeline(sandbox: &Sandbox) -> Pipeline {
+    load(&sandbox.path("model").to_string_lossy(), DType::F32, 1)
+}
+
+fn request(sandbox: &Sandbox) -> Request {
+    let mut request = Request {
+        prompt: "a red ball".into(),
+        size: Size::Pixels { width: Some(32), height: Some(32) },
+        frames: Some(5),
+        steps: Some(3),
+        seed: Some(1),
+        ..Request::default()
+    };
+    request.output.clip = sandbox.path("clip.safetensors");
+    request
+}
+
+fn plan(sandbox: &Sandbox, request: &Request) -> Plan {
+    pipeline(sandbox).plan(request).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn succeeded(run: Run) -> Run {
+    assert_eq!(run.status, Some(0), "{run:#?}");
+    run
+}
+
+fn recipe(sandbox: &Sandbox, clip: &str) -> Value {
+    succeeded(sandbox.kinora(&["show", clip, "--json"])).stdout.parse().expect("JSON")
+}
+
+fn video(sandbox: &Sandbox, clip: &str) -> Tensor {
+    kinora_checkpoint::load_safetensors(&sandbox.path(clip)).expect("raw frames").0["video"].clone()
+}
+
+/// Latents after every step, and the number of predictions.
+fn steps(pipeline: &Pipeline, request: &Request) -> (Vec<Tensor>, usize) {
+    let (mut steps, mut calls) = (Vec::new(), 0);
+    let collect = |event: Event| {
+        match event {
+            Event::Step { latents, .. } => steps.push(latents.clone()),
+            Event::NetworkCall => calls += 1,
+            _ => {}
+        }
+        Continue(())
+    };
+    pipeline.generate(request, collect).unwrap_or_else(|error| panic!("{error}"));
+    (steps, calls)
+}
+
+#[test]
+fn the_scheduler_of_a_directory_chooses_the_sampler() {
+    let sandbox = Sandbox::new("wan21_t2v");
+    let request = request(&sandbox);
+    let euler = json!({"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 7.0});
+    let dpm = json!({"_class_name": "DPMSolverMultistepScheduler", "prediction_type": "flow_prediction",
+        "use_flow_sigmas": true, "flow_shift": 2.0});
+    for (config, kind, schedule) in [
+        (&euler, SamplerKind::Euler, Schedule::flow_match_euler(3, 7.0)),
+        (&dpm, SamplerKind::DpmPp2m, Schedule::flow_dpm(3, 2.0)),
+    ] {
+        sandbox.write(SCHEDULER, config.to_string());
+        let plan = plan(&sandbox, &request);
+        assert_eq!((plan.sampler, &plan.schedule), (kind, &schedule.expect("a schedule")));
+    }
+    // What the user says wins; without a file the variant's own holds.
+    let own = Request { sampler: Some(SamplerKind::Heun), ..request.clone() };
+    assert_eq!(plan(&sandbox, &own).sampler, SamplerKind::Heun);
+    std::fs::remove_file(sandbox.path(SCHEDULER)).expect("a file");
+    assert_eq!(plan(&sandbox, &request).sampler, SamplerKind::UniPc);
+}
+
+#[test]
+fn a_scheduler_that_is_not_understood_needs_a_sampler() {
+    let sandbox = Sandbox::new("wan21_t2v");
+    sandbox.edit_json(SCHEDULER, |config| drop(config.insert("use_karras_sigmas".into(), true.into())));
+    insta::assert_snapshot!(sandbox.generate(&[]).failure());
+    succeeded(sandbox.generate(&["--sampler", "unipc"]));
+}
+
+#[test]
+fn timesteps_are_fed_as_given_and_kept_in_the_recipe() {
+    let sandbox = Sandbox::new("wan21_t2v");
+    let timesteps = ["--timesteps", "1000,937.5,833.3,625", "--sampler", "lcm"];
+    succeeded(sandbox.generate(&timesteps));
+    let recipe = recipe(&sandbox, "clip.safetensors");
+    assert_eq!(recipe["timesteps"], json!([1000.0, 937.5, 833.3, 625.0]));
+    assert_eq!((&recipe["steps"], recipe.get("shift")), (&4.into(), None));
+    succeeded(sandbox.kinora(&["rerun", "clip.safetensors", "-o", "again.safetensors"]));
+    assert!(same_bits(&video(&sandbox, "clip.safetensors"), &video(&sandbox, "again.safetensors")));
+
+    let listed = Request { timesteps: Some(vec![1000.0, 937.5, 833.3, 625.0]), steps: None, ..request(&sandbox) };
+    let expected = Schedule::from_timesteps(&[1000.0, 937.5, 833.3, 625.0]).expect("a schedule");
+    assert_eq!(plan(&sandbox, &listed).schedule, expected);
+    for other in [["--steps", "4"], ["--shift", "3"], ["--sigmas", "1,0.5"]] {
+        let run = sandbox.generate(&["--timesteps", "1000,500", other[0], other[1]]);
+        assert_eq!(run.status, Some(2), "{run:#?}");
+    }
+    // The library refuses them too.
+    let both = Request { sigmas: Some(vec![1.0, 0.5]), ..listed.clone() };
+    assert!(pipeline(&sandbox).plan(&both).is_err());
+    assert!(pipeline(&sandbox).plan(&Request { steps: Some(4), ..listed }).is_err());
+    // A resumed run goes on with them, and with no others.
+    succeeded(sandbox.generate(&[&timesteps[..], &["--resume", "run"]].concat()));
+    let text = sandbox.generate(&["--timesteps", "1000,937.5,833.3,600", "--sampler", "lcm", "--resume", "run"]);
+    assert!(text.failure().contains("timesteps"), "{text:#?}");
+}
+
+#[test]
+fn cfg_zero_star_zeroes_the_first_steps() {
+    let sandbox = Sandbox::new("wan21_t2v");
+    let pipeline = pipeline(&sandbox);
+    let zero_star = Request { cfg_zero_star: true, sampler: Some(SamplerKind::Euler), ..request(&sandbox) };
+    let (zeroed, calls) = steps(&pipeline, &zero_star);
+    assert_eq!(calls, 4, "two predictions in each of the two steps that are left");
+    // Where the velocity is zero, Euler stays at the noise, but for two products and a sum in f32.
+    let noise = kinora_sampler::NoiseSource::new(1).randn_tensor(zeroed[0].shape(), zeroed[0].device());
+    assert!(relative_l2(&zeroed[0], &noise.expect("noise")) <= 3.0 * f64::from(f32::EPSILON));
+    let (plain, calls) = steps(&pipeline, &Request { zero_init: Some(0), ..zero_star.clone() });
+    assert_eq!(calls, 6);
+    assert!(!same_bits(&zeroed[0], &plain[0]) && !same_bits(&zeroed[2], &plain[2]));
+    // Every sampler goes on from it.
+    for kind in SamplerKind::ALL {
+        steps(&pipeline, &Request { sampler: Some(kind), zero_init: Some(2), ..zero_star.clone() });
+    }
+    assert!(pipeline.plan(&Request { zero_init: Some(3), ..zero_star }).is_err());
+
+    let clip = ["--cfg-zero-star", "--zero-init", "2", "--steps", "4"];
+    succeeded(sandbox.generate(&clip));
+    let recipe = recipe(&sandbox, "clip.safetensors");
+    assert_eq!((&recipe["cfg_zero_star"], &recipe["zero_init"]), (&true.into(), &2.into()));
+    succeeded(sandbox.kinora(&["rerun", "clip.safetensors", "-o", "again.safetensors"]));
+    assert!(same_bits(&video(&sandbox, "clip.safetensors"), &video(&sandbox, "again.safetensors")));
+}
+
+#[test]
+fn guidance_works_inside_its_interval_only() {
+    let sandbox = Sandbox::new("wan21_t2v");
+    let pipeline = pipeline(&sandbox);
+    let sigmas = Some(vec![1.0, 0.8, 0.5, 0.2]);
+    let all = Request { sigmas, steps: None, sampler: Some(SamplerKind::Euler), ..request(&sandbox) };
+    let within = |low, high| Request { guidance_interval: Some([low, high]), ..all.clone() };
+    let (whole, calls) = steps(&pipeline, &all);
+    assert_eq!(calls, 8);
+    let (everywhere, calls) = steps(&pipeline, &within(0.0, 1.0));
+    assert!(same_bits(&whole[3], &everywhere[3]) && calls == 8);
+    // Above 0.5 and up to 0.8 lies one step.
+    let (narrow, calls) = steps(&pipeline, &within(0.5, 0.8));
+    assert_eq!(calls, 5);
+    let (none, calls) = steps(&pipeline, &Request { guidance_scale: Some(1.0), ..all.clone() });
+    assert_eq!(calls, 4);
+    assert!(same_bits(&narrow[0], &none[0]) && !same_bits(&narrow[1], &none[1]));
+    for [low, high] in [[0.5, 0.5], [-0.1, 0.5], [0.5, 1.1], [f64::NAN, 1.0]] {
+        assert!(pipeline.plan(&within(low, high)).is_err(), "{low} to {high}");
+    }
+
+    succeeded(sandbox.generate(&["--guidance-interval", "0.3,0.95", "--steps", "3"]));
+    assert_eq!(recipe(&sandbox, "clip.safetensors")["guidance_interval"], json!([0.3, 0.95]));
+    succeeded(sandbox.kinora(&["rerun", "clip.safetensors", "-o", "again.safetensors"]));
+    assert!(same_bits(&video(&sandbox, "clip.safetensors"), &video(&sandbox, "again.safetensors")));
+    assert_eq!(sandbox.generate(&["--guidance-interval", "0.3"]).status, Some(2));
+}
+
+#[test]
+fn settings_that_do_nothing_are_named() {
+    let sandbox = Sandbox::new("wan21_t2v");
+    let off = Request { guidance_scale: Some(1.0), ..request(&sandbox) };
+    let notices = |request: &Request| plan(&sandbox, request).notices.join("\n");
+    assert_eq!(notices(&request(&sandbox)), notices(&off), "nothing was given that could do nothing");
+    let negative = Request { negative_prompt: Some("blue".into()), ..off.clone() };
+    assert!(notices(&negative).contains("guidance is off (scale 1): the negative prompt does nothing"));
+    let more = Request { cfg_zero_star: true, guidance_interval: Some([0.2, 0.8]), ..negative.clone() };
+    let text = notices(&more);
+    assert!(text.contains("the negative prompt and CFG-Zero* and the guidance interval do nothing"), "{text}");
+    assert_eq!(steps(&pipeline(&sandbox), &more).1, 3, "one prediction in every step");
+    let guided = Request { guidance_scale: Some(2.0), ..negative };
+    assert!(!notices(&guided).contains("guidance"));
+}
+
+/// Each expert is guided by its own scale; one with a scale of 1 makes one prediction a step.
+#[test]
+fn experts_are_guided_apart() {
+    let sandbox = Sandbox::new("wan22_a14b_t2v");
+    let pipeline = pipeline(&sandbox);
+    let base = Request { sigmas: Some(vec![1.0, 0.95, 0.5, 0.25]), steps: None, ..request(&sandbox) };
+    let calls = |first, second| {
+        let scales = Request { guidance_scale: Some(first), guidance_scale_2: Some(second), ..base.clone() };
+        steps(&pipeline, &scales).1
+    };
+    assert_eq!([calls(3.0, 3.0), calls(3.0, 1.0), calls(1.0, 3.0), calls(1.0, 1.0)], [8, 6, 6, 4]);
+}
+
+#[test]
+fn recipes_keep_whole_paths_and_known_names() {
+    let sandbox = Sandbox::new("wan21_t2v");
+    succeeded(sandbox.generate(&["--steps", "1"]));
+    let folder = sandbox.path("model").canonicalize().expect("it is there");
+    assert_eq!(recipe(&sandbox, "clip.safetensors")["model"], json!([folder.to_string_lossy()]));
+    let model = LoadOptions { threads: Some(1), ..LoadOptions::default() };
+    let small = Request { steps: Some(1), frames: Some(1), ..request(&sandbox) };
+    let (report, _) = generate(&Pipeline::load(&model).expect("the embedded model"), &small).expect("a clip");
+    let text = kinora_checkpoint::load_safetensors(&report.clip).expect("raw frames").1;
+    assert!(text.values().any(|value| value.contains(r#""model":["embedded"]"#)), "{text:?}");
+}
+
+#[test]
+fn decoding_at_another_rate_is_recorded() {
+    let sandbox = Sandbox::new("wan21_t2v");
+    succeeded(sandbox.generate(&["--save-latents", "l.safetensors", "--fps", "8"]));
+    let decode = ["decode", "l.safetensors", "--model", "model", "-o", "again.safetensors"];
+    succeeded(sandbox.kinora(&decode));
+    let first = recipe(&sandbox, "again.safetensors");
+    assert_eq!(first, recipe(&sandbox, "clip.safetensors"));
+    succeeded(sandbox.kinora(&[&decode[..], &["--fps", "24"]].concat()));
+    let second = recipe(&sandbox, "again.safetensors");
+    assert_eq!((&first["fps"], &second["fps"]), (&8.0.into(), &24.0.into()));
+    let same = |name: &str| first[name] == second[name];
+    assert!(first.as_object().expect("fields").keys().all(|name| name == "fps" || same(name)));
+}
+
+#[test]
+fn a_run_directory_appears_only_when_everything_can_be_written() {
+    let sandbox = Sandbox::new("wan21_t2v");
+    let run = sandbox.generate(&["--resume", "run", "--save-latents", "nowhere/l.safetensors"]);
+    assert!(run.failure().contains("nowhere"), "{run:#?}");
+    assert!(!sandbox.path("run").exists());
+}
