@@ -240,9 +240,22 @@ fn models_and_bench_print_tables() {
     let table: Vec<&str> = models.stdout.lines().filter(|line| !line.starts_with("embedded ")).collect();
     insta::assert_snapshot!(table.join("\n"));
     let arguments = ["bench", "--model", "model", "--size", "32x32x5", "--runs", "1", "--threads", "1", "--format"];
-    let rows = json(sandbox.kinora(&[&arguments[..], &["json"]].concat()));
-    let parts: Vec<&str> = rows.as_array().expect("rows").iter().filter_map(|row| row["part"].as_str()).collect();
-    assert_eq!(parts, ["text", "dit", "vae"]);
+    let found = succeeded(sandbox.kinora(&[&arguments[..], &["json"]].concat())).stdout;
+    let report: Value = serde_json::from_str(&found).expect("JSON");
+    let rows = report["parts"].as_array().expect("rows");
+    let parts: Vec<&str> = rows.iter().filter_map(|row| row["part"].as_str()).collect();
+    assert_eq!(parts, ["text", "dit", "vae", "encode"]);
+    for (row, operator) in rows.iter().zip(["linear", "linear", "conv3d", "conv3d"]) {
+        let operators = row["operators"].as_array().expect("operators");
+        let shares: f64 = operators.iter().filter_map(|operator| operator["share"].as_f64()).sum();
+        assert!((shares - 1.0).abs() < 1e-6, "{row}");
+        let known = operators.iter().find(|entry| entry["operator"] == operator).expect("it is called");
+        assert!(known["calls"].as_u64() > Some(0) && known["of_peak"].as_f64() > Some(0.0), "{row}");
+    }
+    std::fs::write(sandbox.path("earlier.json"), &found).expect("a file");
+    let more = ["md", "--what", "dit", "--compare", "earlier.json"];
+    let table = succeeded(sandbox.kinora(&[&arguments[..], &more].concat())).stdout;
+    assert!(table.contains("earlier / now") && table.contains('×'), "{table}");
     let csv = succeeded(sandbox.kinora(&[&arguments[..], &["csv", "--what", "dit"]].concat())).stdout;
-    assert!(csv.lines().count() == 2 && csv.starts_with("part,work,seconds"), "{csv}");
+    assert!(csv.starts_with("part,operator,work,calls,seconds") && csv.contains("\ndit,linear,"), "{csv}");
 }

@@ -298,9 +298,15 @@ pub struct BenchArgs {
     /// Timed runs of each part; the median is printed.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub runs: u16,
+    /// With --random: build and measure only so many layers of the text encoder, and count the time for all.
+    #[arg(long, value_name = "N", requires = "random")]
+    pub text_layers: Option<usize>,
     /// How to print.
     #[arg(long, value_enum, default_value = "md")]
     pub format: Format,
+    /// An earlier result (printed with --format json): say how much faster this one is.
+    #[arg(long, value_name = "FILE")]
+    pub compare: Option<PathBuf>,
 }
 
 /// Parts of a model.
@@ -312,6 +318,8 @@ pub enum What {
     Dit,
     /// Decoding.
     Vae,
+    /// Encoding.
+    Encode,
     /// Everything.
     All,
 }

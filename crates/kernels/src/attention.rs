@@ -1,5 +1,6 @@
 //! Scaled dot-product attention.
 
+use crate::profile::{Work, timed};
 use crate::{cpu, reference};
 use candle_core::{Result, Tensor, bail};
 
@@ -21,5 +22,8 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Option<&T
     {
         bail!("attention: bias {:?} does not fit q {:?}, k {:?}", bias.dims(), q.dims(), k.dims());
     }
-    if cpu::supports(q) { cpu::attention(q, k, v, scale, bias) } else { reference::attention(q, k, v, scale, bias) }
+    let work = Work::F32(4.0 * q.elem_count() as f64 * s as f64);
+    timed("attention", work, || {
+        if cpu::supports(q) { cpu::attention(q, k, v, scale, bias) } else { reference::attention(q, k, v, scale, bias) }
+    })
 }

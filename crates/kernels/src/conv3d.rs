@@ -1,5 +1,6 @@
 //! 3-D convolution (and 2-D, as a kernel of one temporal tap).
 
+use crate::profile::{Work, timed};
 use crate::{cpu, reference};
 use candle_core::{Result, Tensor, bail};
 
@@ -21,11 +22,16 @@ impl Default for Conv3dOptions {
 /// 3-D convolution of `x [B, C, F, H, W]` with `weight [O, C, kf, kh, kw]` and `bias [O]` → `[B, O, F', H', W']`.
 pub fn conv3d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, options: Conv3dOptions) -> Result<Tensor> {
     let out_size = check(x, weight, bias, options)?;
-    if cpu::supports(x) {
-        cpu::conv3d(x, weight, bias, options, out_size)
-    } else {
-        reference::conv3d(x, weight, bias, options)
-    }
+    let positions = x.dim(0)? * out_size.iter().product::<usize>();
+    // As a direct convolution, whatever way is taken to the result.
+    let work = Work::F32(2.0 * positions as f64 * weight.elem_count() as f64);
+    timed("conv3d", work, || {
+        if cpu::supports(x) {
+            cpu::conv3d(x, weight, bias, options, out_size)
+        } else {
+            reference::conv3d(x, weight, bias, options)
+        }
+    })
 }
 
 /// Frames, rows and columns of the result.

@@ -1,12 +1,15 @@
 //! Elementwise operators, fused where that saves a pass over memory; all in f32, and the result has `x`'s dtype.
 
+use crate::profile::{Work, timed};
 use crate::{cpu, reference};
 use candle_core::{Result, Tensor, bail};
 
 /// `x · (1 + scale) + shift`; `scale`, `shift` are `[1|B, 1|L, C]` over `x [B, L, C]`.
 pub fn modulate(x: &Tensor, shift: &Tensor, scale: &Tensor) -> Result<Tensor> {
     check_modulation("modulate", x, &[shift, scale])?;
-    if cpu::supports(x) { cpu::modulate(x, shift, scale) } else { reference::modulate(x, shift, scale) }
+    timed("modulate", Work::Moves, || {
+        if cpu::supports(x) { cpu::modulate(x, shift, scale) } else { reference::modulate(x, shift, scale) }
+    })
 }
 
 /// `x + y · gate`; `gate` is `[1|B, 1|L, C]` over `x y [B, L, C]`.
@@ -15,27 +18,31 @@ pub fn gate_residual(x: &Tensor, y: &Tensor, gate: &Tensor) -> Result<Tensor> {
     if y.dims() != x.dims() {
         bail!("gate_residual: y {:?} does not fit x {:?}", y.dims(), x.dims());
     }
-    if cpu::supports(x) { cpu::gate_residual(x, y, gate) } else { reference::gate_residual(x, y, gate) }
+    timed("gate_residual", Work::Moves, || {
+        if cpu::supports(x) { cpu::gate_residual(x, y, gate) } else { reference::gate_residual(x, y, gate) }
+    })
 }
 
 /// GELU, tanh approximation.
 pub fn gelu_tanh(x: &Tensor) -> Result<Tensor> {
-    if cpu::supports(x) { cpu::gelu_tanh(x) } else { reference::gelu_tanh(x) }
+    timed("gelu_tanh", Work::Moves, || if cpu::supports(x) { cpu::gelu_tanh(x) } else { reference::gelu_tanh(x) })
 }
 
 /// GELU, exact.
 pub fn gelu_erf(x: &Tensor) -> Result<Tensor> {
-    reference::gelu_erf(x)
+    timed("gelu_erf", Work::Moves, || reference::gelu_erf(x))
 }
 
 /// `x · sigmoid(x)`.
 pub fn silu(x: &Tensor) -> Result<Tensor> {
-    if cpu::supports(x) { cpu::silu(x) } else { reference::silu(x) }
+    timed("silu", Work::Moves, || if cpu::supports(x) { cpu::silu(x) } else { reference::silu(x) })
 }
 
 /// Doubles `H` and `W` of `x [B, C, F, H, W]` by repeating pixels (nearest-exact).
 pub fn upsample_nearest_2x(x: &Tensor) -> Result<Tensor> {
-    if cpu::supports(x) { cpu::upsample_nearest_2x(x) } else { reference::upsample_nearest_2x(x) }
+    timed("upsample_nearest_2x", Work::Moves, || {
+        if cpu::supports(x) { cpu::upsample_nearest_2x(x) } else { reference::upsample_nearest_2x(x) }
+    })
 }
 
 /// Checks that each of `parameters` is `[1|B, 1|L, C]` over `x [B, L, C]`.

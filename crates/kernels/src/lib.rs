@@ -11,6 +11,8 @@ mod elementwise;
 mod level;
 mod linear;
 mod norm;
+mod peak;
+pub mod profile;
 pub mod reference;
 mod rope;
 
@@ -20,4 +22,5 @@ pub use elementwise::{gate_residual, gelu_erf, gelu_tanh, modulate, silu, upsamp
 pub use level::{LEVEL_VARIABLE, Level, UnknownLevel};
 pub use linear::{Epilogue, LinearWeight, linear};
 pub use norm::{channel_rms_norm, channel_rms_norm_silu, layer_norm, layer_norm_modulate, rms_norm};
+pub use peak::{Peak, peak};
 pub use rope::rope;

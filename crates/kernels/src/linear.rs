@@ -1,6 +1,7 @@
 //! Dense linear layers over weights that are packed once.
 
 use crate::elementwise::check_modulation;
+use crate::profile::{Work, timed};
 use crate::{cpu, reference};
 use candle_core::{DType, Result, Tensor, bail};
 
@@ -80,11 +81,12 @@ pub fn linear(x: &Tensor, weight: &LinearWeight, bias: Option<&Tensor>, epilogue
     let mut shape = x.dims().to_vec();
     shape[x.rank() - 1] = outputs;
     epilogue.check(&shape, x.dtype())?;
-    match &weight.storage {
+    let work = Work::F32(2.0 * x.elem_count() as f64 * outputs as f64);
+    timed("linear", work, || match &weight.storage {
         Storage::Packed(packed) if cpu::supports(x) => cpu::linear(x, packed, bias, epilogue, shape),
         Storage::Packed(_) => bail!("linear: x is {:?} on {:?}, weight on the CPU", x.dtype(), x.device().location()),
         Storage::Tensor(weight) => reference::linear(x, weight, bias, epilogue),
-    }
+    })
 }
 
 impl Epilogue<'_> {

@@ -1,6 +1,7 @@
 //! Norms; statistics are always f32, and the result has `x`'s dtype.
 
 use crate::elementwise::check_modulation;
+use crate::profile::{Work, timed};
 use crate::{cpu, reference};
 use candle_core::{D, Result, Tensor, bail};
 
@@ -9,35 +10,53 @@ pub fn layer_norm(x: &Tensor, weight: Option<&Tensor>, bias: Option<&Tensor>, ep
     for parameter in [weight, bias].into_iter().flatten() {
         check_parameter("layer_norm", parameter, x, x.dim(D::Minus1)?)?;
     }
-    if cpu::supports(x) { cpu::layer_norm(x, weight, bias, eps) } else { reference::layer_norm(x, weight, bias, eps) }
+    timed("layer_norm", Work::Moves, || {
+        if cpu::supports(x) {
+            cpu::layer_norm(x, weight, bias, eps)
+        } else {
+            reference::layer_norm(x, weight, bias, eps)
+        }
+    })
 }
 
 /// [`layer_norm`] without parameters followed by [`modulate`](crate::modulate), in one pass and all in f32.
 pub fn layer_norm_modulate(x: &Tensor, shift: &Tensor, scale: &Tensor, eps: f64) -> Result<Tensor> {
     check_modulation("layer_norm_modulate", x, &[shift, scale])?;
-    if cpu::supports(x) {
-        cpu::layer_norm_modulate(x, shift, scale, eps)
-    } else {
-        reference::layer_norm_modulate(x, shift, scale, eps)
-    }
+    timed("layer_norm_modulate", Work::Moves, || {
+        if cpu::supports(x) {
+            cpu::layer_norm_modulate(x, shift, scale, eps)
+        } else {
+            reference::layer_norm_modulate(x, shift, scale, eps)
+        }
+    })
 }
 
 /// RMS norm over the last axis of `x`, times `weight [C]`.
 pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
     check_parameter("rms_norm", weight, x, x.dim(D::Minus1)?)?;
-    if cpu::supports(x) { cpu::rms_norm(x, weight, eps) } else { reference::rms_norm(x, weight, eps) }
+    timed("rms_norm", Work::Moves, || {
+        if cpu::supports(x) { cpu::rms_norm(x, weight, eps) } else { reference::rms_norm(x, weight, eps) }
+    })
 }
 
 /// The Wan VAE's norm over channels of `x [B, C, ..]`: `x / max(‖x‖₂, 1e-12) · √C · gamma [C]`.
 pub fn channel_rms_norm(x: &Tensor, gamma: &Tensor) -> Result<Tensor> {
     check_parameter("channel_rms_norm", gamma, x, x.dim(1)?)?;
-    if cpu::supports(x) { cpu::channel_rms_norm(x, gamma, false) } else { reference::channel_rms_norm(x, gamma) }
+    timed("channel_rms_norm", Work::Moves, || {
+        if cpu::supports(x) { cpu::channel_rms_norm(x, gamma, false) } else { reference::channel_rms_norm(x, gamma) }
+    })
 }
 
 /// [`channel_rms_norm`] followed by [`silu`](crate::silu), in one pass.
 pub fn channel_rms_norm_silu(x: &Tensor, gamma: &Tensor) -> Result<Tensor> {
     check_parameter("channel_rms_norm_silu", gamma, x, x.dim(1)?)?;
-    if cpu::supports(x) { cpu::channel_rms_norm(x, gamma, true) } else { reference::channel_rms_norm_silu(x, gamma) }
+    timed("channel_rms_norm_silu", Work::Moves, || {
+        if cpu::supports(x) {
+            cpu::channel_rms_norm(x, gamma, true)
+        } else {
+            reference::channel_rms_norm_silu(x, gamma)
+        }
+    })
 }
 
 fn check_parameter(operator: &str, parameter: &Tensor, x: &Tensor, channels: usize) -> Result<()> {

@@ -1,5 +1,6 @@
 //! Rotary position embedding.
 
+use crate::profile::{Work, timed};
 use crate::{cpu, reference};
 use candle_core::{Result, Tensor, bail};
 
@@ -9,5 +10,5 @@ pub fn rope(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
     if d == 0 || d % 2 != 0 || cos.dims() != [l, d / 2] || sin.dims() != cos.dims() {
         bail!("rope: x {:?}, cos {:?}, sin {:?} do not fit", x.dims(), cos.dims(), sin.dims());
     }
-    if cpu::supports(x) { cpu::rope(x, cos, sin) } else { reference::rope(x, cos, sin) }
+    timed("rope", Work::Moves, || if cpu::supports(x) { cpu::rope(x, cos, sin) } else { reference::rope(x, cos, sin) })
 }

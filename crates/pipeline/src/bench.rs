@@ -1,14 +1,20 @@
 //! Speed and memory of a model's parts, with its own weights or with random ones of the same shapes.
 
+mod report;
+
 use crate::families::{Family, Placement, family_of};
 use crate::manifest::Manifest;
+pub use crate::memory::peak_memory;
+use crate::memory::reset_peak;
 use crate::plan::{Limits, check_reach};
 use crate::source::Model;
 use crate::{Error, LoadOptions, Result, device};
 use candle_core::{DType, Tensor};
 use kinora_dit::Conditioning;
+use kinora_kernels::profile::profiled;
 use kinora_sampler::NoiseSource;
-use serde::Serialize;
+use report::Runs;
+pub use report::{BenchReport, Measurement, OperatorShare, Peak};
 use std::time::Instant;
 
 /// What to measure.
@@ -26,29 +32,12 @@ pub struct BenchOptions {
     pub dit: bool,
     /// Measure VAE decoding.
     pub vae: bool,
+    /// Measure VAE encoding.
+    pub encode: bool,
+    /// Of the text encoder with random weights build only so many layers, and count the time for all.
+    pub text_layers: Option<usize>,
     /// Timed runs of each part, after one that is not timed.
     pub runs: usize,
-}
-
-/// One measured part.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Measurement {
-    /// `text`, `dit` or `vae`.
-    pub part: &'static str,
-    /// What one run is, in words.
-    pub work: String,
-    /// Median seconds of a run.
-    pub seconds: f64,
-    /// Fastest run.
-    pub fastest: f64,
-    /// Slowest run.
-    pub slowest: f64,
-    /// Runs (steps for the transformer, prompts for the text encoder, frames for the VAE) per second, by the median.
-    pub per_second: f64,
-    /// 10⁹ floating-point operations per second, by the median; not counted for the VAE.
-    pub gflops: Option<f64>,
-    /// Highest resident memory of the process so far, bytes (Linux).
-    pub peak_memory: Option<u64>,
 }
 
 struct Bench {
@@ -58,16 +47,19 @@ struct Bench {
     placement: Placement,
     size: [usize; 3],
     runs: usize,
+    /// Layers of the text encoder that are measured, and how many there are.
+    text_layers: Option<(usize, usize)>,
+    peak: Option<Peak>,
 }
 
 /// Measures what `options` ask for, one row per part; `on_part` is called with the name of each before it starts.
 ///
 /// # Errors
 /// A model that is not there or does not load, and sizes that it cannot make.
-pub fn bench(options: &BenchOptions, mut on_part: impl FnMut(&str) + Send) -> Result<Vec<Measurement>> {
+pub fn bench(options: &BenchOptions, mut on_part: impl FnMut(&str) + Send) -> Result<BenchReport> {
     let device = device::open(&options.load.device)?;
     let dtype = options.load.dtype.unwrap_or(if device.is_cpu() { DType::F32 } else { DType::BF16 });
-    let model = match &options.random {
+    let mut model = match &options.random {
         Some(name) => Model::random(name)?,
         None => Model::find(&options.load.model)?,
     };
@@ -76,22 +68,36 @@ pub fn bench(options: &BenchOptions, mut on_part: impl FnMut(&str) + Send) -> Re
     if options.random.is_none() {
         family.check(&model)?;
     }
+    let text_layers = match options.text_layers.filter(|_| options.random.is_some()) {
+        Some(wanted) => Some((wanted, family.shorten_text_encoder(&mut model, wanted)?)),
+        None => None,
+    };
     let Manifest { defaults, .. } = &model.manifest;
     let size = options.size.unwrap_or([defaults.width, defaults.height, defaults.frames]);
-    let bench =
-        Bench { placement: Placement { device, dtype }, size, runs: options.runs.max(1), model, family, limits };
+    let (placement, runs) = (Placement { device, dtype }, options.runs.max(1));
+    let mut bench = Bench { placement, size, runs, model, family, limits, text_layers, peak: None };
     bench.check_size()?;
-    device::threads(options.load.threads)?.install(|| {
-        let mut rows = Vec::new();
-        let parts: [(&str, bool, Measure); 3] =
-            [("text", options.text, Bench::text), ("dit", options.dit, Bench::dit), ("vae", options.vae, Bench::vae)];
-        for (name, wanted, measure) in parts {
-            if wanted {
-                on_part(name);
-                rows.push(measure(&bench)?);
-            }
+    let threads = device::threads(options.load.threads)?;
+    threads.install(|| {
+        let parts: [(&str, bool, Measure); 4] = [
+            ("text", options.text, Bench::text),
+            ("dit", options.dit, Bench::dit),
+            ("vae", options.vae, Bench::vae),
+            ("encode", options.encode, Bench::encode),
+        ];
+        if bench.placement.device.is_cpu() {
+            let kinora_kernels::Peak { f32, int8 } = kinora_kernels::peak();
+            bench.peak = Some(Peak { f32, int8 });
         }
-        Ok(rows)
+        let mut rows = Vec::new();
+        for (name, _, measure) in parts.into_iter().filter(|(_, wanted, _)| *wanted) {
+            on_part(name);
+            let own = reset_peak();
+            let row = measure(&bench)?;
+            rows.push(Measurement { peak_memory: peak_memory(), peak_memory_so_far: !own, ..row });
+        }
+        let (version, threads) = (env!("CARGO_PKG_VERSION").to_string(), threads.current_num_threads());
+        Ok(BenchReport { version, threads, peak: bench.peak, parts: rows })
     })
 }
 
@@ -102,9 +108,15 @@ impl Bench {
         let encoder = self.family.text_encoder(&self.model, &self.placement)?;
         let tokens = self.model.manifest.text_len;
         let prompt = "x ".repeat(2 * tokens); // more than enough: cut to `tokens`
-        let flops = self.family.text_flops(&self.model, tokens)?;
-        let times = self.time(|| encoder.encode(&prompt).map(drop).map_err(Error::from))?;
-        Ok(measurement("text", format!("a prompt of {tokens} tokens"), &times, 1.0, Some(flops)))
+        let runs = self.time(|| encoder.encode(&prompt).map(drop).map_err(Error::from))?;
+        let work = format!("a prompt of {tokens} tokens");
+        Ok(match self.text_layers {
+            Some((some, all)) => {
+                let work = format!("{work} ({some} of {all} layers, counted for all)");
+                runs.scaled(all as f64 / some as f64).measurement("text", work, 1.0, self.peak)
+            }
+            None => runs.measurement("text", work, 1.0, self.peak),
+        })
     }
 
     fn dit(&self) -> Result<Measurement> {
@@ -119,8 +131,7 @@ impl Bench {
         let prepared = dit.prepare(&Conditioning::new(context), crate::denoise::CACHE_BYTES)?;
         let patch = dit.patch_size();
         let tokens = (shape[2] / patch[0]) * (shape[3] / patch[1]) * (shape[4] / patch[2]);
-        let flops = self.family.dit_flops(&self.model, tokens)?;
-        let times = self.time(|| {
+        let runs = self.time(|| {
             // Reading one value back waits for devices that compute behind the caller's back.
             dit.forward(&latents, &timestep, &prepared)?
                 .flatten_all()?
@@ -129,23 +140,47 @@ impl Bench {
                 .to_scalar::<f32>()?;
             Ok(())
         })?;
-        Ok(measurement("dit", format!("a step without guidance, {tokens} tokens"), &times, 1.0, Some(flops)))
+        Ok(runs.measurement("dit", format!("a step without guidance, {tokens} tokens"), 1.0, self.peak))
     }
 
     fn vae(&self) -> Result<Measurement> {
         let vae = self.family.vae(&self.model, &self.placement)?;
         let shape = self.latent_shape();
         let latents = NoiseSource::new(0).randn_tensor(&shape[..], &self.placement.device)?;
-        let times = self.time(|| {
+        let runs = self.time(|| {
             let mut decoder = vae.decoder();
             for frame in 0..shape[2] {
                 decoder.push(&latents.narrow(2, frame, 1)?)?;
             }
             Ok(())
         })?;
-        let frames = self.limits.latent_format.pixel_frames(shape[2]);
-        let work = format!("decoding {frames} frames of {}×{}", self.size[0], self.size[1]);
-        Ok(measurement("vae", work, &times, frames as f64, None))
+        let (frames, work) = self.coding("decoding");
+        Ok(runs.measurement("vae", work, frames, self.peak))
+    }
+
+    fn encode(&self) -> Result<Measurement> {
+        let vae = self.family.vae(&self.model, &self.placement)?;
+        let ([width, height, _], latent_frames) = (self.size, self.latent_shape()[2]);
+        let chunk = |frames: usize| {
+            let pixels = NoiseSource::new(0).randn_tensor((1, 3, frames, height, width), &self.placement.device)?;
+            Ok::<_, Error>(pixels.clamp(-1f32, 1f32)?)
+        };
+        let (first, next) = (chunk(1)?, chunk(self.limits.latent_format.temporal_factor)?);
+        let runs = self.time(|| {
+            let mut encoder = vae.encoder();
+            for index in 0..latent_frames {
+                encoder.push(if index == 0 { &first } else { &next })?;
+            }
+            Ok(())
+        })?;
+        let (frames, work) = self.coding("encoding");
+        Ok(runs.measurement("encode", work, frames, self.peak))
+    }
+
+    /// Frames of the clip, and the VAE's work in words.
+    fn coding(&self, verb: &str) -> (f64, String) {
+        let frames = self.limits.latent_format.pixel_frames(self.latent_shape()[2]);
+        (frames as f64, format!("{verb} {frames} frames of {}×{}", self.size[0], self.size[1]))
     }
 
     fn latent_shape(&self) -> [usize; 5] {
@@ -169,38 +204,20 @@ impl Bench {
         Err(Error::request(format!("a size of {width}x{height}x{frames} is not possible"), hint))
     }
 
-    /// Seconds of each timed run, sorted.
-    fn time(&self, mut run: impl FnMut() -> Result<()>) -> Result<Vec<f64>> {
+    fn time(&self, mut run: impl FnMut() -> Result<()>) -> Result<Runs> {
         run()?;
-        let mut times = Vec::with_capacity(self.runs);
+        let (mut seconds, mut operators): (Vec<f64>, _) = (Vec::with_capacity(self.runs), Vec::new());
         for _ in 0..self.runs {
             let start = Instant::now();
-            run()?;
-            times.push(start.elapsed().as_secs_f64());
+            let (done, profile) = profiled(&mut run);
+            done?;
+            let elapsed = start.elapsed().as_secs_f64();
+            if seconds.iter().all(|other| elapsed < *other) {
+                operators = profile;
+            }
+            seconds.push(elapsed);
         }
-        times.sort_by(f64::total_cmp);
-        Ok(times)
+        seconds.sort_by(f64::total_cmp);
+        Ok(Runs { seconds, operators })
     }
-}
-
-fn measurement(part: &'static str, work: String, times: &[f64], units: f64, flops: Option<f64>) -> Measurement {
-    let seconds = times[times.len() / 2];
-    Measurement {
-        part,
-        work,
-        seconds,
-        fastest: times[0],
-        slowest: times[times.len() - 1],
-        per_second: units / seconds,
-        gflops: flops.map(|flops| flops / seconds / 1e9),
-        peak_memory: peak_memory(),
-    }
-}
-
-/// Highest resident set of this process, where the system says it (Linux).
-pub fn peak_memory() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kib * 1024)
 }

@@ -36,6 +36,7 @@ mod families;
 pub mod hub;
 mod inspect;
 mod manifest;
+mod memory;
 mod output;
 mod pipeline;
 mod plan;

@@ -2,7 +2,7 @@
 
 use crate::args::{BenchArgs, Format, What};
 use crate::report;
-use kinora::bench::{BenchOptions, Measurement, bench};
+use kinora::bench::{BenchOptions, BenchReport, Measurement, OperatorShare, bench};
 use kinora::{Error, Result};
 
 /// Measures and prints a table.
@@ -15,13 +15,23 @@ pub fn run(args: &BenchArgs) -> Result<()> {
         text: wanted(What::Text),
         dit: wanted(What::Dit),
         vae: wanted(What::Vae),
+        encode: wanted(What::Encode),
+        text_layers: args.text_layers,
         runs: args.runs.into(),
     };
-    let rows = bench(&options, |part| eprintln!("measuring {part} …"))?;
+    // Now, not after the measurements, it must come out that it cannot be read.
+    let earlier = args.compare.as_deref().map(BenchReport::read).transpose()?;
+    let mut found = bench(&options, |part| eprintln!("measuring {part} …"))?;
+    if let Some(earlier) = &earlier {
+        found.compare(earlier);
+        if earlier.threads != found.threads {
+            eprintln!("note: the earlier result is of {} threads, this one of {}", earlier.threads, found.threads);
+        }
+    }
     match args.format {
-        Format::Md => markdown(&rows),
-        Format::Csv => csv(&rows),
-        Format::Json => report::line(&serde_json::to_string_pretty(&rows).expect("plain data")),
+        Format::Md => markdown(&found, earlier.is_some()),
+        Format::Csv => csv(&found),
+        Format::Json => report::line(&serde_json::to_string_pretty(&found).expect("plain data")),
     }
     Ok(())
 }
@@ -34,36 +44,86 @@ fn parse_size(text: &str) -> Result<[usize; 3]> {
     })
 }
 
-fn markdown(rows: &[Measurement]) {
-    report::line("| part | work | s (median) | min to max | per second | GFLOP/s | peak memory |");
-    report::line("|---|---|---|---|---|---|---|");
-    for row in rows {
-        let unit = match row.part {
-            "dit" => "steps",
-            "vae" => "frames",
-            _ => "prompts",
-        };
+fn markdown(found: &BenchReport, compared: bool) {
+    let (title, rule) = if compared { (" earlier / now |", "---|") } else { ("", "") };
+    report::line(&format!("| part | work | s (median) | min to max | per second | GFLOP/s | peak memory |{title}"));
+    report::line(&format!("|---|---|---|---|---|---|---|{rule}"));
+    for row in &found.parts {
+        let speedup =
+            if compared { format!(" {} |", optional(row.speedup, |s| format!("{s:.2}×"))) } else { String::new() };
         report::line(&format!(
-            "| {} | {} | {:.3} | {:.3} to {:.3} | {:.3} {unit} | {} | {} |",
+            "| {} | {} | {:.3} | {:.3} to {:.3} | {:.3} {} | {:.1} | {}{} |{speedup}",
             row.part,
             row.work,
             row.seconds,
             row.fastest,
             row.slowest,
             row.per_second,
-            row.gflops.map_or_else(|| "-".into(), |gflops| format!("{gflops:.1}")),
-            row.peak_memory.map_or_else(|| "-".into(), report::bytes),
+            unit(row),
+            row.gflops,
+            optional(row.peak_memory, report::bytes),
+            if row.peak_memory_so_far { " so far" } else { "" },
+        ));
+    }
+    report::line("");
+    report::line("| part | operator | calls | s | share | GFLOP/s | of peak |");
+    report::line("|---|---|---|---|---|---|---|");
+    for row in &found.parts {
+        for OperatorShare { operator, calls, seconds, share, gflops, of_peak } in &row.operators {
+            report::line(&format!(
+                "| {} | {operator} | {calls} | {seconds:.3} | {:.1} % | {} | {} |",
+                row.part,
+                100.0 * share,
+                optional(*gflops, |gflops| format!("{gflops:.1}")),
+                optional(*of_peak, |share| format!("{:.0} %", 100.0 * share)),
+            ));
+        }
+    }
+    if let Some(peak) = found.peak {
+        let int8 = peak.int8.map_or_else(String::new, |int8| format!(", {int8:.0} int8 Gop/s"));
+        let threads = found.threads;
+        report::line("");
+        report::line(&format!(
+            "Peak of this machine with {threads} threads, measured: {:.0} f32 GFLOP/s{int8}.",
+            peak.f32
         ));
     }
 }
 
-fn csv(rows: &[Measurement]) {
-    report::line("part,work,seconds,fastest,slowest,per_second,gflops,peak_memory");
-    for row in rows {
-        let gflops = row.gflops.map_or_else(String::new, |gflops| gflops.to_string());
+fn unit(row: &Measurement) -> &'static str {
+    match row.part.as_str() {
+        "dit" => "steps",
+        "text" => "prompts",
+        _ => "frames",
+    }
+}
+
+fn optional<T>(value: Option<T>, show: impl Fn(T) -> String) -> String {
+    value.map_or_else(|| "-".into(), show)
+}
+
+/// One line per part, with an empty operator, and one per operator.
+fn csv(found: &BenchReport) {
+    report::line(
+        "part,operator,work,calls,seconds,fastest,slowest,per_second,gflops,share,of_peak,peak_memory,speedup",
+    );
+    let number = |value: Option<f64>| value.map_or_else(String::new, |value| value.to_string());
+    for row in &found.parts {
         let memory = row.peak_memory.map_or_else(String::new, |bytes| bytes.to_string());
-        let (work, seconds) = (&row.work, row.seconds);
-        let (fastest, slowest, rate) = (row.fastest, row.slowest, row.per_second);
-        report::line(&format!("{},\"{work}\",{seconds},{fastest},{slowest},{rate},{gflops},{memory}", row.part));
+        report::line(&format!(
+            "{},,\"{}\",,{},{},{},{},{},1,,{memory},{}",
+            row.part,
+            row.work,
+            row.seconds,
+            row.fastest,
+            row.slowest,
+            row.per_second,
+            row.gflops,
+            number(row.speedup)
+        ));
+        for OperatorShare { operator, calls, seconds, share, gflops, of_peak } in &row.operators {
+            let (gflops, of_peak) = (number(*gflops), number(*of_peak));
+            report::line(&format!("{},{operator},,{calls},,{seconds},,,{gflops},{share},{of_peak},,", row.part));
+        }
     }
 }

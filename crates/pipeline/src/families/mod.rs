@@ -74,11 +74,9 @@ pub(crate) trait Family: Sync {
     /// Channels of the text context.
     fn text_dim(&self, model: &Model) -> Result<usize>;
 
-    /// Floating-point operations of encoding a prompt of `tokens`.
-    fn text_flops(&self, model: &Model, tokens: usize) -> Result<f64>;
-
-    /// Floating-point operations of one prediction over `tokens` video tokens.
-    fn dit_flops(&self, model: &Model, tokens: usize) -> Result<f64>;
+    /// Leaves the text encoder of a model with random weights only its first `layers`, and a small table of words;
+    /// returns how many it had.
+    fn shorten_text_encoder(&self, model: &mut Model, layers: usize) -> Result<usize>;
 
     /// Builds the VAE.
     fn vae(&self, model: &Model, placement: &Placement) -> Result<Box<dyn VideoVae>>;

@@ -24,6 +24,9 @@ const VAE: &str = "VAE";
 const UMT5_XXL: &str = r#"{"vocab_size": 256384, "d_model": 4096, "d_kv": 64, "d_ff": 10240, "num_layers": 24,
     "num_heads": 64, "feed_forward_proj": "gated-gelu"}"#;
 
+/// Words of a text encoder that is only measured: looking them up takes no time, the whole table much memory.
+const SHORT_VOCABULARY: usize = 1024;
+
 impl Family for Wan {
     fn name(&self) -> &'static str {
         "wan"
@@ -112,22 +115,17 @@ impl Family for Wan {
         Ok(dit_config(model, 0)?.text_dim)
     }
 
-    fn text_flops(&self, model: &Model, tokens: usize) -> Result<f64> {
-        let Umt5Config { d_model, d_kv, d_ff, num_layers, num_heads, .. } = text_config(model)?;
-        let inner = num_heads * d_kv;
-        let linears = 4 * d_model * inner + 3 * d_model * d_ff;
-        Ok(2.0 * tokens as f64 * num_layers as f64 * (linears + 2 * tokens * inner) as f64)
-    }
-
-    fn dit_flops(&self, model: &Model, tokens: usize) -> Result<f64> {
-        let config = dit_config(model, 0)?;
-        let (dim, text) = (config.dim(), model.manifest.text_len);
-        // Self-attention has four projections, cross-attention two: its keys and values are the same on every step.
-        let linears = 6 * dim * dim + 2 * dim * config.ffn_dim;
-        let attention = 2 * dim * (tokens + text);
-        let patch: usize = config.patch_size.iter().product();
-        let ends = dim * patch * (config.in_channels + config.out_channels);
-        Ok(2.0 * tokens as f64 * (config.num_layers * (linears + attention) + ends) as f64)
+    fn shorten_text_encoder(&self, model: &mut Model, layers: usize) -> Result<usize> {
+        let all = text_config(model)?.num_layers;
+        if !(1..=all).contains(&layers) {
+            let what = format!("{layers} layers of the text encoder are outside 1 to {all}");
+            return Err(Error::request(what, "2 are enough to tell the time of all"));
+        }
+        let mut config: serde_json::Value = serde_json::from_str(UMT5_XXL).expect("a constant; a test reads it");
+        config["num_layers"] = layers.into();
+        config["vocab_size"] = SHORT_VOCABULARY.into();
+        model.text_encoder.config = Some(config);
+        Ok(all)
     }
 
     fn vae(&self, model: &Model, placement: &Placement) -> Result<Box<dyn VideoVae>> {
@@ -195,4 +193,20 @@ fn built<T, E: Into<Error>>(component: &'static str, module: std::result::Result
         | Error::Vae(kinora_vae::Error::Checkpoint(source)) => Error::Component { component, source },
         other => other,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shortened_text_encoder_says_how_many_layers_it_had() {
+        let mut model = Model::random("wan2.1-t2v-1.3b").expect("a known name");
+        for layers in [0, 25] {
+            assert!(matches!(Wan.shorten_text_encoder(&mut model, layers), Err(Error::Request { .. })));
+        }
+        assert_eq!(Wan.shorten_text_encoder(&mut model, 2).expect("2 of 24"), 24);
+        let config = text_config(&model).expect("a configuration");
+        assert_eq!((config.num_layers, config.d_model), (2, 4096));
+    }
 }

@@ -1,0 +1,129 @@
+//! [`peak`]: what this machine's arithmetic could do at most, measured; the yardstick of the operators.
+#![allow(unsafe_code)]
+
+use pulp::{Arch, Simd, WithSimd};
+use std::hint::black_box;
+use std::time::Instant;
+
+/// 10⁹ operations per second of all threads together, from registers alone; a multiplication and an addition are two.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Peak {
+    /// f32 multiply-add on the widest vectors.
+    pub f32: f64,
+    /// Products of 8-bit integers with 32-bit sums, where the machine has instructions for them.
+    pub int8: Option<f64>,
+}
+
+/// Rounds of one measurement: some tens of milliseconds.
+const ROUNDS: usize = 10_000_000;
+const REPEATS: usize = 3;
+/// Independent sums: more than latency times throughput of any machine, fewer than it has registers.
+const SUMS: usize = 12;
+
+/// Measures with the threads of rayon's current pool; a fraction of a second.
+pub fn peak() -> Peak {
+    let arch = Arch::new();
+    Peak { f32: fastest(|| arch.dispatch(MultiplyAdd)), int8: int8_rounds().map(|rounds| fastest(|| rounds())) }
+}
+
+/// `work` returns the operations that it did.
+fn fastest(work: impl Fn() -> f64 + Sync) -> f64 {
+    let rate = |_: usize| {
+        let rates = rayon::broadcast(|_| {
+            let start = Instant::now();
+            let operations = work();
+            operations / start.elapsed().as_secs_f64() / 1e9
+        });
+        rates.into_iter().sum::<f64>()
+    };
+    (0..REPEATS).map(rate).fold(0.0, f64::max)
+}
+
+struct MultiplyAdd;
+
+impl WithSimd for MultiplyAdd {
+    type Output = f64;
+
+    #[inline(always)]
+    #[allow(clippy::inline_always, reason = "compiled for the vector instructions found at run time")]
+    fn with_simd<S: Simd>(self, simd: S) -> f64 {
+        let (a, b) = (simd.splat_f32s(black_box(0.999)), simd.splat_f32s(black_box(0.5)));
+        let mut sums = [simd.splat_f32s(0.0); SUMS];
+        for _ in 0..ROUNDS {
+            for sum in &mut sums {
+                *sum = simd.mul_add_e_f32s(a, *sum, b);
+            }
+        }
+        let total = sums.into_iter().fold(simd.splat_f32s(0.0), |total, sum| simd.add_f32s(total, sum));
+        black_box(simd.reduce_sum_f32s(total));
+        (2 * ROUNDS * SUMS * S::F32_LANES) as f64
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn int8_rounds() -> Option<fn() -> f64> {
+    if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vnni") {
+        // SAFETY: the machine has the instructions.
+        Some(|| unsafe { x86::vnni() })
+    } else if is_x86_feature_detected!("avx2") {
+        // SAFETY: the machine has the instructions.
+        Some(|| unsafe { x86::avx2() })
+    } else {
+        None
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn int8_rounds() -> Option<fn() -> f64> {
+    None
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::{ROUNDS, SUMS, black_box};
+    use std::arch::asm;
+    use std::arch::x86_64::{
+        _mm256_add_epi32, _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_set1_epi8, _mm256_set1_epi16,
+        _mm256_setzero_si256, _mm512_dpbusd_epi32, _mm512_set1_epi8, _mm512_setzero_si512,
+    };
+
+    #[target_feature(enable = "avx512f,avx512vnni")]
+    pub fn vnni() -> f64 {
+        let (a, b) = (_mm512_set1_epi8(black_box(3)), _mm512_set1_epi8(black_box(2)));
+        let mut sums = [_mm512_setzero_si512(); SUMS];
+        for _ in 0..ROUNDS {
+            for sum in &mut sums {
+                *sum = _mm512_dpbusd_epi32(*sum, a, b);
+            }
+        }
+        black_box(sums);
+        (2 * ROUNDS * SUMS * 64) as f64
+    }
+
+    #[target_feature(enable = "avx2")]
+    pub fn avx2() -> f64 {
+        let (mut a, b) = (_mm256_set1_epi8(black_box(3)), _mm256_set1_epi8(black_box(2)));
+        let (mut sums, ones) = ([_mm256_setzero_si256(); SUMS], _mm256_set1_epi16(1));
+        for _ in 0..ROUNDS {
+            for sum in &mut sums {
+                // SAFETY: no instruction at all; it hides from the compiler that the products are always the same.
+                unsafe { asm!("/* {0} */", inout(ymm_reg) a, options(nomem, nostack, preserves_flags)) };
+                *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(_mm256_maddubs_epi16(a, b), ones));
+            }
+        }
+        black_box(sums);
+        (2 * ROUNDS * SUMS * 32) as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn peaks_are_those_of_a_computer() {
+        let Peak { f32, int8 } = peak();
+        assert!((0.1..1e6).contains(&f32), "{f32}");
+        assert!(int8.is_none_or(|int8| (0.1..1e7).contains(&int8)), "{int8:?}");
+    }
+}
