@@ -23,7 +23,7 @@ const SUMS: usize = 12;
 /// Measures with the threads of rayon's current pool; a fraction of a second.
 pub fn peak() -> Peak {
     let arch = Arch::new();
-    Peak { f32: fastest(|| arch.dispatch(MultiplyAdd)), int8: int8_rounds().map(|rounds| fastest(|| rounds())) }
+    Peak { f32: fastest(|| arch.dispatch(MultiplyAdd)), int8: int8_rounds().map(fastest) }
 }
 
 /// `work` returns the operations that it did.
