@@ -1,6 +1,7 @@
 //! The command line, as clap sees it.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use kinora::bench::BenchPart;
 use kinora::{Request, Resolution, SamplerKind, Size};
 use std::path::PathBuf;
 
@@ -322,6 +323,19 @@ pub enum What {
     Encode,
     /// Everything.
     All,
+}
+
+impl What {
+    /// As the library takes it.
+    pub fn parts(self) -> Vec<BenchPart> {
+        match self {
+            Self::Text => vec![BenchPart::Text],
+            Self::Dit => vec![BenchPart::Dit],
+            Self::Vae => vec![BenchPart::Vae],
+            Self::Encode => vec![BenchPart::Encode],
+            Self::All => BenchPart::ALL.to_vec(),
+        }
+    }
 }
 
 /// Formats of a table.

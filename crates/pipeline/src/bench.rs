@@ -26,18 +26,40 @@ pub struct BenchOptions {
     pub random: Option<String>,
     /// Width, height and frames; `None` is the model's own.
     pub size: Option<[usize; 3]>,
-    /// Measure the text encoder.
-    pub text: bool,
-    /// Measure the transformer.
-    pub dit: bool,
-    /// Measure VAE decoding.
-    pub vae: bool,
-    /// Measure VAE encoding.
-    pub encode: bool,
+    /// What to measure, in this order.
+    pub parts: Vec<BenchPart>,
     /// Of the text encoder with random weights build only so many layers, and count the time for all.
     pub text_layers: Option<usize>,
     /// Timed runs of each part, after one that is not timed.
     pub runs: usize,
+}
+
+/// A part of a model, in one direction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BenchPart {
+    /// The text encoder.
+    Text,
+    /// One forward of the transformer.
+    Dit,
+    /// Decoding with the VAE.
+    Vae,
+    /// Encoding with the VAE.
+    Encode,
+}
+
+impl BenchPart {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Text, Self::Dit, Self::Vae, Self::Encode];
+
+    /// As it stands in results.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Dit => "dit",
+            Self::Vae => "vae",
+            Self::Encode => "encode",
+        }
+    }
 }
 
 struct Bench {
@@ -79,29 +101,26 @@ pub fn bench(options: &BenchOptions, mut on_part: impl FnMut(&str) + Send) -> Re
     bench.check_size()?;
     let threads = device::threads(options.load.threads)?;
     threads.install(|| {
-        let parts: [(&str, bool, Measure); 4] = [
-            ("text", options.text, Bench::text),
-            ("dit", options.dit, Bench::dit),
-            ("vae", options.vae, Bench::vae),
-            ("encode", options.encode, Bench::encode),
-        ];
         if bench.placement.device.is_cpu() {
             let kinora_kernels::Peak { f32, int8 } = kinora_kernels::peak();
             bench.peak = Some(Peak { f32, int8 });
         }
         let mut rows = Vec::new();
-        for (name, _, measure) in parts.into_iter().filter(|(_, wanted, _)| *wanted) {
-            on_part(name);
+        for part in &options.parts {
+            on_part(part.name());
             let own = reset_peak();
-            let row = measure(&bench)?;
+            let row = match part {
+                BenchPart::Text => bench.text()?,
+                BenchPart::Dit => bench.dit()?,
+                BenchPart::Vae => bench.vae()?,
+                BenchPart::Encode => bench.encode()?,
+            };
             rows.push(Measurement { peak_memory: peak_memory(), peak_memory_so_far: !own, ..row });
         }
         let (version, threads) = (env!("CARGO_PKG_VERSION").to_string(), threads.current_num_threads());
         Ok(BenchReport { version, threads, peak: bench.peak, parts: rows })
     })
 }
-
-type Measure = fn(&Bench) -> Result<Measurement>;
 
 impl Bench {
     fn text(&self) -> Result<Measurement> {
@@ -113,9 +132,9 @@ impl Bench {
         Ok(match self.text_layers {
             Some((some, all)) => {
                 let work = format!("{work} ({some} of {all} layers, counted for all)");
-                runs.scaled(all as f64 / some as f64).measurement("text", work, 1.0, self.peak)
+                runs.scaled(all as f64 / some as f64).measurement(BenchPart::Text, work, 1.0, self.peak)
             }
-            None => runs.measurement("text", work, 1.0, self.peak),
+            None => runs.measurement(BenchPart::Text, work, 1.0, self.peak),
         })
     }
 
@@ -140,7 +159,7 @@ impl Bench {
                 .to_scalar::<f32>()?;
             Ok(())
         })?;
-        Ok(runs.measurement("dit", format!("a step without guidance, {tokens} tokens"), 1.0, self.peak))
+        Ok(runs.measurement(BenchPart::Dit, format!("a step without guidance, {tokens} tokens"), 1.0, self.peak))
     }
 
     fn vae(&self) -> Result<Measurement> {
@@ -155,7 +174,7 @@ impl Bench {
             Ok(())
         })?;
         let (frames, work) = self.coding("decoding");
-        Ok(runs.measurement("vae", work, frames, self.peak))
+        Ok(runs.measurement(BenchPart::Vae, work, frames, self.peak))
     }
 
     fn encode(&self) -> Result<Measurement> {
@@ -174,7 +193,7 @@ impl Bench {
             Ok(())
         })?;
         let (frames, work) = self.coding("encoding");
-        Ok(runs.measurement("encode", work, frames, self.peak))
+        Ok(runs.measurement(BenchPart::Encode, work, frames, self.peak))
     }
 
     /// Frames of the clip, and the VAE's work in words.

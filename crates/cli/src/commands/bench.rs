@@ -1,21 +1,17 @@
 //! `kinora bench`.
 
-use crate::args::{BenchArgs, Format, What};
+use crate::args::{BenchArgs, Format};
 use crate::report;
 use kinora::bench::{BenchOptions, BenchReport, Measurement, OperatorShare, bench};
 use kinora::{Error, Result};
 
 /// Measures and prints a table.
 pub fn run(args: &BenchArgs) -> Result<()> {
-    let wanted = |part| args.what == part || args.what == What::All;
     let options = BenchOptions {
         load: args.model.load_options(),
         random: args.random.clone(),
         size: args.size.as_deref().map(parse_size).transpose()?,
-        text: wanted(What::Text),
-        dit: wanted(What::Dit),
-        vae: wanted(What::Vae),
-        encode: wanted(What::Encode),
+        parts: args.what.parts(),
         text_layers: args.text_layers,
         runs: args.runs.into(),
     };

@@ -1,5 +1,6 @@
 //! What a benchmark found, as it is printed, kept in a file and compared.
 
+use super::BenchPart;
 use crate::{Error, Result};
 use kinora_kernels::profile::{OperatorTime, Work};
 use serde::{Deserialize, Serialize};
@@ -118,11 +119,11 @@ impl Runs {
     }
 
     /// One row; `units` are what a run makes.
-    pub fn measurement(&self, part: &str, work: String, units: f64, peak: Option<Peak>) -> Measurement {
+    pub fn measurement(&self, part: BenchPart, work: String, units: f64, peak: Option<Peak>) -> Measurement {
         let seconds = self.seconds[self.seconds.len() / 2];
         let operations: f64 = self.operators.iter().filter_map(|entry| entry.work.operations()).sum();
         Measurement {
-            part: part.into(),
+            part: part.name().into(),
             work,
             seconds,
             fastest: self.seconds[0],
@@ -159,6 +160,7 @@ impl Runs {
 }
 
 #[cfg(test)]
+#[allow(clippy::float_cmp, reason = "sums and quotients of small whole numbers are exact")]
 mod tests {
     use super::*;
 
@@ -175,7 +177,7 @@ mod tests {
     #[test]
     fn shares_are_of_the_fastest_run_and_rates_of_their_own_arithmetic() {
         let peak = Some(Peak { f32: 8.0, int8: Some(16.0) });
-        let row = runs().measurement("dit", "a step".into(), 1.0, peak);
+        let row = runs().measurement(BenchPart::Dit, "a step".into(), 1.0, peak);
         assert_eq!((row.seconds, row.fastest, row.slowest, row.per_second, row.gflops), (2.0, 1.0, 4.0, 0.5, 1.5));
         let found: Vec<_> =
             row.operators.iter().map(|o| (o.operator.as_str(), o.calls, o.share, o.gflops, o.of_peak)).collect();
@@ -192,15 +194,17 @@ mod tests {
     fn a_part_stands_for_the_whole() {
         let (part, whole) = (runs(), runs().scaled(12.0));
         assert_eq!(whole.seconds, [12.0, 24.0, 48.0]);
-        let (part, whole) =
-            (part.measurement("text", String::new(), 1.0, None), whole.measurement("text", String::new(), 1.0, None));
+        let (part, whole) = (
+            part.measurement(BenchPart::Text, String::new(), 1.0, None),
+            whole.measurement(BenchPart::Text, String::new(), 1.0, None),
+        );
         assert_eq!((whole.gflops, whole.operators[0].calls), (part.gflops, 48));
         assert_eq!(whole.operators[0].share, part.operators[0].share);
     }
 
     #[test]
     fn only_the_same_work_is_compared() {
-        let row = |work: &str, scale| runs().scaled(scale).measurement("dit", work.into(), 1.0, None);
+        let row = |work: &str, scale| runs().scaled(scale).measurement(BenchPart::Dit, work.into(), 1.0, None);
         let report = |parts| BenchReport { version: String::new(), threads: 1, peak: None, parts };
         let mut now = report(vec![row("a", 1.0), row("b", 1.0)]);
         now.compare(&report(vec![row("c", 1.0), row("a", 3.0)]));
