@@ -4,7 +4,7 @@ use crate::profile::{Work, timed};
 use crate::{cpu, reference};
 use candle_core::{Result, Tensor, bail};
 
-/// `softmax(scale · q kᵀ + bias) v` over `q [B, L, N, D]`, `k v [B, S, N, D]`, `bias [1|B, N, L, S]` → `[B, L, N, D]`.
+/// `softmax(scale · q kᵀ + bias) v` over `q [B, L, N, D]`, `k v [B, S, N, D]`, `bias [1|B, 1|N, 1|L, S]` → `[B, L, N, D]`.
 ///
 /// Scores and sums are f32; the result has `q`'s dtype.
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Option<&Tensor>) -> Result<Tensor> {
@@ -16,9 +16,9 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Option<&T
     if k.dtype() != q.dtype() || v.dtype() != q.dtype() {
         bail!("attention: q is {:?}, k {:?}, v {:?}", q.dtype(), k.dtype(), v.dtype());
     }
+    let fits = |size: usize, of: usize| size == 1 || size == of;
     if let Some(bias) = bias
-        && bias.dims() != [1, n, l, s]
-        && bias.dims() != [b, n, l, s]
+        && !matches!(*bias.dims(), [bb, bn, bl, bs] if fits(bb, b) && fits(bn, n) && fits(bl, l) && bs == s)
     {
         bail!("attention: bias {:?} does not fit q {:?}, k {:?}", bias.dims(), q.dims(), k.dims());
     }

@@ -3,7 +3,7 @@
 //! The environment variable `KINORA_CPU` (`portable`, `avx2`, `avx512`) lowers it: for tests of every path, and for
 //! machines that report instructions which they do badly. What the machine lacks is never used.
 
-use pulp::Arch;
+use pulp::{Arch, NullaryFnOnce};
 use std::str::FromStr;
 use std::sync::OnceLock;
 
@@ -99,4 +99,22 @@ pub(crate) fn arch() -> Arch {
     }
     #[cfg(not(target_arch = "x86_64"))]
     Arch::new()
+}
+
+/// Runs `f`, compiled for the vector instructions of the current level: it and all that it calls must be
+/// `#[inline(always)]`.
+pub(crate) fn vectorised<R>(f: impl FnMut() -> R) -> R {
+    /// A closure given to pulp itself is called through `FnOnce::call_once`, which is not inlined.
+    struct Inlined<F>(F);
+
+    impl<R, F: FnMut() -> R> NullaryFnOnce for Inlined<F> {
+        type Output = R;
+
+        #[inline(always)]
+        fn call(mut self) -> R {
+            (self.0)()
+        }
+    }
+
+    arch().dispatch(Inlined(f))
 }

@@ -27,7 +27,7 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, epilogue: Epil
     }
 }
 
-/// `softmax(scale · q kᵀ + bias) v` over `q [B, L, N, D]`, `k v [B, S, N, D]`, `bias [1|B, N, L, S]` → `[B, L, N, D]`.
+/// `softmax(scale · q kᵀ + bias) v` over `q [B, L, N, D]`, `k v [B, S, N, D]`, `bias [1|B, 1|N, 1|L, S]` → `[B, L, N, D]`.
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Option<&Tensor>) -> Result<Tensor> {
     let dtype = q.dtype();
     let heads_first = |t: &Tensor| t.transpose(1, 2)?.to_dtype(DType::F32)?.contiguous(); // [B, N, L, D]

@@ -150,6 +150,9 @@ fn attention() {
         [1, 257, 513, 1, 64],
         [3, 16, 1, 2, 6],
         [1, 33, 100, 4, 128],
+        [2, 127, 129, 3, 32],
+        [1, 260, 31, 1, 160],
+        [2, 3, 40, 2, 384],
     ] {
         let q = random((batch, queries, heads, dim), 1);
         let (k, v) = (random((batch, keys, heads, dim), 2), random((batch, keys, heads, dim), 3));
@@ -160,8 +163,9 @@ fn attention() {
             |t| kernels::attention(&t[0], &t[1], &t[2], scale, None),
             |t| reference::attention(&t[0], &t[1], &t[2], scale, None),
         );
-        for items in [1, batch] {
-            let bias = random((items, heads, queries, keys), 4);
+        for bias in [(1, heads, queries, keys), (batch, heads, queries, keys), (batch, 1, 1, keys), (1, heads, 1, keys)]
+        {
+            let bias = random(bias, 4);
             agree(
                 "attention with bias",
                 &[&q, &k, &v, &bias],
@@ -169,6 +173,30 @@ fn attention() {
                 |t| reference::attention(&t[0], &t[1], &t[2], scale, Some(&t[3])),
             );
         }
+    }
+}
+
+#[test]
+fn attention_of_nothing_is_nothing() {
+    for (q, keys) in [((1, 0, 2, 4), 3), ((0, 3, 2, 4), 3), ((1, 3, 0, 4), 3), ((1, 3, 2, 0), 5)] {
+        let (batch, _, heads, dim) = q;
+        let (q, k) = (random(q, 1), random((batch, keys, heads, dim), 2));
+        assert_eq!(kernels::attention(&q, &k, &k, 1.0, None).unwrap().dims(), q.dims());
+    }
+}
+
+/// Queries, keys and values as parts of one tensor, heads before tokens, and a head whose elements are no neighbours.
+#[test]
+fn attention_of_views() {
+    for [axis, first, second] in [[3, 1, 2], [0, 2, 1], [0, 3, 1]] {
+        let x = random((2, 70, 5, 24), 1);
+        let part = |t: &Tensor, i: usize| t.narrow(3, 8 * i, 8)?.narrow(axis, 0, 2)?.transpose(first, second);
+        agree(
+            "attention of views",
+            &[&x],
+            |t| kernels::attention(&part(&t[0], 0)?, &part(&t[0], 1)?, &part(&t[0], 2)?, 0.4, None),
+            |t| reference::attention(&part(&t[0], 0)?, &part(&t[0], 1)?, &part(&t[0], 2)?, 0.4, None),
+        );
     }
 }
 

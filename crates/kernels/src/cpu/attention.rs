@@ -1,181 +1,176 @@
 //! [`attention`]: blocks of queries over blocks of keys with a running softmax
 //! (<https://arxiv.org/abs/2205.14135>), so that the scores of a clip are never held at once.
+//!
+//! Keys and values of some heads at a time are packed into panels of 32 columns, which all queries of the head use.
 #![allow(unsafe_code)]
 
-use super::gemm::{Matrix, MatrixMut, Parallelism, multiply_add};
-use super::shared::SharedMut;
-use super::{Operand, from_f32, math, to_f32};
-use crate::level::arch;
-use candle_core::{Device, Result, Tensor};
-use rayon::prelude::*;
-use std::ops::Range;
+mod inputs;
+mod packed;
+mod softmax;
 
-/// Queries that one task takes.
-const QUERIES: usize = 128;
-/// Keys whose scores are held at a time.
-const KEYS: usize = 256;
+use super::element::Element;
+use super::shared::{SharedMut, zeroed};
+use super::tile::{COLUMNS, Out, Panel, Rows, multiply_tile};
+use super::{Operand, by_dtype, to_f32};
+use crate::level::{Level, arch, vectorised};
+use candle_core::{Device, Result, Tensor};
+use inputs::{Bias, Heads, whole_heads};
+use packed::Packed;
+use rayon::prelude::*;
+use softmax::{Exponentiate, Running};
+use std::mem::MaybeUninit;
+
+/// Queries that one task takes: whole tiles of AVX-512 (14 rows) and of AVX2 (6).
+const QUERIES: usize = 126;
+/// Keys whose scores are held at a time: with the queries and their values they fit the second cache, and a panel of
+/// the keys' values fits the first.
+const KEYS: usize = 128;
+/// Part of a head's dim that is summed at a time, so that a panel of keys fits the first cache.
+const DEPTH: usize = 128;
+/// Elements of keys and values that are packed at a time, in whole heads: 32 MiB.
+const PACKED: usize = 1 << 23;
 
 /// See [`crate::attention`]; shapes are checked there.
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Option<&Tensor>) -> Result<Tensor> {
-    let dtype = q.dtype();
+    by_dtype!(q.dtype(), typed(q, k, v, scale as f32, bias))
+}
+
+fn typed<T: Element>(q: &Tensor, k: &Tensor, v: &Tensor, scale: f32, bias: Option<&Tensor>) -> Result<Tensor> {
     let (batch, queries, heads, dim) = q.dims4()?;
-    let keys = k.dim(1)?;
-    let (q, k, v, bias) = (to_f32(q)?, to_f32(k)?, to_f32(v)?, bias.map(to_f32).transpose()?);
-    let (q_data, k_data, v_data) = (Operand::new(&q)?, Operand::new(&k)?, Operand::new(&v)?);
+    let (q, k, v, bias) = (whole_heads(q)?, whole_heads(k)?, whole_heads(v)?, bias.map(to_f32).transpose()?);
+    let (q_data, k_data, v_data) = (Operand::strided(&q), Operand::strided(&k), Operand::strided(&v));
     let bias_data = bias.as_ref().map(Operand::new).transpose()?;
+    let bias = bias.as_ref().zip(bias_data.as_ref());
+    let len = batch * queries * heads * dim;
+    let mut out: Vec<T> = Vec::with_capacity(len);
+    let shared = SharedMut::new(&mut out.spare_capacity_mut()[..len]);
     let problem = Problem {
-        q: q_data.slice()?,
-        k: k_data.slice()?,
-        v: v_data.slice()?,
-        bias: bias_data.as_ref().map(Operand::slice).transpose()?,
-        scale: scale as f32,
-        queries,
-        keys,
-        heads,
-        dim,
+        q: Heads::new(&q, &q_data)?,
+        bias: bias.map(|(bias, data)| Bias::new(bias, data)).transpose()?,
+        scale: scale * std::f32::consts::LOG2_E,
+        out: &shared,
+        level: Level::current(),
     };
-    let mut out = vec![0f32; q.elem_count()];
-    let shared = SharedMut::new(&mut out);
+    let (k, v) = (Heads::<T>::new(&k, &k_data)?, Heads::<T>::new(&v, &v_data)?);
     let blocks = queries.div_ceil(QUERIES);
-    (0..batch * heads * blocks).into_par_iter().for_each_init(Scratch::default, |scratch, task| {
-        let (item, head) = (task / blocks / heads, task / blocks % heads);
-        problem.block(item, head, task % blocks * QUERIES, &shared, scratch);
-    });
-    from_f32(&Tensor::from_vec(out, (batch, queries, heads, dim), &Device::Cpu)?, dtype)
+    let mut packed = Packed::new(k.tokens, dim);
+    let group = PACKED / packed.head_len().max(1);
+    for first in (0..batch * heads).step_by(group.max(1)) {
+        let count = group.clamp(1, batch * heads - first);
+        packed.fill(&k, &v, first, count);
+        (0..count * blocks).into_par_iter().for_each_init(Scratch::default, |scratch, task| {
+            let head = task / blocks;
+            let (keys, values) = (packed.keys(head), packed.values(head));
+            problem.block(keys, values, k.tokens, first + head, task % blocks * QUERIES, scratch);
+        });
+    }
+    // SAFETY: the blocks cover every element.
+    unsafe { out.set_len(len) };
+    Tensor::from_vec(out, (batch, queries, heads, dim), &Device::Cpu)
 }
 
-struct Problem<'a> {
-    q: &'a [f32],
-    k: &'a [f32],
-    v: &'a [f32],
-    bias: Option<&'a [f32]>,
+struct Problem<'a, T> {
+    q: Heads<'a, T>,
+    bias: Option<Bias<'a>>,
     scale: f32,
-    queries: usize,
-    keys: usize,
-    heads: usize,
-    dim: usize,
+    out: &'a SharedMut<'a, MaybeUninit<T>>,
+    level: Level,
 }
 
-/// What one task holds. Queries run fastest everywhere, so that the softmax works on vectors of queries.
+/// What one task holds of its `m` queries.
 #[derive(Default)]
 struct Scratch {
-    /// `[D, L]`, scaled.
+    /// `[m, D]`, scaled, so that scores are in units of ln 2.
     q: Vec<f32>,
-    /// `[S, L]`: scores, then their exponentials.
-    scores: Vec<f32>,
-    /// `[D, L]`: the sum of values so far.
+    /// `[m, KEYS]`: scores, then their exponentials.
+    scores: Vec<[f32; KEYS]>,
+    /// `[m, D]`, `D` rounded up to whole panels: the sum of values so far.
     values: Vec<f32>,
-    /// `[L]`: largest score so far.
-    max: Vec<f32>,
-    /// `[L]`: sum of exponentials so far.
-    sum: Vec<f32>,
-    /// `[L]`: what the new largest score makes of what was summed before it; then the new exponentials' sum.
-    block: Vec<f32>,
+    running: Running,
 }
 
-impl Problem<'_> {
-    /// Attends from the queries `first..` of one item's head and writes their part of `out`.
-    fn block(&self, item: usize, head: usize, first: usize, out: &SharedMut<f32>, scratch: &mut Scratch) {
-        let (count, arch) = (QUERIES.min(self.queries - first), arch());
-        let offset = |query: usize| ((item * self.queries + first + query) * self.heads + head) * self.dim;
-        scratch.reset(count, self.dim);
-        for query in 0..count {
-            let q = &self.q[offset(query)..offset(query) + self.dim];
-            scratch.q.iter_mut().skip(query).step_by(count).zip(q).for_each(|(out, q)| *out = q * self.scale);
+impl<T: Element> Problem<'_, T> {
+    /// Attends from the queries `first..` of one head, counted over clips, and writes their part of the output.
+    fn block(&self, k: &[f32], v: &[f32], keys: usize, head: usize, first: usize, scratch: &mut Scratch) {
+        let count = QUERIES.min(self.q.tokens - first);
+        vectorised(
+            #[inline(always)]
+            || self.load(head, first, count, scratch),
+        );
+        for start in (0..keys).step_by(KEYS) {
+            let len = KEYS.min(keys - start);
+            self.score(&k[start * self.q.dim..], len, scratch);
+            arch().dispatch(Exponentiate {
+                running: &mut scratch.running,
+                scores: &mut scratch.scores,
+                keys: len,
+                values: &mut scratch.values,
+                width: self.q.dim.next_multiple_of(COLUMNS),
+                bias: |query| self.bias_row(head, first + query).map(|row| &row[start..start + len]),
+            });
+            self.gather(&v[start * COLUMNS..], keys, start, len, scratch);
         }
-        for key in (0..self.keys).step_by(KEYS) {
-            let keys = key..self.keys.min(key + KEYS);
-            self.score(item, head, keys.clone(), count, scratch);
-            self.add_bias(item, head, first, keys.clone(), count, &mut scratch.scores);
-            arch.dispatch(
-                #[inline(always)]
-                || scratch.exponentiate(count),
-            );
-            self.gather(item, head, keys, count, scratch);
-        }
-        for query in 0..count {
-            // SAFETY: every (item, head, query) is a part of its own.
-            let out = unsafe { out.part(offset(query)..offset(query) + self.dim) };
-            let scale = 1.0 / scratch.sum[query];
-            let values = scratch.values.iter().skip(query).step_by(count);
-            out.iter_mut().zip(values).for_each(|(out, value)| *out = value * scale);
-        }
+        vectorised(
+            #[inline(always)]
+            || self.store(head, first, scratch),
+        );
     }
 
-    /// `scratch.scores [S, L] = k · q`, for a block of keys.
-    fn score(&self, item: usize, head: usize, keys: Range<usize>, count: usize, scratch: &mut Scratch) {
-        scratch.scores.clear();
-        scratch.scores.resize(keys.len() * count, 0.0);
-        let q = Matrix { data: &scratch.q, row: 1, column: count };
-        let k = Matrix { data: &self.k[self.key(item, head, keys.start)..], row: 1, column: self.heads * self.dim };
-        let scores = SharedMut::new(&mut scratch.scores);
-        let scores = MatrixMut { data: &scores, offset: 0, row: 1, column: count };
-        // SAFETY: the scores are this task's own.
-        unsafe { multiply_add([count, keys.len(), self.dim], scores, q, k, Parallelism::None) };
-    }
-
-    fn add_bias(&self, item: usize, head: usize, first: usize, keys: Range<usize>, count: usize, scores: &mut [f32]) {
-        let Some(bias) = self.bias else { return };
-        for query in 0..count {
-            let row = ((item * self.heads + head) * self.queries + first + query) * self.keys % bias.len();
-            let bias = &bias[row + keys.start..row + keys.end];
-            scores.iter_mut().skip(query).step_by(count).zip(bias).for_each(|(score, bias)| *score += bias);
-        }
-    }
-
-    /// `scratch.values [D, L] += v · scores`, for a block of keys.
-    fn gather(&self, item: usize, head: usize, keys: Range<usize>, count: usize, scratch: &mut Scratch) {
-        let scores = Matrix { data: &scratch.scores, row: 1, column: count };
-        let v = Matrix { data: &self.v[self.key(item, head, keys.start)..], row: self.heads * self.dim, column: 1 };
-        let values = SharedMut::new(&mut scratch.values);
-        let values = MatrixMut { data: &values, offset: 0, row: 1, column: count };
-        // SAFETY: the values are this task's own.
-        unsafe { multiply_add([count, self.dim, keys.len()], values, scores, v, Parallelism::None) };
-    }
-
-    /// Where a key (and its value) starts.
-    fn key(&self, item: usize, head: usize, key: usize) -> usize {
-        ((item * self.keys + key) * self.heads + head) * self.dim
-    }
-}
-
-impl Scratch {
-    fn reset(&mut self, count: usize, dim: usize) {
-        let start = |buffer: &mut Vec<f32>, len, value| {
-            buffer.clear();
-            buffer.resize(len, value);
-        };
-        start(&mut self.q, dim * count, 0.0);
-        start(&mut self.values, dim * count, 0.0);
-        // Not -∞, whose difference from a score of -∞ is not a number.
-        start(&mut self.max, count, f32::MIN);
-        start(&mut self.sum, count, 0.0);
-        start(&mut self.block, count, 0.0);
-    }
-
-    /// Turns the scores of a block of keys into exponentials and rescales what was summed before it.
     #[inline(always)]
-    fn exponentiate(&mut self, count: usize) {
-        self.block.copy_from_slice(&self.max);
-        for scores in self.scores.chunks_exact(count) {
-            for (max, &score) in self.max.iter_mut().zip(scores) {
-                *max = if score > *max { score } else { *max };
+    fn load(&self, head: usize, first: usize, count: usize, scratch: &mut Scratch) {
+        let dim = self.q.dim;
+        scratch.q.resize(count * dim, 0.0);
+        scratch.scores.resize(count, [0.0; KEYS]);
+        scratch.values.resize(count * dim.next_multiple_of(COLUMNS), 0.0);
+        scratch.running.reset(count);
+        for (query, out) in scratch.q.chunks_exact_mut(dim.max(1)).enumerate() {
+            T::widen(self.q.row(head, first + query), out);
+            out.iter_mut().for_each(|q| *q *= self.scale);
+        }
+    }
+
+    /// `scratch.scores = q · kᵀ` for the `len` keys at the start of `k`.
+    fn score(&self, k: &[f32], len: usize, scratch: &mut Scratch) {
+        let (dim, count) = (self.q.dim, scratch.scores.len());
+        for column in (0..len).step_by(COLUMNS) {
+            for depth in (0..dim).step_by(DEPTH) {
+                let size = [count, COLUMNS.min(len - column), DEPTH.min(dim - depth)];
+                let rows = Rows { data: scratch.q[depth..].as_ptr(), row: dim, step: 1 };
+                let panel = Panel { data: k[column * dim + depth * COLUMNS..].as_ptr(), row: COLUMNS };
+                let out = scratch.scores.as_flattened_mut()[column..].as_mut_ptr();
+                let out = Out { data: out, row: KEYS, accumulate: depth > 0 };
+                // SAFETY: `[m, D]`, a panel of D rows and `[m, KEYS]` hold what is read and written.
+                unsafe { multiply_tile(self.level, size, rows, panel, out) };
             }
         }
-        for (scale, &max) in self.block.iter_mut().zip(&self.max) {
-            *scale = math::exp(*scale - max);
+    }
+
+    fn bias_row(&self, head: usize, query: usize) -> Option<&[f32]> {
+        self.bias.as_ref().map(|bias| bias.row(head / self.q.heads, head % self.q.heads, query))
+    }
+
+    /// `scratch.values += scores · v` for the `len` values from `start`, at the start of every panel of `v`.
+    fn gather(&self, v: &[f32], keys: usize, start: usize, len: usize, scratch: &mut Scratch) {
+        let (width, count) = (self.q.dim.next_multiple_of(COLUMNS), scratch.scores.len());
+        for column in (0..width).step_by(COLUMNS) {
+            let rows = Rows { data: scratch.scores.as_flattened().as_ptr(), row: KEYS, step: 1 };
+            let panel = Panel { data: v[column * keys..].as_ptr(), row: COLUMNS };
+            let out = Out { data: scratch.values[column..].as_mut_ptr(), row: width, accumulate: start > 0 };
+            // SAFETY: `[m, KEYS]`, panels of as many rows as keys, and `[m, width]` hold what is read and written.
+            unsafe { multiply_tile(self.level, [count, COLUMNS, len], rows, panel, out) };
         }
-        for values in self.values.chunks_exact_mut(count) {
-            values.iter_mut().zip(&self.block).for_each(|(value, scale)| *value *= scale);
+    }
+
+    #[inline(always)]
+    fn store(&self, head: usize, first: usize, scratch: &mut Scratch) {
+        let Heads { tokens, heads, dim, .. } = self.q;
+        let width = dim.next_multiple_of(COLUMNS);
+        for (query, values) in scratch.values.chunks_exact_mut(width.max(1)).enumerate() {
+            let scale = scratch.running.scale(query);
+            values.iter_mut().for_each(|value| *value *= scale);
+            let at = ((head / heads * tokens + first + query) * heads + head % heads) * dim;
+            // SAFETY: every head of every query is a part of its own.
+            T::narrow(&values[..dim], zeroed(unsafe { self.out.part(at..at + dim) }));
         }
-        self.sum.iter_mut().zip(&self.block).for_each(|(sum, scale)| *sum *= scale);
-        self.block.fill(0.0);
-        for scores in self.scores.chunks_exact_mut(count) {
-            for ((score, &max), sum) in scores.iter_mut().zip(&self.max).zip(&mut self.block) {
-                *score = math::exp(*score - max);
-                *sum += *score;
-            }
-        }
-        self.sum.iter_mut().zip(&self.block).for_each(|(sum, block)| *sum += block);
     }
 }

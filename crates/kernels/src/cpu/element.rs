@@ -10,6 +10,7 @@ pub(super) trait Element: WithDType {
     fn narrow(x: &[f32], out: &mut [Self]);
 
     /// `x` itself where it is f32, otherwise widened into `scratch`.
+    #[inline(always)]
     fn as_f32<'a>(x: &'a [Self], scratch: &'a mut Vec<f32>) -> &'a [f32] {
         scratch.resize(x.len(), 0.0);
         Self::widen(x, scratch);
@@ -17,7 +18,8 @@ pub(super) trait Element: WithDType {
     }
 
     /// Lets `write` fill `out`, directly where it is f32, otherwise through `scratch`; `write` sees arbitrary values.
-    fn write_f32(out: &mut [Self], scratch: &mut Vec<f32>, write: impl FnOnce(&mut [f32])) {
+    #[inline(always)]
+    fn write_f32(out: &mut [Self], scratch: &mut Vec<f32>, mut write: impl FnMut(&mut [f32])) {
         scratch.resize(out.len(), 0.0);
         write(scratch);
         Self::narrow(scratch, out);
@@ -25,19 +27,23 @@ pub(super) trait Element: WithDType {
 }
 
 impl Element for f32 {
+    #[inline(always)]
     fn widen(x: &[Self], out: &mut [f32]) {
         out.copy_from_slice(x);
     }
 
+    #[inline(always)]
     fn narrow(x: &[f32], out: &mut [Self]) {
         out.copy_from_slice(x);
     }
 
+    #[inline(always)]
     fn as_f32<'a>(x: &'a [Self], _: &'a mut Vec<f32>) -> &'a [f32] {
         x
     }
 
-    fn write_f32(out: &mut [Self], _: &mut Vec<f32>, write: impl FnOnce(&mut [f32])) {
+    #[inline(always)]
+    fn write_f32(out: &mut [Self], _: &mut Vec<f32>, mut write: impl FnMut(&mut [f32])) {
         write(out);
     }
 }
@@ -63,10 +69,12 @@ impl Element for bf16 {
 }
 
 impl Element for f16 {
+    #[inline(always)]
     fn widen(x: &[Self], out: &mut [f32]) {
         x.convert_to_f32_slice(out);
     }
 
+    #[inline(always)]
     fn narrow(x: &[f32], out: &mut [Self]) {
         out.convert_from_f32_slice(x);
     }

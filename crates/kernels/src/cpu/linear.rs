@@ -14,7 +14,7 @@ use super::rows::Broadcast;
 use super::shared::SharedMut;
 use super::tile::{COLUMNS, Out, Panel, Rows, Stored, multiply_tile};
 use super::{Operand, by_dtype, to_f32};
-use crate::level::arch;
+use crate::level::vectorised;
 use crate::{Epilogue, Level};
 use candle_core::{Device, Result, Tensor};
 use finish::{Finish, Then};
@@ -79,14 +79,14 @@ fn multiply<T: Element, W: Stored>(x: &[T], weight: &Panels<W>, finish: &Finish<
     thread_local! {
         static SCRATCH: RefCell<Scratch> = RefCell::default();
     }
-    let (rows, arch) = (x.len() / weight.inputs(), arch());
+    let rows = x.len() / weight.inputs();
     let mut out = Vec::with_capacity(rows * finish.outputs);
     let shared = SharedMut::new(&mut out.spare_capacity_mut()[..rows * finish.outputs]);
     Grid::new(rows, weight.count(), weight.inputs()).for_each(|block| {
         SCRATCH.with_borrow_mut(|scratch| {
             scratch.multiply(x, weight, &block);
             let height = block.rows.len();
-            arch.dispatch(
+            vectorised(
                 #[inline(always)]
                 // SAFETY: every block is one task's own.
                 || unsafe { finish.write(&block, |row, panel| scratch.sums[panel * height + row].0, &shared) },
@@ -122,7 +122,7 @@ impl Scratch {
             let len = step.min(inputs - first);
             for (row, wide) in block.rows.clone().zip(self.x.chunks_exact_mut(stride)) {
                 let start = row * inputs + first;
-                arch().dispatch(|| T::widen(&x[start..start + len], &mut wide[..len]));
+                vectorised(|| T::widen(&x[start..start + len], &mut wide[..len]));
             }
             for (sums, panel) in self.sums.chunks_exact_mut(height).zip(block.panels.clone()) {
                 let lines = &weight.panel(panel)[first..first + len];

@@ -27,7 +27,7 @@ pub use linear::{Packed, linear};
 pub use norm::{channel_rms_norm, layer_norm, layer_norm_modulate, rms_norm};
 pub use rope::rope;
 
-use crate::level::arch;
+use crate::level::vectorised;
 use candle_core::{DType, Device, Result, Storage, StorageRef, Tensor, WithDType, bail};
 use element::Element;
 use rayon::prelude::*;
@@ -67,6 +67,15 @@ impl<'a> Operand<'a> {
         Ok(Self { storage, range: start..end })
     }
 
+    /// From the first element of a tensor of any strides to its last.
+    fn strided(x: &'a Tensor) -> Self {
+        let (storage, layout) = x.storage_and_layout();
+        let reach = |(&len, &stride): (&usize, &usize)| len.saturating_sub(1) * stride;
+        let last: usize = layout.dims().iter().zip(layout.stride()).map(reach).sum();
+        let len = if x.elem_count() == 0 { 0 } else { last + 1 };
+        Self { storage, range: layout.start_offset()..layout.start_offset() + len }
+    }
+
     fn slice<T: WithDType>(&self) -> Result<&[T]> {
         match &*self.storage {
             Storage::Cpu(storage) => Ok(&storage.as_slice::<T>()?[self.range.clone()]),
@@ -97,7 +106,7 @@ fn from_f32(x: &Tensor, dtype: DType) -> Result<Tensor> {
         let x_data = operand.slice::<f32>()?;
         let mut out = vec![T::zero(); x_data.len()];
         let chunks = out.par_chunks_mut(CHUNK).zip(x_data.par_chunks(CHUNK));
-        chunks.for_each(|(out, x)| arch().dispatch(|| T::narrow(x, out)));
+        chunks.for_each(|(out, x)| vectorised(|| T::narrow(x, out)));
         Tensor::from_vec(out, x.dims(), &Device::Cpu)
     }
     match dtype {
@@ -109,5 +118,5 @@ fn from_f32(x: &Tensor, dtype: DType) -> Result<Tensor> {
 /// Copies `x` to `out`, of the same length, as f32.
 fn widen<T: Element>(x: &[T], out: &mut [f32]) {
     let chunks = out.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK));
-    chunks.for_each(|(out, x)| arch().dispatch(|| T::widen(x, out)));
+    chunks.for_each(|(out, x)| vectorised(|| T::widen(x, out)));
 }

@@ -5,7 +5,7 @@ use super::element::Element;
 use super::rows::{Broadcast, map_rows};
 use super::shared::SharedMut;
 use super::{Operand, by_dtype, math, to_f32};
-use crate::level::arch;
+use crate::level::vectorised;
 use candle_core::{D, Device, Result, Tensor};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -113,7 +113,7 @@ fn over_channels<T: Element>(x: &Tensor, gamma: &Tensor, f: impl Fn(f32) -> f32 
     let (x_data, gamma) = (x_data.slice::<T>()?, gamma_data.slice::<f32>()?);
     let mut out = vec![T::zero(); x_data.len()];
     let shared = SharedMut::new(&mut out);
-    let (blocks, arch) = (positions.div_ceil(POSITIONS), arch());
+    let blocks = positions.div_ceil(POSITIONS);
     (0..batch * blocks).into_par_iter().for_each_init(Default::default, |scratch, task| {
         let position = task % blocks * POSITIONS;
         let block = Block {
@@ -121,7 +121,7 @@ fn over_channels<T: Element>(x: &Tensor, gamma: &Tensor, f: impl Fn(f32) -> f32 
             stride: positions,
             len: POSITIONS.min(positions - position),
         };
-        arch.dispatch(
+        vectorised(
             #[inline(always)]
             || block.norm(x_data, gamma, &f, &shared, scratch),
         );

@@ -1,13 +1,15 @@
 //! [`map_rows`]: what all operators share that work row by row.
+#![allow(unsafe_code)]
 
 use super::element::Element;
+use super::shared::zeroed;
 use super::{CHUNK, Operand};
-use crate::level::arch;
+use crate::level::vectorised;
 use candle_core::{Device, Result, Tensor};
 use rayon::prelude::*;
 
-/// Applies `f(row, x, out)` to every row of `width` elements of `x` (the last may be shorter); `out` starts with
-/// arbitrary values.
+/// Applies `f(row, x, out)` to every row of `width` elements of `x` (the last may be shorter); `out` starts as
+/// zeros or arbitrary values.
 ///
 /// To be compiled for the vector instructions found at run time, `f` must be `#[inline(always)]`.
 pub(super) fn map_rows<T: Element>(
@@ -17,20 +19,22 @@ pub(super) fn map_rows<T: Element>(
 ) -> Result<Tensor> {
     let x = x.contiguous()?;
     let operand = Operand::new(&x)?;
-    let mut out = vec![T::zero(); x.elem_count()];
-    let (width, arch) = (width.max(1), arch());
+    let len = x.elem_count();
+    let mut out = Vec::with_capacity(len);
+    let width = width.max(1);
     let rows = (CHUNK / width).max(1);
-    let blocks = out.par_chunks_mut(rows * width).zip(operand.slice::<T>()?.par_chunks(rows * width));
+    let blocks = out.spare_capacity_mut()[..len].par_chunks_mut(rows * width);
+    let blocks = blocks.zip(operand.slice::<T>()?.par_chunks(rows * width));
     blocks.enumerate().for_each_init(
         || (Vec::new(), Vec::new()),
         |(x_scratch, out_scratch), (block, (out, x))| {
-            arch.dispatch(
+            vectorised(
                 #[inline(always)]
                 || {
                     for (i, (out, x)) in out.chunks_mut(width).zip(x.chunks(width)).enumerate() {
                         let x = T::as_f32(x, x_scratch);
                         T::write_f32(
-                            out,
+                            zeroed(out),
                             out_scratch,
                             #[inline(always)]
                             |out| f(block * rows + i, x, out),
@@ -40,6 +44,8 @@ pub(super) fn map_rows<T: Element>(
             );
         },
     );
+    // SAFETY: the blocks cover every element.
+    unsafe { out.set_len(len) };
     Tensor::from_vec(out, x.dims(), &Device::Cpu)
 }
 

@@ -1,7 +1,9 @@
 //! [`SharedMut`]: one output slice, written by many tasks at once in places that do not overlap.
 #![allow(unsafe_code)]
 
+use candle_core::WithDType;
 use std::marker::PhantomData;
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 /// A mutable slice that tasks share; each must keep to elements of its own.
@@ -37,4 +39,13 @@ impl<'a, T> SharedMut<'a, T> {
         assert!(first <= last && last < self.len, "part outside the output");
         self.start.wrapping_add(first)
     }
+}
+
+/// Sets a part of an output to zero, in the cache, where it is about to be written in full: cheaper than to set the
+/// whole output before.
+#[inline(always)]
+pub(super) fn zeroed<T: WithDType>(out: &mut [MaybeUninit<T>]) -> &mut [T] {
+    out.fill(MaybeUninit::new(T::zero()));
+    // SAFETY: all elements were just written.
+    unsafe { out.assume_init_mut() }
 }

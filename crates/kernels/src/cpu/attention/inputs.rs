@@ -1,0 +1,61 @@
+//! Operands of attention as they lie in their tensors.
+
+use crate::cpu::Operand;
+use candle_core::{D, Result, Tensor, WithDType};
+
+/// `x [B, L, N, D]` itself if the elements of a head are neighbours, otherwise a copy in which they are.
+pub fn whole_heads(x: &Tensor) -> Result<Tensor> {
+    let neighbours = x.dim(D::Minus1)? <= 1 || x.stride().last() == Some(&1);
+    if neighbours { Ok(x.clone()) } else { x.contiguous() }
+}
+
+/// A tensor `[B, L, N, D]` of any strides whose heads are contiguous; heads are counted over clips and heads.
+#[derive(Clone, Copy)]
+pub struct Heads<'a, T> {
+    data: &'a [T],
+    clip: usize,
+    token: usize,
+    head: usize,
+    pub tokens: usize,
+    pub heads: usize,
+    pub dim: usize,
+}
+
+impl<'a, T: WithDType> Heads<'a, T> {
+    /// `data` holds the elements of `x`.
+    pub fn new(x: &Tensor, data: &'a Operand) -> Result<Self> {
+        let (_, tokens, heads, dim) = x.dims4()?;
+        let &[clip, token, head, _] = x.stride() else { candle_core::bail!("strides {:?}", x.stride()) };
+        Ok(Self { data: data.slice()?, clip, token, head, tokens, heads, dim })
+    }
+
+    /// The elements of one token in one head.
+    pub fn row(&self, head: usize, token: usize) -> &'a [T] {
+        let start = head / self.heads * self.clip + token * self.token + head % self.heads * self.head;
+        &self.data[start..start + self.dim]
+    }
+}
+
+/// What is added to the scores, `[1|B, 1|N, 1|L, S]`.
+pub struct Bias<'a> {
+    data: &'a [f32],
+    /// From one clip, head, query to the next: none where they share it.
+    strides: [usize; 3],
+    keys: usize,
+}
+
+impl<'a> Bias<'a> {
+    /// `data` holds the elements of `bias`.
+    pub fn new(bias: &Tensor, data: &'a Operand) -> Result<Self> {
+        let (clips, heads, queries, keys) = bias.dims4()?;
+        let stride = |count: usize, stride| if count == 1 { 0 } else { stride };
+        let strides = [stride(clips, heads * queries * keys), stride(heads, queries * keys), stride(queries, keys)];
+        Ok(Self { data: data.slice()?, strides, keys })
+    }
+
+    /// What is added to the scores of a query, for all keys.
+    pub fn row(&self, clip: usize, head: usize, query: usize) -> &'a [f32] {
+        let start = clip * self.strides[0] + head * self.strides[1] + query * self.strides[2];
+        &self.data[start..start + self.keys]
+    }
+}
