@@ -54,8 +54,10 @@ impl Conditioning {
 /// A [`Conditioning`] made ready by one model for all of its steps.
 #[derive(Debug, Clone)]
 pub struct Prepared {
-    /// Embedded text `[B, S, dim]`.
+    /// Embedded text `[B, S, dim]`; rows that only repeat the last are left out.
     context: Tensor,
+    /// What is added to the scores of the text's rows, f32 `[1, 1, 1, S]`.
+    bias: Option<Tensor>,
     /// One pair per block, or none where they are computed on each step.
     keys_values: Vec<KeysValues>,
 }

@@ -9,6 +9,7 @@
 
 mod block;
 mod config;
+mod padding;
 mod patch;
 mod rope;
 mod time;
@@ -20,6 +21,7 @@ pub use config::WanConfig;
 use kinora_checkpoint::{KeyMap, Weights};
 use kinora_kernels::Epilogue;
 use kinora_nn::Linear;
+use padding::without_repetitions;
 use patch::{patchify, unpatchify};
 use rope::Rope;
 use time::{Time, TimeEmbedding};
@@ -96,11 +98,12 @@ impl VideoDit for WanModel {
             let expected = format!("[B, S, {}]", self.config.text_dim);
             return Err(Error::Shape { what: "context", found: context.dims().to_vec(), expected });
         }
-        let context = self.text_embedding.forward(&context.to_dtype(self.dtype)?)?; // [B, S, dim]
+        let (context, bias) = without_repetitions(&context.to_dtype(self.dtype)?)?;
+        let context = self.text_embedding.forward(&context)?; // [B, S, dim]
         let bytes = 2 * self.blocks.len() * context.elem_count() * self.dtype.size_in_bytes();
         let cached: &[Block] = if bytes <= cache_bytes { &self.blocks } else { &[] };
         let keys_values = cached.iter().map(|block| block.text_keys_values(&context)).collect::<Result<_>>()?;
-        Ok(Prepared { context, keys_values })
+        Ok(Prepared { context, bias, keys_values })
     }
 
     fn forward(&self, latents: &Tensor, timestep: &Tensor, prepared: &Prepared) -> Result<Tensor> {
@@ -109,9 +112,10 @@ impl VideoDit for WanModel {
         let time = self.time_embedding.forward(timestep)?;
         let mut x = self.patch_embedding.forward(&latents.to_dtype(self.dtype)?)?; // [B, L, dim]
         for (i, block) in self.blocks.iter().enumerate() {
+            let bias = prepared.bias.as_ref();
             x = match prepared.keys_values.get(i) {
-                Some(text) => block.forward(&x, &time, &rope, text)?,
-                None => block.forward(&x, &time, &rope, &block.text_keys_values(&prepared.context)?)?,
+                Some(text) => block.forward(&x, &time, &rope, text, bias)?,
+                None => block.forward(&x, &time, &rope, &block.text_keys_values(&prepared.context)?, bias)?,
             };
         }
         let x = self.head.forward(&x, &time)?; // [B, L, pt·ph·pw·C]

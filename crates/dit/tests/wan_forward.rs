@@ -92,6 +92,30 @@ fn the_cache_changes_no_number() {
     assert_eq!(forward(all - 1), forward(all));
 }
 
+/// Padding that differs in bits that do not matter is attended to row by row.
+#[test]
+fn padding_counts_as_often_as_it_is_there() {
+    let golden = load(&fixture("wan21_t2v").join("golden_forward.safetensors"));
+    let model = model("wan21_t2v", "transformer", DType::F32);
+    let text = golden["context"].narrow(1, 0, 3).unwrap();
+    let padded = |nearly_zero: f32| {
+        let first = Tensor::full(nearly_zero, (2, 8, 20), &Device::Cpu).unwrap();
+        let rest = Tensor::zeros((2, 12, 20), DType::F32, &Device::Cpu).unwrap();
+        Tensor::cat(&[&text, &first, &rest, &first, &(&first * 0.5).unwrap()], 1).unwrap()
+    };
+    let forward = |context: Tensor, cache_bytes| {
+        let prepared = model.prepare(&Conditioning::new(context), cache_bytes).unwrap();
+        model.forward(&golden["in"], &golden["timestep"], &prepared).unwrap()
+    };
+    let expected = forward(padded(1e-30), 0);
+    for cache_bytes in [0, KEEP_ALL] {
+        let error = relative_l2(&forward(padded(0.0), cache_bytes), &expected);
+        assert!(error <= F32_TOLERANCE, "{error}");
+    }
+    // The text alone is another thing.
+    assert!(relative_l2(&forward(text, 0), &expected) > 1e-3);
+}
+
 #[test]
 fn one_timestep_for_all_tokens_is_one_per_clip() {
     let golden = load(&fixture("wan22_ti2v_t2v").join("golden.safetensors"));
@@ -146,7 +170,7 @@ fn wrong_shapes_are_errors_that_say_so() {
         assert_eq!(error(&[1, 16, 1, 4, 4], timestep), expected);
     }
     let message = error(&[2, 16, 1, 4, 4], &[2]);
-    assert_eq!(message, "prepared context: shape [1, 3, 36], expected [2, S, 36]");
+    assert_eq!(message, "prepared context: shape [1, 1, 36], expected [2, S, 36]");
 }
 
 #[test]
@@ -164,5 +188,5 @@ fn a_context_prepared_by_another_model_is_an_error() {
         .prepare(&Conditioning::new(zeros(&[1, 3, 20])), KEEP_ALL)
         .unwrap();
     let error = wan21().forward(&zeros(&[1, 16, 1, 4, 4]), &zeros(&[1]), &prepared).unwrap_err().to_string();
-    assert_eq!(error, "prepared context: shape [1, 3, 28], expected [1, S, 36]");
+    assert_eq!(error, "prepared context: shape [1, 1, 28], expected [1, S, 36]");
 }

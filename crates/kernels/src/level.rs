@@ -110,6 +110,7 @@ pub(crate) fn vectorised<R>(f: impl FnMut() -> R) -> R {
     impl<R, F: FnMut() -> R> NullaryFnOnce for Inlined<F> {
         type Output = R;
 
+        #[allow(clippy::inline_always)]
         #[inline(always)]
         fn call(mut self) -> R {
             (self.0)()

@@ -6,7 +6,7 @@ use super::time::{Modulation, Time};
 use crate::{KeysValues, Result};
 use candle_core::{DType, Tensor};
 use kinora_checkpoint::Weights;
-use kinora_kernels::{Epilogue, attention, layer_norm, modulate};
+use kinora_kernels::{Epilogue, attention, layer_norm_modulate};
 use kinora_nn::{LayerNorm, Linear, RmsNorm};
 
 /// `blocks.N`.
@@ -33,14 +33,21 @@ impl Block {
         })
     }
 
-    /// `x [B, L, dim]` → the same.
-    pub(super) fn forward(&self, x: &Tensor, time: &Time, rope: &Rope, text: &KeysValues) -> Result<Tensor> {
+    /// `x [B, L, dim]` → the same; `text_bias` is added to the scores of the text's rows.
+    pub(super) fn forward(
+        &self,
+        x: &Tensor,
+        time: &Time,
+        rope: &Rope,
+        text: &KeysValues,
+        text_bias: Option<&Tensor>,
+    ) -> Result<Tensor> {
         let [attention, feed_forward] = time.for_block(&self.modulation)?;
         let y = self.self_attention.to_itself(&norm_modulate(x, &attention, self.eps)?, rope)?;
         let x = self.self_attention.o.forward_then(&y, Epilogue::GatedResidual { x, gate: &attention.gate()? })?;
         let y = match &self.cross_norm {
-            Some(norm) => self.cross_attention.to_text(&norm.forward(&x)?, text)?,
-            None => self.cross_attention.to_text(&x, text)?,
+            Some(norm) => self.cross_attention.to_text(&norm.forward(&x)?, text, text_bias)?,
+            None => self.cross_attention.to_text(&x, text, text_bias)?,
         };
         let x = self.cross_attention.o.forward_then(&y, Epilogue::Residual(&x))?;
         let y =
@@ -57,8 +64,7 @@ impl Block {
 
 /// Layer norm without parameters, then shift and scale, rounded to `x`'s dtype once, at the end.
 pub(super) fn norm_modulate(x: &Tensor, modulation: &Modulation, eps: f64) -> Result<Tensor> {
-    let normed = layer_norm(&x.to_dtype(DType::F32)?, None, None, eps)?;
-    Ok(modulate(&normed, &modulation.shift()?, &modulation.scale()?)?.to_dtype(x.dtype())?)
+    Ok(layer_norm_modulate(x, &modulation.shift()?, &modulation.scale()?, eps)?)
 }
 
 /// Multi-head attention; queries and keys are normalised over all heads together, before the split. Its output goes
@@ -94,12 +100,12 @@ impl Attention {
     /// Self-attention of `x [B, L, dim]`, positions rotated in.
     fn to_itself(&self, x: &Tensor, rope: &Rope) -> Result<Tensor> {
         let KeysValues { keys, values } = self.keys_values(x)?;
-        self.attend(&rope.apply(&self.queries(x)?)?, &rope.apply(&keys)?, &values)
+        self.attend(&rope.apply(&self.queries(x)?)?, &rope.apply(&keys)?, &values, None)
     }
 
     /// Cross-attention of `x [B, L, dim]`; every row of the text counts, its padding too.
-    fn to_text(&self, x: &Tensor, text: &KeysValues) -> Result<Tensor> {
-        self.attend(&self.queries(x)?, &text.keys, &text.values)
+    fn to_text(&self, x: &Tensor, text: &KeysValues, bias: Option<&Tensor>) -> Result<Tensor> {
+        self.attend(&self.queries(x)?, &text.keys, &text.values, bias)
     }
 
     fn queries(&self, x: &Tensor) -> Result<Tensor> {
@@ -112,8 +118,8 @@ impl Attention {
     }
 
     /// `q [B, L, N, D]`, `k v [B, S, N, D]` → `[B, L, dim]`.
-    fn attend(&self, q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
-        Ok(attention(q, k, v, self.scale, None)?.flatten_from(2)?)
+    fn attend(&self, q: &Tensor, k: &Tensor, v: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+        Ok(attention(q, k, v, self.scale, bias)?.flatten_from(2)?)
     }
 
     /// `[B, L, dim]` → `[B, L, N, D]`.

@@ -14,7 +14,7 @@ use super::tile::{COLUMNS, Out, Panel, Rows, multiply_tile};
 use super::{Operand, by_dtype, to_f32};
 use crate::level::{Level, arch, vectorised};
 use candle_core::{Device, Result, Tensor};
-use inputs::{Bias, Heads, whole_heads};
+use inputs::{Bias, Strided, whole_heads};
 use packed::Packed;
 use rayon::prelude::*;
 use softmax::{Exponentiate, Running};
@@ -45,13 +45,13 @@ fn typed<T: Element>(q: &Tensor, k: &Tensor, v: &Tensor, scale: f32, bias: Optio
     let mut out: Vec<T> = Vec::with_capacity(len);
     let shared = SharedMut::new(&mut out.spare_capacity_mut()[..len]);
     let problem = Problem {
-        q: Heads::new(&q, &q_data)?,
+        q: Strided::new(&q, &q_data)?,
         bias: bias.map(|(bias, data)| Bias::new(bias, data)).transpose()?,
         scale: scale * std::f32::consts::LOG2_E,
         out: &shared,
         level: Level::current(),
     };
-    let (k, v) = (Heads::<T>::new(&k, &k_data)?, Heads::<T>::new(&v, &v_data)?);
+    let (k, v) = (Strided::<T>::new(&k, &k_data)?, Strided::<T>::new(&v, &v_data)?);
     let blocks = queries.div_ceil(QUERIES);
     let mut packed = Packed::new(k.tokens, dim);
     let group = PACKED / packed.head_len().max(1);
@@ -70,7 +70,7 @@ fn typed<T: Element>(q: &Tensor, k: &Tensor, v: &Tensor, scale: f32, bias: Optio
 }
 
 struct Problem<'a, T> {
-    q: Heads<'a, T>,
+    q: Strided<'a, T>,
     bias: Option<Bias<'a>>,
     scale: f32,
     out: &'a SharedMut<'a, MaybeUninit<T>>,
@@ -125,7 +125,9 @@ impl<T: Element> Problem<'_, T> {
         scratch.running.reset(count);
         for (query, out) in scratch.q.chunks_exact_mut(dim.max(1)).enumerate() {
             T::widen(self.q.row(head, first + query), out);
-            out.iter_mut().for_each(|q| *q *= self.scale);
+            for q in out {
+                *q *= self.scale;
+            }
         }
     }
 
@@ -163,11 +165,13 @@ impl<T: Element> Problem<'_, T> {
 
     #[inline(always)]
     fn store(&self, head: usize, first: usize, scratch: &mut Scratch) {
-        let Heads { tokens, heads, dim, .. } = self.q;
+        let Strided { tokens, heads, dim, .. } = self.q;
         let width = dim.next_multiple_of(COLUMNS);
         for (query, values) in scratch.values.chunks_exact_mut(width.max(1)).enumerate() {
             let scale = scratch.running.scale(query);
-            values.iter_mut().for_each(|value| *value *= scale);
+            for value in values.iter_mut() {
+                *value *= scale;
+            }
             let at = ((head / heads * tokens + first + query) * heads + head % heads) * dim;
             // SAFETY: every head of every query is a part of its own.
             T::narrow(&values[..dim], zeroed(unsafe { self.out.part(at..at + dim) }));

@@ -11,27 +11,27 @@ pub fn whole_heads(x: &Tensor) -> Result<Tensor> {
 
 /// A tensor `[B, L, N, D]` of any strides whose heads are contiguous; heads are counted over clips and heads.
 #[derive(Clone, Copy)]
-pub struct Heads<'a, T> {
+pub struct Strided<'a, T> {
     data: &'a [T],
-    clip: usize,
-    token: usize,
-    head: usize,
+    /// From one clip, token, head to the next.
+    strides: [usize; 3],
     pub tokens: usize,
     pub heads: usize,
     pub dim: usize,
 }
 
-impl<'a, T: WithDType> Heads<'a, T> {
+impl<'a, T: WithDType> Strided<'a, T> {
     /// `data` holds the elements of `x`.
     pub fn new(x: &Tensor, data: &'a Operand) -> Result<Self> {
         let (_, tokens, heads, dim) = x.dims4()?;
-        let &[clip, token, head, _] = x.stride() else { candle_core::bail!("strides {:?}", x.stride()) };
-        Ok(Self { data: data.slice()?, clip, token, head, tokens, heads, dim })
+        let strides = std::array::from_fn(|axis| x.stride()[axis]);
+        Ok(Self { data: data.slice()?, strides, tokens, heads, dim })
     }
 
     /// The elements of one token in one head.
     pub fn row(&self, head: usize, token: usize) -> &'a [T] {
-        let start = head / self.heads * self.clip + token * self.token + head % self.heads * self.head;
+        let [clip, next_token, next_head] = self.strides;
+        let start = head / self.heads * clip + token * next_token + head % self.heads * next_head;
         &self.data[start..start + self.dim]
     }
 }

@@ -1,6 +1,6 @@
 //! Keys and values as the panels that [`multiply_tile`](crate::cpu::tile::multiply_tile) reads.
 
-use super::inputs::Heads;
+use super::inputs::Strided;
 use crate::cpu::element::Element;
 use crate::cpu::shared::SharedMut;
 use crate::cpu::tile::COLUMNS;
@@ -37,7 +37,7 @@ impl Packed {
     }
 
     /// Packs `count` heads from `first`.
-    pub fn fill<T: Element>(&mut self, k: &Heads<T>, v: &Heads<T>, first: usize, count: usize) {
+    pub fn fill<T: Element>(&mut self, k: &Strided<T>, v: &Strided<T>, first: usize, count: usize) {
         self.keys.resize(count * self.keys_len(), 0.0);
         self.values.resize(count * self.values_len(), 0.0);
         let (tokens, dim, panels) = (self.tokens, self.dim, self.tokens.div_ceil(COLUMNS));

@@ -64,8 +64,9 @@ impl<'b, B: Fn(usize) -> Option<&'b [f32]>> WithSimd for Exponentiate<'_, B> {
                 *max = new_max;
                 *sum *= scale;
                 let scale = simd.splat_f32s(scale);
-                let values = S::as_mut_simd_f32s(values).0;
-                values.iter_mut().for_each(|value| *value = simd.mul_f32s(*value, scale));
+                for value in S::as_mut_simd_f32s(values).0 {
+                    *value = simd.mul_f32s(*value, scale);
+                }
             }
             *sum += new_sum;
         }
