@@ -203,6 +203,10 @@ pub struct SamplingArgs {
     /// Explicit timesteps, as published for distilled models, such as 1000,937.5,833.3,625.
     #[arg(long, value_delimiter = ',', value_name = "LIST", conflicts_with_all = ["steps", "shift", "sigmas"])]
     pub timesteps: Option<Vec<f64>>,
+    /// Reuse what earlier steps computed: first-block, easycache, teacache or magcache, and a threshold such as
+    /// first-block:0.05; faster, another clip [default: none].
+    #[arg(long, value_name = "NAME[:X]", value_parser = parse_cache)]
+    pub cache: Option<Cache>,
     /// Seed of the noise; random by default, printed and recorded.
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub seed: Option<u64>,
@@ -210,6 +214,14 @@ pub struct SamplingArgs {
 
 /// Two noise levels.
 pub type Interval = [f64; 2];
+
+/// A step cache, or `none`.
+#[derive(Debug, Clone, Copy)]
+pub struct Cache(Option<kinora::CacheSetting>);
+
+fn parse_cache(text: &str) -> Result<Cache, String> {
+    if text == "none" { Ok(Cache(None)) } else { text.parse().map(|setting| Cache(Some(setting))) }
+}
 
 fn parse_interval(text: &str) -> Result<Interval, String> {
     let numbers: Option<Vec<f64>> = text.split(',').map(|number| number.trim().parse().ok()).collect();
@@ -245,6 +257,7 @@ impl GenerateArgs {
             cfg_zero_star: self.sampling.cfg_zero_star,
             zero_init: self.sampling.zero_init,
             guidance_interval: self.sampling.guidance_interval,
+            cache: self.sampling.cache.and_then(|Cache(setting)| setting),
             seed: self.sampling.seed,
             init_latents: self.init_latents.clone(),
             output: kinora::Output::default(),

@@ -25,7 +25,21 @@ pub trait VideoDit: Send + Sync {
     /// # Errors
     /// Shapes other than these, sizes that are no multiples of [`VideoDit::patch_size`] or that the position embedding
     /// does not reach, or whatever candle fails on.
-    fn forward(&self, latents: &Tensor, timestep: &Tensor, prepared: &Prepared) -> Result<Tensor>;
+    fn forward(&self, latents: &Tensor, timestep: &Tensor, prepared: &Prepared) -> Result<Tensor> {
+        self.forward_with(latents, timestep, prepared, &mut ComputeAll)
+    }
+
+    /// The same, taking over from earlier passes what `reuse` decides to.
+    ///
+    /// # Errors
+    /// Those of [`VideoDit::forward`], and those of `reuse`.
+    fn forward_with(
+        &self,
+        latents: &Tensor,
+        timestep: &Tensor,
+        prepared: &Prepared,
+        reuse: &mut dyn Reuse,
+    ) -> Result<Tensor>;
 
     /// Latent frames, rows and columns that make one token.
     fn patch_size(&self) -> [usize; 3];
@@ -35,6 +49,41 @@ pub trait VideoDit: Send + Sync {
 
     /// Channels of the prediction that comes out.
     fn out_channels(&self) -> usize;
+}
+
+/// Decides, at three moments of a pass, what is taken over from an earlier one. Tokens are `[B, L, dim]` in the model's
+/// dtype.
+pub trait Reuse {
+    /// Before the first block; `time` is the embedded timestep, f32 `[U, 1, dim]`, once per distinct one. The tokens after
+    /// the last block, to compute none of them.
+    ///
+    /// # Errors
+    /// Whatever candle fails on, as in the others.
+    fn before_blocks(&mut self, tokens: &Tensor, time: &Tensor) -> Result<Option<Tensor>>;
+
+    /// After the first block, with the tokens before and after it. The tokens after the last block, to compute no other.
+    fn after_first_block(&mut self, before: &Tensor, after: &Tensor) -> Result<Option<Tensor>>;
+
+    /// After the last block, where it was computed.
+    fn after_last_block(&mut self, tokens: &Tensor) -> Result<()>;
+}
+
+/// Takes over nothing.
+#[derive(Debug, Clone, Copy)]
+pub struct ComputeAll;
+
+impl Reuse for ComputeAll {
+    fn before_blocks(&mut self, _: &Tensor, _: &Tensor) -> Result<Option<Tensor>> {
+        Ok(None)
+    }
+
+    fn after_first_block(&mut self, _: &Tensor, _: &Tensor) -> Result<Option<Tensor>> {
+        Ok(None)
+    }
+
+    fn after_last_block(&mut self, _: &Tensor) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// What a prediction is conditioned on.

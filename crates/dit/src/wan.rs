@@ -14,7 +14,7 @@ mod patch;
 mod rope;
 mod time;
 
-use crate::{Conditioning, Error, Prepared, Result, VideoDit};
+use crate::{Conditioning, Error, Prepared, Result, Reuse, VideoDit};
 use block::{Block, norm_modulate};
 use candle_core::{DType, Tensor};
 pub use config::WanConfig;
@@ -59,6 +59,32 @@ impl WanModel {
     /// The model's dimensions.
     pub fn config(&self) -> &WanConfig {
         &self.config
+    }
+
+    /// `x [B, L, dim]` → the same.
+    fn through_blocks(
+        &self,
+        mut x: Tensor,
+        time: &Time,
+        rope: &Rope,
+        prepared: &Prepared,
+        reuse: &mut dyn Reuse,
+    ) -> Result<Tensor> {
+        for (i, block) in self.blocks.iter().enumerate() {
+            let bias = prepared.bias.as_ref();
+            let next = match prepared.keys_values.get(i) {
+                Some(text) => block.forward(&x, time, rope, text, bias)?,
+                None => block.forward(&x, time, rope, &block.text_keys_values(&prepared.context)?, bias)?,
+            };
+            if i == 0
+                && let Some(last) = reuse.after_first_block(&x, &next)?
+            {
+                return Ok(last);
+            }
+            x = next;
+        }
+        reuse.after_last_block(&x)?;
+        Ok(x)
     }
 
     /// Frames, rows and columns of tokens, once every input's shape is known to be right.
@@ -106,18 +132,21 @@ impl VideoDit for WanModel {
         Ok(Prepared { context, bias, keys_values })
     }
 
-    fn forward(&self, latents: &Tensor, timestep: &Tensor, prepared: &Prepared) -> Result<Tensor> {
+    fn forward_with(
+        &self,
+        latents: &Tensor,
+        timestep: &Tensor,
+        prepared: &Prepared,
+        reuse: &mut dyn Reuse,
+    ) -> Result<Tensor> {
         let grid = self.token_grid(latents, timestep, prepared)?;
         let rope = Rope::new(self.config.head_dim, grid, latents.device())?;
         let time = self.time_embedding.forward(timestep)?;
-        let mut x = self.patch_embedding.forward(&latents.to_dtype(self.dtype)?)?; // [B, L, dim]
-        for (i, block) in self.blocks.iter().enumerate() {
-            let bias = prepared.bias.as_ref();
-            x = match prepared.keys_values.get(i) {
-                Some(text) => block.forward(&x, &time, &rope, text, bias)?,
-                None => block.forward(&x, &time, &rope, &block.text_keys_values(&prepared.context)?, bias)?,
-            };
-        }
+        let x = self.patch_embedding.forward(&latents.to_dtype(self.dtype)?)?; // [B, L, dim]
+        let x = match reuse.before_blocks(&x, time.embedding())? {
+            Some(x) => x,
+            None => self.through_blocks(x, &time, &rope, prepared, reuse)?,
+        };
         let x = self.head.forward(&x, &time)?; // [B, L, pt·ph·pw·C]
         Ok(unpatchify(&x, grid, self.config.patch_size)?)
     }

@@ -1,21 +1,25 @@
 //! The middle stage: noise and contexts to latents.
 
+use crate::cache::{At, Predicted, StepCache};
 use crate::event::Event;
 use crate::families::{Family, Placement};
+use crate::output::Predictions;
 use crate::plan::Plan;
 use crate::resume::RunDir;
 use crate::source::Model;
 use crate::{Error, Result};
 use candle_core::{DType, Tensor};
 use kinora_checkpoint::TensorFile;
-use kinora_dit::{Conditioning, Prepared, VideoDit};
+use kinora_dit::{ComputeAll, Conditioning, Prepared, Reuse, VideoDit};
 use kinora_sampler::{NoiseSource, Sampler, StepInfo, cfg, cfg_zero_star, check_finite, x0_from_velocity};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Least time between two saves of the sampler's state.
+/// Least time between two saves of the run's state.
 const SAVE_EVERY: Duration = Duration::from_secs(20);
+/// Saving takes at most one part in so many of a run's time: what a step cache keeps of a large clip is large.
+const SAVE_SHARE: u32 = 10;
 
 /// What may be spent, per prediction, on keys and values of the text that stay the same over all steps.
 pub(crate) const CACHE_BYTES: usize = 512 << 20;
@@ -32,6 +36,13 @@ pub(crate) struct Denoiser<'a> {
     pub noise: Option<Tensor>,
 }
 
+/// What changes while a run goes on, besides the sampler.
+struct Running {
+    resident: Option<Resident>,
+    cache: Option<StepCache>,
+    predictions: Predictions,
+}
+
 /// An expert in memory, with the contexts made ready for it.
 struct Resident {
     expert: usize,
@@ -40,20 +51,25 @@ struct Resident {
 }
 
 impl Denoiser<'_> {
-    /// Runs every step that is left; `[1, C, F, H, W]` f32.
+    /// Runs every step that is left; `[1, C, F, H, W]` f32, and the predictions that it took.
     pub(crate) fn run(
         &self,
         run_dir: Option<&RunDir>,
         on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
-    ) -> Result<Tensor> {
-        let mut sampler = self.sampler(run_dir)?;
+    ) -> Result<(Tensor, Predictions)> {
+        let (mut sampler, cache) = self.start(run_dir)?;
         let total = self.plan.steps();
-        let mut resident = None;
-        let mut saved = Instant::now();
+        let mut running = Running { resident: None, cache, predictions: Predictions::default() };
+        let (mut saved, mut save_every) = (Instant::now(), SAVE_EVERY);
         while !sampler.is_done() {
             let start = Instant::now();
+            // A step that is stopped half way is done again from its start.
+            let cache = run_dir.and(running.cache.clone());
             let stepped =
-                sampler.step(&mut |x: &Tensor, info: StepInfo| self.denoised(x, info, &mut resident, on_event));
+                sampler.step(&mut |x: &Tensor, info: StepInfo| self.denoised(x, info, &mut running, on_event));
+            if stepped.is_err() {
+                running.cache = cache;
+            }
             let stopped = match stepped {
                 Ok(()) => {
                     let (done, elapsed, latents) = (sampler.step_index(), start.elapsed(), sampler.x());
@@ -63,31 +79,35 @@ impl Denoiser<'_> {
                 Err(error) => return Err(error),
             };
             if let Some(run_dir) = run_dir
-                && (stopped || saved.elapsed() > SAVE_EVERY)
+                && (stopped || saved.elapsed() > save_every)
             {
-                run_dir.save_sampler(&sampler)?;
+                let start = Instant::now();
+                run_dir.save_state(&sampler, running.cache.as_ref())?;
                 saved = Instant::now();
+                save_every = SAVE_EVERY.max(SAVE_SHARE * start.elapsed());
             }
             if stopped && !sampler.is_done() {
                 return Err(Error::Stopped { resumable: run_dir.map(|dir| dir.path().to_path_buf()) });
             }
         }
-        Ok(sampler.x().clone())
+        Ok((sampler.x().clone(), running.predictions))
     }
 
-    fn sampler(&self, run_dir: Option<&RunDir>) -> Result<Sampler> {
+    /// The state of the run in `run_dir`, or that of a new one.
+    fn start(&self, run_dir: Option<&RunDir>) -> Result<(Sampler, Option<StepCache>)> {
         let plan = self.plan;
         if let Some(run_dir) = run_dir
-            && let Some(sampler) = run_dir.load_sampler(plan, &self.placement.device)?
+            && let Some(state) = run_dir.load_state(plan, &self.placement.device)?
         {
-            return Ok(sampler);
+            return Ok(state);
         }
         let [c, f, h, w] = plan.latent_shape;
         let noise = match &self.noise {
             Some(noise) => noise.to_device(&self.placement.device)?,
             None => NoiseSource::new(plan.seed).randn_tensor((1, c, f, h, w), &self.placement.device)?,
         };
-        Ok(Sampler::new(plan.sampler, plan.schedule.clone(), noise, plan.seed)?)
+        let sampler = Sampler::new(plan.sampler, plan.schedule.clone(), noise, plan.seed)?;
+        Ok((sampler, plan.cache.clone().map(StepCache::new)))
     }
 
     /// The estimate of x0 for latents `x [1, C, F, H, W]` f32 at one noise level.
@@ -95,24 +115,15 @@ impl Denoiser<'_> {
         &self,
         x: &Tensor,
         info: StepInfo,
-        resident: &mut Option<Resident>,
+        running: &mut Running,
         on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
     ) -> Result<Tensor> {
         if info.index < self.plan.zero_init {
+            running.predictions.skipped += self.contexts.len();
             return Ok(x.clone()); // a velocity of zero says that x is the clip
         }
         let expert = self.plan.expert(info.timestep);
-        let resident = self.load(expert, resident)?;
-        let latents = x.to_dtype(self.placement.dtype)?;
-        let timestep = Tensor::new(&[info.timestep as f32], x.device())?;
-        let mut velocities = Vec::with_capacity(2);
-        let predictions = if self.plan.guided_at(expert, info.sigma) { 2 } else { 1 };
-        for prepared in resident.prepared.iter().take(predictions) {
-            velocities.push(resident.dit.forward(&latents, &timestep, prepared)?);
-            if on_event(Event::NetworkCall).is_break() {
-                return Err(Error::Stopped { resumable: None });
-            }
-        }
+        let mut velocities = self.velocities(x, info, expert, running, on_event)?;
         let scale = self.plan.guidance_scale[expert];
         let velocity = match velocities.as_slice() {
             [cond, uncond] if self.plan.cfg_zero_star => cfg_zero_star(cond, uncond, scale)?,
@@ -129,6 +140,42 @@ impl Denoiser<'_> {
             )
         })?;
         Ok(x0_from_velocity(x, &velocity, info.sigma)?)
+    }
+
+    /// The velocity for the prompt and, where the step is guided, for the negative prompt, in the networks' dtype.
+    fn velocities(
+        &self,
+        x: &Tensor,
+        info: StepInfo,
+        expert: usize,
+        running: &mut Running,
+        on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
+    ) -> Result<Vec<Tensor>> {
+        let Running { resident, cache, predictions } = running;
+        let resident = self.load(expert, resident)?;
+        if let Some(cache) = cache {
+            cache.use_expert(expert);
+        }
+        let latents = x.to_dtype(self.placement.dtype)?;
+        let timestep = Tensor::new(&[info.timestep as f32], x.device())?;
+        let count = if self.plan.guided_at(expert, info.sigma) { 2 } else { 1 };
+        predictions.skipped += resident.prepared.len().saturating_sub(count);
+        let mut velocities = Vec::with_capacity(count);
+        for (prediction, prepared) in resident.prepared.iter().take(count).enumerate() {
+            let network =
+                |reuse: &mut dyn Reuse| Ok(resident.dit.forward_with(&latents, &timestep, prepared, reuse)?);
+            let at = At { step: info.index, prediction };
+            let Predicted { velocity, reused } = match cache {
+                Some(cache) => cache.predict(at, x, network)?,
+                None => Predicted { velocity: network(&mut ComputeAll)?, reused: false },
+            };
+            *(if reused { &mut predictions.reused } else { &mut predictions.computed }) += 1;
+            velocities.push(velocity.to_dtype(self.placement.dtype)?);
+            if on_event(Event::NetworkCall).is_break() {
+                return Err(Error::Stopped { resumable: None });
+            }
+        }
+        Ok(velocities)
     }
 
     /// Makes `expert` the one in memory.

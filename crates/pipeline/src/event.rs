@@ -47,7 +47,7 @@ pub enum Event<'a> {
         /// Frames of the clip.
         total: usize,
     },
-    /// A network call ended (a step makes one or several): a chance to stop.
+    /// A prediction was made or reused (a step needs one or several): a chance to stop.
     NetworkCall,
     /// A file is complete.
     Saved(&'a Path),

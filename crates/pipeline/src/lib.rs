@@ -26,6 +26,7 @@
 //! There is no global state: every setting is in [`LoadOptions`] and [`Request`], every message an [`Event`].
 
 pub mod bench;
+mod cache;
 mod codec;
 mod denoise;
 mod device;
@@ -46,6 +47,7 @@ mod resume;
 mod scheduler;
 mod source;
 
+pub use cache::{CacheKind, CacheRule, CacheSetting};
 pub use candle_core::DType;
 pub use device::devices;
 pub use error::{Error, Result};
@@ -53,8 +55,8 @@ pub use event::{Event, Stage};
 pub use inspect::{Inspection, PartInspection, inspect};
 pub use kinora_sampler::SamplerKind;
 pub use kinora_text_encoder::panic_is_contained;
-pub use manifest::{Defaults, Manifest, Parameters};
-pub use output::{Output, Report, Seconds};
+pub use manifest::{Caches, Defaults, MagCacheTable, Manifest, Parameters, TeaCacheTable};
+pub use output::{Output, Predictions, Report, Seconds};
 pub use pipeline::{LoadOptions, Pipeline};
 pub use plan::Plan;
 pub use recipe::Recipe;

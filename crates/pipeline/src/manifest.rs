@@ -32,10 +32,49 @@ pub struct Manifest {
     /// Configuration of the transformer, in diffusers' words, where no configuration file says it.
     #[serde(default)]
     pub transformer: Option<serde_json::Value>,
+    /// What step caches know of it.
+    #[serde(default)]
+    pub caches: Caches,
     /// Size of its parts.
     pub parameters: Parameters,
     /// What is used where the request says nothing.
     pub defaults: Defaults,
+}
+
+/// Tables of the step caches that need one.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Caches {
+    /// `teacache`, without retention steps.
+    #[serde(default)]
+    pub teacache: Option<TeaCacheTable>,
+    /// `magcache`.
+    #[serde(default)]
+    pub magcache: Option<MagCacheTable>,
+}
+
+/// How the change of the embedded timestep tells the change of the prediction.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TeaCacheTable {
+    /// The usual threshold.
+    pub threshold: f64,
+    /// Coefficients of the polynomial, highest power first.
+    pub coefficients: [f64; 5],
+}
+
+/// How the magnitude of what the blocks add changes from step to step.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MagCacheTable {
+    /// The usual threshold.
+    pub threshold: f64,
+    /// The most predictions that are reused in a row.
+    pub most_in_a_row: usize,
+    /// One ratio per step, for the prompt.
+    pub conditional: Vec<f64>,
+    /// The same for the negative prompt.
+    pub unconditional: Vec<f64>,
 }
 
 /// Parameters of the parts of a variant.

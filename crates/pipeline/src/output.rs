@@ -84,6 +84,17 @@ pub struct Seconds {
     pub total: f64,
 }
 
+/// Predictions of the network in one run, those of the prompt and those of the negative prompt.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Predictions {
+    /// Made by the network.
+    pub computed: usize,
+    /// Taken over from earlier steps by the step cache.
+    pub reused: usize,
+    /// Left out: unguided steps of a guided run, and zeroed steps.
+    pub skipped: usize,
+}
+
 /// A clip on disk.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
@@ -103,6 +114,8 @@ pub struct Report {
     pub latents: Option<PathBuf>,
     /// What was changed or is worth knowing.
     pub notices: Vec<String>,
+    /// Predictions of this run; `None` for decoded latents.
+    pub predictions: Option<Predictions>,
     /// Where the time went.
     pub seconds: Seconds,
     /// Highest resident memory of the process so far, bytes (Linux).

@@ -4,7 +4,7 @@ use crate::codec::{decode_latents, encode_clip};
 use crate::denoise::{Denoiser, read_noise};
 use crate::event::{Event, Stage};
 use crate::families::{Family, Placement, family_of};
-use crate::output::{Output, Report, Seconds, distinct};
+use crate::output::{Output, Predictions, Report, Seconds, distinct};
 use crate::plan::{Limits, Plan};
 use crate::recipe::Recipe;
 use crate::request::Request;
@@ -164,11 +164,11 @@ impl Pipeline {
             stopped_if(on_event(Event::Notice(notice)), run_dir.as_ref())?;
         }
 
-        let mut seconds = Seconds::default();
+        let (mut seconds, mut predictions) = (Seconds::default(), Predictions::default());
         let done = run_dir.as_ref().map_or(Ok(false), |run_dir| run_dir.has_latents(&plan))?;
         if !done {
-            let (denoised, times) = self.make_latents(&plan, noise, run_dir.as_ref(), on_event)?;
-            seconds = times;
+            let denoised;
+            (denoised, predictions, seconds) = self.make_latents(&plan, noise, run_dir.as_ref(), on_event)?;
             self.keep_latents(&latents, &denoised, &plan, stored)?;
         }
         let decoded = stopped_if(on_event(Event::Saved(&latents)), None)
@@ -192,27 +192,33 @@ impl Pipeline {
         }
         report.latents = output.latents.clone().or(run_dir.map(|_| latents));
         report.seed = Some(plan.seed);
+        report.predictions = Some(predictions);
         report.notices.splice(0..0, plan.notices);
         report.seconds = Seconds { total: start.elapsed().as_secs_f64(), decode: report.seconds.decode, ..seconds };
         Ok(report)
     }
 
-    /// The text and denoising stages: latents `[1, C, F, H, W]` f32, and the seconds of both.
+    /// The text and denoising stages: latents `[1, C, F, H, W]` f32, the predictions they took, and the seconds.
     fn make_latents(
         &self,
         plan: &Plan,
         noise: Option<Tensor>,
         run_dir: Option<&RunDir>,
         on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
-    ) -> Result<(Tensor, Seconds)> {
+    ) -> Result<(Tensor, Predictions, Seconds)> {
         let start = Instant::now();
         stopped_if(on_event(Event::Stage(Stage::Text)), run_dir)?;
         let contexts = self.contexts(plan, run_dir, on_event)?;
         let text = start.elapsed().as_secs_f64();
         stopped_if(on_event(Event::Stage(Stage::Denoise)), run_dir)?;
         let Self { family, model, placement, .. } = self;
-        let latents = Denoiser { family: *family, model, placement, plan, contexts, noise }.run(run_dir, on_event)?;
-        Ok((latents, Seconds { text, denoise: start.elapsed().as_secs_f64() - text, ..Seconds::default() }))
+        let denoiser = Denoiser { family: *family, model, placement, plan, contexts, noise };
+        let (latents, predictions) = denoiser.run(run_dir, on_event)?;
+        Ok((
+            latents,
+            predictions,
+            Seconds { text, denoise: start.elapsed().as_secs_f64() - text, ..Seconds::default() },
+        ))
     }
 
     /// Saves the denoised latents; where that fails, the system's temporary folder keeps them.
@@ -287,6 +293,7 @@ impl Pipeline {
             frames: written.frames as usize,
             bytes: written.bytes,
             seed: None,
+            predictions: None,
             latents: None,
             notices: written.notes,
             seconds: Seconds { decode: start.elapsed().as_secs_f64(), ..Seconds::default() },

@@ -1,5 +1,6 @@
 //! [`Plan`]: a request with every default filled in, checked and snapped to what the model allows.
 
+use crate::cache::CacheRule;
 use crate::manifest::Manifest;
 use crate::request::{Request, Size};
 use crate::scheduler::Scheduler;
@@ -65,6 +66,8 @@ pub struct Plan {
     pub zero_init: usize,
     /// Noise levels above the first and up to the second are guided; `None` is all.
     pub guidance_interval: Option<[f64; 2]>,
+    /// Reuse of what earlier steps computed.
+    pub cache: Option<CacheRule>,
     /// Timestep below which the second expert works.
     pub boundary_timestep: Option<f64>,
     /// Seed of the noise.
@@ -127,6 +130,8 @@ impl Plan {
         let latent_shape = [channels, latent_frames, height / spatial_factor, width / spatial_factor];
         check_reach(latent_shape, limits)?;
         let zero_init = zero_init(request, schedule.steps())?;
+        let rule = |setting| CacheRule::new(setting, manifest, sampler, schedule.steps());
+        let cache = request.cache.map(rule).transpose()?;
         let plan = Self {
             prompt: request.prompt.clone(),
             negative_prompt: request.negative_prompt.clone().unwrap_or(manifest.defaults.negative_prompt.clone()),
@@ -144,6 +149,7 @@ impl Plan {
             cfg_zero_star: request.cfg_zero_star,
             zero_init,
             guidance_interval: request.guidance_interval.map(interval).transpose()?,
+            cache,
             boundary_timestep: limits.boundary.map(|boundary| boundary * 1000.0),
             seed: request.seed.unwrap_or_else(random_seed),
             init_latents: request.init_latents.clone(),

@@ -1,5 +1,6 @@
 //! [`Recipe`]: everything that makes a clip again, kept in the clip's metadata.
 
+use crate::cache::CacheSetting;
 use crate::output::Output;
 use crate::plan::Plan;
 use crate::request::{Request, Size};
@@ -57,6 +58,9 @@ pub struct Recipe {
     /// Noise levels that are guided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guidance_interval: Option<[f64; 2]>,
+    /// Step cache and threshold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<String>,
     /// File that replaced the noise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub init_latents: Option<std::path::PathBuf>,
@@ -93,6 +97,7 @@ impl Recipe {
             cfg_zero_star: plan.cfg_zero_star,
             zero_init: plan.zero_init,
             guidance_interval: plan.guidance_interval,
+            cache: plan.cache.as_ref().map(|rule| rule.setting().to_string()),
             init_latents: plan.init_latents.as_ref().map(|path| std::path::absolute(path).unwrap_or(path.clone())),
             dtype: dtype.to_string(),
             quality: output.quality,
@@ -134,6 +139,7 @@ impl Recipe {
             cfg_zero_star: self.cfg_zero_star,
             zero_init: Some(self.zero_init),
             guidance_interval: self.guidance_interval,
+            cache: self.cache.as_deref().map(cache_setting).transpose()?,
             seed: Some(self.seed),
             init_latents: self.init_latents.clone(),
             output: Output { quality: self.quality, encoder: self.encoder.clone(), ..Output::default() },
@@ -162,6 +168,12 @@ impl Recipe {
 fn with_whole_path(word: &str) -> String {
     let whole = std::path::absolute(word).ok().filter(|path| word != EMBEDDED && path.exists());
     whole.map_or_else(|| word.to_string(), |path| path.to_string_lossy().into_owned())
+}
+
+fn cache_setting(text: &str) -> Result<CacheSetting> {
+    text.parse().map_err(|reason: String| {
+        Error::request(format!("the recipe's cache: {reason}"), "it may be of a newer version")
+    })
 }
 
 /// Schedules hold what f32 holds, and in f32 `0.8333` stays as it was typed.

@@ -1,5 +1,6 @@
 //! [`Request`]: what a caller asks for; everything but the prompt has a default in the model's manifest.
 
+use crate::cache::CacheSetting;
 use crate::output::Output;
 use kinora_sampler::SamplerKind;
 use std::path::PathBuf;
@@ -40,6 +41,8 @@ pub struct Request {
     pub zero_init: Option<usize>,
     /// Guide only at noise levels above the first and up to the second, <https://arxiv.org/abs/2404.07724>.
     pub guidance_interval: Option<[f64; 2]>,
+    /// Reuse of what earlier steps computed; `None` computes everything.
+    pub cache: Option<CacheSetting>,
     /// Seed of the noise; random when `None`. The noise is the one that `PyTorch`'s CPU generator gives for this seed.
     pub seed: Option<u64>,
     /// A safetensors file whose tensor `noise` `[1, C, F, H, W]` replaces the seeded noise.

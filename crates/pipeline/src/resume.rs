@@ -3,6 +3,7 @@
 //! Every file is written to a temporary name and renamed, so a run that is killed at any point leaves either the old
 //! state or the new one.
 
+use crate::cache::{CacheRule, StepCache};
 use crate::plan::Plan;
 use crate::recipe::Recipe;
 use crate::{Error, Result};
@@ -17,6 +18,8 @@ const RECIPE: &str = "recipe.json";
 const CONTEXTS: &str = "context.safetensors";
 const STATE: &str = "state.safetensors";
 const LATENTS: &str = "latents.safetensors";
+/// Before the names of the step cache's tensors.
+const CACHE: &str = "cache.";
 
 /// An open run directory.
 pub(crate) struct RunDir {
@@ -97,8 +100,8 @@ impl RunDir {
         Ok(kinora_checkpoint::save_safetensors(&self.path.join(CONTEXTS), &tensors, &BTreeMap::new())?)
     }
 
-    /// The sampler of an earlier run, in the middle of the steps of `plan`.
-    pub(crate) fn load_sampler(&self, plan: &Plan, device: &Device) -> Result<Option<Sampler>> {
+    /// Sampler and step cache of an earlier run, in the middle of the steps of `plan`.
+    pub(crate) fn load_state(&self, plan: &Plan, device: &Device) -> Result<Option<(Sampler, Option<StepCache>)>> {
         let path = self.path.join(STATE);
         if !path.exists() {
             return Ok(None);
@@ -110,20 +113,32 @@ impl RunDir {
             return Err(self.bad(format!("{STATE} has another sampler, seed or schedule")));
         }
         let [c, f, h, w] = plan.latent_shape;
-        let sound = |tensor: &Tensor| Ok(tensor.dims() == [1, c, f, h, w] && all_finite(tensor)?);
-        let mut on_device = Vec::new();
+        let (mut on_device, mut cached) = (Vec::new(), Vec::new());
         for (name, tensor) in tensors {
-            if !sound(&tensor).map_err(|error: candle_core::Error| self.bad(error))? {
+            let of_cache = name.strip_prefix(CACHE).map(str::to_string);
+            let fits = of_cache.is_some() || tensor.dims() == [1, c, f, h, w];
+            if !fits || !is_finite(&tensor).map_err(|error| self.bad(error))? {
                 return Err(self.bad(format!("`{name}` in {STATE} is not of this clip's shape, or not finite")));
             }
-            on_device.push((name, tensor.to_device(device)?));
+            match of_cache {
+                Some(name) => cached.push((name, tensor.to_device(device)?)),
+                None => on_device.push((name, tensor.to_device(device)?)),
+            }
         }
-        Sampler::restore(state, on_device).map(Some).map_err(|error| self.bad(error))
+        let restored = |rule: &CacheRule| {
+            let cache = StepCache::restore(rule.clone(), cached);
+            cache.ok_or_else(|| self.bad(format!("{STATE} has no state of the step cache")))
+        };
+        let cache = plan.cache.as_ref().map(restored).transpose()?;
+        let sampler = Sampler::restore(state, on_device).map_err(|error| self.bad(error))?;
+        Ok(Some((sampler, cache)))
     }
 
-    /// Keeps the sampler.
-    pub(crate) fn save_sampler(&self, sampler: &Sampler) -> Result<()> {
-        let (tensors, state) = sampler.save();
+    /// Keeps the sampler and the step cache, in one file: they belong to one step.
+    pub(crate) fn save_state(&self, sampler: &Sampler, cache: Option<&StepCache>) -> Result<()> {
+        let (mut tensors, state) = sampler.save();
+        let cached = cache.map(StepCache::tensors).transpose()?.unwrap_or_default();
+        tensors.extend(cached.into_iter().map(|(name, tensor)| (format!("{CACHE}{name}"), tensor)));
         let state = serde_json::to_string(&state).expect("plain data");
         let metadata = BTreeMap::from([("state".to_string(), state)]);
         Ok(kinora_checkpoint::save_safetensors(&self.path.join(STATE), &tensors, &metadata)?)
@@ -136,6 +151,11 @@ impl RunDir {
 
 fn bad_run(path: &Path, reason: impl Display) -> Error {
     Error::BadRun { path: path.to_path_buf(), reason: reason.to_string() }
+}
+
+/// Whole numbers always are.
+fn is_finite(tensor: &Tensor) -> candle_core::Result<bool> {
+    if tensor.dtype().is_float() { all_finite(tensor) } else { Ok(true) }
 }
 
 fn context_names(guided: bool) -> &'static [&'static str] {

@@ -5,7 +5,7 @@
 
 use crate::embedded;
 use crate::families::{FAMILIES, Family, Role};
-use crate::manifest::Manifest;
+use crate::manifest::{Caches, Manifest};
 use crate::scheduler::Scheduler;
 use crate::{Error, Result};
 use candle_core::{DType, Device};
@@ -324,7 +324,13 @@ fn manifest_of(family: &dyn Family, transformers: &[Part], place: &Path) -> Resu
     let name = place.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let nearest = match variant {
         Some(variant) => known.find(|manifest| manifest.name == variant),
-        None => known.next().map(|manifest| Manifest { name, repository: None, transformer: None, ..manifest }),
+        None => known.next().map(|manifest| Manifest {
+            name,
+            repository: None,
+            transformer: None,
+            caches: Caches::default(),
+            ..manifest
+        }),
     };
     nearest.ok_or_else(|| Error::NotAModel { path: place.to_path_buf(), reason: "its variant is not known".into() })
 }

@@ -65,8 +65,12 @@ pub fn print(report: &Report, json: bool) {
         report::line(&serde_json::to_string(report).expect("a report is plain data"));
         return;
     }
+    let reused = report
+        .predictions
+        .filter(|predictions| predictions.reused > 0)
+        .map_or_else(String::new, |p| format!(", {} of {} predictions reused", p.reused, p.reused + p.computed));
     report::line(&format!(
-        "{}  {}×{}, {} frames, {}, {}",
+        "{}  {}×{}, {} frames, {}, {}{reused}",
         report.clip.display(),
         report.width,
         report.height,

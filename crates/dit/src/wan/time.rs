@@ -56,6 +56,11 @@ pub(super) struct Time {
 }
 
 impl Time {
+    /// The embedded timesteps `[U, 1, dim]`, f32.
+    pub(super) fn embedding(&self) -> &Tensor {
+        &self.embedding
+    }
+
     /// What is done around a block's self-attention and around its feed-forward layer; `table [1, 6, dim]` f32.
     pub(super) fn for_block(&self, table: &Tensor) -> Result<[Modulation<'_>; 2]> {
         let all = self.projection.broadcast_add(table)?;

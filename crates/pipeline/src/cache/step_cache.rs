@@ -1,0 +1,183 @@
+//! [`StepCache`]: the cache of one run, around the network.
+
+use super::memory::{COMPUTED_LATENTS, LATENTS, Memory, RESIDUAL, SIGNAL, VELOCITY, mean_abs, mean_change};
+use super::{At, CacheKind, CacheRule};
+use crate::Result;
+use candle_core::{DType, Device, Tensor};
+use kinora_dit::Reuse;
+
+const EXPERT: &str = "expert";
+
+/// A velocity, and whether the network made it.
+pub(crate) struct Predicted {
+    pub velocity: Tensor,
+    pub reused: bool,
+}
+
+/// What is kept between the steps of a run; a clone shares the tensors.
+#[derive(Debug, Clone)]
+pub(crate) struct StepCache {
+    rule: CacheRule,
+    expert: usize,
+    /// Of the prompt's and the negative prompt's predictions.
+    memories: [Memory; 2],
+    /// `easycache` decides once for both predictions of a step.
+    pair: bool,
+}
+
+impl StepCache {
+    /// Nothing kept yet.
+    pub(crate) fn new(rule: CacheRule) -> Self {
+        Self { rule, expert: 0, memories: Default::default(), pair: false }
+    }
+
+    /// Forgets what another expert computed.
+    pub(crate) fn use_expert(&mut self, expert: usize) {
+        if self.expert != expert {
+            *self = Self { expert, ..Self::new(self.rule.clone()) };
+        }
+    }
+
+    /// The velocity for the latents `x [1, C, F, H, W]` f32. `network` makes it, with the reuse inside of it that it is
+    /// given.
+    pub(crate) fn predict(
+        &mut self,
+        at: At,
+        x: &Tensor,
+        network: impl FnOnce(&mut dyn Reuse) -> Result<Tensor>,
+    ) -> Result<Predicted> {
+        if self.rule.kind == CacheKind::EasyCache {
+            return self.around_the_network(at, x, network);
+        }
+        let mut pass =
+            Pass { rule: &self.rule, at, memory: &mut self.memories[at.prediction], entry: None, reused: false };
+        let velocity = network(&mut pass)?;
+        Ok(Predicted { velocity, reused: pass.reused })
+    }
+
+    /// `easycache`, which sees only latents and velocities.
+    fn around_the_network(
+        &mut self,
+        at: At,
+        x: &Tensor,
+        network: impl FnOnce(&mut dyn Reuse) -> Result<Tensor>,
+    ) -> Result<Predicted> {
+        let memory = &mut self.memories[at.prediction];
+        if at.prediction == 0 {
+            let change = change_of_latents(memory, x)?;
+            self.pair = self.rule.reuses(at, change, &mut memory.numbers);
+            memory.keep(LATENTS, x.clone());
+        }
+        if let Some(residual) = memory.get(RESIDUAL).filter(|_| self.pair) {
+            return Ok(Predicted { velocity: (x + residual)?, reused: true });
+        }
+        let computed = network(&mut kinora_dit::ComputeAll)?;
+        let velocity = computed.to_dtype(DType::F32)?;
+        if at.prediction == 0 {
+            if let (Some(latents), Some(before)) = (memory.get(COMPUTED_LATENTS), memory.get(VELOCITY)) {
+                let rate = mean_change(&velocity, before)? / mean_change(x, latents)?;
+                memory.numbers.rate = if rate.is_finite() { rate } else { memory.numbers.rate };
+            }
+            memory.keep(COMPUTED_LATENTS, x.clone());
+            memory.keep(VELOCITY, velocity.clone());
+        }
+        memory.keep(RESIDUAL, (&velocity - x)?);
+        Ok(Predicted { velocity: computed, reused: false })
+    }
+
+    /// Everything that is kept, by name.
+    pub(crate) fn tensors(&self) -> Result<Vec<(String, Tensor)>> {
+        let mut tensors = vec![(EXPERT.to_string(), Tensor::new(&[self.expert as u32], &Device::Cpu)?)];
+        for (index, memory) in self.memories.iter().enumerate() {
+            tensors.extend(memory.tensors()?.into_iter().map(|(name, tensor)| (format!("{index}.{name}"), tensor)));
+        }
+        Ok(tensors)
+    }
+
+    /// The cache whose [`StepCache::tensors`] these are; `None` if they are not.
+    pub(crate) fn restore(rule: CacheRule, tensors: Vec<(String, Tensor)>) -> Option<Self> {
+        let mut cache = Self::new(rule);
+        let mut parts: [Vec<(String, Tensor)>; 2] = Default::default();
+        let mut expert = None;
+        for (name, tensor) in tensors {
+            match name.split_once('.') {
+                Some(("0", name)) => parts[0].push((name.to_string(), tensor)),
+                Some(("1", name)) => parts[1].push((name.to_string(), tensor)),
+                _ if name == EXPERT => expert = tensor.to_vec1::<u32>().ok()?.first().copied(),
+                _ => return None,
+            }
+        }
+        cache.expert = expert? as usize;
+        let [first, second] = parts;
+        cache.memories = [Memory::restore(first)?, Memory::restore(second)?];
+        Some(cache)
+    }
+}
+
+/// Change of the latents since the last step by the size of the last computed velocity, once a rate is known.
+fn change_of_latents(memory: &Memory, x: &Tensor) -> Result<Option<f64>> {
+    let (Some(latents), Some(velocity), Some(_)) = (memory.get(LATENTS), memory.get(VELOCITY), memory.numbers.rate())
+    else {
+        return Ok(None);
+    };
+    let change = mean_change(x, latents)? / mean_abs(velocity)?;
+    Ok(Some(change).filter(|change| change.is_finite()))
+}
+
+/// Reuse within one pass through the network.
+struct Pass<'a> {
+    rule: &'a CacheRule,
+    at: At,
+    memory: &'a mut Memory,
+    /// The tokens from which on everything is computed.
+    entry: Option<Tensor>,
+    reused: bool,
+}
+
+impl Pass<'_> {
+    /// The tokens after the last block, where those of earlier steps will do.
+    fn decide(&mut self, tokens: &Tensor, change: Option<f64>) -> kinora_dit::Result<Option<Tensor>> {
+        let residual = self.memory.get(RESIDUAL).cloned();
+        let change = change.filter(|_| residual.is_some());
+        self.reused = self.rule.reuses(self.at, change, &mut self.memory.numbers);
+        if let Some(residual) = residual.filter(|_| self.reused) {
+            return Ok(Some((tokens + residual)?));
+        }
+        self.entry = Some(tokens.clone());
+        Ok(None)
+    }
+}
+
+impl Reuse for Pass<'_> {
+    fn before_blocks(&mut self, tokens: &Tensor, time: &Tensor) -> kinora_dit::Result<Option<Tensor>> {
+        match self.rule.kind {
+            CacheKind::FirstBlock | CacheKind::EasyCache => Ok(None),
+            CacheKind::MagCache => self.decide(tokens, Some(0.0)),
+            CacheKind::TeaCache => {
+                let change = self.memory.relative_change(SIGNAL, time)?;
+                self.memory.keep(SIGNAL, time.clone());
+                self.decide(tokens, change)
+            }
+        }
+    }
+
+    fn after_first_block(&mut self, before: &Tensor, after: &Tensor) -> kinora_dit::Result<Option<Tensor>> {
+        if self.rule.kind != CacheKind::FirstBlock {
+            return Ok(None);
+        }
+        let added = (after - before)?;
+        let change = self.memory.relative_change(SIGNAL, &added)?;
+        let last = self.decide(after, change)?;
+        if last.is_none() {
+            self.memory.keep(SIGNAL, added);
+        }
+        Ok(last)
+    }
+
+    fn after_last_block(&mut self, tokens: &Tensor) -> kinora_dit::Result<()> {
+        if let Some(entry) = self.entry.take() {
+            self.memory.keep(RESIDUAL, (tokens - entry)?);
+        }
+        Ok(())
+    }
+}
