@@ -5,7 +5,7 @@
 
 use candle_core::{DType, Device, Result, Shape, Tensor};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use kinora_kernels::{self as kernels, Conv3dOptions, Epilogue, LinearWeight, reference};
+use kinora_kernels::{self as kernels, Epilogue, FrameConv, FrameConvOptions, LinearWeight, reference};
 use std::hint::black_box;
 
 criterion_group!(benches, linear, attention, conv3d, rows, elementwise, channel_norm);
@@ -57,15 +57,34 @@ fn attention(criterion: &mut Criterion) {
 }
 
 fn conv3d(criterion: &mut Criterion) {
-    let options = Conv3dOptions { stride: [1; 3], padding: [(0, 0), (1, 1), (1, 1)] };
-    for (channels, frames, size) in [(384, 1, 32), (192, 4, 64), (96, 2, 256)] {
-        let x = random((1, channels, frames + 2, size, size), DType::F32);
-        let weight = random((channels, channels, 3, 3, 3), DType::F32);
-        let bias = random(channels, DType::F32);
-        let group = format!("conv3d {channels} channels {frames}x{size}x{size}");
-        let flops = 2 * 27 * channels * channels * frames * size * size;
-        time(criterion, &group, "kinora", flops, || kernels::conv3d(&x, &weight, Some(&bias), options));
-        time(criterion, &group, "reference", flops, || reference::conv3d(&x, &weight, Some(&bias), options));
+    let same = FrameConvOptions { padding: (1, 1), ..Default::default() };
+    let double = FrameConvOptions { upsample: true, ..same };
+    let half = FrameConvOptions { stride: 2, padding: (0, 1), ..Default::default() };
+    for (name, inputs, outputs, size, kernel, options) in [
+        ("3x3x3", 384, 384, 32, [3; 3], same),
+        ("3x3x3", 384, 384, 64, [3; 3], same),
+        ("3x3x3", 192, 192, 128, [3; 3], same),
+        ("3x3x3", 96, 96, 256, [3; 3], same),
+        ("3x3x3", 96, 3, 256, [3; 3], same),
+        ("3x3x3", 3, 96, 256, [3; 3], same),
+        ("3x3x3", 80, 80, 32, [3; 3], same),
+        ("3x3x3", 40, 40, 64, [3; 3], same),
+        ("doubling", 384, 192, 64, [1, 3, 3], double),
+        ("doubling", 192, 96, 128, [1, 3, 3], double),
+        ("halving", 96, 96, 256, [1, 3, 3], half),
+        ("over time", 384, 768, 64, [3, 1, 1], FrameConvOptions::default()),
+        ("pointwise", 384, 1152, 32, [1; 3], FrameConvOptions::default()),
+    ] {
+        let [kf, kh, kw] = kernel;
+        let (weight, bias) = (random((outputs, inputs, kf, kh, kw), DType::F32), random(outputs, DType::F32));
+        let x = random((1, size, size, inputs), DType::F32);
+        let frames = vec![Some(&x); kf];
+        let conv = FrameConv::new(&weight, &bias, options).expect("fits");
+        let group = format!("conv3d {name} {inputs} to {outputs} at {size}");
+        let scale = if options.upsample { 4.0 } else { 1.0 / options.stride.pow(2) as f64 };
+        let flops = (2.0 * weight.elem_count() as f64 * (size * size) as f64 * scale) as usize;
+        time(criterion, &group, "kinora", flops, || conv.forward(&frames, None));
+        time(criterion, &group, "reference", flops, || reference::frame_conv(&frames, &weight, &bias, options, None));
     }
 }
 
@@ -99,7 +118,7 @@ fn elementwise(criterion: &mut Criterion) {
 }
 
 fn channel_norm(criterion: &mut Criterion) {
-    let (x, gamma) = (random((1, 96, 2, 256, 256), DType::F32), random(96, DType::F32));
+    let (x, gamma) = (random((2, 256, 256, 96), DType::F32), random(96, DType::F32));
     let (group, len) = ("over channels", x.elem_count());
     time(criterion, group, "channel_rms_norm_silu", len, || kernels::channel_rms_norm_silu(&x, &gamma));
     time(criterion, group, "channel_rms_norm_silu, reference", len, || reference::channel_rms_norm_silu(&x, &gamma));

@@ -5,8 +5,8 @@ use kinora_checkpoint::{Weights, load_safetensors, save_safetensors};
 use kinora_media::{ClipSpec, Fps, Frame, WriteOptions};
 use kinora_tests::sandbox::Sandbox;
 use kinora_tests::{Run, relative_l2};
-use kinora_vae::VideoVae;
 use kinora_vae::wan::{Config, WanVae, canonical_from_diffusers};
+use kinora_vae::{Parts, VideoVae};
 use std::collections::BTreeMap;
 
 /// Relative L2 of latents against the library's VAE, which its own tests hold to diffusers' numbers.
@@ -59,7 +59,7 @@ fn expected(sandbox: &Sandbox, video: &Tensor) -> Tensor {
     let weights = Weights::open(&files, &[&keys], &Device::Cpu, DType::F32).expect("weights");
     let pixels = video.permute((1, 0, 2, 3)).and_then(|video| video.unsqueeze(0)); // [1, 3, F, H, W]
     let pixels = pixels.and_then(|pixels| (pixels * 2.0)? - 1.0).expect("pixels");
-    WanVae::new(&config, &weights).expect("a VAE").encode(&pixels).expect("latents")
+    WanVae::new(&config, &weights, Parts::Encoder).expect("a VAE").encode(&pixels).expect("latents")
 }
 
 #[test]

@@ -38,13 +38,6 @@ pub fn silu(x: &Tensor) -> Result<Tensor> {
     timed("silu", Work::Moves, || if cpu::supports(x) { cpu::silu(x) } else { reference::silu(x) })
 }
 
-/// Doubles `H` and `W` of `x [B, C, F, H, W]` by repeating pixels (nearest-exact).
-pub fn upsample_nearest_2x(x: &Tensor) -> Result<Tensor> {
-    timed("upsample_nearest_2x", Work::Moves, || {
-        if cpu::supports(x) { cpu::upsample_nearest_2x(x) } else { reference::upsample_nearest_2x(x) }
-    })
-}
-
 /// Checks that each of `parameters` is `[1|B, 1|L, C]` over `x [B, L, C]`.
 pub(crate) fn check_modulation(operator: &str, x: &Tensor, parameters: &[&Tensor]) -> Result<()> {
     let (b, l, c) = x.dims3()?;

@@ -5,7 +5,7 @@
 //! with the clip.
 
 mod attention;
-mod conv3d;
+mod conv;
 mod cpu;
 mod elementwise;
 mod level;
@@ -17,8 +17,8 @@ pub mod reference;
 mod rope;
 
 pub use attention::attention;
-pub use conv3d::{Conv3dOptions, conv3d};
-pub use elementwise::{gate_residual, gelu_erf, gelu_tanh, modulate, silu, upsample_nearest_2x};
+pub use conv::{FrameConv, FrameConvOptions};
+pub use elementwise::{gate_residual, gelu_erf, gelu_tanh, modulate, silu};
 pub use level::{LEVEL_VARIABLE, Level, UnknownLevel};
 pub use linear::{Epilogue, LinearWeight, linear};
 pub use norm::{channel_rms_norm, channel_rms_norm_silu, layer_norm, layer_norm_modulate, rms_norm};

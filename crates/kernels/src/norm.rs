@@ -39,9 +39,9 @@ pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
     })
 }
 
-/// The Wan VAE's norm over channels of `x [B, C, ..]`: `x / max(‖x‖₂, 1e-12) · √C · gamma [C]`.
+/// The Wan VAE's norm over the channels of `x [.., C]`: `x / max(‖x‖₂, 1e-12) · √C · gamma [C]`.
 pub fn channel_rms_norm(x: &Tensor, gamma: &Tensor) -> Result<Tensor> {
-    check_parameter("channel_rms_norm", gamma, x, x.dim(1)?)?;
+    check_parameter("channel_rms_norm", gamma, x, x.dim(D::Minus1)?)?;
     timed("channel_rms_norm", Work::Moves, || {
         if cpu::supports(x) { cpu::channel_rms_norm(x, gamma, false) } else { reference::channel_rms_norm(x, gamma) }
     })
@@ -49,7 +49,7 @@ pub fn channel_rms_norm(x: &Tensor, gamma: &Tensor) -> Result<Tensor> {
 
 /// [`channel_rms_norm`] followed by [`silu`](crate::silu), in one pass.
 pub fn channel_rms_norm_silu(x: &Tensor, gamma: &Tensor) -> Result<Tensor> {
-    check_parameter("channel_rms_norm_silu", gamma, x, x.dim(1)?)?;
+    check_parameter("channel_rms_norm_silu", gamma, x, x.dim(D::Minus1)?)?;
     timed("channel_rms_norm_silu", Work::Moves, || {
         if cpu::supports(x) {
             cpu::channel_rms_norm(x, gamma, true)

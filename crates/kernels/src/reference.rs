@@ -1,6 +1,6 @@
 //! Slow, obvious versions of every operator: what the fast ones are tested against.
 
-use crate::{Conv3dOptions, Epilogue};
+use crate::{Epilogue, FrameConvOptions};
 use candle_core::{D, DType, Result, Tensor};
 
 /// `x [.., K] · weightᵀ [N, K] + bias [N]`, then the epilogue → `[.., N]`, in `x`'s dtype.
@@ -41,37 +41,34 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Option<&T
     weights.matmul(&v)?.transpose(1, 2)?.contiguous()?.to_dtype(dtype)
 }
 
-/// 3-D convolution of `x [B, C, F, H, W]` with `weight [O, C, kf, kh, kw]`, zero padding as the options say.
-///
-/// One 2-D convolution per temporal tap, summed.
-pub fn conv3d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, options: Conv3dOptions) -> Result<Tensor> {
-    let dtype = x.dtype();
-    let (x, weight) = (x.to_dtype(DType::F32)?, weight.to_dtype(DType::F32)?);
-    let [(f0, f1), (h0, h1), (w0, w1)] = options.padding;
-    let x = x.pad_with_zeros(2, f0, f1)?.pad_with_zeros(3, h0, h1)?.pad_with_zeros(4, w0, w1)?;
-    let (b, c, f, h, w) = x.dims5()?;
-    let (o, _, kf, _, _) = weight.dims5()?;
-    let [sf, sh, sw] = options.stride;
-    if sh != sw {
-        candle_core::bail!("conv3d: spatial strides {sh} and {sw} differ");
+/// One output frame `[B, H', W', O]` of a convolution with `weight [O, C, kf, kh, kw]`, `bias [O]`, over `frames`
+/// `[B, H, W, C]` under its temporal taps (`None` is zeros), plus `residual`: one 2-D convolution per tap, summed.
+pub fn frame_conv(
+    frames: &[Option<&Tensor>],
+    weight: &Tensor,
+    bias: &Tensor,
+    options: FrameConvOptions,
+    residual: Option<&Tensor>,
+) -> Result<Tensor> {
+    let (before, after) = options.padding;
+    let mut sum = bias.to_dtype(DType::F32)?.reshape((1, bias.dim(0)?, 1, 1))?;
+    for (tap, frame) in frames.iter().enumerate() {
+        let Some(frame) = frame else { continue };
+        let x = frame.to_dtype(DType::F32)?.permute((0, 3, 1, 2))?.contiguous()?; // [B, C, H, W]
+        let x = if options.upsample { upsample_nearest_2x(&x)? } else { x };
+        let x = x.pad_with_zeros(2, before, after)?.pad_with_zeros(3, before, after)?;
+        let kernel = weight.to_dtype(DType::F32)?.narrow(2, tap, 1)?.squeeze(2)?.contiguous()?;
+        sum = x.conv2d(&kernel, 0, options.stride, 1, 1)?.broadcast_add(&sum)?;
     }
-    let out_frames = (f - kf) / sf + 1;
-    let mut out: Vec<Tensor> = Vec::with_capacity(out_frames);
-    for frame in 0..out_frames {
-        let tap = |tap: usize| {
-            let plane = x.narrow(2, frame * sf + tap, 1)?.reshape((b, c, h, w))?;
-            let kernel = weight.narrow(2, tap, 1)?.squeeze(2)?.contiguous()?;
-            plane.contiguous()?.conv2d(&kernel, 0, sh, 1, 1)
-        };
-        let sum = (1..kf).try_fold(tap(0)?, |sum, next| sum + tap(next)?)?;
-        out.push(sum.unsqueeze(2)?);
-    }
-    let y = Tensor::cat(&out, 2)?; // [B, O, F, H, W]
-    let y = match bias {
-        Some(bias) => y.broadcast_add(&bias.to_dtype(DType::F32)?.reshape((1, o, 1, 1, 1))?)?,
+    let y = sum.permute((0, 2, 3, 1))?.contiguous()?; // [B, H', W', O]
+    let y = match residual {
+        Some(residual) => (y + residual.to_dtype(DType::F32)?)?,
         None => y,
     };
-    y.to_dtype(dtype)
+    match frames.iter().flatten().next() {
+        Some(frame) => y.to_dtype(frame.dtype()),
+        None => Ok(y),
+    }
 }
 
 /// Layer norm over the last axis, statistics in f32, optional affine `[C]`; the result has `x`'s dtype.
@@ -104,7 +101,7 @@ pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
     x.broadcast_div(&(mean_square + eps)?.sqrt()?)?.broadcast_mul(&weight.to_dtype(DType::F32)?)?.to_dtype(dtype)
 }
 
-/// The Wan VAE's norm over channels of `x [B, C, ..]`: `x / max(‖x‖₂, 1e-12) · √C · gamma [C]`, in f32; `x`'s dtype.
+/// The Wan VAE's norm over the channels of `x [.., C]`: `x / max(‖x‖₂, 1e-12) · √C · gamma [C]`, in f32; `x`'s dtype.
 pub fn channel_rms_norm(x: &Tensor, gamma: &Tensor) -> Result<Tensor> {
     channel_rms_norm_f32(x, gamma)?.to_dtype(x.dtype())
 }
@@ -115,13 +112,10 @@ pub fn channel_rms_norm_silu(x: &Tensor, gamma: &Tensor) -> Result<Tensor> {
 }
 
 fn channel_rms_norm_f32(x: &Tensor, gamma: &Tensor) -> Result<Tensor> {
-    let channels = x.dim(1)?;
+    let channels = x.dim(D::Minus1)?;
     let x = x.to_dtype(DType::F32)?;
-    let norm = x.sqr()?.sum_keepdim(1)?.sqrt()?.clamp(1e-12, f64::MAX)?;
-    let mut shape = vec![1; x.rank()];
-    shape[1] = channels;
-    let gamma = gamma.to_dtype(DType::F32)?.reshape(shape)?;
-    (x.broadcast_div(&norm)? * (channels as f64).sqrt())?.broadcast_mul(&gamma)
+    let norm = x.sqr()?.sum_keepdim(D::Minus1)?.sqrt()?.clamp(1e-12, f64::MAX)?;
+    (x.broadcast_div(&norm)? * (channels as f64).sqrt())?.broadcast_mul(&gamma.to_dtype(DType::F32)?)
 }
 
 /// Rotates interleaved pairs of `x [B, L, N, D]` by angles whose `cos`, `sin` are `[L, D/2]`.
@@ -166,14 +160,8 @@ pub fn silu(x: &Tensor) -> Result<Tensor> {
     x.to_dtype(DType::F32)?.silu()?.to_dtype(x.dtype())
 }
 
-/// Doubles `H` and `W` of `x [B, C, F, H, W]` by repeating pixels.
-pub fn upsample_nearest_2x(x: &Tensor) -> Result<Tensor> {
-    let (b, c, f, h, w) = x.dims5()?;
-    x.reshape((b * c * f, h, 1, w, 1))?.broadcast_as((b * c * f, h, 2, w, 2))?.contiguous()?.reshape((
-        b,
-        c,
-        f,
-        2 * h,
-        2 * w,
-    ))
+/// Doubles `H` and `W` of `x [B, C, H, W]` by repeating pixels.
+fn upsample_nearest_2x(x: &Tensor) -> Result<Tensor> {
+    let (b, c, h, w) = x.dims4()?;
+    x.reshape((b * c, h, 1, w, 1))?.broadcast_as((b * c, h, 2, w, 2))?.contiguous()?.reshape((b, c, 2 * h, 2 * w))
 }

@@ -2,7 +2,7 @@
 //! of threads.
 
 use candle_core::{DType, Device, Result, Shape, Tensor};
-use kinora_kernels::{self as kernels, Conv3dOptions, Epilogue, LinearWeight, reference};
+use kinora_kernels::{self as kernels, Epilogue, LinearWeight, reference};
 
 /// Dtypes, and the relative L2 error that each allows: for f32 that of sums in another order, for the others that of
 /// rounding the result (half a unit in the last place of 8 or 11 bits).
@@ -223,7 +223,6 @@ fn attention_with_masked_keys() {
 fn not_a_number_stays_visible() {
     let x = Tensor::from_vec(vec![1.0, f32::NAN, 3.0, 4.0], (1, 1, 1, 4), &Device::Cpu).unwrap();
     let flat = x.reshape((1, 1, 4)).unwrap();
-    let gamma = Tensor::ones(1, DType::F32, &Device::Cpu).unwrap();
     let ones = Tensor::ones(4, DType::F32, &Device::Cpu).unwrap();
     for y in [
         kernels::silu(&x),
@@ -231,58 +230,11 @@ fn not_a_number_stays_visible() {
         kernels::attention(&x, &x, &x, 1.0, None),
         kernels::layer_norm(&x, None, None, 1e-6),
         kernels::rms_norm(&flat, &ones, 1e-6),
-        kernels::channel_rms_norm_silu(&x, &gamma),
+        kernels::channel_rms_norm_silu(&x, &ones),
         kernels::silu(&x.to_dtype(DType::BF16).unwrap()),
     ] {
         assert!(values(&y.unwrap()).iter().any(|y| y.is_nan()));
     }
-}
-
-#[test]
-fn conv3d() {
-    let same = |padding| Conv3dOptions { stride: [1; 3], padding };
-    let strided = |stride, padding| Conv3dOptions { stride, padding };
-    for (x, weight, options) in [
-        ((1, 3, 1, 1, 1), (2, 3, 1, 1, 1), Conv3dOptions::default()),
-        ((2, 20, 3, 9, 31), (7, 20, 1, 1, 1), Conv3dOptions::default()),
-        ((1, 5, 4, 7, 9), (6, 5, 3, 3, 3), same([(2, 0), (1, 1), (1, 1)])),
-        ((2, 24, 3, 11, 13), (17, 24, 3, 3, 3), same([(0, 0), (1, 1), (1, 1)])),
-        ((1, 4, 2, 65, 66), (3, 4, 1, 3, 3), same([(0, 0), (1, 1), (1, 1)])),
-        ((1, 4, 2, 9, 10), (5, 4, 1, 3, 3), strided([1, 2, 2], [(0, 0), (0, 1), (0, 1)])),
-        ((1, 6, 5, 4, 3), (6, 6, 3, 1, 1), strided([2, 1, 1], [(0, 0), (0, 0), (0, 0)])),
-        ((1, 2, 3, 2, 2), (3, 2, 1, 5, 5), same([(0, 0), (2, 3), (4, 1)])),
-        ((1, 2, 1, 4, 1), (3, 2, 1, 1, 1), same([(1, 2), (3, 0), (7, 5)])),
-    ] {
-        let (outputs, ..) = weight;
-        let (x, weight, bias) = (random(x, 1), random(weight, 2), random(outputs, 3));
-        agree(
-            "conv3d",
-            &[&x, &weight, &bias],
-            |t| kernels::conv3d(&t[0], &t[1], Some(&t[2]), options),
-            |t| reference::conv3d(&t[0], &t[1], Some(&t[2]), options),
-        );
-        agree(
-            "conv3d without bias",
-            &[&x, &weight],
-            |t| kernels::conv3d(&t[0], &t[1], None, options),
-            |t| reference::conv3d(&t[0], &t[1], None, options),
-        );
-    }
-}
-
-/// The reference cannot stride rows and columns differently; a kernel of one tap picks elements.
-#[test]
-fn conv3d_with_three_strides() {
-    let (x, weight) = (random((1, 1, 5, 8, 9), 1), Tensor::ones((1, 1, 1, 1, 1), DType::F32, &Device::Cpu).unwrap());
-    let options = Conv3dOptions { stride: [2, 3, 4], padding: [(0, 0); 3] };
-    let found = kernels::conv3d(&x, &weight, None, options).unwrap();
-    let picked = |axis, count, stride: u32| {
-        let indices = Tensor::from_iter((0..count).map(|i| i * stride), &Device::Cpu).unwrap();
-        move |x: Tensor| x.index_select(&indices, axis).unwrap()
-    };
-    let expected = picked(4, 3, 4)(picked(3, 3, 3)(picked(2, 3, 2)(x)));
-    assert_eq!(values(&found), values(&expected));
-    assert_eq!(found.dims(), [1, 1, 3, 3, 3]);
 }
 
 #[test]
@@ -313,8 +265,8 @@ fn norms() {
 
 #[test]
 fn channel_norms() {
-    for shape in [vec![1, 1, 1], vec![2, 5, 3, 7, 9], vec![1, 96, 1, 30, 40], vec![2, 3], vec![1, 16, 513]] {
-        let (x, gamma) = (random(shape.clone(), 1), random(shape[1], 2));
+    for shape in [vec![1, 1, 1], vec![2, 3, 7, 9, 5], vec![1, 30, 40, 96], vec![2, 3], vec![1, 513, 16]] {
+        let (x, gamma) = (random(shape.clone(), 1), random(shape[shape.len() - 1], 2));
         agree(
             "channel_rms_norm",
             &[&x, &gamma],
@@ -328,7 +280,7 @@ fn channel_norms() {
             |t| reference::channel_rms_norm_silu(&t[0], &t[1]),
         );
     }
-    let zeros = Tensor::zeros((1, 4, 5), DType::F32, &Device::Cpu).unwrap();
+    let zeros = Tensor::zeros((1, 5, 4), DType::F32, &Device::Cpu).unwrap();
     let gamma = random(4, 1);
     assert_eq!(values(&kernels::channel_rms_norm(&zeros, &gamma).unwrap()), vec![0.0; 20]);
 }
@@ -388,28 +340,12 @@ fn activations() {
 }
 
 #[test]
-fn upsample() {
-    for shape in [(1, 1, 1, 1, 1), (2, 3, 2, 5, 7)] {
-        agree(
-            "upsample_nearest_2x",
-            &[&random(shape, 1)],
-            |t| kernels::upsample_nearest_2x(&t[0]),
-            |t| reference::upsample_nearest_2x(&t[0]),
-        );
-    }
-}
-
-#[test]
 fn wrong_shapes_are_errors() {
     let t = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap();
     let half = |shape: &[usize]| Tensor::zeros(shape, DType::BF16, &Device::Cpu).unwrap();
-    let conv = |x: &[usize], weight: &[usize], bias: &[usize], options| {
-        kernels::conv3d(&t(x), &t(weight), Some(&t(bias)), options)
-    };
     let linear = |x: &[usize], weight: &[usize], bias: &[usize], epilogue| {
         kernels::linear(&t(x), &LinearWeight::new(&t(weight))?, Some(&t(bias)), epilogue)
     };
-    let plain = Conv3dOptions::default();
     let attend = |q: &[usize], k: &[usize], v: &[usize], bias: &[usize]| {
         kernels::attention(&t(q), &t(k), &t(v), 1.0, Some(&t(bias)))
     };
@@ -427,24 +363,17 @@ fn wrong_shapes_are_errors() {
         attend(&[1, 2, 3, 4], &[1, 2, 3, 4], &[1, 3, 3, 4], &[1, 3, 2, 2]),
         attend(&[1, 2, 3, 4], &[1, 0, 3, 4], &[1, 0, 3, 4], &[1, 3, 2, 0]),
         attend(&[1, 2, 3, 4], &[1, 5, 3, 4], &[1, 5, 3, 4], &[1, 3, 5, 2]),
-        conv(&[1, 2, 3, 4], &[1, 2, 1, 1, 1], &[1], plain),
-        conv(&[1, 2, 3, 4, 5], &[1, 3, 1, 1, 1], &[1], plain),
-        conv(&[1, 2, 3, 4, 5], &[1, 2, 1, 1, 1], &[2], plain),
-        conv(&[1, 2, 3, 4, 5], &[1, 2, 4, 1, 1], &[1], plain),
-        conv(&[1, 2, 3, 4, 5], &[1, 2, 1, 0, 1], &[1], plain),
-        conv(&[1, 2, 3, 4, 5], &[1, 2, 1, 1, 1], &[1], Conv3dOptions { stride: [1, 0, 1], ..plain }),
         kernels::layer_norm(&t(&[2, 3]), Some(&t(&[2])), None, 1e-6),
         kernels::layer_norm(&t(&[]), None, None, 1e-6),
         kernels::layer_norm_modulate(&t(&[2, 3, 4]), &t(&[2, 2, 4]), &t(&[2, 3, 4]), 1e-6),
         kernels::rms_norm(&t(&[2, 3]), &t(&[1]), 1e-6),
         kernels::channel_rms_norm(&t(&[2, 3]), &t(&[2])),
-        kernels::channel_rms_norm_silu(&t(&[2]), &t(&[2])),
+        kernels::channel_rms_norm_silu(&t(&[]), &t(&[2])),
         kernels::rope(&t(&[1, 2, 3, 4]), &t(&[2, 2]), &t(&[2, 1])),
         kernels::rope(&t(&[1, 2, 3, 5]), &t(&[2, 2]), &t(&[2, 2])),
         kernels::modulate(&t(&[2, 3, 4]), &t(&[2, 1, 4]), &t(&[4])),
         kernels::modulate(&t(&[2, 3, 4]), &t(&[3, 1, 4]), &t(&[2, 1, 4])),
         kernels::gate_residual(&t(&[2, 3, 4]), &t(&[2, 1, 4]), &t(&[2, 1, 4])),
-        kernels::upsample_nearest_2x(&t(&[2, 3, 4])),
     ]
     .into_iter()
     .enumerate()

@@ -1,93 +1,96 @@
 //! Convolutions of the causal video VAEs, as in the Wan VAE
-//! (<https://github.com/Wan-Video/Wan2.2/blob/main/wan/modules/vae2_2.py>).
+//! (<https://github.com/Wan-Video/Wan2.2/blob/main/wan/modules/vae2_2.py>). Frames are `[B, H, W, C]`.
 
 use candle_core::{Result, Tensor, bail};
 use kinora_checkpoint::Weights;
-use kinora_kernels::{Conv3dOptions, conv3d};
+use kinora_kernels::{FrameConv, FrameConvOptions};
 
-/// A 3-D convolution that sees the present and the past only, fed a few frames at a time.
+/// A 3-D convolution that sees the present and the past only, fed as many frames at a time as make one frame.
 ///
-/// What it must remember of the past is an explicit causal cache, one per layer and clip, which starts as `None`.
+/// What it must remember of the past is an explicit causal cache, one per layer and clip.
 pub struct CausalConv3d {
-    weight: Tensor,
-    bias: Tensor,
-    options: Conv3dOptions,
-    /// Input frames that the next chunk needs again.
-    overlap: usize,
+    conv: FrameConv,
+    kernel: usize,
+    stride: usize,
+}
+
+/// The last input frames of a [`CausalConv3d`], oldest first; none at the start of a clip.
+#[derive(Debug, Clone, Default)]
+pub struct CausalCache {
+    frames: Vec<Tensor>,
+}
+
+impl CausalCache {
+    /// A cache whose layer saw `frame` last.
+    pub fn of(frame: Tensor) -> Self {
+        Self { frames: vec![frame] }
+    }
 }
 
 impl CausalConv3d {
-    /// Reads `weight [outputs, inputs, kf, kh, kw]` and `bias [outputs]`; `padding` is that of rows and of columns.
-    ///
-    /// The temporal stride must not exceed `kf`.
+    /// Reads `weight [outputs, inputs, kf, kh, kw]` and `bias [outputs]`; `stride` is that over frames, at most `kf`,
+    /// and `padding` that of rows and columns, on all sides.
     pub fn new(
         weights: &Weights,
         inputs: usize,
         outputs: usize,
         kernel: [usize; 3],
-        stride: [usize; 3],
-        padding: [usize; 2],
+        stride: usize,
+        padding: usize,
     ) -> kinora_checkpoint::Result<Self> {
         let [kf, kh, kw] = kernel;
-        let Some(overlap) = kf.checked_sub(stride[0]) else {
+        if stride == 0 || stride > kf {
             return Err(
-                candle_core::Error::Msg(format!("causal conv3d: stride {stride:?} over kernel {kernel:?}")).into()
+                candle_core::Error::Msg(format!("causal conv3d: stride {stride} over kernel {kernel:?}")).into()
             );
-        };
+        }
         let weight = weights.get("weight", (outputs, inputs, kf, kh, kw))?;
-        let padding = [(0, 0), (padding[0], padding[0]), (padding[1], padding[1])];
-        let options = Conv3dOptions { stride, padding };
-        Ok(Self { weight, bias: weights.get("bias", outputs)?, options, overlap })
+        let options = FrameConvOptions { padding: (padding, padding), ..Default::default() };
+        let conv = FrameConv::new(&weight, &weights.get("bias", outputs)?, options)?;
+        Ok(Self { conv, kernel: kf, stride })
     }
 
-    /// The next frames `x [B, C, F, H, W]` → `[B, O, F', H', W']`.
+    /// The next frames, as many as the stride, `[B, H, W, C]` → one frame `[B, H', W', O]`, plus `residual` of that
+    /// shape.
     ///
-    /// Prepends the `kf - stride` last input frames from `cache`, or zeros when it is `None`, and leaves the new last
-    /// ones there. With a temporal stride, `F` must be a multiple of it, and `F' = F / stride`.
-    pub fn forward(&self, x: &Tensor, cache: &mut Option<Tensor>) -> Result<Tensor> {
-        let (b, c, f, h, w) = x.dims5()?;
-        if f % self.options.stride[0] != 0 {
-            bail!("causal conv3d: {f} frames are not a multiple of the stride {}", self.options.stride[0]);
+    /// Takes the `kf - stride` input frames before them from `cache`, zeros where the clip has not that many, and
+    /// leaves the new last ones there. They are kept as they are: views would keep alive what they are views of.
+    pub fn forward(&self, frames: &[Tensor], cache: &mut CausalCache, residual: Option<&Tensor>) -> Result<Tensor> {
+        if frames.len() != self.stride {
+            bail!("causal conv3d: {} frames at a time, not {}", self.stride, frames.len());
         }
-        if self.overlap == 0 {
-            return conv3d(x, &self.weight, Some(&self.bias), self.options);
-        }
-        let past = match cache.take() {
-            Some(past) => past,
-            None => Tensor::zeros((b, c, self.overlap, h, w), x.dtype(), x.device())?,
-        };
-        let x = Tensor::cat(&[&past, x], 2)?; // [B, C, overlap + F, H, W]
-        // A copy: a view would keep the whole chunk alive.
-        *cache = Some(x.narrow(2, f, self.overlap)?.force_contiguous()?);
-        conv3d(&x, &self.weight, Some(&self.bias), self.options)
+        cache.frames.extend_from_slice(frames);
+        let excess = cache.frames.len().saturating_sub(self.kernel);
+        cache.frames.drain(..excess);
+        let absent = std::iter::repeat_n(None, self.kernel - cache.frames.len());
+        let taps: Vec<Option<&Tensor>> = absent.chain(cache.frames.iter().map(Some)).collect();
+        let out = self.conv.forward(&taps, residual)?;
+        let excess = cache.frames.len().saturating_sub(self.kernel - self.stride);
+        cache.frames.drain(..excess);
+        Ok(out)
     }
 }
 
-/// A 2-D convolution applied to every frame.
+/// A 2-D convolution, or a linear layer as one.
 pub struct Conv2d {
-    weight: Tensor,
-    bias: Tensor,
-    options: Conv3dOptions,
+    conv: FrameConv,
 }
 
 impl Conv2d {
-    /// Reads `weight [outputs, inputs, kernel, kernel]` and `bias [outputs]`; `padding` is that before and after, the
-    /// same for rows and columns: `(0, 1)` pads below and on the right only.
+    /// Reads `weight [outputs, inputs, kernel, kernel]` and `bias [outputs]`.
     pub fn new(
         weights: &Weights,
         inputs: usize,
         outputs: usize,
         kernel: usize,
-        stride: usize,
-        padding: (usize, usize),
+        options: FrameConvOptions,
     ) -> kinora_checkpoint::Result<Self> {
         let weight = weights.get("weight", (outputs, inputs, kernel, kernel))?.unsqueeze(2)?; // [O, C, 1, k, k]
-        let options = Conv3dOptions { stride: [1, stride, stride], padding: [(0, 0), padding, padding] };
-        Ok(Self { weight, bias: weights.get("bias", outputs)?, options })
+        Ok(Self { conv: FrameConv::new(&weight, &weights.get("bias", outputs)?, options)? })
     }
 
-    /// `x [B, C, F, H, W]` → `[B, O, F, H', W']`.
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        conv3d(x, &self.weight, Some(&self.bias), self.options)
+    /// `x [B, H, W, C]` → `[B, H', W', O]`, plus `residual` of that shape.
+    pub fn forward(&self, x: &Tensor, residual: Option<&Tensor>) -> Result<Tensor> {
+        self.conv.forward(&[Some(x)], residual)
     }
 }

@@ -5,7 +5,7 @@ mod linear;
 mod norm;
 mod timestep;
 
-pub use conv::{CausalConv3d, Conv2d};
+pub use conv::{CausalCache, CausalConv3d, Conv2d};
 pub use linear::Linear;
 pub use norm::{ChannelRmsNorm, LayerNorm, RmsNorm};
 pub use timestep::timestep_embedding;

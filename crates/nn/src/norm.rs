@@ -57,7 +57,7 @@ impl ChannelRmsNorm {
         Ok(Self { gamma: weights.get_dtype("gamma", shape, DType::F32)?.flatten_all()? })
     }
 
-    /// `x [B, C, ..]` → the same shape and dtype.
+    /// `x [.., C]` → the same shape and dtype.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         kinora_kernels::channel_rms_norm(x, &self.gamma)
     }

@@ -13,6 +13,7 @@ use candle_core::{DType, Tensor};
 use kinora_dit::Conditioning;
 use kinora_kernels::profile::profiled;
 use kinora_sampler::NoiseSource;
+use kinora_vae::Parts;
 use report::Runs;
 pub use report::{BenchReport, Measurement, OperatorShare, Peak};
 use std::time::Instant;
@@ -163,11 +164,11 @@ impl Bench {
     }
 
     fn vae(&self) -> Result<Measurement> {
-        let vae = self.family.vae(&self.model, &self.placement)?;
+        let vae = self.family.vae(&self.model, Parts::Decoder, &self.placement)?;
         let shape = self.latent_shape();
         let latents = NoiseSource::new(0).randn_tensor(&shape[..], &self.placement.device)?;
         let runs = self.time(|| {
-            let mut decoder = vae.decoder();
+            let mut decoder = vae.decoder()?;
             for frame in 0..shape[2] {
                 decoder.push(&latents.narrow(2, frame, 1)?)?;
             }

@@ -53,7 +53,7 @@ pub(crate) fn decode_latents(
     let (width, height) = (w * format.spatial_factor, h * format.spatial_factor);
     let total = format.pixel_frames(latent_frames);
     let mut writer = writer(output, width, height, fps, recipe)?;
-    let mut decoder = vae.decoder();
+    let mut decoder = vae.decoder()?;
     let mut done = 0;
     for index in 0..latent_frames {
         let latents = file.narrow("latents", 2, index, 1)?.to_device(device)?.to_dtype(DType::F32)?;
@@ -91,7 +91,7 @@ pub(crate) fn encode_clip(
             format!("this VAE needs multiples of {factor}: crop or scale the clip first"),
         ));
     }
-    let mut encoder = vae.encoder();
+    let mut encoder = vae.encoder()?;
     let mut latents = Vec::new();
     let mut done = 0;
     loop {

@@ -12,6 +12,7 @@ use crate::resume::{RunDir, recorded};
 use crate::source::Model;
 use crate::{Error, Result, device};
 use candle_core::{DType, Tensor};
+use kinora_vae::Parts;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -125,7 +126,7 @@ impl Pipeline {
             distinct(&[("the clip", clip), ("the latents", output)])?;
             kinora_checkpoint::check_writable(output)?;
             on_event_stage(&mut on_event, Stage::Encode)?;
-            let vae = self.family.vae(&self.model, &self.placement)?;
+            let vae = self.family.vae(&self.model, Parts::Encoder, &self.placement)?;
             let (latents, fps) = encode_clip(vae.as_ref(), clip, &self.placement.device, &mut on_event)?;
             let (_, c, f, h, w) = latents.dims5()?;
             let metadata = BTreeMap::from([(FPS_KEY.to_string(), fps.to_string())]);
@@ -278,7 +279,7 @@ impl Pipeline {
     ) -> Result<Report> {
         let start = Instant::now();
         on_event_stage(on_event, Stage::Decode)?;
-        let vae = self.family.vae(&self.model, &self.placement)?;
+        let vae = self.family.vae(&self.model, Parts::Decoder, &self.placement)?;
         let recipe = recipe.filter(|_| output.metadata);
         let written = decode_latents(vae.as_ref(), latents, &self.placement.device, output, fps, recipe, on_event)?;
         // The clip is complete: there is nothing left to stop.

@@ -5,8 +5,8 @@
 
 use candle_core::{DType, Device, Tensor};
 use kinora_checkpoint::Weights;
-use kinora_vae::VideoVae;
 use kinora_vae::wan::{Config, WanVae};
+use kinora_vae::{Parts, VideoVae};
 use std::error::Error;
 use std::time::Instant;
 
@@ -15,14 +15,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let [model, width, height, frames] = arguments.as_slice() else {
         return Err("usage: decode_memory wan21|wan22|small WIDTH HEIGHT FRAMES".into());
     };
-    let vae = WanVae::new(&config(model)?, &Weights::random(0, &Device::Cpu, DType::F32))?;
+    let vae = WanVae::new(&config(model)?, &Weights::random(0, &Device::Cpu, DType::F32), Parts::Decoder)?;
     let format = vae.latent_format();
     let (width, height) =
         (width.parse::<usize>()? / format.spatial_factor, height.parse::<usize>()? / format.spatial_factor);
     let loaded = peak_mib()?;
 
     let start = Instant::now();
-    let mut decoder = vae.decoder();
+    let mut decoder = vae.decoder()?;
     let (mut frames_done, mut peaks) = (0, Vec::new());
     for _ in 0..format.latent_frames(frames.parse()?) {
         let latents = Tensor::randn(0f32, 1f32, (1, format.channels, 1, height, width), &Device::Cpu)?;

@@ -28,6 +28,12 @@ pub enum Error {
         /// The shape it must have.
         expected: String,
     },
+    /// A half that was not asked for when the autoencoder was built.
+    #[error("the VAE was loaded without its {part}")]
+    NotLoaded {
+        /// `encoder` or `decoder`.
+        part: &'static str,
+    },
     /// A parameter is missing or misshapen.
     #[error(transparent)]
     Checkpoint(#[from] kinora_checkpoint::Error),

@@ -11,22 +11,39 @@ use candle_core::Tensor;
 pub use error::{Error, Result};
 pub use latent_format::LatentFormat;
 
+/// What of an autoencoder to load: each half takes memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parts {
+    /// Encoder and decoder.
+    Both,
+    /// What makes latents of pixels.
+    Encoder,
+    /// What makes pixels of latents.
+    Decoder,
+}
+
 /// A video autoencoder. Pixels are -1..1; latents are normalised, as diffusion models see them ([`LatentFormat`]).
 pub trait VideoVae: Send + Sync {
     /// Size and scale of the latents.
     fn latent_format(&self) -> &LatentFormat;
 
     /// A decoder at the start of a clip.
-    fn decoder(&self) -> Box<dyn StreamDecoder + '_>;
+    ///
+    /// # Errors
+    /// It was not loaded.
+    fn decoder(&self) -> Result<Box<dyn StreamDecoder + '_>>;
 
     /// An encoder at the start of a clip.
-    fn encoder(&self) -> Box<dyn StreamEncoder + '_>;
+    ///
+    /// # Errors
+    /// It was not loaded.
+    fn encoder(&self) -> Result<Box<dyn StreamEncoder + '_>>;
 
     /// Whole clips at once: `latents [B, C, F, h, w]` → f32 `[B, 3, F', H, W]`, `F'` as
     /// [`LatentFormat::pixel_frames`] says. Holds every frame in memory.
     fn decode(&self, latents: &Tensor) -> Result<Tensor> {
         let frames = latents.dims5()?.2;
-        let mut decoder = self.decoder();
+        let mut decoder = self.decoder()?;
         let pixels: Vec<Tensor> =
             (0..frames).map(|frame| decoder.push(&latents.narrow(2, frame, 1)?)).collect::<Result<_>>()?;
         Ok(Tensor::cat(&pixels, 2)?)
@@ -41,7 +58,7 @@ pub trait VideoVae: Send + Sync {
             let expected = format!("a multiple of {step} frames, plus one");
             return Err(Error::Shape { what: "the frames", found: frames.dims().to_vec(), expected });
         }
-        let mut encoder = self.encoder();
+        let mut encoder = self.encoder()?;
         let mut latents = vec![encoder.push(&frames.narrow(2, 0, 1)?)?];
         for start in (1..count).step_by(step) {
             latents.push(encoder.push(&frames.narrow(2, start, step)?)?);

@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Tensor};
 use kinora_checkpoint::{KeyMap, Weights};
 use kinora_vae::wan::{Config, WanVae, canonical_from_diffusers};
-use kinora_vae::{Error, VideoVae};
+use kinora_vae::{Error, Parts, VideoVae};
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
@@ -27,7 +27,7 @@ fn streams_give_frames_as_they_come_and_do_not_disturb_each_other() {
     for kind in KINDS {
         let (vae, golden) = (vae(kind, DType::F32), golden(kind));
         let latents = &golden["decode.latents"];
-        let (mut one, mut other) = (vae.decoder(), vae.decoder());
+        let (mut one, mut other) = (vae.decoder().unwrap(), vae.decoder().unwrap());
         let mut pixels = Vec::new();
         for frame in 0..latents.dim(2).unwrap() {
             let latent = latents.narrow(2, frame, 1).unwrap();
@@ -69,7 +69,7 @@ fn is_at_least_as_exact_as_diffusers_in_bf16() {
 fn real_configurations_ask_for_the_official_names_and_shapes() {
     for (config, list) in [(Config::wan21(), "wan21_vae.txt"), (Config::wan22(), "wan22_vae.txt")] {
         let recorder = Weights::recorder();
-        WanVae::new(&config, &recorder).unwrap();
+        WanVae::new(&config, &recorder, Parts::Both).unwrap();
         let expected: BTreeMap<String, Vec<usize>> =
             key_list(list).into_iter().map(|[name, shape, _]| (name, serde_json::from_str(&shape).unwrap())).collect();
         assert_eq!(recorder.asked(), expected, "{list}");
@@ -118,9 +118,24 @@ fn wrong_inputs_are_errors_with_the_values() {
     for empty in [[1, 3, 0, 32, 32], [0, 3, 1, 32, 32], [1, 3, 1, 0, 32]] {
         vae.encode(&zeros(empty)).unwrap_err();
     }
-    let mut decoder = vae.decoder();
+    let mut decoder = vae.decoder().unwrap();
     decoder.push(&zeros([1, 7, 1, 2, 2])).unwrap();
     decoder.push(&zeros([1, 7, 1, 2, 3])).unwrap_err();
+}
+
+#[test]
+fn a_half_is_loaded_alone() {
+    let asked = |parts| {
+        let recorder = Weights::recorder();
+        let vae = WanVae::new(&Config::wan21(), &recorder, parts).unwrap();
+        (vae, recorder.asked())
+    };
+    let (decoding, of_decoder) = asked(Parts::Decoder);
+    let (encoding, of_encoder) = asked(Parts::Encoder);
+    assert_eq!(decoding.encoder().err().unwrap().to_string(), "the VAE was loaded without its encoder");
+    assert_eq!(encoding.decoder().err().unwrap().to_string(), "the VAE was loaded without its decoder");
+    let both: BTreeMap<_, _> = of_decoder.into_iter().chain(of_encoder).collect();
+    assert_eq!(both, asked(Parts::Both).1);
 }
 
 #[test]
@@ -166,7 +181,7 @@ fn vae(kind: &str, dtype: DType) -> WanVae {
     let files = [folder.join("diffusion_pytorch_model.safetensors")];
     let layouts = [canonical_from_diffusers(&config), KeyMap::identity("original")];
     let weights = Weights::open(&files, &[&layouts[0], &layouts[1]], &Device::Cpu, dtype).unwrap();
-    let vae = WanVae::new(&config, &weights).unwrap();
+    let vae = WanVae::new(&config, &weights, Parts::Both).unwrap();
     weights.finish().unwrap();
     vae
 }

@@ -1,10 +1,9 @@
-//! [`modulate`], [`gate_residual`], activations and [`upsample_nearest_2x`]: one pass over memory each.
+//! [`modulate`], [`gate_residual`] and activations: one pass over memory each.
 
 use super::element::Element;
 use super::rows::{Broadcast, map_rows};
 use super::{CHUNK, Operand, by_dtype, math, to_f32};
-use candle_core::{Device, Result, Tensor};
-use rayon::prelude::*;
+use candle_core::{Result, Tensor};
 
 /// See [`crate::gelu_tanh`].
 pub fn gelu_tanh(x: &Tensor) -> Result<Tensor> {
@@ -24,11 +23,6 @@ pub fn modulate(x: &Tensor, shift: &Tensor, scale: &Tensor) -> Result<Tensor> {
 /// See [`crate::gate_residual`]; shapes are checked there.
 pub fn gate_residual(x: &Tensor, y: &Tensor, gate: &Tensor) -> Result<Tensor> {
     by_dtype!(x.dtype(), gate_residual_rows(x, &to_f32(y)?, &to_f32(gate)?))
-}
-
-/// See [`crate::upsample_nearest_2x`].
-pub fn upsample_nearest_2x(x: &Tensor) -> Result<Tensor> {
-    by_dtype!(x.dtype(), upsample(x))
 }
 
 fn map<T: Element>(x: &Tensor, f: impl Fn(f32) -> f32 + Sync) -> Result<Tensor> {
@@ -74,21 +68,4 @@ fn gate_residual_rows<T: Element>(x: &Tensor, y: &Tensor, gate: &Tensor) -> Resu
             }
         },
     )
-}
-
-fn upsample<T: Element>(x: &Tensor) -> Result<Tensor> {
-    let (b, c, f, h, w) = x.dims5()?;
-    let x = x.contiguous()?;
-    let operand = Operand::new(&x)?;
-    let mut out = vec![T::zero(); 4 * x.elem_count()];
-    if w > 0 {
-        out.par_chunks_mut(4 * w).zip(operand.slice::<T>()?.par_chunks(w)).for_each(|(out, x)| {
-            let (upper, lower) = out.split_at_mut(2 * w);
-            for (pair, &x) in upper.chunks_exact_mut(2).zip(x) {
-                pair.fill(x);
-            }
-            lower.copy_from_slice(upper);
-        });
-    }
-    Tensor::from_vec(out, (b, c, f, 2 * h, 2 * w), &Device::Cpu)
 }

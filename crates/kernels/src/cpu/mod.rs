@@ -8,7 +8,7 @@
 #![allow(clippy::inline_always)]
 
 mod attention;
-mod conv3d;
+mod conv;
 mod element;
 mod elementwise;
 mod gemm;
@@ -21,8 +21,8 @@ mod shared;
 mod tile;
 
 pub use attention::attention;
-pub use conv3d::conv3d;
-pub use elementwise::{gate_residual, gelu_tanh, modulate, silu, upsample_nearest_2x};
+pub use conv::PackedConv;
+pub use elementwise::{gate_residual, gelu_tanh, modulate, silu};
 pub use linear::{Packed, linear};
 pub use norm::{channel_rms_norm, layer_norm, layer_norm_modulate, rms_norm};
 pub use rope::rope;

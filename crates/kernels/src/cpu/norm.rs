@@ -1,17 +1,9 @@
-//! Norms: over rows, and over channels in blocks of positions.
-#![allow(unsafe_code)]
+//! Norms over rows.
 
 use super::element::Element;
 use super::rows::{Broadcast, map_rows};
-use super::shared::SharedMut;
 use super::{Operand, by_dtype, math, to_f32};
-use crate::level::vectorised;
-use candle_core::{D, Device, Result, Tensor};
-use rayon::prelude::*;
-use std::ops::Range;
-
-/// Positions that one task of [`channel_rms_norm`] takes.
-const POSITIONS: usize = 512;
+use candle_core::{D, Result, Tensor};
 
 /// See [`crate::layer_norm`]; shapes are checked there.
 pub fn layer_norm(x: &Tensor, weight: Option<&Tensor>, bias: Option<&Tensor>, eps: f64) -> Result<Tensor> {
@@ -106,75 +98,20 @@ fn normalise(x: &[f32], out: &mut [f32], eps: f32) {
 }
 
 fn over_channels<T: Element>(x: &Tensor, gamma: &Tensor, f: impl Fn(f32) -> f32 + Sync) -> Result<Tensor> {
-    let (batch, channels) = (x.dim(0)?, x.dim(1)?);
-    let positions: usize = x.dims()[2..].iter().product();
-    let (x, gamma) = (x.contiguous()?, to_f32(gamma)?);
-    let (x_data, gamma_data) = (Operand::new(&x)?, Operand::new(&gamma)?);
-    let (x_data, gamma) = (x_data.slice::<T>()?, gamma_data.slice::<f32>()?);
-    let mut out = vec![T::zero(); x_data.len()];
-    let shared = SharedMut::new(&mut out);
-    let blocks = positions.div_ceil(POSITIONS);
-    (0..batch * blocks).into_par_iter().for_each_init(Default::default, |scratch, task| {
-        let position = task % blocks * POSITIONS;
-        let block = Block {
-            start: task / blocks * channels * positions + position,
-            stride: positions,
-            len: POSITIONS.min(positions - position),
-        };
-        vectorised(
-            #[inline(always)]
-            || block.norm(x_data, gamma, &f, &shared, scratch),
-        );
-    });
-    Tensor::from_vec(out, x.dims(), &Device::Cpu)
-}
-
-/// Some positions of one item, in all its channels.
-struct Block {
-    start: usize,
-    stride: usize,
-    len: usize,
-}
-
-impl Block {
-    #[inline(always)]
-    fn norm<T: Element>(
-        &self,
-        x: &[T],
-        gamma: &[f32],
-        f: impl Fn(f32) -> f32,
-        out: &SharedMut<T>,
-        (widened, result): &mut (Vec<f32>, Vec<f32>),
-    ) {
-        let root = (gamma.len() as f32).sqrt();
-        let mut scale = [0f32; POSITIONS];
-        for channel in 0..gamma.len() {
-            let x = T::as_f32(&x[self.range(channel)], widened);
-            scale.iter_mut().zip(x).for_each(|(sum, &x)| *sum += x * x);
-        }
-        for scale in &mut scale {
-            let norm = scale.sqrt();
-            *scale = root / if norm < 1e-12 { 1e-12 } else { norm };
-        }
-        for (channel, &gamma) in gamma.iter().enumerate() {
-            let x = T::as_f32(&x[self.range(channel)], widened);
-            // SAFETY: every block of every channel is a part of its own.
-            let out = unsafe { out.part(self.range(channel)) };
-            T::write_f32(
-                out,
-                result,
-                #[inline(always)]
-                |out| {
-                    for ((out, &x), &scale) in out.iter_mut().zip(x).zip(&scale) {
-                        *out = f(x * scale * gamma);
-                    }
-                },
-            );
-        }
-    }
-
-    fn range(&self, channel: usize) -> Range<usize> {
-        let start = self.start + channel * self.stride;
-        start..start + self.len
-    }
+    let gamma = to_f32(gamma)?;
+    let gamma = Operand::new(&gamma)?;
+    let gamma = gamma.slice::<f32>()?;
+    let root = (gamma.len() as f32).sqrt();
+    map_rows::<T>(
+        x,
+        gamma.len(),
+        #[inline(always)]
+        |_, x, out| {
+            let norm = math::sum(x, |x| x * x).sqrt();
+            let scale = root / if norm < 1e-12 { 1e-12 } else { norm };
+            for ((out, &x), &gamma) in out.iter_mut().zip(x).zip(gamma) {
+                *out = f(x * scale * gamma);
+            }
+        },
+    )
 }

@@ -11,7 +11,7 @@ use candle_core::{DType, Device};
 use kinora_checkpoint::TensorInfo;
 use kinora_dit::VideoDit;
 use kinora_text_encoder::TextEncoder;
-use kinora_vae::VideoVae;
+use kinora_vae::{Parts, VideoVae};
 
 /// Every family that the library knows.
 pub(crate) static FAMILIES: &[&dyn Family] = &[&wan::Wan];
@@ -78,8 +78,8 @@ pub(crate) trait Family: Sync {
     /// returns how many it had.
     fn shorten_text_encoder(&self, model: &mut Model, layers: usize) -> Result<usize>;
 
-    /// Builds the VAE.
-    fn vae(&self, model: &Model, placement: &Placement) -> Result<Box<dyn VideoVae>>;
+    /// Builds the VAE, or half of it.
+    fn vae(&self, model: &Model, parts: Parts, placement: &Placement) -> Result<Box<dyn VideoVae>>;
 }
 
 /// The family of `model`.

@@ -9,8 +9,8 @@ use kinora_checkpoint::{KeyMap, TensorInfo, Weights};
 use kinora_dit::VideoDit;
 use kinora_dit::wan::{WanConfig, WanModel};
 use kinora_text_encoder::{TextEncoder, TextStage, Tokenizer, Umt5, Umt5Config, umt5};
-use kinora_vae::VideoVae;
 use kinora_vae::wan::{Config as VaeConfig, WanVae};
+use kinora_vae::{Parts, VideoVae};
 
 /// The family.
 pub(crate) struct Wan;
@@ -89,7 +89,7 @@ impl Family for Wan {
         finished(TEXT_ENCODER, &headers)?;
         let config = vae_config(model)?;
         let headers = headers_of(VAE, &model.vae, &vae_key_maps(&config))?;
-        built(VAE, WanVae::new(&config, &headers))?;
+        built(VAE, WanVae::new(&config, &headers, Parts::Both))?;
         finished(VAE, &headers)?;
         for (index, part) in model.transformers.iter().enumerate() {
             let headers = headers_of(TRANSFORMER, part, &dit_key_maps())?;
@@ -128,12 +128,12 @@ impl Family for Wan {
         Ok(all)
     }
 
-    fn vae(&self, model: &Model, placement: &Placement) -> Result<Box<dyn VideoVae>> {
+    fn vae(&self, model: &Model, parts: Parts, placement: &Placement) -> Result<Box<dyn VideoVae>> {
         let config = vae_config(model)?;
         // As in diffusers' examples the VAE stays f32 whatever the transformer's dtype: it is where 16 bits show.
         let placement = Placement { dtype: DType::F32, ..placement.clone() };
         let weights = open(VAE, &model.vae, &vae_key_maps(&config), &placement)?;
-        Ok(Box::new(built(VAE, WanVae::new(&config, &weights))?))
+        Ok(Box::new(built(VAE, WanVae::new(&config, &weights, parts))?))
     }
 }
 

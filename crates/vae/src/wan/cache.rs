@@ -1,12 +1,22 @@
 //! [`StreamState`]: what a stream of chunks remembers between pushes.
 
-use candle_core::Tensor;
+use kinora_nn::CausalCache;
+use std::cell::Cell;
 
-/// The causal caches of one stream, in the order in which its layers run.
+/// Gives every layer that remembers something the number of its cache, while a network is built.
+#[derive(Default)]
+pub(super) struct Slots(Cell<usize>);
+
+impl Slots {
+    pub(super) fn next(&self) -> usize {
+        self.0.replace(self.0.get() + 1)
+    }
+}
+
+/// The causal caches of one stream, by the numbers of [`Slots`].
 #[derive(Default)]
 pub(super) struct StreamState {
-    slots: Vec<Option<Tensor>>,
-    next: usize,
+    caches: Vec<CausalCache>,
     chunks: usize,
 }
 
@@ -16,19 +26,16 @@ impl StreamState {
         self.chunks == 0
     }
 
-    /// The cache of the layer that runs next. Every layer asks once per chunk, whether it needs its cache or not.
-    pub(super) fn slot(&mut self) -> &mut Option<Tensor> {
-        let slot = self.next;
-        self.next += 1;
-        if slot == self.slots.len() {
-            self.slots.push(None);
+    /// The cache of the layer that has this number.
+    pub(super) fn cache(&mut self, slot: usize) -> &mut CausalCache {
+        if slot >= self.caches.len() {
+            self.caches.resize_with(slot + 1, CausalCache::default);
         }
-        &mut self.slots[slot]
+        &mut self.caches[slot]
     }
 
     /// Ends a chunk.
     pub(super) fn finish_chunk(&mut self) {
-        self.next = 0;
         self.chunks += 1;
     }
 }

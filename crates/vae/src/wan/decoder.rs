@@ -1,43 +1,72 @@
-//! The decoder: latents to patched pixels.
+//! The decoder: latents to patched pixels, every frame through all stages before the next, so that a single frame is
+//! held at full resolution (and the causal caches).
 
-use super::blocks::{Head, Middle, ResidualBlock, causal_conv};
-use super::cache::StreamState;
+use super::blocks::{CausalLayer, Head, Middle, Pointwise, ResidualBlock};
+use super::cache::{Slots, StreamState};
 use super::resample::{Shortcut, Upsample};
 use super::{Config, layer_weights};
 use candle_core::{Result, Tensor};
 use kinora_checkpoint::Weights;
-use kinora_nn::CausalConv3d;
 
 type Load<T> = kinora_checkpoint::Result<T>;
 
 pub(super) struct Decoder {
-    conv: CausalConv3d,
+    from_latents: Pointwise,
+    conv: CausalLayer,
     middle: Middle,
     stages: Vec<Stage>,
     head: Head,
 }
 
 impl Decoder {
+    /// Reads `conv2` and what is below `decoder`.
     pub(super) fn new(config: &Config, weights: &Weights) -> Load<Self> {
-        let dims = config.decoder_dims();
+        let slots = Slots::default();
+        let from_latents = Pointwise::new(&weights.pp("conv2"), config.z_dim, config.z_dim)?;
+        let (weights, dims) = (weights.pp("decoder"), config.decoder_dims());
         let (first, last) = (dims[0].0, dims[dims.len() - 1].1);
-        let stages = dims.iter().enumerate();
+        let stage = |(i, &(from, to))| Stage::new(config, &weights, &slots, i, from, to);
         Ok(Self {
-            conv: causal_conv(&weights.pp("conv1"), config.z_dim, first)?,
-            middle: Middle::new(&weights.pp("middle"), first)?,
-            stages: stages.map(|(i, &(from, to))| Stage::new(config, weights, i, from, to)).collect::<Load<_>>()?,
-            head: Head::new(&weights.pp("head"), last, config.out_channels)?,
+            from_latents,
+            conv: CausalLayer::new(&weights.pp("conv1"), &slots, config.z_dim, first)?,
+            middle: Middle::new(&weights.pp("middle"), &slots, first)?,
+            stages: dims.iter().enumerate().map(stage).collect::<Load<_>>()?,
+            head: Head::new(&weights.pp("head"), &slots, last, config.out_channels)?,
         })
     }
 
-    /// The next latent frame `z [B, z_dim, 1, h, w]` → `[B, out_channels, F, H, W]`.
-    pub(super) fn forward(&self, z: &Tensor, state: &mut StreamState) -> Result<Tensor> {
-        let x = self.conv.forward(z, state.slot())?;
-        let mut x = self.middle.forward(&x, state)?;
-        for stage in &self.stages {
-            x = stage.forward(x, state)?;
+    /// The next latent frame `z [B, h, w, z_dim]` → frames `[B, H, W, out_channels]`.
+    pub(super) fn forward(&self, z: &Tensor, state: &mut StreamState) -> Result<Vec<Tensor>> {
+        let x = self.conv.forward(&[self.from_latents.forward(z)?], state, None)?;
+        let x = self.middle.forward(x, state)?;
+        let mut frames = Vec::new();
+        self.finish(&self.stages, x, state, &mut frames)?;
+        Ok(frames)
+    }
+
+    /// Takes a frame through the stages that are left.
+    fn finish(&self, stages: &[Stage], x: Tensor, state: &mut StreamState, out: &mut Vec<Tensor>) -> Result<()> {
+        let Some((stage, rest)) = stages.split_first() else {
+            out.push(self.head.forward(&x, state)?);
+            return Ok(());
+        };
+        // Kept only where a shortcut needs it.
+        let input = stage.shortcut.as_ref().map(|_| x.clone());
+        let x = stage.blocks.iter().try_fold(x, |x, block| block.forward(x, state))?;
+        let Some(upsample) = &stage.upsample else { return self.finish(rest, x, state, out) };
+        let frames = upsample.frames(x, state)?;
+        // The clip's first frame stays alone; to the shortcut it is the last of those that another would become.
+        let absent = upsample.factor() - frames.len();
+        for (index, frame) in frames.into_iter().enumerate() {
+            let skipped = match (&stage.shortcut, &input) {
+                (Some(shortcut), Some(input)) => Some(shortcut.repeat(input, absent + index)?),
+                _ => None,
+            };
+            let frame = upsample.enlarge(frame, skipped.as_ref())?;
+            drop(skipped);
+            self.finish(rest, frame, state, out)?;
         }
-        self.head.forward(&x, state)
+        Ok(())
     }
 }
 
@@ -49,33 +78,25 @@ struct Stage {
 }
 
 impl Stage {
-    fn new(config: &Config, weights: &Weights, stage: usize, inputs: usize, outputs: usize) -> Load<Self> {
+    fn new(
+        config: &Config,
+        weights: &Weights,
+        slots: &Slots,
+        stage: usize,
+        inputs: usize,
+        outputs: usize,
+    ) -> Load<Self> {
         let count = config.num_res_blocks + 1;
         let layer = |index| layer_weights(config, weights, "upsamples", stage, count + 1, index);
-        let block = |i| ResidualBlock::new(&layer(i), if i == 0 { inputs } else { outputs }, outputs);
+        let block = |i| ResidualBlock::new(&layer(i), slots, if i == 0 { inputs } else { outputs }, outputs);
         let doubles_frames = config.temperal_downsample.iter().rev().nth(stage).copied();
         let upsampled = if config.is_residual { outputs } else { outputs / 2 };
-        let upsample = |temporal| Upsample::new(&layer(count), outputs, upsampled, temporal);
+        let upsample = |temporal| Upsample::new(&layer(count), slots, outputs, upsampled, temporal);
         let shortcut = |temporal| Shortcut { outputs, temporal: if temporal { 2 } else { 1 }, spatial: 2 };
         Ok(Self {
             blocks: (0..count).map(block).collect::<Load<_>>()?,
             upsample: doubles_frames.map(upsample).transpose()?,
             shortcut: doubles_frames.filter(|_| config.is_residual).map(shortcut),
         })
-    }
-
-    fn forward(&self, mut x: Tensor, state: &mut StreamState) -> Result<Tensor> {
-        // Kept only where a shortcut needs it: at full resolution it is as large as everything else.
-        let input = self.shortcut.as_ref().map(|shortcut| (shortcut, x.clone()));
-        for block in &self.blocks {
-            x = block.forward(&x, state)?;
-        }
-        if let Some(upsample) = &self.upsample {
-            x = upsample.forward(x, state)?;
-        }
-        match input {
-            Some((shortcut, input)) => x + shortcut.repeat(&input, state.is_first())?,
-            None => Ok(x),
-        }
     }
 }

@@ -1,42 +1,54 @@
 //! The encoder: patched pixels to the mean and log variance of latents.
 
-use super::blocks::{Head, Middle, ResidualBlock, causal_conv};
-use super::cache::StreamState;
+use super::blocks::{CausalLayer, Head, Middle, Pointwise, ResidualBlock};
+use super::cache::{Slots, StreamState};
 use super::resample::{Downsample, Shortcut};
 use super::{Config, layer_weights};
 use candle_core::{Result, Tensor};
 use kinora_checkpoint::Weights;
-use kinora_nn::CausalConv3d;
+use std::slice::from_ref;
 
 type Load<T> = kinora_checkpoint::Result<T>;
 
 pub(super) struct Encoder {
-    conv: CausalConv3d,
+    conv: CausalLayer,
     stages: Vec<Stage>,
     middle: Middle,
     head: Head,
+    to_latents: Pointwise,
 }
 
 impl Encoder {
+    /// Reads `conv1` and what is below `encoder`.
     pub(super) fn new(config: &Config, weights: &Weights) -> Load<Self> {
-        let dims = config.encoder_dims();
+        let slots = Slots::default();
+        let moments = 2 * config.z_dim;
+        let to_latents = Pointwise::new(&weights.pp("conv1"), moments, moments)?;
+        let (weights, dims) = (weights.pp("encoder"), config.encoder_dims());
         let last = dims[dims.len() - 1];
-        let stages = dims.windows(2).enumerate();
+        let stage = |(i, pair): (usize, &[usize])| Stage::new(config, &weights, &slots, i, pair[0], pair[1]);
         Ok(Self {
-            conv: causal_conv(&weights.pp("conv1"), config.in_channels, dims[0])?,
-            stages: stages.map(|(i, pair)| Stage::new(config, weights, i, pair[0], pair[1])).collect::<Load<_>>()?,
-            middle: Middle::new(&weights.pp("middle"), last)?,
-            head: Head::new(&weights.pp("head"), last, 2 * config.z_dim)?,
+            conv: CausalLayer::new(&weights.pp("conv1"), &slots, config.in_channels, dims[0])?,
+            stages: dims.windows(2).enumerate().map(stage).collect::<Load<_>>()?,
+            middle: Middle::new(&weights.pp("middle"), &slots, last)?,
+            head: Head::new(&weights.pp("head"), &slots, last, moments)?,
+            to_latents,
         })
     }
 
-    /// The next chunk `x [B, in_channels, F, H, W]` → `[B, 2·z_dim, 1, h, w]`.
-    pub(super) fn forward(&self, x: &Tensor, state: &mut StreamState) -> Result<Tensor> {
-        let mut x = self.conv.forward(x, state.slot())?;
-        for stage in &self.stages {
-            x = stage.forward(x, state)?;
+    /// The next frames `[B, H, W, in_channels]` of one latent frame → `[B, h, w, 2·z_dim]`.
+    pub(super) fn forward(&self, frames: Vec<Tensor>, state: &mut StreamState) -> Result<Tensor> {
+        let mut frames = frames;
+        for (index, stage) in self.stages.iter().enumerate() {
+            // Frame by frame, because the first convolution's results are large.
+            let conv = if index == 0 { Some(&self.conv) } else { None };
+            frames = stage.forward(&frames, conv, state)?;
         }
-        self.head.forward(&self.middle.forward(&x, state)?, state)
+        let [x] = <[Tensor; 1]>::try_from(frames).map_err(|frames| {
+            candle_core::Error::Msg(format!("the encoder made {} frames of one latent frame", frames.len()))
+        })?;
+        let x = self.middle.forward(x, state)?;
+        self.to_latents.forward(&self.head.forward(&x, state)?)
     }
 }
 
@@ -48,31 +60,60 @@ struct Stage {
 }
 
 impl Stage {
-    fn new(config: &Config, weights: &Weights, stage: usize, inputs: usize, outputs: usize) -> Load<Self> {
+    fn new(
+        config: &Config,
+        weights: &Weights,
+        slots: &Slots,
+        stage: usize,
+        inputs: usize,
+        outputs: usize,
+    ) -> Load<Self> {
         let count = config.num_res_blocks;
         let layer = |index| layer_weights(config, weights, "downsamples", stage, count + 1, index);
-        let block = |i| ResidualBlock::new(&layer(i), if i == 0 { inputs } else { outputs }, outputs);
+        let block = |i| ResidualBlock::new(&layer(i), slots, if i == 0 { inputs } else { outputs }, outputs);
         let halves_frames = config.temperal_downsample.get(stage).copied();
         let shortcut = Shortcut {
             outputs,
             temporal: if halves_frames == Some(true) { 2 } else { 1 },
             spatial: if halves_frames.is_some() { 2 } else { 1 },
         };
+        let downsample = |temporal| Downsample::new(&layer(count), slots, outputs, temporal);
         Ok(Self {
             blocks: (0..count).map(block).collect::<Load<_>>()?,
-            downsample: halves_frames.map(|temporal| Downsample::new(&layer(count), outputs, temporal)).transpose()?,
+            downsample: halves_frames.map(downsample).transpose()?,
             shortcut: config.is_residual.then_some(shortcut),
         })
     }
 
-    fn forward(&self, mut x: Tensor, state: &mut StreamState) -> Result<Tensor> {
-        let skipped = self.shortcut.as_ref().map(|shortcut| shortcut.average(&x)).transpose()?;
-        for block in &self.blocks {
-            x = block.forward(&x, state)?;
+    /// Frames `[B, H, W, C]` → as many or half as many `[B, H', W', outputs]`; `conv` comes first, if there is one.
+    fn forward(&self, frames: &[Tensor], conv: Option<&CausalLayer>, state: &mut StreamState) -> Result<Vec<Tensor>> {
+        let halves_frames = self.downsample.as_ref().is_some_and(Downsample::halves_frames);
+        let count = if halves_frames && !state.is_first() { 2 } else { 1 };
+        frames.chunks(count).map(|frames| self.one(frames, conv, state)).collect()
+    }
+
+    /// As many frames as make one.
+    fn one(&self, frames: &[Tensor], conv: Option<&CausalLayer>, state: &mut StreamState) -> Result<Tensor> {
+        let mut inputs = Vec::with_capacity(frames.len());
+        for frame in frames {
+            inputs.push(match conv {
+                Some(conv) => conv.forward(from_ref(frame), state, None)?,
+                None => frame.clone(),
+            });
         }
-        if let Some(downsample) = &self.downsample {
-            x = downsample.forward(&x, state)?;
+        let skipped = self.shortcut.as_ref().map(|shortcut| shortcut.average(&inputs)).transpose()?;
+        let mut outputs = Vec::with_capacity(inputs.len());
+        for x in inputs {
+            let x = self.blocks.iter().try_fold(x, |x, block| block.forward(x, state))?;
+            outputs.push(match &self.downsample {
+                Some(downsample) => downsample.reduce(&x)?,
+                None => x,
+            });
         }
+        let x = match &self.downsample {
+            Some(downsample) => downsample.merge(outputs, state)?,
+            None => outputs.remove(0),
+        };
         match skipped {
             Some(skipped) => x + skipped,
             None => Ok(x),

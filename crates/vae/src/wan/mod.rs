@@ -3,7 +3,8 @@
 //! <https://arxiv.org/abs/2503.20314>, section 4.1).
 //!
 //! Everything looks at the present and the past only, so a clip is coded in chunks: its first frame alone, then as many
-//! frames as make one latent frame. Every convolution over time keeps the last input frames of the chunk before.
+//! frames as make one latent frame. Every convolution over time keeps the last input frames before the present one.
+//! Inside, frames are `[B, H, W, C]`.
 //! Parameters have the original's names; [`canonical_from_diffusers`] translates.
 
 mod blocks;
@@ -14,8 +15,7 @@ mod encoder;
 mod keys;
 mod resample;
 
-use crate::{Error, LatentFormat, Result, StreamDecoder, StreamEncoder, VideoVae};
-use blocks::pointwise_conv;
+use crate::{Error, LatentFormat, Parts, Result, StreamDecoder, StreamEncoder, VideoVae};
 use cache::StreamState;
 use candle_core::{DType, Device, Tensor};
 pub use config::Config;
@@ -23,16 +23,13 @@ use decoder::Decoder;
 use encoder::Encoder;
 pub use keys::canonical_from_diffusers;
 use kinora_checkpoint::Weights;
-use kinora_nn::CausalConv3d;
 use resample::{patchify, unpatchify};
 
 /// A Wan autoencoder. It computes in the dtype of its weights, which in all of diffusers' examples is f32: in bf16 pixels
 /// are off by a few percent.
 pub struct WanVae {
-    encoder: Encoder,
-    to_latents: CausalConv3d,
-    from_latents: CausalConv3d,
-    decoder: Decoder,
+    encoder: Option<Encoder>,
+    decoder: Option<Decoder>,
     format: LatentFormat,
     patch: usize,
     device: Device,
@@ -40,15 +37,14 @@ pub struct WanVae {
 }
 
 impl WanVae {
-    /// Reads the parameters that `config` asks for.
-    pub fn new(config: &Config, weights: &Weights) -> Result<Self> {
+    /// Reads the parameters that `config` asks for, those of `parts`.
+    pub fn new(config: &Config, weights: &Weights, parts: Parts) -> Result<Self> {
         config.validate()?;
-        let z = config.z_dim;
+        let encoder = (parts != Parts::Decoder).then(|| Encoder::new(config, weights)).transpose()?;
+        let decoder = (parts != Parts::Encoder).then(|| Decoder::new(config, weights)).transpose()?;
         Ok(Self {
-            encoder: Encoder::new(config, &weights.pp("encoder"))?,
-            to_latents: pointwise_conv(&weights.pp("conv1"), 2 * z, 2 * z)?,
-            from_latents: pointwise_conv(&weights.pp("conv2"), z, z)?,
-            decoder: Decoder::new(config, &weights.pp("decoder"))?,
+            encoder,
+            decoder,
             format: config.latent_format(),
             patch: config.patch(),
             device: weights.device().clone(),
@@ -56,7 +52,7 @@ impl WanVae {
         })
     }
 
-    fn encode_chunk(&self, frames: &Tensor, state: &mut StreamState) -> Result<Tensor> {
+    fn encode_chunk(&self, encoder: &Encoder, frames: &Tensor, state: &mut StreamState) -> Result<Tensor> {
         let expected_frames = if state.is_first() { 1 } else { self.format.temporal_factor };
         let (factor, shape) = (self.format.spatial_factor, frames.dims());
         let fits = matches!(*shape, [_, 3, f, h, w] if f == expected_frames && h % factor == 0 && w % factor == 0);
@@ -65,23 +61,24 @@ impl WanVae {
             return Err(Error::Shape { what: "the frames", found: shape.to_vec(), expected });
         }
         let x = patchify(&frames.to_device(&self.device)?.to_dtype(self.dtype)?, self.patch)?;
-        let moments = self.to_latents.forward(&self.encoder.forward(&x, state)?, &mut None)?;
+        let frames = (0..expected_frames).map(|index| channels_last(&x, index)).collect::<candle_core::Result<_>>()?;
+        let moments = encoder.forward(frames, state)?;
         state.finish_chunk();
-        let mean = moments.narrow(1, 0, self.format.channels)?; // [B, C, 1, h, w] of [B, 2C, 1, h, w]
-        Ok(self.format.normalise(&mean)?)
+        let mean = moments.narrow(3, 0, self.format.channels)?; // [B, h, w, C] of [B, h, w, 2C]
+        Ok(self.format.normalise(&mean.permute((0, 3, 1, 2))?.unsqueeze(2)?)?)
     }
 
-    fn decode_chunk(&self, latents: &Tensor, state: &mut StreamState) -> Result<Tensor> {
+    fn decode_chunk(&self, decoder: &Decoder, latents: &Tensor, state: &mut StreamState) -> Result<Tensor> {
         let (channels, shape) = (self.format.channels, latents.dims());
         if !matches!(*shape, [_, c, 1, _, _] if c == channels) || shape.contains(&0) {
             let expected = format!("[B, {channels}, 1, h, w]");
             return Err(Error::Shape { what: "the latents", found: shape.to_vec(), expected });
         }
         let z = self.format.denormalise(&latents.to_device(&self.device)?)?.to_dtype(self.dtype)?;
-        let z = self.from_latents.forward(&z, &mut None)?;
-        let patches = self.decoder.forward(&z, state)?;
+        let frames = decoder.forward(&channels_last(&z, 0)?, state)?;
         state.finish_chunk();
-        Ok(unpatchify(&patches.to_dtype(DType::F32)?, self.patch)?.clamp(-1f32, 1f32)?)
+        let x = Tensor::stack(&frames, 1)?.permute((0, 4, 1, 2, 3))?.to_dtype(DType::F32)?; // [B, C, F, H, W]
+        Ok(unpatchify(&x, self.patch)?.clamp(-1f32, 1f32)?)
     }
 }
 
@@ -90,31 +87,39 @@ impl VideoVae for WanVae {
         &self.format
     }
 
-    fn decoder(&self) -> Box<dyn StreamDecoder + '_> {
-        Box::new(Stream { vae: self, state: StreamState::default() })
+    fn decoder(&self) -> Result<Box<dyn StreamDecoder + '_>> {
+        let network = self.decoder.as_ref().ok_or(Error::NotLoaded { part: "decoder" })?;
+        Ok(Box::new(Stream { vae: self, network, state: StreamState::default() }))
     }
 
-    fn encoder(&self) -> Box<dyn StreamEncoder + '_> {
-        Box::new(Stream { vae: self, state: StreamState::default() })
+    fn encoder(&self) -> Result<Box<dyn StreamEncoder + '_>> {
+        let network = self.encoder.as_ref().ok_or(Error::NotLoaded { part: "encoder" })?;
+        Ok(Box::new(Stream { vae: self, network, state: StreamState::default() }))
     }
 }
 
 /// One clip on its way through the autoencoder, in either direction.
-struct Stream<'a> {
+struct Stream<'a, T> {
     vae: &'a WanVae,
+    network: &'a T,
     state: StreamState,
 }
 
-impl StreamDecoder for Stream<'_> {
+impl StreamDecoder for Stream<'_, Decoder> {
     fn push(&mut self, latents: &Tensor) -> Result<Tensor> {
-        self.vae.decode_chunk(latents, &mut self.state)
+        self.vae.decode_chunk(self.network, latents, &mut self.state)
     }
 }
 
-impl StreamEncoder for Stream<'_> {
+impl StreamEncoder for Stream<'_, Encoder> {
     fn push(&mut self, frames: &Tensor) -> Result<Tensor> {
-        self.vae.encode_chunk(frames, &mut self.state)
+        self.vae.encode_chunk(self.network, frames, &mut self.state)
     }
+}
+
+/// One frame `[B, H, W, C]` of `x [B, C, F, H, W]`.
+fn channels_last(x: &Tensor, frame: usize) -> candle_core::Result<Tensor> {
+    x.narrow(2, frame, 1)?.squeeze(2)?.permute((0, 2, 3, 1))?.contiguous()
 }
 
 /// The weights of layer `index` of a stage below `list`: Wan 2.1 counts the layers of all stages through, Wan 2.2

@@ -1,75 +1,92 @@
 //! Halving and doubling: the learned layers between two stages, the parameterless shortcuts beside them in Wan 2.2, and
 //! patchify.
 
-use super::cache::StreamState;
+use super::blocks::CausalLayer;
+use super::cache::{Slots, StreamState};
 use candle_core::{Result, Tensor};
 use kinora_checkpoint::Weights;
-use kinora_kernels::upsample_nearest_2x;
-use kinora_nn::{CausalConv3d, Conv2d};
+use kinora_kernels::FrameConvOptions;
+use kinora_nn::Conv2d;
 
 type Load<T> = kinora_checkpoint::Result<T>;
 
 /// Halves height and width, and the frames too where it has a temporal convolution.
 pub(super) struct Downsample {
     spatial: Conv2d,
-    temporal: Option<CausalConv3d>,
+    temporal: Option<CausalLayer>,
 }
 
 impl Downsample {
-    pub(super) fn new(weights: &Weights, dim: usize, temporal: bool) -> Load<Self> {
-        let time_conv = || CausalConv3d::new(&weights.pp("time_conv"), dim, dim, [3, 1, 1], [2, 1, 1], [0; 2]);
+    pub(super) fn new(weights: &Weights, slots: &Slots, dim: usize, temporal: bool) -> Load<Self> {
+        let options = FrameConvOptions { stride: 2, padding: (0, 1), upsample: false };
+        let time_conv = || CausalLayer::temporal(&weights.pp("time_conv"), slots, dim, dim, 2);
         Ok(Self {
-            spatial: Conv2d::new(&weights.pp("resample").pp(1), dim, dim, 3, 2, (0, 1))?,
+            spatial: Conv2d::new(&weights.pp("resample").pp(1), dim, dim, 3, options)?,
             temporal: if temporal { Some(time_conv()?) } else { None },
         })
     }
 
-    /// `x [B, C, F, H, W]` → `[B, C, F', H/2, W/2]`. The clip's first frame stays a frame of its own.
-    pub(super) fn forward(&self, x: &Tensor, state: &mut StreamState) -> Result<Tensor> {
-        let x = self.spatial.forward(x)?;
-        let Some(temporal) = &self.temporal else { return Ok(x) };
-        if state.is_first() {
-            *state.slot() = Some(x.clone());
-            return Ok(x);
+    pub(super) fn halves_frames(&self) -> bool {
+        self.temporal.is_some()
+    }
+
+    /// `x [B, H, W, C]` → `[B, H/2, W/2, C]`.
+    pub(super) fn reduce(&self, x: &Tensor) -> Result<Tensor> {
+        self.spatial.forward(x, None)
+    }
+
+    /// Makes one frame of two, where the frames halve. The clip's first frame stays a frame of its own.
+    pub(super) fn merge(&self, mut frames: Vec<Tensor>, state: &mut StreamState) -> Result<Tensor> {
+        match &self.temporal {
+            Some(temporal) if !state.is_first() => temporal.forward(&frames, state, None),
+            temporal => {
+                let frame = frames.remove(0);
+                if let Some(temporal) = temporal {
+                    temporal.remember(frame.clone(), state);
+                }
+                Ok(frame)
+            }
         }
-        temporal.forward(&x, state.slot())
     }
 }
 
 /// Doubles height and width, and the frames too where it has a temporal convolution.
 pub(super) struct Upsample {
-    temporal: Option<CausalConv3d>,
+    temporal: Option<CausalLayer>,
     spatial: Conv2d,
 }
 
 impl Upsample {
-    pub(super) fn new(weights: &Weights, inputs: usize, outputs: usize, temporal: bool) -> Load<Self> {
-        let time_conv = || CausalConv3d::new(&weights.pp("time_conv"), inputs, 2 * inputs, [3, 1, 1], [1; 3], [0; 2]);
+    pub(super) fn new(weights: &Weights, slots: &Slots, inputs: usize, outputs: usize, temporal: bool) -> Load<Self> {
+        let options = FrameConvOptions { stride: 1, padding: (1, 1), upsample: true };
+        let time_conv = || CausalLayer::temporal(&weights.pp("time_conv"), slots, inputs, 2 * inputs, 1);
         Ok(Self {
             temporal: if temporal { Some(time_conv()?) } else { None },
-            spatial: Conv2d::new(&weights.pp("resample").pp(1), inputs, outputs, 3, 1, (1, 1))?,
+            spatial: Conv2d::new(&weights.pp("resample").pp(1), inputs, outputs, 3, options)?,
         })
     }
 
-    /// `x [B, inputs, F, H, W]` → `[B, outputs, F', 2H, 2W]`. The clip's first frame stays a single frame, which the
-    /// temporal convolution never sees: to it, the clip begins with zeros and then the second chunk.
-    pub(super) fn forward(&self, x: Tensor, state: &mut StreamState) -> Result<Tensor> {
-        let x = match &self.temporal {
-            Some(temporal) => {
-                let first = state.is_first();
-                let slot = state.slot();
-                if first { x } else { interleave_frames(&temporal.forward(&x, slot)?)? }
-            }
-            None => x,
-        };
-        self.spatial.forward(&upsample_nearest_2x(&x)?)
+    /// Frames that one becomes, other than the clip's first.
+    pub(super) fn factor(&self) -> usize {
+        if self.temporal.is_some() { 2 } else { 1 }
     }
-}
 
-/// `[B, 2C, F, H, W]` → `[B, C, 2F, H, W]`: the halves of the channels are the even and the odd frames.
-fn interleave_frames(x: &Tensor) -> Result<Tensor> {
-    let (b, c, f, h, w) = x.dims5()?;
-    x.reshape((b, 2, c / 2, f, h, w))?.permute((0, 2, 3, 1, 4, 5))?.reshape((b, c / 2, 2 * f, h, w))
+    /// The frames that `x [B, H, W, C]` becomes, still of that size. The clip's first frame stays a single frame, which
+    /// the temporal convolution never sees: to it, the clip begins with zeros and then the second chunk.
+    pub(super) fn frames(&self, x: Tensor, state: &mut StreamState) -> Result<Vec<Tensor>> {
+        let Some(temporal) = &self.temporal else { return Ok(vec![x]) };
+        if state.is_first() {
+            return Ok(vec![x]);
+        }
+        let channels = x.dim(3)?;
+        let both = temporal.forward(&[x], state, None)?; // [B, H, W, 2C]: the channels of one frame, then of the other
+        [0, channels].into_iter().map(|first| both.narrow(3, first, channels)?.contiguous()).collect()
+    }
+
+    /// `x [B, H, W, inputs]` → `[B, 2H, 2W, outputs]`, plus `residual` of that shape.
+    pub(super) fn enlarge(&self, x: Tensor, residual: Option<&Tensor>) -> Result<Tensor> {
+        self.spatial.forward(&x, residual)
+    }
 }
 
 /// A parameterless shortcut over `temporal` frames × `spatial` × `spatial` positions.
@@ -80,26 +97,27 @@ pub(super) struct Shortcut {
 }
 
 impl Shortcut {
-    /// Positions become channels, of which groups are averaged: `x [B, C, F, H, W]` → `[B, outputs, F/t, H/s, W/s]`.
-    /// Zeros are put before the frames where they do not divide, which is the clip's first frame.
-    pub(super) fn average(&self, x: &Tensor) -> Result<Tensor> {
+    /// Positions become channels, of which groups are averaged: up to `t` frames `[B, H, W, C]` →
+    /// `[B, H/s, W/s, outputs]`. Where there are fewer frames, zeros come before them: at the clip's first frame.
+    pub(super) fn average(&self, frames: &[Tensor]) -> Result<Tensor> {
         let &Self { outputs, temporal: t, spatial: s } = self;
-        let x = x.pad_with_zeros(2, (t - x.dim(2)? % t) % t, 0)?;
-        let (b, c, f, h, w) = x.dims5()?;
-        let (f, h, w) = (f / t, h / s, w / s);
-        let x = x.reshape(vec![b, c, f, t, h, s, w, s])?.permute(vec![0, 1, 3, 5, 7, 2, 4, 6])?;
-        x.reshape((b, outputs, c * t * s * s / outputs, f, h, w))?.mean(2)
+        let x = Tensor::stack(frames, 1)?;
+        let x = x.pad_with_zeros(1, t - frames.len(), 0)?;
+        let (b, _, h, w, c) = x.dims5()?;
+        let (h, w) = (h / s, w / s);
+        let x = x.reshape(vec![b, t, h, s, w, s, c])?.permute(vec![0, 2, 4, 6, 1, 3, 5])?; // [B, h, w, C, t, s, s]
+        x.reshape((b, h, w, outputs, c * t * s * s / outputs))?.mean(4)
     }
 
-    /// Channels are repeated and become positions: `x [B, C, F, H, W]` → `[B, outputs, F·t, H·s, W·s]`. In the clip's
-    /// first chunk only the last of the `t` frames is kept.
-    pub(super) fn repeat(&self, x: &Tensor, first_chunk: bool) -> Result<Tensor> {
+    /// Channels are repeated and become positions: `x [B, H, W, C]` → `[B, H·s, W·s, outputs]`, of the `t` frames that
+    /// it becomes the one of this `index`.
+    pub(super) fn repeat(&self, x: &Tensor, index: usize) -> Result<Tensor> {
         let &Self { outputs, temporal: t, spatial: s } = self;
-        let (b, c, f, h, w) = x.dims5()?;
+        let (b, h, w, c) = x.dims4()?;
         let repeats = outputs * t * s * s / c;
-        let x = x.unsqueeze(2)?.broadcast_as((b, c, repeats, f, h, w))?.reshape(vec![b, outputs, t, s, s, f, h, w])?;
-        let x = x.permute(vec![0, 1, 5, 2, 6, 3, 7, 4])?.reshape((b, outputs, f * t, h * s, w * s))?;
-        if first_chunk { x.narrow(2, t - 1, f * t + 1 - t) } else { Ok(x) }
+        let x = x.unsqueeze(4)?.broadcast_as((b, h, w, c, repeats))?.reshape(vec![b, h, w, outputs, t, s, s])?;
+        let x = x.narrow(4, index, 1)?.squeeze(4)?.permute((0, 1, 4, 2, 5, 3))?; // [B, H, s, W, s, outputs]
+        x.reshape((b, h * s, w * s, outputs))
     }
 }
 

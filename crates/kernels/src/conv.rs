@@ -1,0 +1,107 @@
+//! Convolutions over video, one output frame at a time: the past that a causal convolution needs is handed over as
+//! frames of its own, so that nobody copies it, and memory does not grow with the frames of a chunk.
+
+use crate::profile::{Work, timed};
+use crate::{cpu, reference};
+use candle_core::{Result, Tensor, bail};
+
+/// How a [`FrameConv`] moves over rows and columns, the same for both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FrameConvOptions {
+    /// Rows and columns from one position to the next.
+    pub stride: usize,
+    /// Zeros before and after.
+    pub padding: (usize, usize),
+    /// Doubles rows and columns first, by repeating pixels (nearest-exact).
+    pub upsample: bool,
+}
+
+impl Default for FrameConvOptions {
+    fn default() -> Self {
+        Self { stride: 1, padding: (0, 0), upsample: false }
+    }
+}
+
+/// A 3-D convolution (or 2-D, with one temporal tap) whose weights are packed once for the machine that runs it.
+pub struct FrameConv {
+    inputs: usize,
+    outputs: usize,
+    kernel: [usize; 3],
+    options: FrameConvOptions,
+    weights: Weights,
+}
+
+enum Weights {
+    Packed(cpu::PackedConv),
+    Plain { weight: Tensor, bias: Tensor },
+}
+
+impl FrameConv {
+    /// From `weight [O, C, kf, kh, kw]` and `bias [O]`. A weight that is a view (such as a broadcast scalar, which
+    /// stands for one that is not there) is not packed.
+    pub fn new(weight: &Tensor, bias: &Tensor, options: FrameConvOptions) -> Result<Self> {
+        let (outputs, inputs, kf, kh, kw) = weight.dims5()?;
+        if bias.dims() != [outputs] || options.stride == 0 || weight.elem_count() == 0 {
+            bail!("convolution: bias {:?} and {options:?} do not fit weight {:?}", bias.dims(), weight.dims());
+        }
+        if options.upsample && ([kh, kw] != [3, 3] || options.stride != 1) {
+            bail!("convolution: {options:?} with weight {:?}: only 3×3 with stride 1 can upsample", weight.dims());
+        }
+        let weights = if cpu::supports(weight) && weight.is_contiguous() {
+            Weights::Packed(cpu::PackedConv::new(weight, bias, options)?)
+        } else {
+            Weights::Plain { weight: weight.clone(), bias: bias.clone() }
+        };
+        Ok(Self { inputs, outputs, kernel: [kf, kh, kw], options, weights })
+    }
+
+    /// One frame of the result, `[B, H', W', O]` in the dtype of the frames.
+    ///
+    /// `frames` are those under the temporal taps, oldest first, `[B, H, W, C]` each; `None` is a frame of zeros, and
+    /// not all may be that. `residual [B, H', W', O]` is added to the result.
+    pub fn forward(&self, frames: &[Option<&Tensor>], residual: Option<&Tensor>) -> Result<Tensor> {
+        let [batch, out_size @ ..] = self.check(frames, residual)?;
+        let present = frames.iter().flatten().count();
+        // As a direct convolution, whatever way is taken to the result.
+        let positions = batch * out_size.iter().product::<usize>();
+        let weights = self.outputs * self.inputs * present * self.kernel[1..].iter().product::<usize>();
+        timed("conv3d", Work::F32(2.0 * positions as f64 * weights as f64), || match &self.weights {
+            Weights::Packed(packed) => packed.forward(frames, residual, out_size),
+            Weights::Plain { weight, bias } => reference::frame_conv(frames, weight, bias, self.options, residual),
+        })
+    }
+
+    /// Items, rows and columns of the result.
+    fn check(&self, frames: &[Option<&Tensor>], residual: Option<&Tensor>) -> Result<[usize; 3]> {
+        let [kf, kernel @ ..] = self.kernel;
+        let Some(first) = frames.iter().flatten().next() else { bail!("convolution: no frame among {}", frames.len()) };
+        let (b, h, w, c) = first.dims4()?;
+        let alike = |x: &&Tensor| x.dims() == first.dims() && x.dtype() == first.dtype();
+        if frames.len() != kf || c != self.inputs || !frames.iter().flatten().all(alike) {
+            let found: Vec<_> = frames.iter().map(|x| x.map(|x| (x.dtype(), x.dims()))).collect();
+            bail!("convolution: frames {found:?} do not fit {} inputs, kernel {:?}", self.inputs, self.kernel);
+        }
+        let FrameConvOptions { stride, padding: (before, after), upsample } = self.options;
+        let mut out_size = [0; 2];
+        for ((out, size), kernel) in out_size.iter_mut().zip([h, w]).zip(kernel) {
+            let padded = if upsample { 2 * size } else { size } + before + after;
+            if size == 0 || padded < kernel {
+                bail!(
+                    "convolution: {:?} does not fit frames {:?}, kernel {:?}",
+                    self.options,
+                    first.dims(),
+                    self.kernel
+                );
+            }
+            *out = (padded - kernel) / stride + 1;
+        }
+        let [h, w] = out_size;
+        if let Some(residual) = residual
+            && (residual.dims() != [b, h, w, self.outputs] || residual.dtype() != first.dtype())
+        {
+            let expected = [b, h, w, self.outputs];
+            bail!("convolution: residual {:?} {:?} must be {expected:?}", residual.dtype(), residual.dims());
+        }
+        Ok([b, h, w])
+    }
+}

@@ -1,0 +1,247 @@
+//! The transforms of Winograd's F(4×4, 3×3) (<https://arxiv.org/abs/1509.09308>) on vectors of channels.
+//!
+//! Its six points are 0, ±2/3, ±3/2 and ∞. Compared with the usual 0, ±1, ±2, ∞ they halve the rounding errors
+//! (<https://arxiv.org/abs/1803.10986> says why), and as 2/3 · 3/2 = 1, two factors vanish.
+
+use super::super::tile::COLUMNS;
+use pulp::{Simd, WithSimd};
+use std::array::from_fn;
+
+/// Outputs per side of a tile.
+pub const TILE: usize = 4;
+/// Inputs per side of a tile, and points per axis.
+pub const PATCH: usize = 6;
+/// Points of the transform.
+pub const POINTS: usize = PATCH * PATCH;
+
+const A: f32 = 2.0 / 3.0;
+const B: f32 = 3.0 / 2.0;
+
+/// One tile's pixels to one row of each point's matrix.
+pub struct Input<'a> {
+    /// The pixels, zeros where there are none; each has `channels` elements.
+    pub pixels: [[*const f32; PATCH]; PATCH],
+    pub channels: usize,
+    /// Channels that are kept together.
+    pub depth: usize,
+    /// `[block of depth channels, POINTS, tiles, depth]`; the last block may have fewer channels.
+    pub out: &'a mut [f32],
+    pub tiles: usize,
+    pub tile: usize,
+}
+
+impl WithSimd for Input<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let mut first = 0;
+        for block in (0..self.channels).step_by(self.depth) {
+            let depth = self.depth.min(self.channels - block);
+            let out = &mut self.out[first..first + POINTS * self.tiles * depth];
+            first += out.len();
+            for lane in (0..depth).step_by(S::F32_LANES) {
+                let len = S::F32_LANES.min(depth - lane);
+                let pixel = |row: usize, column: usize| {
+                    // SAFETY: every pixel has `channels` elements, of which these are some.
+                    unsafe { load(simd, self.pixels[row][column].wrapping_add(block + lane), len) }
+                };
+                let columns: [[S::f32s; PATCH]; PATCH] =
+                    from_fn(|column| input_points(simd, from_fn(|row| pixel(row, column))));
+                for row in 0..PATCH {
+                    let points = input_points(simd, from_fn(|column| columns[column][row]));
+                    for (column, values) in points.into_iter().enumerate() {
+                        let at = ((row * PATCH + column) * self.tiles + self.tile) * depth + lane;
+                        store(simd, &mut out[at..at + len], values);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The 3×3 weights of some input channels and a panel of outputs, to their points.
+pub struct Weights<'a> {
+    /// `[3·3, channels, 32]`.
+    pub weight: &'a [f32],
+    pub channels: usize,
+    /// The first input channel.
+    pub first: usize,
+    /// `[POINTS, depth, 32]`.
+    pub out: &'a mut [f32],
+    pub depth: usize,
+}
+
+impl WithSimd for Weights<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        for channel in 0..self.depth {
+            for lane in (0..COLUMNS).step_by(S::F32_LANES) {
+                let weight = |row: usize, column: usize| {
+                    let at = ((row * 3 + column) * self.channels + self.first + channel) * COLUMNS + lane;
+                    let weight = &self.weight[at..at + S::F32_LANES];
+                    // SAFETY: a whole vector, by the check above.
+                    unsafe { load(simd, weight.as_ptr(), S::F32_LANES) }
+                };
+                let columns: [[S::f32s; PATCH]; 3] =
+                    from_fn(|column| weight_points(simd, from_fn(|row| weight(row, column))));
+                for row in 0..PATCH {
+                    let points = weight_points(simd, from_fn(|column| columns[column][row]));
+                    for (column, values) in points.into_iter().enumerate() {
+                        let at = ((row * PATCH + column) * self.depth + channel) * COLUMNS + lane;
+                        store(simd, &mut self.out[at..at + S::F32_LANES], values);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The products of one tile and one panel, to its outputs.
+pub struct Output<'a> {
+    /// `[POINTS, tiles, 32]`.
+    pub products: &'a [f32],
+    pub tiles: usize,
+    pub tile: usize,
+    /// 32 of them.
+    pub bias: &'a [f32],
+    /// Columns of the panel that are outputs.
+    pub columns: usize,
+    /// What is added, and where results go: the address of each position's outputs, null outside of the frame.
+    pub residual: Option<[[*const f32; TILE]; TILE]>,
+    pub out: [[*mut f32; TILE]; TILE],
+}
+
+impl WithSimd for Output<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        for lane in (0..self.columns).step_by(S::F32_LANES) {
+            let len = S::F32_LANES.min(self.columns - lane);
+            let product = |row: usize, column: usize| {
+                let at = ((row * PATCH + column) * self.tiles + self.tile) * COLUMNS + lane;
+                let products = &self.products[at..at + S::F32_LANES];
+                // SAFETY: a whole vector, by the check above.
+                unsafe { load(simd, products.as_ptr(), S::F32_LANES) }
+            };
+            let columns: [[S::f32s; TILE]; PATCH] =
+                from_fn(|column| outputs(simd, from_fn(|row| product(row, column))));
+            let bias = simd.partial_load_f32s(&self.bias[lane..lane + len]);
+            for row in 0..TILE {
+                let values = outputs(simd, from_fn(|column| columns[column][row]));
+                for (column, values) in values.into_iter().enumerate() {
+                    let out = self.out[row][column];
+                    if out.is_null() {
+                        continue;
+                    }
+                    let mut values = simd.add_f32s(values, bias);
+                    if let Some(residual) = &self.residual {
+                        // SAFETY: `columns` elements can be read there.
+                        let residual = unsafe { load(simd, residual[row][column].wrapping_add(lane), len) };
+                        values = simd.add_f32s(values, residual);
+                    }
+                    // SAFETY: `columns` elements there are the caller's own.
+                    unsafe { store_at(simd, out.wrapping_add(lane), len, values) };
+                }
+            }
+        }
+    }
+}
+
+/// `Bᵀ d`
+#[inline(always)]
+fn input_points<S: Simd>(simd: S, d: [S::f32s; PATCH]) -> [S::f32s; PATCH] {
+    let factor = |x: f32| simd.splat_f32s(x);
+    let (a, b, sum) = (factor(A), factor(B), factor(-(A * A + B * B)));
+    let (minus_a, minus_b) = (factor(-A), factor(-B));
+    let even_a = simd.mul_add_e_f32s(factor(-B * B), d[2], d[4]);
+    let even_b = simd.mul_add_e_f32s(factor(-A * A), d[2], d[4]);
+    let odd_a = simd.mul_add_e_f32s(factor(-B * B), d[1], d[3]);
+    let odd_b = simd.mul_add_e_f32s(factor(-A * A), d[1], d[3]);
+    [
+        simd.mul_add_e_f32s(sum, d[2], simd.add_f32s(d[0], d[4])),
+        simd.mul_add_e_f32s(a, odd_a, even_a),
+        simd.mul_add_e_f32s(minus_a, odd_a, even_a),
+        simd.mul_add_e_f32s(b, odd_b, even_b),
+        simd.mul_add_e_f32s(minus_b, odd_b, even_b),
+        simd.mul_add_e_f32s(sum, d[3], simd.add_f32s(d[1], d[5])),
+    ]
+}
+
+/// `G g`
+#[inline(always)]
+fn weight_points<S: Simd>(simd: S, g: [S::f32s; 3]) -> [S::f32s; PATCH] {
+    /// `1 / 2A²(A² - B²)`
+    const SCALE_A: f32 = 1.0 / (2.0 * A * A * (A * A - B * B));
+    /// `1 / 2B²(B² - A²)`
+    const SCALE_B: f32 = 1.0 / (2.0 * B * B * (B * B - A * A));
+    let times = |x: f32, g| simd.mul_f32s(simd.splat_f32s(x), g);
+    let add = |x: f32, g, sum| simd.mul_add_e_f32s(simd.splat_f32s(x), g, sum);
+    let even_a = add(A * A * SCALE_A, g[2], times(SCALE_A, g[0]));
+    let even_b = add(B * B * SCALE_B, g[2], times(SCALE_B, g[0]));
+    [
+        g[0],
+        add(A * SCALE_A, g[1], even_a),
+        add(-A * SCALE_A, g[1], even_a),
+        add(B * SCALE_B, g[1], even_b),
+        add(-B * SCALE_B, g[1], even_b),
+        g[2],
+    ]
+}
+
+/// `Aᵀ m`
+#[inline(always)]
+fn outputs<S: Simd>(simd: S, m: [S::f32s; PATCH]) -> [S::f32s; TILE] {
+    let add = |x: f32, m, sum| simd.mul_add_e_f32s(simd.splat_f32s(x), m, sum);
+    let times = |x: f32, m| simd.mul_f32s(simd.splat_f32s(x), m);
+    let (even_a, odd_a) = (simd.add_f32s(m[1], m[2]), simd.sub_f32s(m[1], m[2]));
+    let (even_b, odd_b) = (simd.add_f32s(m[3], m[4]), simd.sub_f32s(m[3], m[4]));
+    [
+        simd.add_f32s(m[0], simd.add_f32s(even_a, even_b)),
+        add(A, odd_a, times(B, odd_b)),
+        add(A * A, even_a, times(B * B, even_b)),
+        add(A * A * A, odd_a, add(B * B * B, odd_b, m[5])),
+    ]
+}
+
+/// The `len` elements at `at`, at most a vector.
+///
+/// # Safety
+/// They must be readable.
+#[inline(always)]
+unsafe fn load<S: Simd>(simd: S, at: *const f32, len: usize) -> S::f32s {
+    // SAFETY: as the caller vouches.
+    unsafe {
+        if len == S::F32_LANES {
+            at.cast::<S::f32s>().read_unaligned()
+        } else {
+            simd.partial_load_f32s(std::slice::from_raw_parts(at, len))
+        }
+    }
+}
+
+/// Writes the first elements of `values`, at most a vector.
+#[inline(always)]
+fn store<S: Simd>(simd: S, out: &mut [f32], values: S::f32s) {
+    // SAFETY: the slice can be written.
+    unsafe { store_at(simd, out.as_mut_ptr(), out.len(), values) }
+}
+
+/// Writes the first `len` elements of `values` to `at`.
+///
+/// # Safety
+/// They must be the caller's own.
+#[inline(always)]
+unsafe fn store_at<S: Simd>(simd: S, at: *mut f32, len: usize, values: S::f32s) {
+    // SAFETY: as the caller vouches.
+    unsafe {
+        if len == S::F32_LANES {
+            at.cast::<S::f32s>().write_unaligned(values);
+        } else {
+            simd.partial_store_f32s(std::slice::from_raw_parts_mut(at, len), values);
+        }
+    }
+}

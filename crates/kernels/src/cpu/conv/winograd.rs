@@ -1,0 +1,175 @@
+//! Winograd's F(4×4, 3×3) (<https://arxiv.org/abs/1509.09308>): of the multiplications of a 3×3 kernel a quarter is
+//! left, as 36 matrix products per temporal tap, which are summed over the taps before the results are taken out.
+//!
+//! Weights are transformed when they are used, for many tiles at a time: that costs a few percent, where four times as
+//! many weights would not fit the memory.
+
+use super::super::shared::SharedMut;
+use super::super::tile::{COLUMNS, Out, Panel, Rows, multiply_tile};
+use super::Problem;
+use super::transform::{Input, Output, PATCH, POINTS, TILE, Weights};
+use crate::Level;
+use crate::level::arch;
+use rayon::prelude::*;
+use std::array::from_fn;
+use std::cell::RefCell;
+use std::mem::MaybeUninit;
+use std::ops::Range;
+
+/// Tiles that one task takes.
+const TILES: usize = 64;
+/// Input channels that are multiplied at a time, so that their transformed weights stay in the cache.
+const DEPTH: usize = 64;
+/// Tasks below which the outputs are divided too.
+const FEW_TASKS: usize = 8;
+
+thread_local! {
+    /// Kept, because memory fresh from the system is slow.
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+#[derive(Default)]
+struct Scratch {
+    /// Pixels outside of the frame.
+    zeros: Vec<f32>,
+    /// `[block of DEPTH channels, POINTS, tiles, DEPTH]`
+    inputs: Vec<f32>,
+    /// `[POINTS, DEPTH, 32]`
+    weights: Vec<f32>,
+    /// `[panel, POINTS, tiles, 32]`
+    products: Vec<f32>,
+}
+
+impl Problem<'_> {
+    pub(super) fn winograd(&self, out: &mut [MaybeUninit<f32>]) {
+        let [h, w] = self.out_size.map(|size| size.div_ceil(TILE));
+        let (blocks, panels) = ((h * w).div_ceil(TILES), self.conv.panels());
+        let groups = FEW_TASKS.div_ceil(self.batch * blocks).min(panels);
+        let group = panels.div_ceil(groups);
+        let shared = SharedMut::new(out);
+        (0..self.batch * blocks * groups).into_par_iter().for_each(|task| {
+            let (item, first) = (task / groups / blocks, task / groups % blocks * TILES);
+            let panel = task % groups * group;
+            let tiles = first..(h * w).min(first + TILES);
+            let block = Block { problem: self, item, tiles, panels: panel..panels.min(panel + group) };
+            SCRATCH.with_borrow_mut(|scratch| block.compute(&shared, scratch));
+        });
+    }
+}
+
+/// Some tiles of one item and some panels of outputs.
+struct Block<'a> {
+    problem: &'a Problem<'a>,
+    item: usize,
+    tiles: Range<usize>,
+    panels: Range<usize>,
+}
+
+impl Block<'_> {
+    fn compute(&self, out: &SharedMut<MaybeUninit<f32>>, scratch: &mut Scratch) {
+        let (conv, tiles) = (self.problem.conv, self.tiles.len());
+        scratch.zeros.resize(scratch.zeros.len().max(conv.inputs), 0.0);
+        scratch.inputs.resize(POINTS * tiles * conv.inputs, 0.0);
+        scratch.weights.resize(POINTS * DEPTH * COLUMNS, 0.0);
+        scratch.products.resize(self.panels.len() * POINTS * tiles * COLUMNS, 0.0);
+        let mut accumulate = false;
+        for tap in 0..conv.kernel[0] {
+            if let Some(frame) = self.problem.frame(tap, self.item) {
+                self.transform_inputs(frame, scratch);
+                self.multiply(tap, accumulate, scratch);
+                accumulate = true;
+            }
+        }
+        self.write(out, &scratch.products);
+    }
+
+    fn transform_inputs(&self, frame: &[f32], scratch: &mut Scratch) {
+        let (conv, [h, w]) = (self.problem.conv, self.problem.size);
+        let (shift, zeros) = (usize::from(conv.options.upsample), scratch.zeros.as_ptr());
+        let inside = |first: usize, i: usize, size: usize| {
+            (first + i).checked_sub(conv.options.padding.0).map(|at| at >> shift).filter(|at| *at < size)
+        };
+        for (tile, position) in self.tiles.clone().enumerate() {
+            let [y, x] = self.corner(position);
+            let pixel = |row: usize, column: usize| match (inside(y, row, h), inside(x, column, w)) {
+                (Some(row), Some(column)) => frame[(row * w + column) * conv.inputs..][..conv.inputs].as_ptr(),
+                _ => zeros,
+            };
+            arch().dispatch(Input {
+                pixels: from_fn(|row| from_fn(|column| pixel(row, column))),
+                channels: conv.inputs,
+                depth: DEPTH,
+                out: &mut scratch.inputs,
+                tiles: self.tiles.len(),
+                tile,
+            });
+        }
+    }
+
+    /// Multiplies the transformed inputs under one temporal tap with its weights.
+    fn multiply(&self, tap: usize, accumulate: bool, scratch: &mut Scratch) {
+        let (conv, tiles) = (self.problem.conv, self.tiles.len());
+        let products = scratch.products.chunks_exact_mut(POINTS * tiles * COLUMNS);
+        for (panel, products) in self.panels.clone().zip(products) {
+            let columns = COLUMNS.min(conv.outputs - panel * COLUMNS);
+            for first in (0..conv.inputs).step_by(DEPTH) {
+                let depth = DEPTH.min(conv.inputs - first);
+                let weights = &mut scratch.weights[..POINTS * depth * COLUMNS];
+                let weight = conv.panel(panel, tap);
+                arch().dispatch(Weights { weight, channels: conv.inputs, first, out: weights, depth });
+                let inputs = &scratch.inputs[POINTS * tiles * first..][..POINTS * tiles * depth];
+                let points = inputs.chunks_exact(tiles * depth).zip(weights.chunks_exact(depth * COLUMNS));
+                for ((inputs, weights), products) in points.zip(products.chunks_exact_mut(tiles * COLUMNS)) {
+                    let rows = Rows { data: inputs.as_ptr(), row: depth, step: 1 };
+                    let right = Panel { data: weights.as_ptr(), row: COLUMNS };
+                    let accumulate = accumulate || first > 0;
+                    let out = Out { data: products.as_mut_ptr(), row: COLUMNS, accumulate };
+                    // SAFETY: the chunks have just these sizes.
+                    unsafe { multiply_tile(Level::current(), [tiles, columns, depth], rows, right, out) };
+                }
+            }
+        }
+    }
+
+    /// Takes the outputs out of the products.
+    fn write(&self, out: &SharedMut<MaybeUninit<f32>>, products: &[f32]) {
+        let (conv, [h, w], tiles) = (self.problem.conv, self.problem.out_size, self.tiles.len());
+        let (item, residual) = (self.item * h * w * conv.outputs, self.problem.residual(self.item));
+        let products = products.chunks_exact(POINTS * tiles * COLUMNS);
+        for (panel, products) in self.panels.clone().zip(products) {
+            let columns = COLUMNS.min(conv.outputs - panel * COLUMNS);
+            for (tile, position) in self.tiles.clone().enumerate() {
+                let [y, x] = self.corner(position);
+                let offset = |row: usize, column: usize| {
+                    let inside = y + row < h && x + column < w;
+                    inside.then(|| ((y + row) * w + x + column) * conv.outputs + panel * COLUMNS)
+                };
+                let out = |row, column| match offset(row, column) {
+                    Some(offset) => out.pointer(item + offset, item + offset + columns - 1).cast::<f32>(),
+                    None => std::ptr::null_mut(),
+                };
+                let add = |residual: &[f32], row, column| match offset(row, column) {
+                    Some(offset) => residual[offset..offset + columns].as_ptr(),
+                    None => std::ptr::null(),
+                };
+                arch().dispatch(Output {
+                    products,
+                    tiles,
+                    tile,
+                    bias: &conv.bias[panel * COLUMNS..][..COLUMNS],
+                    columns,
+                    residual: residual.map(|x| from_fn(|row| from_fn(|column| add(x, row, column)))),
+                    out: from_fn(|row| from_fn(|column| out(row, column))),
+                });
+            }
+        }
+    }
+
+    /// Row and column of a tile's first output, which are also those of its first input, counted with the padding.
+    fn corner(&self, position: usize) -> [usize; 2] {
+        let columns = self.problem.out_size[1].div_ceil(TILE);
+        [position / columns * TILE, position % columns * TILE]
+    }
+}
+
+const _: () = assert!(PATCH == TILE + 2, "the tiles of a 3×3 kernel");
