@@ -5,7 +5,6 @@
 
 use super::super::tile::COLUMNS;
 use pulp::{Simd, WithSimd};
-use std::array::from_fn;
 
 /// Outputs per side of a tile.
 pub const TILE: usize = 4;
@@ -42,14 +41,17 @@ impl WithSimd for Input<'_> {
             first += out.len();
             for lane in (0..depth).step_by(S::F32_LANES) {
                 let len = S::F32_LANES.min(depth - lane);
-                let pixel = |row: usize, column: usize| {
-                    // SAFETY: every pixel has `channels` elements, of which these are some.
-                    unsafe { load(simd, self.pixels[row][column].wrapping_add(block + lane), len) }
-                };
-                let columns: [[S::f32s; PATCH]; PATCH] =
-                    from_fn(|column| input_points(simd, from_fn(|row| pixel(row, column))));
+                let mut columns = [[simd.splat_f32s(0.0); PATCH]; PATCH];
+                for (column, points) in columns.iter_mut().enumerate() {
+                    let mut pixels = [simd.splat_f32s(0.0); PATCH];
+                    for (pixel, row) in pixels.iter_mut().zip(&self.pixels) {
+                        // SAFETY: every pixel has `channels` elements, of which these are some.
+                        *pixel = unsafe { load(simd, row[column].wrapping_add(block + lane), len) };
+                    }
+                    *points = input_points(simd, pixels);
+                }
                 for row in 0..PATCH {
-                    let points = input_points(simd, from_fn(|column| columns[column][row]));
+                    let points = input_points(simd, across(simd, &columns, row));
                     for (column, values) in points.into_iter().enumerate() {
                         let at = ((row * PATCH + column) * self.tiles + self.tile) * depth + lane;
                         store(simd, &mut out[at..at + len], values);
@@ -79,16 +81,17 @@ impl WithSimd for Weights<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         for channel in 0..self.depth {
             for lane in (0..COLUMNS).step_by(S::F32_LANES) {
-                let weight = |row: usize, column: usize| {
-                    let at = ((row * 3 + column) * self.channels + self.first + channel) * COLUMNS + lane;
-                    let weight = &self.weight[at..at + S::F32_LANES];
-                    // SAFETY: a whole vector, by the check above.
-                    unsafe { load(simd, weight.as_ptr(), S::F32_LANES) }
-                };
-                let columns: [[S::f32s; PATCH]; 3] =
-                    from_fn(|column| weight_points(simd, from_fn(|row| weight(row, column))));
+                let mut columns = [[simd.splat_f32s(0.0); PATCH]; 3];
+                for (column, points) in columns.iter_mut().enumerate() {
+                    let mut weights = [simd.splat_f32s(0.0); 3];
+                    for (row, weight) in weights.iter_mut().enumerate() {
+                        let at = ((row * 3 + column) * self.channels + self.first + channel) * COLUMNS + lane;
+                        *weight = load_whole(simd, &self.weight[at..]);
+                    }
+                    *points = weight_points(simd, weights);
+                }
                 for row in 0..PATCH {
-                    let points = weight_points(simd, from_fn(|column| columns[column][row]));
+                    let points = weight_points(simd, across(simd, &columns, row));
                     for (column, values) in points.into_iter().enumerate() {
                         let at = ((row * PATCH + column) * self.depth + channel) * COLUMNS + lane;
                         store(simd, &mut self.out[at..at + S::F32_LANES], values);
@@ -121,17 +124,18 @@ impl WithSimd for Output<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         for lane in (0..self.columns).step_by(S::F32_LANES) {
             let len = S::F32_LANES.min(self.columns - lane);
-            let product = |row: usize, column: usize| {
-                let at = ((row * PATCH + column) * self.tiles + self.tile) * COLUMNS + lane;
-                let products = &self.products[at..at + S::F32_LANES];
-                // SAFETY: a whole vector, by the check above.
-                unsafe { load(simd, products.as_ptr(), S::F32_LANES) }
-            };
-            let columns: [[S::f32s; TILE]; PATCH] =
-                from_fn(|column| outputs(simd, from_fn(|row| product(row, column))));
-            let bias = simd.partial_load_f32s(&self.bias[lane..lane + len]);
+            let mut columns = [[simd.splat_f32s(0.0); TILE]; PATCH];
+            for (column, out) in columns.iter_mut().enumerate() {
+                let mut products = [simd.splat_f32s(0.0); PATCH];
+                for (row, product) in products.iter_mut().enumerate() {
+                    let at = ((row * PATCH + column) * self.tiles + self.tile) * COLUMNS + lane;
+                    *product = load_whole(simd, &self.products[at..]);
+                }
+                *out = outputs(simd, products);
+            }
+            let bias = load_whole(simd, &self.bias[lane..]);
             for row in 0..TILE {
-                let values = outputs(simd, from_fn(|column| columns[column][row]));
+                let values = outputs(simd, across(simd, &columns, row));
                 for (column, values) in values.into_iter().enumerate() {
                     let out = self.out[row][column];
                     if out.is_null() {
@@ -154,20 +158,15 @@ impl WithSimd for Output<'_> {
 /// `Bᵀ d`
 #[inline(always)]
 fn input_points<S: Simd>(simd: S, d: [S::f32s; PATCH]) -> [S::f32s; PATCH] {
-    let factor = |x: f32| simd.splat_f32s(x);
-    let (a, b, sum) = (factor(A), factor(B), factor(-(A * A + B * B)));
-    let (minus_a, minus_b) = (factor(-A), factor(-B));
-    let even_a = simd.mul_add_e_f32s(factor(-B * B), d[2], d[4]);
-    let even_b = simd.mul_add_e_f32s(factor(-A * A), d[2], d[4]);
-    let odd_a = simd.mul_add_e_f32s(factor(-B * B), d[1], d[3]);
-    let odd_b = simd.mul_add_e_f32s(factor(-A * A), d[1], d[3]);
+    let (even_a, odd_a) = (add(simd, -B * B, d[2], d[4]), add(simd, -B * B, d[1], d[3]));
+    let (even_b, odd_b) = (add(simd, -A * A, d[2], d[4]), add(simd, -A * A, d[1], d[3]));
     [
-        simd.mul_add_e_f32s(sum, d[2], simd.add_f32s(d[0], d[4])),
-        simd.mul_add_e_f32s(a, odd_a, even_a),
-        simd.mul_add_e_f32s(minus_a, odd_a, even_a),
-        simd.mul_add_e_f32s(b, odd_b, even_b),
-        simd.mul_add_e_f32s(minus_b, odd_b, even_b),
-        simd.mul_add_e_f32s(sum, d[3], simd.add_f32s(d[1], d[5])),
+        add(simd, -(A * A + B * B), d[2], simd.add_f32s(d[0], d[4])),
+        add(simd, A, odd_a, even_a),
+        add(simd, -A, odd_a, even_a),
+        add(simd, B, odd_b, even_b),
+        add(simd, -B, odd_b, even_b),
+        add(simd, -(A * A + B * B), d[3], simd.add_f32s(d[1], d[5])),
     ]
 }
 
@@ -178,16 +177,14 @@ fn weight_points<S: Simd>(simd: S, g: [S::f32s; 3]) -> [S::f32s; PATCH] {
     const SCALE_A: f32 = 1.0 / (2.0 * A * A * (A * A - B * B));
     /// `1 / 2B²(B² - A²)`
     const SCALE_B: f32 = 1.0 / (2.0 * B * B * (B * B - A * A));
-    let times = |x: f32, g| simd.mul_f32s(simd.splat_f32s(x), g);
-    let add = |x: f32, g, sum| simd.mul_add_e_f32s(simd.splat_f32s(x), g, sum);
-    let even_a = add(A * A * SCALE_A, g[2], times(SCALE_A, g[0]));
-    let even_b = add(B * B * SCALE_B, g[2], times(SCALE_B, g[0]));
+    let even_a = add(simd, A * A * SCALE_A, g[2], times(simd, SCALE_A, g[0]));
+    let even_b = add(simd, B * B * SCALE_B, g[2], times(simd, SCALE_B, g[0]));
     [
         g[0],
-        add(A * SCALE_A, g[1], even_a),
-        add(-A * SCALE_A, g[1], even_a),
-        add(B * SCALE_B, g[1], even_b),
-        add(-B * SCALE_B, g[1], even_b),
+        add(simd, A * SCALE_A, g[1], even_a),
+        add(simd, -A * SCALE_A, g[1], even_a),
+        add(simd, B * SCALE_B, g[1], even_b),
+        add(simd, -B * SCALE_B, g[1], even_b),
         g[2],
     ]
 }
@@ -195,16 +192,43 @@ fn weight_points<S: Simd>(simd: S, g: [S::f32s; 3]) -> [S::f32s; PATCH] {
 /// `Aᵀ m`
 #[inline(always)]
 fn outputs<S: Simd>(simd: S, m: [S::f32s; PATCH]) -> [S::f32s; TILE] {
-    let add = |x: f32, m, sum| simd.mul_add_e_f32s(simd.splat_f32s(x), m, sum);
-    let times = |x: f32, m| simd.mul_f32s(simd.splat_f32s(x), m);
     let (even_a, odd_a) = (simd.add_f32s(m[1], m[2]), simd.sub_f32s(m[1], m[2]));
     let (even_b, odd_b) = (simd.add_f32s(m[3], m[4]), simd.sub_f32s(m[3], m[4]));
     [
         simd.add_f32s(m[0], simd.add_f32s(even_a, even_b)),
-        add(A, odd_a, times(B, odd_b)),
-        add(A * A, even_a, times(B * B, even_b)),
-        add(A * A * A, odd_a, add(B * B * B, odd_b, m[5])),
+        add(simd, A, odd_a, times(simd, B, odd_b)),
+        add(simd, A * A, even_a, times(simd, B * B, even_b)),
+        add(simd, A * A * A, odd_a, add(simd, B * B * B, odd_b, m[5])),
     ]
+}
+
+/// `factor · x + sum`
+#[inline(always)]
+fn add<S: Simd>(simd: S, factor: f32, x: S::f32s, sum: S::f32s) -> S::f32s {
+    simd.mul_add_e_f32s(simd.splat_f32s(factor), x, sum)
+}
+
+#[inline(always)]
+fn times<S: Simd>(simd: S, factor: f32, x: S::f32s) -> S::f32s {
+    simd.mul_f32s(simd.splat_f32s(factor), x)
+}
+
+/// A row of a matrix that is held by columns.
+#[inline(always)]
+fn across<S: Simd, const R: usize, const C: usize>(simd: S, columns: &[[S::f32s; R]; C], row: usize) -> [S::f32s; C] {
+    let mut out = [simd.splat_f32s(0.0); C];
+    for (out, column) in out.iter_mut().zip(columns) {
+        *out = column[row];
+    }
+    out
+}
+
+/// The first elements of `x`, which has enough of them.
+#[inline(always)]
+fn load_whole<S: Simd>(simd: S, x: &[f32]) -> S::f32s {
+    let x = &x[..S::F32_LANES];
+    // SAFETY: a whole vector, by the check above.
+    unsafe { load(simd, x.as_ptr(), x.len()) }
 }
 
 /// The `len` elements at `at`, at most a vector.
