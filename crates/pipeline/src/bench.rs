@@ -179,7 +179,7 @@ impl Bench {
     }
 
     fn encode(&self) -> Result<Measurement> {
-        let vae = self.family.vae(&self.model, &self.placement)?;
+        let vae = self.family.vae(&self.model, Parts::Encoder, &self.placement)?;
         let ([width, height, _], latent_frames) = (self.size, self.latent_shape()[2]);
         let chunk = |frames: usize| {
             let pixels = NoiseSource::new(0).randn_tensor((1, 3, frames, height, width), &self.placement.device)?;
@@ -187,7 +187,7 @@ impl Bench {
         };
         let (first, next) = (chunk(1)?, chunk(self.limits.latent_format.temporal_factor)?);
         let runs = self.time(|| {
-            let mut encoder = vae.encoder();
+            let mut encoder = vae.encoder()?;
             for index in 0..latent_frames {
                 encoder.push(if index == 0 { &first } else { &next })?;
             }

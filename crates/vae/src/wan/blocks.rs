@@ -3,7 +3,8 @@
 use super::cache::{Slots, StreamState};
 use candle_core::{Result, Tensor};
 use kinora_checkpoint::Weights;
-use kinora_nn::{CausalConv3d, ChannelRmsNorm, Conv2d};
+use kinora_kernels::FrameConvOptions;
+use kinora_nn::{CausalCache, CausalConv3d, ChannelRmsNorm, Conv2d};
 use std::slice::from_ref;
 
 type Load<T> = kinora_checkpoint::Result<T>;
@@ -38,7 +39,7 @@ impl CausalLayer {
 
     /// Makes the layer remember `x` as the frame that it saw last, and nothing before it.
     pub(super) fn remember(&self, x: Tensor, state: &mut StreamState) {
-        *state.cache(self.slot) = kinora_nn::CausalCache::of(x);
+        *state.cache(self.slot) = CausalCache::of(x);
     }
 }
 
@@ -52,7 +53,7 @@ impl Pointwise {
 
     /// `x [B, H, W, inputs]` → `[B, H, W, outputs]`.
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.0.forward(from_ref(x), &mut kinora_nn::CausalCache::default(), None)
+        self.0.forward(from_ref(x), &mut CausalCache::default(), None)
     }
 }
 
@@ -100,7 +101,7 @@ struct AttentionBlock {
 
 impl AttentionBlock {
     fn new(weights: &Weights, dim: usize) -> Load<Self> {
-        let linear = |name, outputs| Conv2d::new(&weights.pp(name), dim, outputs, 1, Default::default());
+        let linear = |name, outputs| Conv2d::new(&weights.pp(name), dim, outputs, 1, FrameConvOptions::default());
         let norm = ChannelRmsNorm::new(&weights.pp("norm"), (dim, 1, 1))?;
         Ok(Self { norm, to_qkv: linear("to_qkv", 3 * dim)?, proj: linear("proj", dim)? })
     }

@@ -58,13 +58,14 @@ impl Decoder {
         // The clip's first frame stays alone; to the shortcut it is the last of those that another would become.
         let absent = upsample.factor() - frames.len();
         for (index, frame) in frames.into_iter().enumerate() {
-            let skipped = match (&stage.shortcut, &input) {
-                (Some(shortcut), Some(input)) => Some(shortcut.repeat(input, absent + index)?),
-                _ => None,
+            let enlarged = match (&stage.shortcut, &input) {
+                (Some(shortcut), Some(input)) => {
+                    upsample.enlarge(&frame, Some(&shortcut.repeat(input, absent + index)?))?
+                }
+                _ => upsample.enlarge(&frame, None)?,
             };
-            let frame = upsample.enlarge(frame, skipped.as_ref())?;
-            drop(skipped);
-            self.finish(rest, frame, state, out)?;
+            drop(frame); // before the next stage needs memory
+            self.finish(rest, enlarged, state, out)?;
         }
         Ok(())
     }

@@ -84,8 +84,8 @@ impl Upsample {
     }
 
     /// `x [B, H, W, inputs]` → `[B, 2H, 2W, outputs]`, plus `residual` of that shape.
-    pub(super) fn enlarge(&self, x: Tensor, residual: Option<&Tensor>) -> Result<Tensor> {
-        self.spatial.forward(&x, residual)
+    pub(super) fn enlarge(&self, x: &Tensor, residual: Option<&Tensor>) -> Result<Tensor> {
+        self.spatial.forward(x, residual)
     }
 }
 
