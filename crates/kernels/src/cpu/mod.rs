@@ -11,7 +11,6 @@ mod attention;
 mod conv;
 mod element;
 mod elementwise;
-mod gemm;
 mod linear;
 mod math;
 mod norm;

@@ -23,8 +23,10 @@ pub struct Input<'a> {
     pub channels: usize,
     /// Channels that are kept together.
     pub depth: usize,
-    /// `[block of depth channels, POINTS, tiles, depth]`; the last block may have fewer channels.
+    /// Blocks of this size, each `[POINTS, tiles · depth + gap]`; the last may have fewer channels.
     pub out: &'a mut [f32],
+    pub block: usize,
+    pub gap: usize,
     pub tiles: usize,
     pub tile: usize,
 }
@@ -34,11 +36,9 @@ impl WithSimd for Input<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let mut first = 0;
-        for block in (0..self.channels).step_by(self.depth) {
+        for (block, out) in (0..self.channels).step_by(self.depth).zip(self.out.chunks_exact_mut(self.block)) {
             let depth = self.depth.min(self.channels - block);
-            let out = &mut self.out[first..first + POINTS * self.tiles * depth];
-            first += out.len();
+            let pitch = self.tiles * depth + self.gap;
             for lane in (0..depth).step_by(S::F32_LANES) {
                 let len = S::F32_LANES.min(depth - lane);
                 let mut columns = [[simd.splat_f32s(0.0); PATCH]; PATCH];
@@ -53,7 +53,7 @@ impl WithSimd for Input<'_> {
                 for row in 0..PATCH {
                     let points = input_points(simd, across(simd, &columns, row));
                     for (column, values) in points.into_iter().enumerate() {
-                        let at = ((row * PATCH + column) * self.tiles + self.tile) * depth + lane;
+                        let at = (row * PATCH + column) * pitch + self.tile * depth + lane;
                         store(simd, &mut out[at..at + len], values);
                     }
                 }
@@ -69,9 +69,10 @@ pub struct Weights<'a> {
     pub channels: usize,
     /// The first input channel.
     pub first: usize,
-    /// `[POINTS, depth, 32]`.
-    pub out: &'a mut [f32],
     pub depth: usize,
+    /// The points, this far apart, `[depth, 32]` each.
+    pub out: &'a mut [f32],
+    pub pitch: usize,
 }
 
 impl WithSimd for Weights<'_> {
@@ -93,7 +94,7 @@ impl WithSimd for Weights<'_> {
                 for row in 0..PATCH {
                     let points = weight_points(simd, across(simd, &columns, row));
                     for (column, values) in points.into_iter().enumerate() {
-                        let at = ((row * PATCH + column) * self.depth + channel) * COLUMNS + lane;
+                        let at = (row * PATCH + column) * self.pitch + channel * COLUMNS + lane;
                         store(simd, &mut self.out[at..at + S::F32_LANES], values);
                     }
                 }
@@ -104,10 +105,9 @@ impl WithSimd for Weights<'_> {
 
 /// The products of one tile and one panel, to its outputs.
 pub struct Output<'a> {
-    /// `[POINTS, tiles, 32]`.
+    /// The points, this far apart, 32 columns each.
     pub products: &'a [f32],
-    pub tiles: usize,
-    pub tile: usize,
+    pub pitch: usize,
     /// 32 of them.
     pub bias: &'a [f32],
     /// Columns of the panel that are outputs.
@@ -128,7 +128,7 @@ impl WithSimd for Output<'_> {
             for (column, out) in columns.iter_mut().enumerate() {
                 let mut products = [simd.splat_f32s(0.0); PATCH];
                 for (row, product) in products.iter_mut().enumerate() {
-                    let at = ((row * PATCH + column) * self.tiles + self.tile) * COLUMNS + lane;
+                    let at = (row * PATCH + column) * self.pitch + lane;
                     *product = load_whole(simd, &self.products[at..]);
                 }
                 *out = outputs(simd, products);

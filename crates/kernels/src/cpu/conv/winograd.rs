@@ -20,6 +20,8 @@ use std::ops::Range;
 const TILES: usize = 64;
 /// Input channels that are multiplied at a time, so that their transformed weights stay in the cache.
 const DEPTH: usize = 64;
+/// What lies between the matrices of two points: without it their elements would share a few sets of the cache.
+const GAP: usize = 16;
 /// Tasks below which the outputs are divided too.
 const FEW_TASKS: usize = 8;
 
@@ -32,11 +34,11 @@ thread_local! {
 struct Scratch {
     /// Pixels outside of the frame.
     zeros: Vec<f32>,
-    /// `[block of DEPTH channels, POINTS, tiles, DEPTH]`
+    /// `[block of DEPTH channels, POINTS, tiles · DEPTH + GAP]`
     inputs: Vec<f32>,
-    /// `[POINTS, DEPTH, 32]`
+    /// `[POINTS, DEPTH · 32 + GAP]`
     weights: Vec<f32>,
-    /// `[panel, POINTS, tiles, 32]`
+    /// `[panel, POINTS, tiles · 32 + GAP]`
     products: Vec<f32>,
 }
 
@@ -68,10 +70,11 @@ struct Block<'a> {
 impl Block<'_> {
     fn compute(&self, out: &SharedMut<MaybeUninit<f32>>, scratch: &mut Scratch) {
         let (conv, tiles) = (self.problem.conv, self.tiles.len());
-        scratch.zeros.resize(scratch.zeros.len().max(conv.inputs), 0.0);
-        scratch.inputs.resize(POINTS * tiles * conv.inputs, 0.0);
-        scratch.weights.resize(POINTS * DEPTH * COLUMNS, 0.0);
-        scratch.products.resize(self.panels.len() * POINTS * tiles * COLUMNS, 0.0);
+        let grow = |buffer: &mut Vec<f32>, len: usize| buffer.resize(len.max(buffer.len()), 0.0);
+        grow(&mut scratch.zeros, conv.inputs);
+        grow(&mut scratch.inputs, conv.inputs.div_ceil(DEPTH) * POINTS * (tiles * DEPTH + GAP));
+        grow(&mut scratch.weights, POINTS * (DEPTH * COLUMNS + GAP));
+        grow(&mut scratch.products, self.panels.len() * POINTS * (tiles * COLUMNS + GAP));
         let mut accumulate = false;
         for tap in 0..conv.kernel[0] {
             if let Some(frame) = self.problem.frame(tap, self.item) {
@@ -100,6 +103,8 @@ impl Block<'_> {
                 channels: conv.inputs,
                 depth: DEPTH,
                 out: &mut scratch.inputs,
+                block: POINTS * (self.tiles.len() * DEPTH + GAP),
+                gap: GAP,
                 tiles: self.tiles.len(),
                 tile,
             });
@@ -109,17 +114,26 @@ impl Block<'_> {
     /// Multiplies the transformed inputs under one temporal tap with its weights.
     fn multiply(&self, tap: usize, accumulate: bool, scratch: &mut Scratch) {
         let (conv, tiles) = (self.problem.conv, self.tiles.len());
-        let products = scratch.products.chunks_exact_mut(POINTS * tiles * COLUMNS);
+        let pitch = tiles * COLUMNS + GAP;
+        let products = scratch.products.chunks_exact_mut(POINTS * pitch);
         for (panel, products) in self.panels.clone().zip(products) {
             let columns = COLUMNS.min(conv.outputs - panel * COLUMNS);
-            for first in (0..conv.inputs).step_by(DEPTH) {
+            let blocks = scratch.inputs.chunks_exact(POINTS * (tiles * DEPTH + GAP));
+            for (first, inputs) in (0..conv.inputs).step_by(DEPTH).zip(blocks) {
                 let depth = DEPTH.min(conv.inputs - first);
-                let weights = &mut scratch.weights[..POINTS * depth * COLUMNS];
-                let weight = conv.panel(panel, tap);
-                arch().dispatch(Weights { weight, channels: conv.inputs, first, out: weights, depth });
-                let inputs = &scratch.inputs[POINTS * tiles * first..][..POINTS * tiles * depth];
-                let points = inputs.chunks_exact(tiles * depth).zip(weights.chunks_exact(depth * COLUMNS));
-                for ((inputs, weights), products) in points.zip(products.chunks_exact_mut(tiles * COLUMNS)) {
+                let (weight, weights) = (conv.panel(panel, tap), &mut scratch.weights[..]);
+                let pitch_of_weights = DEPTH * COLUMNS + GAP;
+                arch().dispatch(Weights {
+                    weight,
+                    channels: conv.inputs,
+                    first,
+                    depth,
+                    out: weights,
+                    pitch: pitch_of_weights,
+                });
+                let inputs = inputs.chunks_exact(tiles * depth + GAP);
+                let points = inputs.zip(weights.chunks_exact(pitch_of_weights));
+                for ((inputs, weights), products) in points.zip(products.chunks_exact_mut(pitch)) {
                     let rows = Rows { data: inputs.as_ptr(), row: depth, step: 1 };
                     let right = Panel { data: weights.as_ptr(), row: COLUMNS };
                     let accumulate = accumulate || first > 0;
@@ -135,7 +149,8 @@ impl Block<'_> {
     fn write(&self, out: &SharedMut<MaybeUninit<f32>>, products: &[f32]) {
         let (conv, [h, w], tiles) = (self.problem.conv, self.problem.out_size, self.tiles.len());
         let (item, residual) = (self.item * h * w * conv.outputs, self.problem.residual(self.item));
-        let products = products.chunks_exact(POINTS * tiles * COLUMNS);
+        let pitch = tiles * COLUMNS + GAP;
+        let products = products.chunks_exact(POINTS * pitch);
         for (panel, products) in self.panels.clone().zip(products) {
             let columns = COLUMNS.min(conv.outputs - panel * COLUMNS);
             for (tile, position) in self.tiles.clone().enumerate() {
@@ -153,9 +168,8 @@ impl Block<'_> {
                     None => std::ptr::null(),
                 };
                 arch().dispatch(Output {
-                    products,
-                    tiles,
-                    tile,
+                    products: &products[tile * COLUMNS..],
+                    pitch,
                     bias: &conv.bias[panel * COLUMNS..][..COLUMNS],
                     columns,
                     residual: residual.map(|x| from_fn(|row| from_fn(|column| add(x, row, column)))),
