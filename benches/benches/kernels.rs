@@ -103,6 +103,10 @@ fn rows(criterion: &mut Criterion) {
     });
     time(criterion, group, "gate_residual", len, || kernels::gate_residual(&x, &x, &shift));
     time(criterion, group, "gate_residual, reference", len, || reference::gate_residual(&x, &x, &shift));
+    time(criterion, group, "rms_norm_rope", len, || kernels::rms_norm_rope(&heads, &weight, 1e-6, &angles, &angles));
+    time(criterion, group, "rms_norm_rope, reference", len, || {
+        reference::rms_norm_rope(&heads, &weight, 1e-6, &angles, &angles)
+    });
     time(criterion, group, "rope", len, || kernels::rope(&heads, &angles, &angles));
     time(criterion, group, "rope, reference", len, || reference::rope(&heads, &angles, &angles));
 }

@@ -23,4 +23,4 @@ pub use level::{LEVEL_VARIABLE, Level, UnknownLevel};
 pub use linear::{Epilogue, LinearWeight, linear};
 pub use norm::{channel_rms_norm, channel_rms_norm_silu, layer_norm, layer_norm_modulate, rms_norm};
 pub use peak::{Peak, peak};
-pub use rope::rope;
+pub use rope::{rms_norm_rope, rope};

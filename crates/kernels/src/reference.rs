@@ -130,6 +130,13 @@ pub fn rope(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
     Tensor::stack(&[rotated_re, rotated_im], 4)?.reshape((b, l, n, d))?.to_dtype(dtype)
 }
 
+/// [`rms_norm`] of `x [B, L, N, D]` over all heads together, times `weight [N·D]`, followed by [`rope`], in f32; `x`'s
+/// dtype.
+pub fn rms_norm_rope(x: &Tensor, weight: &Tensor, eps: f64, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
+    let normed = rms_norm(&x.to_dtype(DType::F32)?.flatten_from(2)?, weight, eps)?;
+    rope(&normed.reshape(x.dims())?, cos, sin)?.to_dtype(x.dtype())
+}
+
 /// `x · (1 + scale) + shift`, in f32; `scale` and `shift` broadcast over `x [B, L, C]`.
 pub fn modulate(x: &Tensor, shift: &Tensor, scale: &Tensor) -> Result<Tensor> {
     let dtype = x.dtype();

@@ -4,6 +4,21 @@ use crate::profile::{Work, timed};
 use crate::{cpu, reference};
 use candle_core::{Result, Tensor, bail};
 
+/// [`rms_norm`](crate::rms_norm) of `x [B, L, N, D]` over all heads together, times `weight [N·D]`, followed by [`rope`],
+/// in one pass and all in f32.
+pub fn rms_norm_rope(x: &Tensor, weight: &Tensor, eps: f64, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
+    check("rms_norm_rope", x, cos, sin)?;
+    let (_, _, n, d) = x.dims4()?;
+    if weight.dims() != [n * d] {
+        bail!("rms_norm_rope: weight {:?} does not fit x {:?}", weight.dims(), x.dims());
+    }
+    if cpu::supports(x) {
+        cpu::rms_norm_rope(x, weight, eps, cos, sin)
+    } else {
+        reference::rms_norm_rope(x, weight, eps, cos, sin)
+    }
+}
+
 /// Rotates interleaved pairs of `x [B, L, N, D]` by angles whose `cos`, `sin` are f32 `[L, D/2]`; `x`'s dtype.
 pub fn rope(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
     let (_, l, _, d) = x.dims4()?;
@@ -11,4 +26,12 @@ pub fn rope(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
         bail!("rope: x {:?}, cos {:?}, sin {:?} do not fit", x.dims(), cos.dims(), sin.dims());
     }
     timed("rope", Work::Moves, || if cpu::supports(x) { cpu::rope(x, cos, sin) } else { reference::rope(x, cos, sin) })
+}
+
+fn check(operator: &str, x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<()> {
+    let (_, l, _, d) = x.dims4()?;
+    if d == 0 || d % 2 != 0 || cos.dims() != [l, d / 2] || sin.dims() != cos.dims() {
+        bail!("{operator}: x {:?}, cos {:?}, sin {:?} do not fit", x.dims(), cos.dims(), sin.dims());
+    }
+    Ok(())
 }

@@ -292,6 +292,12 @@ fn rope() {
         let angles = random((tokens, dim / 2), 2);
         let (cos, sin) = (angles.cos().unwrap(), angles.sin().unwrap());
         agree("rope", &[&x], |t| kernels::rope(&t[0], &cos, &sin), |t| reference::rope(&t[0], &cos, &sin));
+        agree(
+            "rms_norm_rope",
+            &[&x, &random(heads * dim, 3)],
+            |t| kernels::rms_norm_rope(&t[0], &t[1], 1e-6, &cos, &sin),
+            |t| reference::rms_norm_rope(&t[0], &t[1], 1e-6, &cos, &sin),
+        );
     }
 }
 
@@ -371,6 +377,8 @@ fn wrong_shapes_are_errors() {
         kernels::channel_rms_norm_silu(&t(&[]), &t(&[2])),
         kernels::rope(&t(&[1, 2, 3, 4]), &t(&[2, 2]), &t(&[2, 1])),
         kernels::rope(&t(&[1, 2, 3, 5]), &t(&[2, 2]), &t(&[2, 2])),
+        kernels::rms_norm_rope(&t(&[1, 2, 3, 4]), &t(&[12]), 1e-6, &t(&[2, 2]), &t(&[2, 1])),
+        kernels::rms_norm_rope(&t(&[1, 2, 3, 4]), &t(&[4]), 1e-6, &t(&[2, 2]), &t(&[2, 2])),
         kernels::modulate(&t(&[2, 3, 4]), &t(&[2, 1, 4]), &t(&[4])),
         kernels::modulate(&t(&[2, 3, 4]), &t(&[3, 1, 4]), &t(&[2, 1, 4])),
         kernels::gate_residual(&t(&[2, 3, 4]), &t(&[2, 1, 4]), &t(&[2, 1, 4])),

@@ -44,6 +44,12 @@ impl RmsNorm {
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         kinora_kernels::rms_norm(x, &self.weight, self.eps)
     }
+
+    /// [`RmsNorm::forward`] over all heads of `x [B, L, N, D]` together, then their rotation by the angles of `cos`, `sin`,
+    /// f32 `[L, D/2]`, in one pass.
+    pub fn forward_rope(&self, x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
+        kinora_kernels::rms_norm_rope(x, &self.weight, self.eps, cos, sin)
+    }
 }
 
 /// The Wan VAE's RMS norm over channels.

@@ -99,19 +99,18 @@ impl Attention {
 
     /// Self-attention of `x [B, L, dim]`, positions rotated in.
     fn to_itself(&self, x: &Tensor, rope: &Rope) -> Result<Tensor> {
-        let KeysValues { keys, values } = self.keys_values(x)?;
-        self.attend(&rope.apply(&self.queries(x)?)?, &rope.apply(&keys)?, &values, None)
+        let part = |linear: &Linear| self.split_heads(&linear.forward(x)?);
+        let (q, k) = (rope.normed(&part(&self.q)?, &self.norm_q)?, rope.normed(&part(&self.k)?, &self.norm_k)?);
+        self.attend(&q, &k, &part(&self.v)?, None)
     }
 
     /// Cross-attention of `x [B, L, dim]`; every row of the text counts, its padding too.
     fn to_text(&self, x: &Tensor, text: &KeysValues, bias: Option<&Tensor>) -> Result<Tensor> {
-        self.attend(&self.queries(x)?, &text.keys, &text.values, bias)
+        let q = self.split_heads(&self.norm_q.forward(&self.q.forward(x)?)?)?;
+        self.attend(&q, &text.keys, &text.values, bias)
     }
 
-    fn queries(&self, x: &Tensor) -> Result<Tensor> {
-        self.split_heads(&self.norm_q.forward(&self.q.forward(x)?)?)
-    }
-
+    /// Of the text.
     fn keys_values(&self, x: &Tensor) -> Result<KeysValues> {
         let keys = self.split_heads(&self.norm_k.forward(&self.k.forward(x)?)?)?;
         Ok(KeysValues { keys, values: self.split_heads(&self.v.forward(x)?)? })

@@ -1,6 +1,7 @@
 //! Wan's rotary position embedding over frames, rows and columns, <https://arxiv.org/abs/2104.09864>.
 
 use candle_core::{Device, Result, Tensor};
+use kinora_nn::RmsNorm;
 
 const THETA: f64 = 10_000.0;
 
@@ -34,9 +35,9 @@ impl Rope {
         Ok(Self { cos: table(cos)?, sin: table(sin)? })
     }
 
-    /// Rotates `x [B, L, N, D]`.
-    pub(super) fn apply(&self, x: &Tensor) -> Result<Tensor> {
-        kinora_kernels::rope(x, &self.cos, &self.sin)
+    /// Normalises `x [B, L, N, D]` over all heads together, then rotates it.
+    pub(super) fn normed(&self, x: &Tensor, norm: &RmsNorm) -> Result<Tensor> {
+        norm.forward_rope(x, &self.cos, &self.sin)
     }
 }
 

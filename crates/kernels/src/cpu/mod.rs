@@ -24,7 +24,7 @@ pub use conv::PackedConv;
 pub use elementwise::{gate_residual, gelu_tanh, modulate, silu};
 pub use linear::{Packed, linear};
 pub use norm::{channel_rms_norm, layer_norm, layer_norm_modulate, rms_norm};
-pub use rope::rope;
+pub use rope::{rms_norm_rope, rope};
 
 use crate::level::vectorised;
 use candle_core::{DType, Device, Result, Storage, StorageRef, Tensor, WithDType, bail};

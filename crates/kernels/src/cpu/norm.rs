@@ -76,13 +76,19 @@ fn rms_norm_rows<T: Element>(x: &Tensor, weight: &Tensor, eps: f32) -> Result<Te
         x.dim(D::Minus1)?,
         #[inline(always)]
         |_, x, out| {
-            let mean_square = math::sum(x, |x| x * x) / x.len() as f32;
-            let scale = 1.0 / (mean_square + eps).sqrt();
+            let scale = rms_scale(x, eps);
             for ((out, &x), weight) in out.iter_mut().zip(x).zip(weight) {
                 *out = x * scale * weight;
             }
         },
     )
+}
+
+/// What [`rms_norm`] multiplies a row by, next to the weight.
+#[inline(always)]
+pub(super) fn rms_scale(x: &[f32], eps: f32) -> f32 {
+    let mean_square = math::sum(x, |x| x * x) / x.len() as f32;
+    1.0 / (mean_square + eps).sqrt()
 }
 
 /// `out = (x - mean) / sqrt(variance + eps)`.

@@ -1,6 +1,7 @@
-//! [`rope`]: one pass over the tokens.
+//! [`rope`], and [`rms_norm_rope`]: one pass over the tokens.
 
 use super::element::Element;
+use super::norm::rms_scale;
 use super::rows::map_rows;
 use super::{Operand, by_dtype, to_f32};
 use candle_core::{Result, Tensor};
@@ -10,29 +11,71 @@ pub fn rope(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
     by_dtype!(x.dtype(), rotate_rows(x, &to_f32(cos)?, &to_f32(sin)?))
 }
 
+/// See [`crate::rms_norm_rope`]; shapes are checked there.
+pub fn rms_norm_rope(x: &Tensor, weight: &Tensor, eps: f64, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
+    by_dtype!(x.dtype(), norm_and_rotate_rows(x, &to_f32(weight)?, eps as f32, &to_f32(cos)?, &to_f32(sin)?))
+}
+
 fn rotate_rows<T: Element>(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
     let (_, tokens, heads, dim) = x.dims4()?;
-    let half = dim / 2;
     let (cos, sin) = (Operand::new(cos)?, Operand::new(sin)?);
-    let (cos, sin) = (cos.slice::<f32>()?, sin.slice::<f32>()?);
+    let angles = Angles { cos: cos.slice()?, sin: sin.slice()?, tokens, dim };
     map_rows::<T>(
         x,
         heads * dim,
         #[inline(always)]
         |row, x, out| {
-            let token = row % tokens * half;
-            let (cos, sin) = (&cos[token..token + half], &sin[token..token + half]);
-            for (x, out) in x.chunks_exact(dim).zip(out.chunks_exact_mut(dim)) {
-                rotate_head(x, out, cos, sin);
-            }
+            out.copy_from_slice(x);
+            angles.rotate(row, out);
         },
     )
 }
 
-#[inline(always)]
-fn rotate_head(x: &[f32], out: &mut [f32], cos: &[f32], sin: &[f32]) {
-    let (x, out) = (x.as_chunks::<2>().0, out.as_chunks_mut::<2>().0);
-    for (((&[re, im], out), &cos), &sin) in x.iter().zip(out).zip(cos).zip(sin) {
-        *out = [re * cos - im * sin, re * sin + im * cos];
+fn norm_and_rotate_rows<T: Element>(
+    x: &Tensor,
+    weight: &Tensor,
+    eps: f32,
+    cos: &Tensor,
+    sin: &Tensor,
+) -> Result<Tensor> {
+    let (_, tokens, heads, dim) = x.dims4()?;
+    let (cos, sin, weight) = (Operand::new(cos)?, Operand::new(sin)?, Operand::new(weight)?);
+    let angles = Angles { cos: cos.slice()?, sin: sin.slice()?, tokens, dim };
+    let weight = weight.slice::<f32>()?;
+    map_rows::<T>(
+        x,
+        heads * dim,
+        #[inline(always)]
+        |row, x, out| {
+            let scale = rms_scale(x, eps);
+            for ((out, &x), weight) in out.iter_mut().zip(x).zip(weight) {
+                *out = x * scale * weight;
+            }
+            angles.rotate(row, out);
+        },
+    )
+}
+
+/// Cosines and sines `[L, D/2]`.
+struct Angles<'a> {
+    cos: &'a [f32],
+    sin: &'a [f32],
+    tokens: usize,
+    dim: usize,
+}
+
+impl Angles<'_> {
+    /// Rotates all heads of one row, `x [N·D]`.
+    #[inline(always)]
+    fn rotate(&self, row: usize, x: &mut [f32]) {
+        let half = self.dim / 2;
+        let token = row % self.tokens * half;
+        let (cos, sin) = (&self.cos[token..token + half], &self.sin[token..token + half]);
+        for head in x.chunks_exact_mut(self.dim) {
+            for ((pair, &cos), &sin) in head.as_chunks_mut::<2>().0.iter_mut().zip(cos).zip(sin) {
+                let [re, im] = *pair;
+                *pair = [re * cos - im * sin, re * sin + im * cos];
+            }
+        }
     }
 }
