@@ -4,6 +4,8 @@ usage: evaluate.py write  PROMPTS.toml [camera]                 write the list (
        evaluate.py truth  PROMPTS.toml                          score the drawn clips themselves (a check of the rules)
        evaluate.py vae    PROMPTS.toml MODEL                    score the drawn clips after the autoencoder, PSNR, frame 20 against frame 200
        evaluate.py model  PROMPTS.toml MODEL [steps shift guidance [SHEET.png]]
+       evaluate.py given  PROMPTS.toml MODEL                    the same with clean latents given: the first image, first and last, the last, two latent
+                                                                frames of the clip before; and how near the given frames stay
 
 The rules (colours are RGB in 0..1, distances Euclidean, frames t = 0..16; W, H the frame's size):
 1. Background: per-channel median of the outer ring, 3 pixels wide, of all frames. Among the eight colours and, for each, its darker shade
@@ -176,6 +178,54 @@ def check_model(prompts, model, steps=STEPS, shift=SHIFT, guidance=GUIDANCE, out
     if out: sheet([clips[p["seed"]] for p in prompts], out)
 
 
+@torch.no_grad()
+def check_given(prompts, model):
+    """Latents are normalised as the transformer sees them; each latent frame has its own time, 0 where it is given."""
+    from diffusers import AutoencoderKLWan, WanTransformer3DModel
+    from transformers import AutoTokenizer, UMT5EncoderModel
+    part = lambda cls, name: cls.from_pretrained(f"{model}/{name}", torch_dtype=torch.float32).eval()
+    vae, dit, text = part(AutoencoderKLWan, "vae"), part(WanTransformer3DModel, "transformer"), part(UMT5EncoderModel, "text_encoder")
+    tokenizer = AutoTokenizer.from_pretrained(model + "/tokenizer")
+    mean, std = (torch.tensor(getattr(vae.config, k)).view(1, -1, 1, 1, 1) for k in ("latents_mean", "latents_std"))
+    encode = lambda x: (vae.encode(x[None]).latent_dist.mean - mean) / std
+    decode = lambda z: vae.decode(z * std + mean).sample[0]
+    psnr = lambda a, b: 10 * torch.log10(4 / (a - b).pow(2).mean()).item()
+
+    def context(prompt):
+        t = tokenizer([prompt, ""], padding="max_length", max_length=TEXT_LEN, truncation=True, return_tensors="pt")
+        return text(input_ids=t.input_ids, attention_mask=t.attention_mask).last_hidden_state * t.attention_mask.unsqueeze(-1)
+
+    def generate(p, cond, given):
+        sigmas = torch.linspace(1, 0, STEPS + 1); sigmas = SHIFT * sigmas / (1 + (SHIFT - 1) * sigmas)
+        x, c = torch.randn(cond.shape, generator=torch.Generator().manual_seed(p["seed"])), context(p["text"])
+        g = given.view(1, 1, -1, 1, 1)
+        x = g * cond + (1 - g) * x
+        for now, then in zip(sigmas, sigmas[1:]):
+            ts = (1000 * now * (1 - given)).repeat_interleave(x.shape[3] * x.shape[4])[None].repeat(2, 1)
+            yes, no = dit(hidden_states=x.repeat(2, 1, 1, 1, 1), timestep=ts, encoder_hidden_states=c, return_dict=False)[0]
+            x = x + (1 - g) * (then - now) * (no + GUIDANCE * (yes - no))
+        return x
+
+    for mode in ("first", "first and last", "last", "continuation"):
+        results, kept = [], []
+        for p in prompts:
+            # A continuation starts two latent frames before the clip: nine pixel frames of history.
+            whole = render(spec_of(p), FRAMES + 8, p["width"], p["height"]) if mode == "continuation" else render(spec_of(p), FRAMES, p["width"], p["height"])
+            truth, given = encode(whole), torch.zeros((FRAMES - 1) // 4 + 1)
+            if mode == "continuation": cond = truth[:, :, 2:]; given[:2] = 1
+            else:
+                cond = truth.clone()
+                if "first" in mode: given[0] = 1
+                if "last" in mode: given[-1] = 1; cond[:, :, -1] = encode(whole[:, -1:].repeat(1, 5, 1, 1))[:, :, 1]
+            z = generate(p, cond, given)
+            v = decode(torch.cat([truth[:, :, :2], z], 2) if mode == "continuation" else z)
+            if mode == "continuation": kept.append(psnr(v[:, 17:], whole[:, 17:]))  # what it made
+            else: kept.append(psnr(v[:, 0] if "first" in mode else v[:, -1], whole[:, 0] if "first" in mode else whole[:, -1]))
+            if mode != "continuation": results.append((p, score((v + 1) / 2, p)))
+        print(f"given {mode}: PSNR of {'the new frames' if mode == 'continuation' else 'a given frame'} to the drawn one {sum(kept) / len(kept):.2f} dB, worst {min(kept):.2f} dB")
+        if results: report(results, verbose=False)
+
+
 if __name__ == "__main__":
     cmd, path, *rest = sys.argv[1:]
     if cmd == "write": write(path, "camera" in rest); sys.exit()
@@ -183,3 +233,4 @@ if __name__ == "__main__":
     if cmd == "truth": report([(p, score((render(spec_of(p), FRAMES, p["width"], p["height"]) + 1) / 2, p)) for p in prompts])
     if cmd == "vae": check_vae(prompts, *rest)
     if cmd == "model": check_model(prompts, *rest)
+    if cmd == "given": check_given(prompts, *rest)
