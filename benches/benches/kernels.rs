@@ -49,6 +49,7 @@ fn attention(criterion: &mut Criterion) {
         let group = format!("attention {queries} over {keys}, heads of {dim}");
         let flops = 4 * queries * keys * heads * dim;
         time(criterion, &group, "kinora", flops, || kernels::attention(&q, &k, &v, 0.1, None));
+        time(criterion, &group, "kinora, int8", flops, || kernels::attention_int8(&q, &k, &v, 0.1, None));
         // The scores of all heads would take gigabytes.
         if queries < MANY_TOKENS {
             time(criterion, &group, "reference", flops, || reference::attention(&q, &k, &v, 0.1, None));

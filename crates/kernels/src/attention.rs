@@ -8,6 +8,30 @@ use candle_core::{Result, Tensor, bail};
 ///
 /// Scores and sums are f32; the result has `q`'s dtype.
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Option<&Tensor>) -> Result<Tensor> {
+    check(q, k, v, bias)?;
+    timed("attention", Work::F32(operations(q, k)), || {
+        if cpu::supports(q) { cpu::attention(q, k, v, scale, bias) } else { reference::attention(q, k, v, scale, bias) }
+    })
+}
+
+/// [`attention`] with queries and keys rounded to 8 bits, and values to bf16, on machines where that is faster; the same
+/// elsewhere.
+pub fn attention_int8(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Option<&Tensor>) -> Result<Tensor> {
+    check(q, k, v, bias)?;
+    timed("attention_int8", Work::Int8(operations(q, k)), || {
+        if cpu::supports(q) {
+            cpu::attention_int8(q, k, v, scale, bias)
+        } else {
+            reference::attention(q, k, v, scale, bias)
+        }
+    })
+}
+
+fn operations(q: &Tensor, k: &Tensor) -> f64 {
+    4.0 * q.elem_count() as f64 * k.dims()[1] as f64
+}
+
+fn check(q: &Tensor, k: &Tensor, v: &Tensor, bias: Option<&Tensor>) -> Result<()> {
     let (b, l, n, d) = q.dims4()?;
     let (_, s, _, _) = k.dims4()?;
     if k.dims() != [b, s, n, d] || v.dims() != k.dims() || s == 0 {
@@ -22,8 +46,5 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Option<&T
     {
         bail!("attention: bias {:?} does not fit q {:?}, k {:?}", bias.dims(), q.dims(), k.dims());
     }
-    let work = Work::F32(4.0 * q.elem_count() as f64 * s as f64);
-    timed("attention", work, || {
-        if cpu::supports(q) { cpu::attention(q, k, v, scale, bias) } else { reference::attention(q, k, v, scale, bias) }
-    })
+    Ok(())
 }

@@ -12,19 +12,18 @@ pub fn rms_norm_rope(x: &Tensor, weight: &Tensor, eps: f64, cos: &Tensor, sin: &
     if weight.dims() != [n * d] {
         bail!("rms_norm_rope: weight {:?} does not fit x {:?}", weight.dims(), x.dims());
     }
-    if cpu::supports(x) {
-        cpu::rms_norm_rope(x, weight, eps, cos, sin)
-    } else {
-        reference::rms_norm_rope(x, weight, eps, cos, sin)
-    }
+    timed("rms_norm_rope", Work::Moves, || {
+        if cpu::supports(x) {
+            cpu::rms_norm_rope(x, weight, eps, cos, sin)
+        } else {
+            reference::rms_norm_rope(x, weight, eps, cos, sin)
+        }
+    })
 }
 
 /// Rotates interleaved pairs of `x [B, L, N, D]` by angles whose `cos`, `sin` are f32 `[L, D/2]`; `x`'s dtype.
 pub fn rope(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
-    let (_, l, _, d) = x.dims4()?;
-    if d == 0 || d % 2 != 0 || cos.dims() != [l, d / 2] || sin.dims() != cos.dims() {
-        bail!("rope: x {:?}, cos {:?}, sin {:?} do not fit", x.dims(), cos.dims(), sin.dims());
-    }
+    check("rope", x, cos, sin)?;
     timed("rope", Work::Moves, || if cpu::supports(x) { cpu::rope(x, cos, sin) } else { reference::rope(x, cos, sin) })
 }
 

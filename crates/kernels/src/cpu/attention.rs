@@ -4,18 +4,22 @@
 //! Keys and values of some heads at a time are packed into panels of 32 columns, which all queries of the head use.
 #![allow(unsafe_code)]
 
+mod exact;
 mod inputs;
-mod packed;
+#[cfg(target_arch = "x86_64")]
+mod quantised;
 mod softmax;
 
 use super::element::Element;
 use super::shared::{SharedMut, zeroed};
-use super::tile::{COLUMNS, Out, Panel, Rows, multiply_tile};
+use super::tile::COLUMNS;
 use super::{Operand, by_dtype, to_f32};
-use crate::level::{Level, arch, vectorised};
+use crate::level::{arch, vectorised};
 use candle_core::{Device, Result, Tensor};
+use exact::Exact;
 use inputs::{Bias, Strided, whole_heads};
-use packed::Packed;
+#[cfg(target_arch = "x86_64")]
+use quantised::Quantised;
 use rayon::prelude::*;
 use softmax::{Exponentiate, Running};
 use std::mem::MaybeUninit;
@@ -25,17 +29,61 @@ const QUERIES: usize = 126;
 /// Keys whose scores are held at a time: with the queries and their values they fit the second cache, and a panel of
 /// the keys' values fits the first.
 const KEYS: usize = 128;
-/// Part of a head's dim that is summed at a time, so that a panel of keys fits the first cache.
-const DEPTH: usize = 128;
-/// Elements of keys and values that are packed at a time, in whole heads: 32 MiB.
-const PACKED: usize = 1 << 23;
+/// Bytes of keys and values that are packed at a time, in whole heads.
+const PACKED: usize = 32 << 20;
 
 /// See [`crate::attention`]; shapes are checked there.
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Option<&Tensor>) -> Result<Tensor> {
-    by_dtype!(q.dtype(), typed(q, k, v, scale as f32, bias))
+    by_dtype!(q.dtype(), typed(q, k, v, scale as f32, bias, Exact::new(k.dim(1)?, k.dim(3)?)))
 }
 
-fn typed<T: Element>(q: &Tensor, k: &Tensor, v: &Tensor, scale: f32, bias: Option<&Tensor>) -> Result<Tensor> {
+/// See [`crate::attention_int8`]; shapes are checked there.
+pub fn attention_int8(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Option<&Tensor>) -> Result<Tensor> {
+    #[cfg(target_arch = "x86_64")]
+    if quantised::available() {
+        return by_dtype!(q.dtype(), typed(q, k, v, scale as f32, bias, Quantised::new(k.dim(1)?, k.dim(3)?)));
+    }
+    attention(q, k, v, scale, bias)
+}
+
+/// Keys and values of some heads, packed.
+trait Panels: Sync {
+    /// What one task needs besides f32 queries.
+    type Scratch: Default;
+
+    /// Bytes of one head.
+    fn head_bytes(&self) -> usize;
+
+    /// Packs `count` heads from `first`.
+    fn fill<T: Element>(&mut self, k: &Strided<T>, v: &Strided<T>, first: usize, count: usize);
+
+    /// Takes a look at a task's queries `[m, D]`.
+    fn prepare(&self, q: &[f32], scratch: &mut Self::Scratch);
+
+    /// `scores [m, KEYS] = q [m, D] · kᵀ` for a block of keys.
+    fn score(&self, block: Block, q: &[f32], scratch: &Self::Scratch, scores: &mut [[f32; KEYS]]);
+
+    /// `values [m, D] = weights [m, KEYS] · v` for a block of keys, added to what is there for all but the first. Rows of
+    /// the values are rounded up to whole panels; weights past the keys are zero up to a multiple of sixteen.
+    fn gather(&self, block: Block, weights: &[[f32; KEYS]], scratch: &mut Self::Scratch, values: &mut [f32]);
+}
+
+/// Keys from `start`, of one of the heads last packed.
+#[derive(Clone, Copy)]
+struct Block {
+    head: usize,
+    start: usize,
+    len: usize,
+}
+
+fn typed<T: Element>(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    scale: f32,
+    bias: Option<&Tensor>,
+    mut panels: impl Panels,
+) -> Result<Tensor> {
     let (batch, queries, heads, dim) = q.dims4()?;
     let (q, k, v, bias) = (whole_heads(q)?, whole_heads(k)?, whole_heads(v)?, bias.map(to_f32).transpose()?);
     let (q_data, k_data, v_data) = (Operand::strided(&q), Operand::strided(&k), Operand::strided(&v));
@@ -44,24 +92,21 @@ fn typed<T: Element>(q: &Tensor, k: &Tensor, v: &Tensor, scale: f32, bias: Optio
     let len = batch * queries * heads * dim;
     let mut out: Vec<T> = Vec::with_capacity(len);
     let shared = SharedMut::new(&mut out.spare_capacity_mut()[..len]);
+    let (k, v) = (Strided::<T>::new(&k, &k_data)?, Strided::<T>::new(&v, &v_data)?);
     let problem = Problem {
         q: Strided::new(&q, &q_data)?,
+        keys: k.tokens,
         bias: bias.map(|(bias, data)| Bias::new(bias, data)).transpose()?,
         scale: scale * std::f32::consts::LOG2_E,
         out: &shared,
-        level: Level::current(),
     };
-    let (k, v) = (Strided::<T>::new(&k, &k_data)?, Strided::<T>::new(&v, &v_data)?);
     let blocks = queries.div_ceil(QUERIES);
-    let mut packed = Packed::new(k.tokens, dim);
-    let group = PACKED / packed.head_len().max(1);
-    for first in (0..batch * heads).step_by(group.max(1)) {
-        let count = group.clamp(1, batch * heads - first);
-        packed.fill(&k, &v, first, count);
+    let group = (PACKED / panels.head_bytes().max(1)).max(1);
+    for first in (0..batch * heads).step_by(group) {
+        let count = group.min(batch * heads - first);
+        panels.fill(&k, &v, first, count);
         (0..count * blocks).into_par_iter().for_each_init(Scratch::default, |scratch, task| {
-            let head = task / blocks;
-            let (keys, values) = (packed.keys(head), packed.values(head));
-            problem.block(keys, values, k.tokens, first + head, task % blocks * QUERIES, scratch);
+            problem.attend(&panels, first, task / blocks, task % blocks * QUERIES, scratch);
         });
     }
     // SAFETY: the blocks cover every element.
@@ -71,15 +116,15 @@ fn typed<T: Element>(q: &Tensor, k: &Tensor, v: &Tensor, scale: f32, bias: Optio
 
 struct Problem<'a, T> {
     q: Strided<'a, T>,
+    keys: usize,
     bias: Option<Bias<'a>>,
     scale: f32,
     out: &'a SharedMut<'a, MaybeUninit<T>>,
-    level: Level,
 }
 
 /// What one task holds of its `m` queries.
 #[derive(Default)]
-struct Scratch {
+struct Scratch<S> {
     /// `[m, D]`, scaled, so that scores are in units of ln 2.
     q: Vec<f32>,
     /// `[m, KEYS]`: scores, then their exponentials.
@@ -87,38 +132,47 @@ struct Scratch {
     /// `[m, D]`, `D` rounded up to whole panels: the sum of values so far.
     values: Vec<f32>,
     running: Running,
+    panels: S,
 }
 
 impl<T: Element> Problem<'_, T> {
-    /// Attends from the queries `first..` of one head, counted over clips, and writes their part of the output.
-    fn block(&self, k: &[f32], v: &[f32], keys: usize, head: usize, first: usize, scratch: &mut Scratch) {
-        let count = QUERIES.min(self.q.tokens - first);
+    /// Attends from the queries `query..` of one head and writes their part of the output. `panels` holds the heads from
+    /// `first`, counted over clips; `head` counts from there.
+    fn attend<P: Panels>(
+        &self,
+        panels: &P,
+        first: usize,
+        head: usize,
+        query: usize,
+        scratch: &mut Scratch<P::Scratch>,
+    ) {
         vectorised(
             #[inline(always)]
-            || self.load(head, first, count, scratch),
+            || self.load(first + head, query, scratch),
         );
-        for start in (0..keys).step_by(KEYS) {
-            let len = KEYS.min(keys - start);
-            self.score(&k[start * self.q.dim..], len, scratch);
+        panels.prepare(&scratch.q, &mut scratch.panels);
+        for start in (0..self.keys).step_by(KEYS) {
+            let block = Block { head, start, len: KEYS.min(self.keys - start) };
+            panels.score(block, &scratch.q, &scratch.panels, &mut scratch.scores);
             arch().dispatch(Exponentiate {
                 running: &mut scratch.running,
                 scores: &mut scratch.scores,
-                keys: len,
+                keys: block.len,
                 values: &mut scratch.values,
                 width: self.q.dim.next_multiple_of(COLUMNS),
-                bias: |query| self.bias_row(head, first + query).map(|row| &row[start..start + len]),
+                bias: |row| self.bias_row(first + head, query + row).map(|row| &row[start..start + block.len]),
             });
-            self.gather(&v[start * COLUMNS..], keys, start, len, scratch);
+            panels.gather(block, &scratch.scores, &mut scratch.panels, &mut scratch.values);
         }
         vectorised(
             #[inline(always)]
-            || self.store(head, first, scratch),
+            || self.store(first + head, query, scratch),
         );
     }
 
     #[inline(always)]
-    fn load(&self, head: usize, first: usize, count: usize, scratch: &mut Scratch) {
-        let dim = self.q.dim;
+    fn load<S>(&self, head: usize, first: usize, scratch: &mut Scratch<S>) {
+        let (dim, count) = (self.q.dim, QUERIES.min(self.q.tokens - first));
         scratch.q.resize(count * dim, 0.0);
         scratch.scores.resize(count, [0.0; KEYS]);
         scratch.values.resize(count * dim.next_multiple_of(COLUMNS), 0.0);
@@ -131,40 +185,12 @@ impl<T: Element> Problem<'_, T> {
         }
     }
 
-    /// `scratch.scores = q · kᵀ` for the `len` keys at the start of `k`.
-    fn score(&self, k: &[f32], len: usize, scratch: &mut Scratch) {
-        let (dim, count) = (self.q.dim, scratch.scores.len());
-        for column in (0..len).step_by(COLUMNS) {
-            for depth in (0..dim).step_by(DEPTH) {
-                let size = [count, COLUMNS.min(len - column), DEPTH.min(dim - depth)];
-                let rows = Rows { data: scratch.q[depth..].as_ptr(), row: dim, step: 1 };
-                let panel = Panel { data: k[column * dim + depth * COLUMNS..].as_ptr(), row: COLUMNS };
-                let out = scratch.scores.as_flattened_mut()[column..].as_mut_ptr();
-                let out = Out { data: out, row: KEYS, accumulate: depth > 0 };
-                // SAFETY: `[m, D]`, a panel of D rows and `[m, KEYS]` hold what is read and written.
-                unsafe { multiply_tile(self.level, size, rows, panel, out) };
-            }
-        }
-    }
-
     fn bias_row(&self, head: usize, query: usize) -> Option<&[f32]> {
         self.bias.as_ref().map(|bias| bias.row(head / self.q.heads, head % self.q.heads, query))
     }
 
-    /// `scratch.values += scores · v` for the `len` values from `start`, at the start of every panel of `v`.
-    fn gather(&self, v: &[f32], keys: usize, start: usize, len: usize, scratch: &mut Scratch) {
-        let (width, count) = (self.q.dim.next_multiple_of(COLUMNS), scratch.scores.len());
-        for column in (0..width).step_by(COLUMNS) {
-            let rows = Rows { data: scratch.scores.as_flattened().as_ptr(), row: KEYS, step: 1 };
-            let panel = Panel { data: v[column * keys..].as_ptr(), row: COLUMNS };
-            let out = Out { data: scratch.values[column..].as_mut_ptr(), row: width, accumulate: start > 0 };
-            // SAFETY: `[m, KEYS]`, panels of as many rows as keys, and `[m, width]` hold what is read and written.
-            unsafe { multiply_tile(self.level, [count, COLUMNS, len], rows, panel, out) };
-        }
-    }
-
     #[inline(always)]
-    fn store(&self, head: usize, first: usize, scratch: &mut Scratch) {
+    fn store<S>(&self, head: usize, first: usize, scratch: &mut Scratch<S>) {
         let Strided { tokens, heads, dim, .. } = self.q;
         let width = dim.next_multiple_of(COLUMNS);
         for (query, values) in scratch.values.chunks_exact_mut(width.max(1)).enumerate() {

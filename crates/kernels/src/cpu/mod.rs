@@ -19,7 +19,7 @@ mod rows;
 mod shared;
 mod tile;
 
-pub use attention::attention;
+pub use attention::{attention, attention_int8};
 pub use conv::PackedConv;
 pub use elementwise::{gate_residual, gelu_tanh, modulate, silu};
 pub use linear::{Packed, linear};

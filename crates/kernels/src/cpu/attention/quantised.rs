@@ -1,0 +1,245 @@
+//! Keys as 8-bit integers and values as bf16, for machines that multiply these faster than f32.
+//!
+//! After `SageAttention` (<https://arxiv.org/abs/2410.02367>): the mean key is subtracted from all keys, which the softmax
+//! does not see, and takes with it most of what is large; then every query and every key is rounded to 8 bits with a
+//! scale of its own. Weights of the values are rounded to bf16, and summed in f32.
+
+mod x86;
+
+use super::inputs::Strided;
+use super::{Block, KEYS, Panels};
+use crate::Level;
+use crate::cpu::element::Element;
+use crate::cpu::math;
+use crate::cpu::shared::SharedMut;
+use crate::cpu::tile::COLUMNS;
+use crate::level::vectorised;
+use half::bf16;
+use rayon::prelude::*;
+
+/// Elements of a query or key that one instruction multiplies and adds.
+const GROUP: usize = 4;
+/// The largest rounded number.
+const LARGEST: f32 = 127.0;
+
+/// Whether this machine multiplies 8-bit integers and bf16.
+pub fn available() -> bool {
+    let has = is_x86_feature_detected!("avx512vnni") && is_x86_feature_detected!("avx512bf16");
+    has && Level::current() == Level::Avx512
+}
+
+/// Keys and values of some heads.
+pub struct Quantised {
+    /// `[heads, S / 32, D / 4, 32, 4]`; what is past the last is zero.
+    keys: Vec<i8>,
+    /// `[heads, S / 32, 32]`: what the sums start with, so that queries can be shifted to be positive.
+    starts: Vec<i32>,
+    /// `[heads, S / 32, 32]`: what one unit of a key stands for.
+    units: Vec<f32>,
+    /// `[heads, D / 32, S / 2, 32, 2]`; what is past the last is zero.
+    values: Vec<bf16>,
+    tokens: usize,
+    dim: usize,
+}
+
+/// A task's queries, and its weights of a block of values.
+#[derive(Default)]
+pub struct Scratch {
+    /// `[m, D / 4, 4]`, shifted by 128.
+    q: Vec<u8>,
+    /// `[m]`: what one unit of a query stands for.
+    units: Vec<f32>,
+    /// `[m, KEYS]`.
+    weights: Vec<[bf16; KEYS]>,
+}
+
+impl Quantised {
+    pub fn new(tokens: usize, dim: usize) -> Self {
+        Self { keys: Vec::new(), starts: Vec::new(), units: Vec::new(), values: Vec::new(), tokens, dim }
+    }
+
+    /// `D` in whole groups.
+    fn depth(&self) -> usize {
+        self.dim.next_multiple_of(GROUP)
+    }
+
+    /// `S` in whole panels.
+    fn columns(&self) -> usize {
+        self.tokens.next_multiple_of(COLUMNS)
+    }
+
+    fn values_len(&self) -> usize {
+        self.tokens.next_multiple_of(2) * self.dim.next_multiple_of(COLUMNS)
+    }
+
+    /// The mean key of each head `[heads, D]`.
+    fn means<T: Element>(&self, k: &Strided<T>, first: usize, count: usize) -> Vec<Vec<f32>> {
+        let heads = (first..first + count).into_par_iter();
+        let mean = |head| {
+            let (mut row, mut mean) = (Vec::new(), vec![0f32; self.dim]);
+            vectorised(
+                #[inline(always)]
+                || {
+                    for token in 0..self.tokens {
+                        let row = T::as_f32(k.row(head, token), &mut row);
+                        mean.iter_mut().zip(row).for_each(|(sum, x)| *sum += x);
+                    }
+                    for mean in &mut mean {
+                        *mean /= self.tokens as f32;
+                    }
+                },
+            );
+            mean
+        };
+        heads.map(mean).collect()
+    }
+}
+
+impl Panels for Quantised {
+    type Scratch = Scratch;
+
+    fn head_bytes(&self) -> usize {
+        self.columns() * (self.depth() + size_of::<i32>() + size_of::<f32>()) + 2 * self.values_len()
+    }
+
+    fn fill<T: Element>(&mut self, k: &Strided<T>, v: &Strided<T>, first: usize, count: usize) {
+        let (tokens, dim, depth, columns) = (self.tokens, self.dim, self.depth(), self.columns());
+        let (values_len, pairs) = (self.values_len(), tokens.div_ceil(2));
+        self.keys.resize(count * columns * depth, 0);
+        self.starts.resize(count * columns, 0);
+        self.units.resize(count * columns, 0.0);
+        self.values.resize(count * values_len, bf16::ZERO);
+        let means = self.means(k, first, count);
+        let keys = self.keys.par_chunks_mut((COLUMNS * depth).max(1));
+        let scales = self.starts.par_chunks_mut(COLUMNS).zip(self.units.par_chunks_mut(COLUMNS));
+        let values = SharedMut::new(&mut self.values);
+        keys.zip(scales).enumerate().for_each_init(
+            Default::default,
+            |(wide, centred), (panel, (keys, (starts, units)))| {
+                let (head, start) = (panel * COLUMNS / columns, panel * COLUMNS % columns);
+                let tokens = start..tokens.min(start + COLUMNS);
+                vectorised(
+                    #[inline(always)]
+                    || {
+                        for (column, token) in tokens.clone().enumerate() {
+                            let row = T::as_f32(k.row(first + head, token), wide);
+                            centre(row, &means[head], centred);
+                            units[column] = unit(centred);
+                            starts[column] = -128 * pack_key(centred, units[column], column, keys);
+                        }
+                    },
+                );
+                for chunk in 0..dim.div_ceil(COLUMNS) {
+                    let at = head * values_len + (chunk * pairs + start / 2) * 2 * COLUMNS;
+                    // SAFETY: every task has the pairs of its own keys.
+                    let values = unsafe { values.part(at..at + tokens.len().div_ceil(2) * 2 * COLUMNS) };
+                    let width = COLUMNS.min(dim - chunk * COLUMNS);
+                    for (i, token) in tokens.clone().enumerate() {
+                        let row = T::as_f32(v.row(first + head, token), wide);
+                        let out = values[i / 2 * 2 * COLUMNS + i % 2..].iter_mut().step_by(2);
+                        out.zip(&row[chunk * COLUMNS..][..width]).for_each(|(out, &x)| *out = bf16::from_f32(x));
+                    }
+                }
+            },
+        );
+    }
+
+    fn prepare(&self, q: &[f32], scratch: &mut Scratch) {
+        let (dim, depth) = (self.dim.max(1), self.depth().max(1));
+        let count = q.len() / dim;
+        scratch.q.resize(count * depth, 0);
+        scratch.units.resize(count, 0.0);
+        scratch.weights.resize(count, [bf16::ZERO; KEYS]);
+        vectorised(
+            #[inline(always)]
+            || {
+                let rows = q.chunks_exact(dim).zip(scratch.q.chunks_exact_mut(depth)).zip(&mut scratch.units);
+                for ((q, out), out_unit) in rows {
+                    *out_unit = unit(q);
+                    let inverse = inverse(*out_unit);
+                    out.iter_mut().zip(q).for_each(|(out, &q)| *out = (round(q * inverse) as u8) ^ 0x80);
+                }
+            },
+        );
+    }
+
+    fn score(&self, block: Block, _: &[f32], scratch: &Scratch, scores: &mut [[f32; KEYS]]) {
+        let depth = self.depth();
+        let first = block.head * self.columns() + block.start;
+        for column in (0..block.len).step_by(COLUMNS) {
+            let at = first + column;
+            let keys = x86::Keys {
+                data: &self.keys[at * depth..][..COLUMNS * depth],
+                starts: &self.starts[at..][..COLUMNS],
+                units: &self.units[at..][..COLUMNS],
+            };
+            // SAFETY: this is made where the instructions are available only.
+            unsafe { x86::score(&scratch.q, &scratch.units, keys, &mut scores.as_flattened_mut()[column..]) };
+        }
+    }
+
+    fn gather(&self, block: Block, weights: &[[f32; KEYS]], scratch: &mut Scratch, values: &mut [f32]) {
+        let width = self.dim.next_multiple_of(COLUMNS);
+        let (v_len, pairs) = (self.values_len(), self.tokens.div_ceil(2));
+        let v = &self.values[block.head * v_len..][..v_len];
+        // SAFETY: this is made where the instructions are available only.
+        unsafe { x86::narrow(weights.as_flattened(), scratch.weights.as_flattened_mut()) };
+        for column in (0..width).step_by(COLUMNS) {
+            let at = (column / COLUMNS * pairs + block.start / 2) * 2 * COLUMNS;
+            let panel = &v[at..][..block.len.div_ceil(2) * 2 * COLUMNS];
+            let mut out = x86::Out { data: &mut values[column..], row: width, accumulate: block.start > 0 };
+            // SAFETY: as above.
+            unsafe { x86::gather(&scratch.weights, panel, &mut out) };
+        }
+    }
+}
+
+/// `out = x - mean`.
+#[inline(always)]
+fn centre(x: &[f32], mean: &[f32], out: &mut Vec<f32>) {
+    out.resize(x.len(), 0.0);
+    for ((out, x), mean) in out.iter_mut().zip(x).zip(mean) {
+        *out = x - mean;
+    }
+}
+
+/// Rounds one key into its column of a panel; the sum of the rounded numbers.
+#[inline(always)]
+fn pack_key(x: &[f32], unit: f32, column: usize, panel: &mut [i8]) -> i32 {
+    let inverse = inverse(unit);
+    let mut sum = 0;
+    for (x, group) in x.chunks(GROUP).zip(panel.chunks_exact_mut(COLUMNS * GROUP)) {
+        for (out, x) in group[column * GROUP..][..GROUP].iter_mut().zip(x) {
+            *out = round(x * inverse);
+            sum += i32::from(*out);
+        }
+    }
+    sum
+}
+
+/// What 1 stands for when the largest of `x` is to be rounded to 127. Not a number if one of them is none or infinite.
+#[inline(always)]
+fn unit(x: &[f32]) -> f32 {
+    let mut largest = [0f32; 16];
+    let (chunks, rest) = x.as_chunks::<16>();
+    for chunk in chunks {
+        for (largest, x) in largest.iter_mut().zip(chunk) {
+            *largest = if x.abs() > *largest { x.abs() } else { *largest };
+        }
+    }
+    let largest = largest.iter().chain(rest).fold(0f32, |largest, x| largest.max(x.abs()));
+    largest / LARGEST + 0.0 * math::sum(x, |x| x)
+}
+
+#[inline(always)]
+fn inverse(unit: f32) -> f32 {
+    if unit == 0.0 { 0.0 } else { 1.0 / unit }
+}
+
+/// The nearest integer of a number up to 127.
+#[inline(always)]
+fn round(x: f32) -> i8 {
+    /// Adding it to a small number leaves that number's nearest integer in the low bits.
+    const ROUND: f32 = 12_582_912.0;
+    (x + ROUND).to_bits() as i8
+}
