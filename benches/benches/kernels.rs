@@ -8,6 +8,10 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use kinora_kernels::{self as kernels, Epilogue, FrameConv, FrameConvOptions, LinearWeight, reference};
 use std::hint::black_box;
 
+/// The binary's allocator: another one would hand the memory of each result back, and fault it in again.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 criterion_group!(benches, linear, attention, conv3d, rows, elementwise, channel_norm);
 criterion_main!(benches);
 
