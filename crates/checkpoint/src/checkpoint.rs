@@ -62,8 +62,12 @@ impl Checkpoint {
     ) -> Result<Option<Tensor>> {
         let Some(stored) = self.check(name, shape)? else { return Ok(None) };
         let Some((file, entry)) = self.find(name) else { return Ok(None) };
-        let bytes = file.bytes(entry);
-        weights_from_bytes(name, &bytes, entry.dtype, shape, dtype.unwrap_or(stored), device).map(Some)
+        let tensor = {
+            let bytes = file.bytes(entry);
+            weights_from_bytes(name, &bytes, entry.dtype, shape, dtype.unwrap_or(stored), device)?
+        };
+        file.give_back(entry);
+        Ok(Some(tensor))
     }
 
     /// The dtype that the tensor has if it is not converted, or `None` if there is none of that name; an error if it has

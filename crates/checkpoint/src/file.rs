@@ -3,7 +3,7 @@
 use crate::convert::{candle_dtype, tensor_from_bytes};
 use crate::header::read_header;
 use crate::index::open_files;
-use crate::map::map;
+use crate::map::{give_back, map};
 use crate::pth::read_pth;
 use crate::{Error, Result};
 use candle_core::Tensor;
@@ -187,6 +187,13 @@ impl TensorFile {
         match &entry.strides {
             None => Cow::Borrowed(data),
             Some(strides) => Cow::Owned(gather(data, &entry.shape, strides, entry.dtype.bitsize() / 8)),
+        }
+    }
+
+    /// Says that the tensor's bytes are not needed for now.
+    pub(crate) fn give_back(&self, entry: &Entry) {
+        if let Data::Mapped(map) = &self.data {
+            give_back(map, entry.range.clone());
         }
     }
 

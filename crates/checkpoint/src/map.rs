@@ -3,7 +3,10 @@
 
 use crate::{Error, Result};
 use memmap2::Mmap;
+#[cfg(unix)]
+use memmap2::UncheckedAdvice;
 use std::fs::File;
+use std::ops::Range;
 use std::path::Path;
 
 /// Maps `path` for reading. An empty file is an empty map.
@@ -18,3 +21,23 @@ pub(crate) fn map(path: &Path) -> Result<Mmap> {
     // writers never do that: they write to a temporary file and rename it.
     unsafe { Mmap::map(&file) }.map_err(error)
 }
+
+/// Gives back the pages that lie wholly in `range`: what was read of a map counts as this process's memory. They are read
+/// again from the file when they are touched again.
+pub(crate) fn give_back(map: &Mmap, range: Range<usize>) {
+    #[cfg(unix)]
+    {
+        let (start, end) = (range.start.next_multiple_of(PAGES), range.end / PAGES * PAGES);
+        if start < end {
+            // SAFETY: the map is read-only, so no page holds anything that the file does not.
+            // Where the system refuses, the pages stay, as without the call.
+            let _ = unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, start, end - start) };
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = (map, range);
+}
+
+/// A multiple of every usual size of a page.
+#[cfg(unix)]
+const PAGES: usize = 1 << 16;

@@ -23,7 +23,13 @@ struct Inner {
     source: Source,
     device: Device,
     dtype: DType,
-    asked: Mutex<BTreeMap<String, Vec<usize>>>,
+    asked: Mutex<BTreeMap<String, Asked>>,
+}
+
+/// A tensor that was handed out.
+struct Asked {
+    shape: Vec<usize>,
+    bytes: usize,
 }
 
 enum Source {
@@ -63,9 +69,10 @@ impl Weights {
     }
 
     /// The weights in `files` for a module that is built only to see whether they fit it: names, shapes and dtypes are
-    /// checked as always, but no data is read, and every request is answered with zeros (a broadcast scalar).
-    pub fn headers_only(files: Vec<TensorFile>, key_maps: &[&KeyMap]) -> Result<Self> {
-        Ok(Self::new(Source::Headers(Checkpoint::new(files, key_maps)?), &Device::Cpu, DType::F32))
+    /// checked as always, but no data is read, and every request is answered with zeros (a broadcast scalar) of the
+    /// dtype that [`Weights::open`] would hand out for a model of `dtype`.
+    pub fn headers_only(files: Vec<TensorFile>, key_maps: &[&KeyMap], dtype: DType) -> Result<Self> {
+        Ok(Self::new(Source::Headers(Checkpoint::new(files, key_maps)?), &Device::Cpu, dtype))
     }
 
     /// Weights from tensors in memory, handed out on `device` as `dtype`.
@@ -76,7 +83,12 @@ impl Weights {
     /// Weights that hold no data: every request is answered with zeros (a broadcast scalar) and remembered, so that a
     /// module can be asked which names and shapes it needs. See [`Weights::asked`].
     pub fn recorder() -> Self {
-        Self::new(Source::Recorder, &Device::Cpu, DType::F32)
+        Self::recorder_of(DType::F32)
+    }
+
+    /// [`Weights::recorder`] for a model of `dtype`.
+    pub fn recorder_of(dtype: DType) -> Self {
+        Self::new(Source::Recorder, &Device::Cpu, dtype)
     }
 
     /// Weights that answer every request with random numbers of a sane scale (variance 1/fan-in, norms around one, small
@@ -145,7 +157,8 @@ impl Weights {
             Source::Recorder => Some(placeholder(shape, dtype.unwrap_or(self.inner.dtype), device)?),
         };
         let Some(tensor) = tensor else { return Err(self.missing(name)) };
-        self.lock().insert(name, shape.dims().to_vec());
+        let asked = Asked { shape: shape.dims().to_vec(), bytes: shape.elem_count() * tensor.dtype().size_in_bytes() };
+        self.lock().insert(name, asked);
         Ok(tensor)
     }
 
@@ -160,7 +173,12 @@ impl Weights {
 
     /// Canonical names and shapes asked for so far, over all views.
     pub fn asked(&self) -> BTreeMap<String, Vec<usize>> {
-        self.lock().clone()
+        self.lock().iter().map(|(name, asked)| (name.clone(), asked.shape.clone())).collect()
+    }
+
+    /// Bytes of everything handed out so far, over all views: of placeholders as many as the real tensors would have.
+    pub fn bytes(&self) -> usize {
+        self.lock().values().map(|asked| asked.bytes).sum()
     }
 
     /// Canonical names and shapes of all tensors of the checkpoint.
@@ -186,7 +204,7 @@ impl Weights {
             return Err(Error::Unused { names });
         }
         let mut report = LoadReport::default();
-        for (name, shape) in asked.iter() {
+        for (name, Asked { shape, .. }) in asked.iter() {
             let elements = shape.iter().product();
             let (dtype, bytes) = self.stored(name, elements);
             report.tensors += 1;
@@ -226,7 +244,7 @@ impl Weights {
         Error::Missing { name, similar }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Vec<usize>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Asked>> {
         // The table is consistent after every insertion, so a panic elsewhere does not spoil it.
         self.inner.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }

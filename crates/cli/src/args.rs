@@ -19,6 +19,8 @@ pub struct Cli {
 pub enum Command {
     /// Make a clip from a prompt.
     Generate(Box<GenerateArgs>),
+    /// Say what `generate` would do, and how much memory it would need.
+    Plan(Box<GenerateArgs>),
     /// Turn saved latents into a clip.
     Decode(DecodeArgs),
     /// Turn a clip into latents.

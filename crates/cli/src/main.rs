@@ -24,6 +24,7 @@ fn main() -> ExitCode {
     };
     let result = match &cli.command {
         Command::Generate(args) => commands::generate::run(args),
+        Command::Plan(args) => commands::plan::run(args),
         Command::Decode(args) => commands::decode::run(args),
         Command::Encode(args) => commands::encode::run(args),
         Command::Bench(args) => commands::bench::run(args),

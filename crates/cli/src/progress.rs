@@ -42,6 +42,7 @@ impl Progress {
                     plan.sampler,
                     plan.seed
                 );
+                eprintln!("{}", plan.memory);
             }),
             Event::Notice(text) => self.bar.suspend(|| eprintln!("note: {text}")),
             Event::Stage(stage) => self.start(*stage),

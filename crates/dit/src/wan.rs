@@ -9,6 +9,7 @@
 
 mod block;
 mod config;
+mod memory;
 mod padding;
 mod patch;
 mod rope;

@@ -109,14 +109,12 @@ pub fn bench(options: &BenchOptions, mut on_part: impl FnMut(&str) + Send) -> Re
         let mut rows = Vec::new();
         for part in &options.parts {
             on_part(part.name());
-            let own = reset_peak();
-            let row = match part {
+            rows.push(match part {
                 BenchPart::Text => bench.text()?,
                 BenchPart::Dit => bench.dit()?,
                 BenchPart::Vae => bench.vae()?,
                 BenchPart::Encode => bench.encode()?,
-            };
-            rows.push(Measurement { peak_memory: peak_memory(), peak_memory_so_far: !own, ..row });
+            });
         }
         let (version, threads) = (env!("CARGO_PKG_VERSION").to_string(), threads.current_num_threads());
         Ok(BenchReport { version, threads, peak: bench.peak, parts: rows })
@@ -225,6 +223,8 @@ impl Bench {
     }
 
     fn time(&self, mut run: impl FnMut() -> Result<()>) -> Result<Runs> {
+        // Now, with the part loaded, what is left of the one before has been given back.
+        let own_peak = reset_peak();
         run()?;
         let (mut seconds, mut operators): (Vec<f64>, _) = (Vec::with_capacity(self.runs), Vec::new());
         for _ in 0..self.runs {
@@ -238,6 +238,6 @@ impl Bench {
             seconds.push(elapsed);
         }
         seconds.sort_by(f64::total_cmp);
-        Ok(Runs { seconds, operators })
+        Ok(Runs { seconds, operators, peak_memory: peak_memory(), own_peak })
     }
 }

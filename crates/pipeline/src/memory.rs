@@ -1,9 +1,131 @@
-//! What the operating system says about memory, where it says it (Linux).
+//! Memory: what a run will need, what the machine has, and what the operating system says that a process took.
+
+use crate::plan::Plan;
+use serde::Serialize;
+use std::fmt;
+
+/// What the process takes beside the parts of the model: the program, its threads, the encoder.
+const PROCESS: u64 = 40_000_000;
+
+/// What decides how much memory a run needs, beside the model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Demand {
+    /// `[C, F, H, W]` of the latents.
+    pub latents: [usize; 4],
+    /// About how many tokens the text of each prediction of a step has.
+    pub texts: Vec<usize>,
+    /// Whether a step cache keeps tensors of the tokens' size.
+    pub cached: bool,
+}
+
+impl Demand {
+    pub(crate) fn of(plan: &Plan) -> Self {
+        // A token is four letters in English, a character or two in Chinese; a few more do not matter.
+        let tokens = |text: &String| text.len() / 3 + 2;
+        let texts = [Some(&plan.prompt), Some(&plan.negative_prompt).filter(|_| plan.guided())];
+        Self {
+            latents: plan.latent_shape,
+            texts: texts.into_iter().flatten().map(tokens).collect(),
+            cached: plan.cache.is_some(),
+        }
+    }
+}
+
+/// Bytes that one part of a model takes while it works.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct PartMemory {
+    /// As they lie in memory.
+    pub weights: u64,
+    /// The most that is held at a time beside them.
+    pub working: u64,
+}
+
+impl PartMemory {
+    /// Both.
+    pub fn total(&self) -> u64 {
+        self.weights + self.working
+    }
+}
+
+/// The parts of a model; only one is in memory at a time.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct PartsMemory {
+    /// Text encoder.
+    pub text: PartMemory,
+    /// Transformer: of two experts the larger.
+    pub denoise: PartMemory,
+    /// VAE decoder.
+    pub decode: PartMemory,
+}
+
+/// What a run will need at most, stage by stage, predicted from shapes alone.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct MemoryPlan {
+    /// Bytes of each stage's part of the model.
+    #[serde(flatten)]
+    pub parts: PartsMemory,
+    /// Bytes of the process beside them.
+    pub process: u64,
+    /// Bytes of the largest stage with the process: the predicted peak.
+    pub peak: u64,
+    /// Bytes that this process can still get, where the system says it (Linux); nothing on other devices than the CPU.
+    pub available: Option<u64>,
+    /// What would fit, where the run does not.
+    pub would_fit: Vec<String>,
+}
+
+impl MemoryPlan {
+    pub(crate) fn new(parts: PartsMemory, available: Option<u64>) -> Self {
+        let largest = [parts.text, parts.denoise, parts.decode].iter().map(PartMemory::total).max().unwrap_or(0);
+        Self { parts, process: PROCESS, peak: PROCESS + largest, available, would_fit: Vec::new() }
+    }
+
+    /// Whether the peak is within what is available, as far as that is known.
+    pub fn fits(&self) -> bool {
+        self.available.is_none_or(|available| self.peak <= available)
+    }
+
+    /// What to tell the user where it does not fit.
+    pub(crate) fn warning(&self) -> Option<String> {
+        let available = self.available.filter(|available| self.peak > *available)?;
+        let advice = if self.would_fit.is_empty() {
+            "only a smaller model would fit".to_string()
+        } else {
+            format!("{} would fit", self.would_fit.join(", or "))
+        };
+        Some(format!(
+            "this may not fit in memory: about {} are needed, {} are free; {advice}",
+            gb(self.peak),
+            gb(available)
+        ))
+    }
+}
+
+/// One line: each stage, the peak and what is available.
+impl fmt::Display for MemoryPlan {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let PartsMemory { text, denoise, decode } = self.parts;
+        let [text, denoise, decode] = [text, denoise, decode].map(|part| gb(self.process + part.total()));
+        write!(f, "memory: text {text}, denoising {denoise}, decoding {decode}")?;
+        match self.available {
+            Some(available) => write!(f, "; {} free", gb(available)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// As people read it: `6.4 GB`, `83 MB`.
+pub(crate) fn gb(bytes: u64) -> String {
+    if bytes >= 1_000_000_000 {
+        format!("{:.1} GB", bytes as f64 / 1e9)
+    } else {
+        format!("{} MB", bytes.div_ceil(1_000_000))
+    }
+}
 
 /// Highest resident set of this process, since its start or the last [`reset_peak`].
 pub fn peak_memory() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    field(&status, "VmHWM:")
+    kib(&std::fs::read_to_string("/proc/self/status").ok()?, "VmHWM:")
 }
 
 /// Starts [`peak_memory`] anew from what is resident now; whether the system lets us.
@@ -11,9 +133,52 @@ pub(crate) fn reset_peak() -> bool {
     std::fs::write("/proc/self/clear_refs", "5").is_ok()
 }
 
+/// Bytes that this process can still get: what the machine has, or what its control group is allowed.
+pub(crate) fn available() -> Option<u64> {
+    let machine = kib(&std::fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable:")?;
+    let number = |path: &str| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
+    let group = number("/sys/fs/cgroup/memory.max").zip(number("/sys/fs/cgroup/memory.current"));
+    Some(group.map_or(machine, |(most, taken)| machine.min(most.saturating_sub(taken))))
+}
+
 /// `name   123 kB` in bytes.
-fn field(text: &str, name: &str) -> Option<u64> {
+fn kib(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find(|line| line.starts_with(name))?;
     let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
     Some(kib * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(available: u64) -> MemoryPlan {
+        let part = |weights, working| PartMemory { weights, working };
+        let (text, denoise) = (part(11_000_000_000, 500_000_000), part(2_000_000_000, 1_000_000_000));
+        MemoryPlan::new(PartsMemory { text, denoise, decode: part(300_000_000, 100_000_000) }, Some(available))
+    }
+
+    #[test]
+    fn the_largest_stage_counts() {
+        let plan = plan(16_000_000_000);
+        assert_eq!(plan.peak, 11_500_000_000 + PROCESS);
+        assert!(plan.fits() && plan.warning().is_none());
+        assert_eq!(plan.to_string(), "memory: text 11.5 GB, denoising 3.0 GB, decoding 440 MB; 16.0 GB free");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_said_with_what_would() {
+        let mut plan = plan(8_000_000_000);
+        assert!(!plan.fits());
+        let start = "this may not fit in memory: about 11.5 GB are needed, 8.0 GB are free; ";
+        assert_eq!(plan.warning(), Some(format!("{start}only a smaller model would fit")));
+        plan.would_fit = vec!["--dtype bf16 (6.0 GB)".into(), "--frames 17 (7.0 GB)".into()];
+        assert_eq!(plan.warning(), Some(format!("{start}--dtype bf16 (6.0 GB), or --frames 17 (7.0 GB) would fit")));
+    }
+
+    #[test]
+    fn fields_of_proc_are_in_kib() {
+        assert_eq!(kib("VmPeak:\t  9 kB\nVmHWM:\t    12 kB\n", "VmHWM:"), Some(12 * 1024));
+        assert_eq!(kib("VmPeak: 9 kB", "VmHWM:"), None);
+    }
 }

@@ -120,4 +120,6 @@ pub struct Report {
     pub seconds: Seconds,
     /// Highest resident memory of the process so far, bytes (Linux).
     pub peak_memory: Option<u64>,
+    /// What the plan had predicted for it; `None` for decoded latents.
+    pub planned_memory: Option<u64>,
 }

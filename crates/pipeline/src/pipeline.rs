@@ -4,6 +4,7 @@ use crate::codec::{decode_latents, encode_clip};
 use crate::denoise::{Denoiser, read_noise};
 use crate::event::{Event, Stage};
 use crate::families::{Family, Placement, family_of};
+use crate::memory::{self, Demand, MemoryPlan, peak_memory};
 use crate::output::{Output, Predictions, Report, Seconds, distinct};
 use crate::plan::{Limits, Plan};
 use crate::recipe::Recipe;
@@ -53,13 +54,17 @@ pub struct Pipeline {
 impl Pipeline {
     /// Finds the model, reads its configuration and checks names and shapes of all weights; no weights are read yet.
     pub fn load(options: &LoadOptions) -> Result<Self> {
+        let pipeline = Self::of(Model::find(&options.model)?, options)?;
+        pipeline.family.check(&pipeline.model)?;
+        Ok(pipeline)
+    }
+
+    fn of(model: Model, options: &LoadOptions) -> Result<Self> {
         let device = device::open(&options.device)?;
         let dtype = options.dtype.unwrap_or(if device.is_cpu() { DType::F32 } else { DType::BF16 });
         let threads = device::threads(options.threads)?;
-        let model = Model::find(&options.model)?;
         let family = family_of(&model)?;
         let limits = family.limits(&model)?;
-        family.check(&model)?;
         Ok(Self { model, family, limits, placement: Placement { device, dtype }, threads })
     }
 
@@ -71,7 +76,56 @@ impl Pipeline {
         {
             request.seed = recorded(dir)?.map(|recipe| recipe.seed);
         }
-        Plan::new(&request, &self.model.manifest, &self.limits)
+        let mut plan = Plan::new(&request, &self.model.manifest, &self.limits)?;
+        plan.memory = self.memory(&plan)?;
+        plan.notices.extend(plan.memory.warning());
+        Ok(plan)
+    }
+
+    /// What `plan` will need, and what would fit where that is too much.
+    fn memory(&self, plan: &Plan) -> Result<MemoryPlan> {
+        let available = if self.placement.device.is_cpu() { memory::available() } else { None };
+        let needed = |placement: &Placement, latents: [usize; 4]| {
+            let demand = Demand { latents, ..Demand::of(plan) };
+            let parts = self.family.memory(&self.model, placement, &demand)?;
+            Ok(MemoryPlan::new(parts, available))
+        };
+        let mut memory = needed(&self.placement, plan.latent_shape)?;
+        if !memory.fits() {
+            memory.would_fit = self.would_fit(plan.latent_shape, needed)?;
+        }
+        Ok(memory)
+    }
+
+    /// Of each kind of change to the command the smallest with which `needed` fits.
+    fn would_fit(
+        &self,
+        [c, f, h, w]: [usize; 4],
+        needed: impl Fn(&Placement, [usize; 4]) -> Result<MemoryPlan>,
+    ) -> Result<Vec<String>> {
+        let (format, [_, ph, pw]) = (&self.limits.latent_format, self.limits.patch);
+        let bf16 = Placement { dtype: DType::BF16, ..self.placement.clone() };
+        let less = |size: usize, eighths: usize, patch: usize| (size * eighths / 8 / patch).max(1) * patch;
+        let shorter = [4, 2, 1].map(|eighths| {
+            let frames = (f * eighths).div_ceil(8);
+            (format!("--frames {}", format.pixel_frames(frames)), &self.placement, [c, frames, h, w])
+        });
+        let smaller = [6, 4, 2].map(|eighths| {
+            let (h, w) = (less(h, eighths, ph), less(w, eighths, pw));
+            let factor = format.spatial_factor;
+            (format!("--width {} --height {}", w * factor, h * factor), &self.placement, [c, f, h, w])
+        });
+        let mut found = Vec::new();
+        for kind in [&[("--dtype bf16".to_string(), &bf16, [c, f, h, w])][..], &shorter, &smaller] {
+            for (change, placement, latents) in kind {
+                let memory = needed(placement, *latents)?;
+                if memory.fits() {
+                    found.push(format!("{change} ({})", memory::gb(memory.peak)));
+                    break;
+                }
+            }
+        }
+        Ok(found)
     }
 
     /// Makes the clip of `request` and writes it where `request.output` says.
@@ -194,6 +248,7 @@ impl Pipeline {
         report.latents = output.latents.clone().or(run_dir.map(|_| latents));
         report.seed = Some(plan.seed);
         report.predictions = Some(predictions);
+        report.planned_memory = Some(plan.memory.peak);
         report.notices.splice(0..0, plan.notices);
         report.seconds = Seconds { total: start.elapsed().as_secs_f64(), decode: report.seconds.decode, ..seconds };
         Ok(report)
@@ -298,9 +353,19 @@ impl Pipeline {
             latents: None,
             notices: written.notes,
             seconds: Seconds { decode: start.elapsed().as_secs_f64(), ..Seconds::default() },
-            peak_memory: crate::bench::peak_memory(),
+            peak_memory: peak_memory(),
+            planned_memory: None,
         })
     }
+}
+
+/// What making the clip of `request` would be like, also with a known model that is not on this machine.
+pub fn outline(options: &LoadOptions, request: &Request) -> Result<Plan> {
+    let pipeline = match options.model.as_slice() {
+        [name] if Model::is_known_only(name) => Pipeline::of(Model::random(name)?, options)?,
+        _ => Pipeline::load(options)?,
+    };
+    pipeline.plan(request)
 }
 
 fn latents_path(output: &Output) -> PathBuf {

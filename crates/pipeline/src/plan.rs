@@ -2,6 +2,7 @@
 
 use crate::cache::CacheRule;
 use crate::manifest::Manifest;
+use crate::memory::MemoryPlan;
 use crate::request::{Request, Size};
 use crate::scheduler::Scheduler;
 use crate::{Error, Result};
@@ -76,6 +77,8 @@ pub struct Plan {
     pub init_latents: Option<std::path::PathBuf>,
     /// What was changed or is worth knowing, one sentence each.
     pub notices: Vec<String>,
+    /// What the run will need at most.
+    pub memory: MemoryPlan,
 }
 
 impl Plan {
@@ -154,6 +157,7 @@ impl Plan {
             seed: request.seed.unwrap_or_else(random_seed),
             init_latents: request.init_latents.clone(),
             notices,
+            memory: MemoryPlan::default(),
         };
         Ok(plan.with_notices_of_guidance(request))
     }

@@ -91,6 +91,14 @@ impl Model {
         Ok(model)
     }
 
+    /// Whether `name` is that of a known variant whose files are not here.
+    pub(crate) fn is_known_only(name: &str) -> bool {
+        !Path::new(name).exists()
+            && known_manifest(name).is_ok_and(|manifest| {
+                manifest.repository.as_deref().is_none_or(|repository| crate::hub::cached(repository).is_none())
+            })
+    }
+
     /// The architecture of a known variant, with random weights.
     pub(crate) fn random(name: &str) -> Result<Self> {
         let manifest = known_manifest(name)?;
@@ -231,8 +239,11 @@ impl Part {
     }
 
     /// The same without data: only names, shapes and dtypes.
-    pub(crate) fn headers(&self, key_maps: &[&KeyMap]) -> kinora_checkpoint::Result<Weights> {
-        Weights::headers_only(self.files()?, key_maps)
+    pub(crate) fn headers(&self, key_maps: &[&KeyMap], dtype: DType) -> kinora_checkpoint::Result<Weights> {
+        if self.weights.is_empty() {
+            return Ok(Weights::recorder_of(dtype));
+        }
+        Weights::headers_only(self.files()?, key_maps, dtype)
     }
 
     fn files(&self) -> kinora_checkpoint::Result<Vec<TensorFile>> {

@@ -2,6 +2,7 @@
 
 mod clean;
 mod error;
+mod memory;
 mod stage;
 mod tokenizer;
 pub mod umt5;

@@ -160,7 +160,7 @@ fn headers_alone_tell_whether_a_module_fits() {
     let path = folder.path().join("model.safetensors");
     let tensors = [("norm.weight".to_string(), nan), ("ids".to_string(), Tensor::new(&[1u32], &Device::Cpu).unwrap())];
     save_safetensors(&path, &tensors, &BTreeMap::new()).unwrap();
-    let weights = Weights::headers_only(TensorFile::open_all(&path).unwrap(), &[]).unwrap();
+    let weights = Weights::headers_only(TensorFile::open_all(&path).unwrap(), &[], DType::F32).unwrap();
     let message = |name: &str, shape: (usize, usize)| weights.get(name, shape).unwrap_err().to_string();
     assert_eq!(
         message("norm.weight", (1 << 40, 2)),

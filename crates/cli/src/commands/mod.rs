@@ -6,4 +6,5 @@ pub mod encode;
 pub mod generate;
 pub mod inspect;
 pub mod models;
+pub mod plan;
 pub mod show;

@@ -47,7 +47,7 @@ pub struct Measurement {
     pub per_second: f64,
     /// 10⁹ operations per second, by the median.
     pub gflops: f64,
-    /// Highest resident memory while this part was loaded and measured, bytes (Linux).
+    /// Highest resident memory while this part ran, its weights and the program included, bytes (Linux).
     pub peak_memory: Option<u64>,
     /// Whether the system could not tell the peak of this part alone: then it is that of the process so far.
     pub peak_memory_so_far: bool,
@@ -100,6 +100,9 @@ impl BenchReport {
 pub(super) struct Runs {
     pub seconds: Vec<f64>,
     pub operators: Vec<OperatorTime>,
+    pub peak_memory: Option<u64>,
+    /// Whether that is the peak of these runs alone.
+    pub own_peak: bool,
 }
 
 impl Runs {
@@ -130,8 +133,8 @@ impl Runs {
             slowest: self.seconds[self.seconds.len() - 1],
             per_second: units / seconds,
             gflops: operations / seconds / 1e9,
-            peak_memory: None,
-            peak_memory_so_far: true,
+            peak_memory: self.peak_memory,
+            peak_memory_so_far: !self.own_peak,
             operators: self.shares(peak),
             speedup: None,
         }
@@ -171,7 +174,7 @@ mod tests {
             entry("int8", 2, 250, Work::Int8(1e9)),
             entry("norm", 3, 50, Work::Moves),
         ];
-        Runs { seconds: vec![1.0, 2.0, 4.0], operators }
+        Runs { seconds: vec![1.0, 2.0, 4.0], operators, peak_memory: None, own_peak: false }
     }
 
     #[test]

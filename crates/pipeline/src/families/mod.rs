@@ -4,6 +4,7 @@
 
 mod wan;
 
+use crate::memory::{Demand, PartsMemory};
 use crate::plan::Limits;
 use crate::source::Model;
 use crate::{Error, Result};
@@ -77,6 +78,9 @@ pub(crate) trait Family: Sync {
     /// Leaves the text encoder of a model with random weights only its first `layers`, and a small table of words;
     /// returns how many it had.
     fn shorten_text_encoder(&self, model: &mut Model, layers: usize) -> Result<usize>;
+
+    /// What each part takes, from shapes alone.
+    fn memory(&self, model: &Model, placement: &Placement, demand: &Demand) -> Result<PartsMemory>;
 
     /// Builds the VAE, or half of it.
     fn vae(&self, model: &Model, parts: Parts, placement: &Placement) -> Result<Box<dyn VideoVae>>;

@@ -1,6 +1,7 @@
 //! Wan 2.1 and 2.2 (<https://github.com/Wan-Video/Wan2.2>): UMT5 text, one or two transformers, a causal VAE.
 
 use super::{Family, Placement, Role};
+use crate::memory::{Demand, PartMemory, PartsMemory};
 use crate::plan::Limits;
 use crate::source::{Model, Part};
 use crate::{Error, Result};
@@ -84,15 +85,15 @@ impl Family for Wan {
     }
 
     fn check(&self, model: &Model) -> Result<()> {
-        let headers = headers_of(TEXT_ENCODER, &model.text_encoder, &text_key_maps())?;
+        let headers = headers_of(TEXT_ENCODER, &model.text_encoder, &text_key_maps(), DType::F32)?;
         built(TEXT_ENCODER, Umt5::new(&text_config(model)?, &headers))?;
         finished(TEXT_ENCODER, &headers)?;
         let config = vae_config(model)?;
-        let headers = headers_of(VAE, &model.vae, &vae_key_maps(&config))?;
+        let headers = headers_of(VAE, &model.vae, &vae_key_maps(&config), DType::F32)?;
         built(VAE, WanVae::new(&config, &headers, Parts::Both))?;
         finished(VAE, &headers)?;
         for (index, part) in model.transformers.iter().enumerate() {
-            let headers = headers_of(TRANSFORMER, part, &dit_key_maps())?;
+            let headers = headers_of(TRANSFORMER, part, &dit_key_maps(), DType::F32)?;
             built(TRANSFORMER, WanModel::new(&dit_config(model, index)?, &headers))?;
             finished(TRANSFORMER, &headers)?;
         }
@@ -128,6 +129,39 @@ impl Family for Wan {
         Ok(all)
     }
 
+    fn memory(&self, model: &Model, placement: &Placement, demand: &Demand) -> Result<PartsMemory> {
+        let (dtype, [c, f, h, w]) = (placement.dtype, demand.latents);
+        let texts: Vec<usize> = demand.texts.iter().map(|&tokens| tokens.min(model.manifest.text_len)).collect();
+        let config = text_config(model)?;
+        let headers = headers_of(TEXT_ENCODER, &model.text_encoder, &text_key_maps(), dtype)?;
+        built(TEXT_ENCODER, Umt5::new(&config, &headers))?;
+        let text = memory_of(&headers, config.working_bytes(texts.iter().copied().max().unwrap_or(0), dtype));
+
+        let mut denoise = PartMemory::default();
+        for (index, expert) in model.transformers.iter().enumerate() {
+            let config = dit_config(model, index)?;
+            let headers = headers_of(TRANSFORMER, expert, &dit_key_maps(), dtype)?;
+            built(TRANSFORMER, WanModel::new(&config, &headers))?;
+            let [pt, ph, pw] = config.patch_size;
+            let tokens = (f / pt) * (h / ph) * (w / pw);
+            let prepared = texts.iter().map(|&text| config.prepared_bytes(text, dtype, crate::denoise::CACHE_BYTES));
+            // A step cache keeps two tensors of the tokens' size per prediction, and holds one more meanwhile.
+            let kept = if demand.cached { 2 * texts.len() + 1 } else { 0 };
+            let kept = kept * tokens * config.dim() * dtype.size_in_bytes();
+            let working = config.working_bytes(tokens, dtype) + prepared.sum::<usize>() + kept;
+            let expert = memory_of(&headers, working);
+            denoise = if expert.total() > denoise.total() { expert } else { denoise };
+        }
+        // The sampler's latents and the predictions, f32.
+        let latents = (6 + 2 * texts.len()) * c * f * h * w * DType::F32.size_in_bytes();
+        denoise.working += latents as u64;
+
+        let config = vae_config(model)?;
+        let headers = headers_of(VAE, &model.vae, &vae_key_maps(&config), DType::F32)?;
+        built(VAE, WanVae::new(&config, &headers, Parts::Decoder))?;
+        Ok(PartsMemory { text, denoise, decode: memory_of(&headers, config.decoding_bytes(h, w)) })
+    }
+
     fn vae(&self, model: &Model, parts: Parts, placement: &Placement) -> Result<Box<dyn VideoVae>> {
         let config = vae_config(model)?;
         // As in diffusers' examples the VAE stays f32 whatever the transformer's dtype: it is where 16 bits show.
@@ -155,7 +189,7 @@ fn dit_config(model: &Model, expert: usize) -> Result<WanConfig> {
     if let Some(config) = part.config.as_ref().or(model.manifest.transformer.as_ref()) {
         return Ok(WanConfig::from_diffusers_config(config.to_string().as_bytes())?);
     }
-    Ok(WanConfig::infer(&headers_of(TRANSFORMER, part, &dit_key_maps())?.shapes())?)
+    Ok(WanConfig::infer(&headers_of(TRANSFORMER, part, &dit_key_maps(), DType::F32)?.shapes())?)
 }
 
 fn text_key_maps() -> [KeyMap; 2] {
@@ -176,9 +210,13 @@ fn open(component: &'static str, part: &Part, key_maps: &[KeyMap], placement: &P
 }
 
 /// Weights that check a module against the files without reading data.
-fn headers_of(component: &'static str, part: &Part, key_maps: &[KeyMap]) -> Result<Weights> {
+fn headers_of(component: &'static str, part: &Part, key_maps: &[KeyMap], dtype: DType) -> Result<Weights> {
     let key_maps: Vec<&KeyMap> = key_maps.iter().collect();
-    part.headers(&key_maps).map_err(|source| Error::Component { component, source })
+    part.headers(&key_maps, dtype).map_err(|source| Error::Component { component, source })
+}
+
+fn memory_of(headers: &Weights, working: usize) -> PartMemory {
+    PartMemory { weights: headers.bytes() as u64, working: working as u64 }
 }
 
 fn finished(component: &'static str, headers: &Weights) -> Result<()> {

@@ -13,6 +13,7 @@ mod config;
 mod decoder;
 mod encoder;
 mod keys;
+mod memory;
 mod resample;
 
 use crate::{Error, LatentFormat, Parts, Result, StreamDecoder, StreamEncoder, VideoVae};

@@ -1,0 +1,62 @@
+//! `kinora plan`.
+
+use crate::args::GenerateArgs;
+use crate::report;
+use kinora::{PartMemory, PartsMemory, Plan, Result};
+use serde_json::json;
+
+/// Prints what `kinora generate` would do with the same arguments.
+pub fn run(args: &GenerateArgs) -> Result<()> {
+    let plan = kinora::outline(&args.model.load_options(), &args.request())?;
+    if args.output.json {
+        as_json(&plan)
+    } else {
+        table(&plan)
+    }
+    Ok(())
+}
+
+fn table(plan: &Plan) {
+    let [_, latent_frames, ..] = plan.latent_shape;
+    report::line(&format!(
+        "{}×{}, {} frames ({latent_frames} in latents) at {} fps, {} steps of {}, {}",
+        plan.width,
+        plan.height,
+        plan.frames,
+        plan.fps,
+        plan.steps(),
+        plan.sampler,
+        if plan.guided() { "guided" } else { "not guided" }
+    ));
+    report::line("");
+    report::line(&format!("{:<10}  {:>8}  {:>8}  {:>13}", "stage", "weights", "working", "with program"));
+    let PartsMemory { text, denoise, decode } = plan.memory.parts;
+    for (stage, part) in [("text", text), ("denoising", denoise), ("decoding", decode)] {
+        let PartMemory { weights, working } = part;
+        let [weights, working, all] = [weights, working, part.total() + plan.memory.process].map(report::bytes);
+        report::line(&format!("{stage:<10}  {weights:>8}  {working:>8}  {all:>13}"));
+    }
+    report::line("");
+    let free =
+        plan.memory.available.map_or_else(String::new, |free| format!(" of {} that are free", report::bytes(free)));
+    report::line(&format!("peak: about {}{free}", report::bytes(plan.memory.peak)));
+    for notice in &plan.notices {
+        report::line(&format!("note: {notice}"));
+    }
+}
+
+fn as_json(plan: &Plan) {
+    let value = json!({
+        "width": plan.width,
+        "height": plan.height,
+        "frames": plan.frames,
+        "latents": plan.latent_shape,
+        "fps": plan.fps,
+        "steps": plan.steps(),
+        "sampler": plan.sampler.to_string(),
+        "guided": plan.guided(),
+        "memory": plan.memory,
+        "notices": plan.notices,
+    });
+    report::line(&value.to_string());
+}
