@@ -6,9 +6,16 @@ use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 use kinora_checkpoint::TensorFile;
 use kinora_media::{ClipReader, ClipSpec, ClipWriter, Fps, Frame, WriteOptions, Written};
-use kinora_vae::VideoVae;
+use kinora_vae::{LatentFormat, VideoVae};
 use std::ops::ControlFlow;
 use std::path::Path;
+
+/// The most bytes that pixels take on their way from the decoder to the encoder: those of one push in f32, as they come,
+/// turned, cut to their range, scaled, and as frames.
+pub(crate) fn writing_bytes(format: &LatentFormat, h: usize, w: usize) -> usize {
+    let pixels = h * w * format.spatial_factor * format.spatial_factor;
+    5 * pixels * 3 * format.temporal_factor * DType::F32.size_in_bytes()
+}
 
 /// A writer for the clip of `output`.
 pub(crate) fn writer(

@@ -1,6 +1,7 @@
 //! Wan 2.1 and 2.2 (<https://github.com/Wan-Video/Wan2.2>): UMT5 text, one or two transformers, a causal VAE.
 
 use super::{Family, Placement, Role};
+use crate::codec::writing_bytes;
 use crate::memory::{Demand, PartMemory, PartsMemory};
 use crate::plan::Limits;
 use crate::source::{Model, Part};
@@ -159,7 +160,8 @@ impl Family for Wan {
         let config = vae_config(model)?;
         let headers = headers_of(VAE, &model.vae, &vae_key_maps(&config), DType::F32)?;
         built(VAE, WanVae::new(&config, &headers, Parts::Decoder))?;
-        Ok(PartsMemory { text, denoise, decode: memory_of(&headers, config.decoding_bytes(h, w)) })
+        let working = config.decoding_bytes(h, w) + writing_bytes(&config.latent_format(), h, w);
+        Ok(PartsMemory { text, denoise, decode: memory_of(&headers, working) })
     }
 
     fn vae(&self, model: &Model, parts: Parts, placement: &Placement) -> Result<Box<dyn VideoVae>> {
