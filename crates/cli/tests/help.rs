@@ -2,7 +2,8 @@
 
 use std::process::Command;
 
-const SUBCOMMANDS: &[&str] = &["generate", "decode", "encode", "bench", "inspect", "models", "pull", "show", "rerun"];
+const SUBCOMMANDS: &[&str] =
+    &["generate", "plan", "decode", "encode", "bench", "inspect", "models", "pull", "show", "rerun"];
 
 #[test]
 fn help_texts() {

@@ -6,7 +6,9 @@ use std::fmt;
 
 /// What the process will take beside the parts of the model and what is resident when it plans: code that is read when it
 /// runs, the tokenizer, the threads' scratch, the encoder. Measured.
-const LATER: u64 = 42_000_000;
+const LATER: u64 = 36_000_000;
+/// What the allocator holds over what it is asked for: fractions of its blocks. Measured.
+const FRAYED: f64 = 1.25;
 /// What is resident when it plans, where the system does not say it.
 const SO_FAR: u64 = 25_000_000;
 
@@ -19,10 +21,12 @@ pub(crate) struct Demand {
     pub texts: Vec<usize>,
     /// Whether a step cache keeps tensors of the tokens' size.
     pub cached: bool,
+    /// Threads, each with scratch of its own.
+    pub threads: usize,
 }
 
 impl Demand {
-    pub(crate) fn of(plan: &Plan) -> Self {
+    pub(crate) fn of(plan: &Plan, threads: usize) -> Self {
         // A token is four letters in English, a character or two in Chinese; a few more do not matter.
         let tokens = |text: &String| text.len() / 3 + 2;
         let texts = [Some(&plan.prompt), Some(&plan.negative_prompt).filter(|_| plan.guided())];
@@ -30,6 +34,7 @@ impl Demand {
             latents: plan.latent_shape,
             texts: texts.into_iter().flatten().map(tokens).collect(),
             cached: plan.cache.is_some(),
+            threads,
         }
     }
 }
@@ -78,11 +83,16 @@ pub struct MemoryPlan {
 }
 
 impl MemoryPlan {
-    pub(crate) fn new(parts: PartsMemory, available: Option<u64>) -> Self {
+    /// `in_program` are bytes of weights that are compiled in: they count when they are read.
+    pub(crate) fn new(mut parts: PartsMemory, in_program: u64, available: Option<u64>) -> Self {
+        for part in [&mut parts.text, &mut parts.denoise, &mut parts.decode] {
+            part.working = (part.working as f64 * FRAYED) as u64;
+        }
         let largest = [parts.text, parts.denoise, parts.decode].iter().map(PartMemory::total).max().unwrap_or(0);
-        let process = resident().unwrap_or(SO_FAR) + LATER;
-        // What is resident already is not free any more.
-        let available = available.map(|available| available + process - LATER);
+        let so_far = resident().unwrap_or(SO_FAR);
+        let process = so_far + LATER + in_program;
+        // What is resident already is not counted as free.
+        let available = available.map(|available| available + so_far);
         Self { parts, process, peak: process + largest, available, would_fit: Vec::new() }
     }
 
@@ -166,9 +176,9 @@ mod tests {
     /// As if the process took 1 GB.
     fn plan(available: u64) -> MemoryPlan {
         let part = |weights, working| PartMemory { weights, working };
-        let (text, denoise) = (part(11_000_000_000, 500_000_000), part(2_000_000_000, 1_000_000_000));
-        let parts = PartsMemory { text, denoise, decode: part(300_000_000, 100_000_000) };
-        let plan = MemoryPlan::new(parts, None);
+        let (text, denoise) = (part(11_000_000_000, 400_000_000), part(2_000_000_000, 800_000_000));
+        let parts = PartsMemory { text, denoise, decode: part(300_000_000, 80_000_000) };
+        let plan = MemoryPlan::new(parts, 0, None);
         let peak = plan.peak - plan.process + 1_000_000_000;
         MemoryPlan { process: 1_000_000_000, peak, available: Some(available), ..plan }
     }

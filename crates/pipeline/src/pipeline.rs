@@ -86,9 +86,9 @@ impl Pipeline {
     fn memory(&self, plan: &Plan) -> Result<MemoryPlan> {
         let available = if self.placement.device.is_cpu() { memory::available() } else { None };
         let needed = |placement: &Placement, latents: [usize; 4]| {
-            let demand = Demand { latents, ..Demand::of(plan) };
+            let demand = Demand { latents, ..Demand::of(plan, self.threads.current_num_threads()) };
             let parts = self.family.memory(&self.model, placement, &demand)?;
-            Ok(MemoryPlan::new(parts, available))
+            Ok(MemoryPlan::new(parts, self.model.bytes_in_program(), available))
         };
         let mut memory = needed(&self.placement, plan.latent_shape)?;
         if !memory.fits() {

@@ -91,6 +91,16 @@ impl Model {
         Ok(model)
     }
 
+    /// Bytes of weights that are compiled into the program.
+    pub(crate) fn bytes_in_program(&self) -> u64 {
+        let parts = self.transformers.iter().chain([&self.vae, &self.text_encoder]);
+        let bytes = |blob: &Blob| match blob {
+            Blob::File(_) => 0,
+            Blob::Static(_, bytes) => bytes.len() as u64,
+        };
+        parts.flat_map(|part| &part.weights).map(bytes).sum()
+    }
+
     /// Whether `name` is that of a known variant whose files are not here.
     pub(crate) fn is_known_only(name: &str) -> bool {
         !Path::new(name).exists()

@@ -172,3 +172,31 @@ fn headers_alone_tell_whether_a_module_fits() {
     assert_eq!(weights.get("norm.weight", 2).unwrap().to_vec1::<f32>().unwrap(), [0.0, 0.0]);
     assert!(weights.finish().unwrap_err().to_string().ends_with("was not used: `ids`"));
 }
+
+#[test]
+fn placeholders_say_how_many_bytes_the_tensors_would_have() {
+    let weights = Weights::recorder_of(DType::BF16);
+    weights.get("a.weight", (3, 5)).unwrap();
+    weights.get_dtype("a.norm", 7, DType::F32).unwrap();
+    weights.pp("a").get("weight", (3, 5)).unwrap(); // the same tensor
+    assert_eq!(weights.bytes(), 3 * 5 * 2 + 7 * 4);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_tensor_that_was_read_leaves_no_pages_of_its_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    let large = Tensor::ones((64, 1 << 18), DType::F32, &Device::Cpu).unwrap(); // 64 MiB
+    save_safetensors(&path, &[("large".to_string(), large)], &BTreeMap::new()).unwrap();
+    let weights = Weights::open(&[path], &[], &Device::Cpu, DType::BF16).unwrap();
+    let pages_of_file = || {
+        let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let own =
+            maps.split("model.safetensors\n").skip(1).filter_map(|rest| rest.lines().find(|l| l.starts_with("Rss:")));
+        own.map(|line| line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap()).max().unwrap()
+    };
+    weights.get("large", (64, 1 << 18)).unwrap();
+    // Other tests have small files of that name.
+    assert!(pages_of_file() < 1024, "{} KiB", pages_of_file());
+}

@@ -9,9 +9,9 @@ use serde_json::json;
 pub fn run(args: &GenerateArgs) -> Result<()> {
     let plan = kinora::outline(&args.model.load_options(), &args.request())?;
     if args.output.json {
-        as_json(&plan)
+        as_json(&plan);
     } else {
-        table(&plan)
+        table(&plan);
     }
     Ok(())
 }

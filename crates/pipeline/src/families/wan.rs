@@ -160,7 +160,7 @@ impl Family for Wan {
         let config = vae_config(model)?;
         let headers = headers_of(VAE, &model.vae, &vae_key_maps(&config), DType::F32)?;
         built(VAE, WanVae::new(&config, &headers, Parts::Decoder))?;
-        let working = config.decoding_bytes(h, w) + writing_bytes(&config.latent_format(), h, w);
+        let working = config.decoding_bytes(h, w, demand.threads) + writing_bytes(&config.latent_format(), h, w);
         Ok(PartsMemory { text, denoise, decode: memory_of(&headers, working) })
     }
 

@@ -5,14 +5,17 @@ use candle_core::DType;
 
 /// Frames that a causal convolution remembers.
 const PAST: usize = 2;
+/// Numbers that a thread holds per channel, of inputs and of results, in Winograd's algorithm: 36 for each of 64 tiles.
+const WINOGRAD: usize = 36 * 64;
 /// Frames that are alive in the second convolution of a residual block, beside what it remembers: the block's input, the
 /// first convolution's result, the same after norm and `SiLU`, and the block's result.
 const BLOCK: usize = 4;
 
 impl Config {
     /// The most bytes that decoding holds at a time, for latents of `h × w`: what all convolutions remember, the frames
-    /// that wait while another goes through the later stages, and what is alive in the widest block.
-    pub fn decoding_bytes(&self, h: usize, w: usize) -> usize {
+    /// that wait while another goes through the later stages, what is alive in the widest block, and the scratch of every
+    /// thread.
+    pub fn decoding_bytes(&self, h: usize, w: usize, threads: usize) -> usize {
         let dims = self.decoder_dims();
         let (first, last) = (dims[0].0, dims[dims.len() - 1].1);
         let (mut positions, mut frames) = (h * w, 1);
@@ -34,6 +37,8 @@ impl Config {
         }
         past += last * positions;
         let done = frames * self.out_channels * positions;
-        (PAST * past + widest + done) * DType::F32.size_in_bytes()
+        let channels = dims.iter().map(|&(inputs, outputs)| inputs.max(outputs)).max().unwrap_or(0);
+        let scratch = threads * 2 * channels * WINOGRAD;
+        (PAST * past + widest + done + scratch) * DType::F32.size_in_bytes()
     }
 }
