@@ -10,7 +10,35 @@ use candle_core::{Result, Tensor, bail};
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Option<&Tensor>) -> Result<Tensor> {
     check(q, k, v, bias)?;
     timed("attention", Work::F32(operations(q, k)), || {
-        if cpu::supports(q) { cpu::attention(q, k, v, scale, bias) } else { reference::attention(q, k, v, scale, bias) }
+        if cpu::supports(q) {
+            cpu::attention(q, k, v, scale, None, bias)
+        } else {
+            reference::attention(q, k, v, scale, bias)
+        }
+    })
+}
+
+/// [`attention`] with a second bias that depends on the distance from query to key alone: `relative [N, L + S - 1]`, of
+/// which element `key - query + L - 1` is added to a score.
+pub fn attention_relative(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    scale: f64,
+    relative: &Tensor,
+    bias: Option<&Tensor>,
+) -> Result<Tensor> {
+    check(q, k, v, bias)?;
+    let (_, l, n, _) = q.dims4()?;
+    if relative.dims() != [n, (l + k.dim(1)?).saturating_sub(1)] {
+        bail!("attention: relative bias {:?} does not fit q {:?}, k {:?}", relative.dims(), q.dims(), k.dims());
+    }
+    timed("attention", Work::F32(operations(q, k)), || {
+        if cpu::supports(q) {
+            cpu::attention(q, k, v, scale, Some(relative), bias)
+        } else {
+            reference::attention_relative(q, k, v, scale, relative, bias)
+        }
     })
 }
 

@@ -16,7 +16,7 @@ pub mod profile;
 pub mod reference;
 mod rope;
 
-pub use attention::{attention, attention_int8};
+pub use attention::{attention, attention_int8, attention_relative};
 pub use conv::{FrameConv, FrameConvOptions};
 pub use elementwise::{gate_residual, gelu_erf, gelu_tanh, modulate, silu};
 pub use level::{LEVEL_VARIABLE, Level, UnknownLevel};

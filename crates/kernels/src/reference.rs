@@ -41,6 +41,27 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Option<&T
     weights.matmul(&v)?.transpose(1, 2)?.contiguous()?.to_dtype(dtype)
 }
 
+/// [`attention`] with a second bias `relative [N, L + S - 1]`, of which element `key - query + L - 1` is added to a score.
+pub fn attention_relative(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    scale: f64,
+    relative: &Tensor,
+    bias: Option<&Tensor>,
+) -> Result<Tensor> {
+    let (_, l, n, _) = q.dims4()?;
+    let s = k.dim(1)?;
+    let places: Vec<u32> = (0..l).flat_map(|query| (0..s).map(move |key| (key + l - 1 - query) as u32)).collect();
+    let places = Tensor::from_vec(places, l * s, q.device())?;
+    let relative = relative.to_dtype(DType::F32)?.index_select(&places, 1)?.reshape((1, n, l, s))?;
+    let bias = match bias {
+        Some(bias) => relative.broadcast_add(&bias.to_dtype(DType::F32)?)?,
+        None => relative,
+    };
+    attention(q, k, v, scale, Some(&bias))
+}
+
 /// One output frame `[B, H', W', O]` of a convolution with `weight [O, C, kf, kh, kw]`, `bias [O]`, over `frames`
 /// `[B, H, W, C]` under its temporal taps (`None` is zeros), plus `residual`: one 2-D convolution per tap, summed.
 pub fn frame_conv(

@@ -177,6 +177,27 @@ fn attention() {
 }
 
 #[test]
+fn attention_by_distance() {
+    for [batch, queries, keys, heads, dim] in [[1, 1, 1, 1, 4], [2, 7, 5, 3, 8], [1, 130, 300, 2, 16]] {
+        let q = random((batch, queries, heads, dim), 1);
+        let (k, v) = (random((batch, keys, heads, dim), 2), random((batch, keys, heads, dim), 3));
+        let relative = random((heads, queries + keys - 1), 4);
+        agree(
+            "attention by distance",
+            &[&q, &k, &v, &relative],
+            |t| kernels::attention_relative(&t[0], &t[1], &t[2], 0.3, &t[3], None),
+            |t| reference::attention_relative(&t[0], &t[1], &t[2], 0.3, &t[3], None),
+        );
+        agree(
+            "attention by distance with bias",
+            &[&q, &k, &v, &relative, &random((batch, 1, 1, keys), 5)],
+            |t| kernels::attention_relative(&t[0], &t[1], &t[2], 0.3, &t[3], Some(&t[4])),
+            |t| reference::attention_relative(&t[0], &t[1], &t[2], 0.3, &t[3], Some(&t[4])),
+        );
+    }
+}
+
+#[test]
 fn attention_of_nothing_is_nothing() {
     for (q, keys) in [((1, 0, 2, 4), 3), ((0, 3, 2, 4), 3), ((1, 3, 0, 4), 3), ((1, 3, 2, 0), 5)] {
         let (batch, _, heads, dim) = q;
@@ -369,6 +390,7 @@ fn wrong_shapes_are_errors() {
         attend(&[1, 2, 3, 4], &[1, 2, 3, 4], &[1, 3, 3, 4], &[1, 3, 2, 2]),
         attend(&[1, 2, 3, 4], &[1, 0, 3, 4], &[1, 0, 3, 4], &[1, 3, 2, 0]),
         attend(&[1, 2, 3, 4], &[1, 5, 3, 4], &[1, 5, 3, 4], &[1, 3, 5, 2]),
+        kernels::attention_relative(&t(&[1, 2, 3, 4]), &t(&[1, 5, 3, 4]), &t(&[1, 5, 3, 4]), 1.0, &t(&[3, 7]), None),
         kernels::layer_norm(&t(&[2, 3]), Some(&t(&[2])), None, 1e-6),
         kernels::layer_norm(&t(&[]), None, None, 1e-6),
         kernels::layer_norm_modulate(&t(&[2, 3, 4]), &t(&[2, 2, 4]), &t(&[2, 3, 4]), 1e-6),

@@ -161,13 +161,13 @@ impl Umt5 {
         Ok(x.pad_with_zeros(1, 0, text_len - s)?)
     }
 
-    /// Bucket of every pair of positions, `[S · S]` u32, query-major.
+    /// Bucket of every distance from query to key, `[2 · S - 1]` u32, from `1 - S` on.
     fn buckets(&self, s: usize) -> Result<Tensor> {
         let (buckets, distance) =
             (self.config.relative_attention_num_buckets, self.config.relative_attention_max_distance);
-        let pairs = (0..s).flat_map(|query| (0..s).map(move |key| key as i64 - query as i64));
-        let ids: Vec<u32> = pairs.map(|relative| relative_bucket(relative, buckets, distance)).collect();
-        Ok(Tensor::from_vec(ids, s * s, &self.device)?)
+        let reach = s as i64 - 1;
+        let ids: Vec<u32> = (-reach..=reach).map(|relative| relative_bucket(relative, buckets, distance)).collect();
+        Ok(Tensor::new(ids, &self.device)?)
     }
 }
 
@@ -232,13 +232,8 @@ impl Attention {
         let (n, d) = (self.heads, self.head_dim);
         let heads = |linear: &Linear| linear.forward(x)?.reshape((b, s, n, d));
         let (q, k, v) = (heads(&self.q)?, heads(&self.k)?, heads(&self.v)?); // [B, S, N, D]
-        let rows = self.position.index_select(buckets, 0)?; // [S · S, N]
-        let bias = rows.t()?.contiguous()?.reshape((1, n, s, s))?;
-        let bias = match mask {
-            Some(mask) => bias.broadcast_add(mask)?, // [B, N, S, S]
-            None => bias,
-        };
-        let y = kinora_kernels::attention(&q, &k, &v, 1.0, Some(&bias))?;
+        let relative = self.position.index_select(buckets, 0)?.t()?; // [N, 2S - 1]
+        let y = kinora_kernels::attention_relative(&q, &k, &v, 1.0, &relative, mask)?;
         y.reshape((b, s, n * d))
     }
 }

@@ -23,6 +23,7 @@ use quantised::Quantised;
 use rayon::prelude::*;
 use softmax::{Exponentiate, Running};
 use std::mem::MaybeUninit;
+use std::ops::Range;
 
 /// Queries that one task takes: whole tiles of AVX-512 (14 rows) and of AVX2 (6).
 const QUERIES: usize = 126;
@@ -32,18 +33,27 @@ const KEYS: usize = 128;
 /// Bytes of keys and values that are packed at a time, in whole heads.
 const PACKED: usize = 32 << 20;
 
-/// See [`crate::attention`]; shapes are checked there.
-pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Option<&Tensor>) -> Result<Tensor> {
-    by_dtype!(q.dtype(), typed(q, k, v, scale as f32, bias, Exact::new(k.dim(1)?, k.dim(3)?)))
+/// See [`crate::attention`] and [`crate::attention_relative`]; shapes are checked there.
+pub fn attention(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    scale: f64,
+    relative: Option<&Tensor>,
+    bias: Option<&Tensor>,
+) -> Result<Tensor> {
+    let panels = Exact::new(k.dim(1)?, k.dim(3)?);
+    by_dtype!(q.dtype(), typed([q, k, v], scale as f32, [relative, bias], panels))
 }
 
 /// See [`crate::attention_int8`]; shapes are checked there.
 pub fn attention_int8(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Option<&Tensor>) -> Result<Tensor> {
     #[cfg(target_arch = "x86_64")]
     if quantised::available() {
-        return by_dtype!(q.dtype(), typed(q, k, v, scale as f32, bias, Quantised::new(k.dim(1)?, k.dim(3)?)));
+        let panels = Quantised::new(k.dim(1)?, k.dim(3)?);
+        return by_dtype!(q.dtype(), typed([q, k, v], scale as f32, [None, bias], panels));
     }
-    attention(q, k, v, scale, bias)
+    attention(q, k, v, scale, None, bias)
 }
 
 /// Keys and values of some heads, packed.
@@ -77,16 +87,16 @@ struct Block {
 }
 
 fn typed<T: Element>(
-    q: &Tensor,
-    k: &Tensor,
-    v: &Tensor,
+    [q, k, v]: [&Tensor; 3],
     scale: f32,
-    bias: Option<&Tensor>,
+    [relative, bias]: [Option<&Tensor>; 2],
     mut panels: impl Panels,
 ) -> Result<Tensor> {
     let (batch, queries, heads, dim) = q.dims4()?;
-    let (q, k, v, bias) = (whole_heads(q)?, whole_heads(k)?, whole_heads(v)?, bias.map(to_f32).transpose()?);
+    let (q, k, v) = (whole_heads(q)?, whole_heads(k)?, whole_heads(v)?);
     let (q_data, k_data, v_data) = (Operand::strided(&q), Operand::strided(&k), Operand::strided(&v));
+    let (relative, bias) = (relative.map(to_f32).transpose()?, bias.map(to_f32).transpose()?);
+    let relative_data = relative.as_ref().map(Operand::new).transpose()?;
     let bias_data = bias.as_ref().map(Operand::new).transpose()?;
     let bias = bias.as_ref().zip(bias_data.as_ref());
     let len = batch * queries * heads * dim;
@@ -96,7 +106,10 @@ fn typed<T: Element>(
     let problem = Problem {
         q: Strided::new(&q, &q_data)?,
         keys: k.tokens,
-        bias: bias.map(|(bias, data)| Bias::new(bias, data)).transpose()?,
+        biases: [
+            relative_data.as_ref().map(|data| Bias::relative(data, queries, k.tokens)).transpose()?,
+            bias.map(|(bias, data)| Bias::new(bias, data)).transpose()?,
+        ],
         scale: scale * std::f32::consts::LOG2_E,
         out: &shared,
     };
@@ -117,7 +130,7 @@ fn typed<T: Element>(
 struct Problem<'a, T> {
     q: Strided<'a, T>,
     keys: usize,
-    bias: Option<Bias<'a>>,
+    biases: [Option<Bias<'a>>; 2],
     scale: f32,
     out: &'a SharedMut<'a, MaybeUninit<T>>,
 }
@@ -160,7 +173,7 @@ impl<T: Element> Problem<'_, T> {
                 keys: block.len,
                 values: &mut scratch.values,
                 width: self.q.dim.next_multiple_of(COLUMNS),
-                bias: |row| self.bias_row(first + head, query + row).map(|row| &row[start..start + block.len]),
+                biases: |row| self.bias_rows(first + head, query + row, start..start + block.len),
             });
             panels.gather(block, &scratch.scores, &mut scratch.panels, &mut scratch.values);
         }
@@ -185,8 +198,9 @@ impl<T: Element> Problem<'_, T> {
         }
     }
 
-    fn bias_row(&self, head: usize, query: usize) -> Option<&[f32]> {
-        self.bias.as_ref().map(|bias| bias.row(head / self.q.heads, head % self.q.heads, query))
+    fn bias_rows(&self, head: usize, query: usize, keys: Range<usize>) -> [Option<&[f32]>; 2] {
+        let (clip, head) = (head / self.q.heads, head % self.q.heads);
+        self.biases.each_ref().map(|bias| bias.as_ref().map(|bias| &bias.row(clip, head, query)[keys.clone()]))
     }
 
     #[inline(always)]

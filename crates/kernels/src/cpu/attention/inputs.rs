@@ -36,26 +36,36 @@ impl<'a, T: WithDType> Strided<'a, T> {
     }
 }
 
-/// What is added to the scores, `[1|B, 1|N, 1|L, S]`.
+/// What is added to the scores.
 pub struct Bias<'a> {
     data: &'a [f32],
+    /// Of the first query.
+    start: usize,
     /// From one clip, head, query to the next: none where they share it.
-    strides: [usize; 3],
+    strides: [isize; 3],
     keys: usize,
 }
 
 impl<'a> Bias<'a> {
-    /// `data` holds the elements of `bias`.
+    /// `data` holds the elements of `bias [1|B, 1|N, 1|L, S]`.
     pub fn new(bias: &Tensor, data: &'a Operand) -> Result<Self> {
         let (clips, heads, queries, keys) = bias.dims4()?;
-        let stride = |count: usize, stride| if count == 1 { 0 } else { stride };
+        let stride = |count: usize, stride: usize| if count == 1 { 0 } else { stride as isize };
         let strides = [stride(clips, heads * queries * keys), stride(heads, queries * keys), stride(queries, keys)];
-        Ok(Self { data: data.slice()?, strides, keys })
+        Ok(Self { data: data.slice()?, start: 0, strides, keys })
+    }
+
+    /// `data` holds the elements of a bias `[N, L + S - 1]` by distance from query to key.
+    pub fn relative(data: &'a Operand, queries: usize, keys: usize) -> Result<Self> {
+        let distances = (queries + keys).saturating_sub(1);
+        let start = queries.saturating_sub(1);
+        Ok(Self { data: data.slice()?, start, strides: [0, distances as isize, -1], keys })
     }
 
     /// What is added to the scores of a query, for all keys.
     pub fn row(&self, clip: usize, head: usize, query: usize) -> &'a [f32] {
-        let start = clip * self.strides[0] + head * self.strides[1] + query * self.strides[2];
+        let steps = [clip, head, query].into_iter().zip(self.strides);
+        let start = steps.fold(self.start, |start, (count, stride)| start.wrapping_add_signed(count as isize * stride));
         &self.data[start..start + self.keys]
     }
 }

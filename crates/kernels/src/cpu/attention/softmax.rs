@@ -38,10 +38,10 @@ pub struct Exponentiate<'a, B> {
     pub values: &'a mut [f32],
     pub width: usize,
     /// What is added to a query's scores, in natural units.
-    pub bias: B,
+    pub biases: B,
 }
 
-impl<'b, B: Fn(usize) -> Option<&'b [f32]>> WithSimd for Exponentiate<'_, B> {
+impl<'b, B: Fn(usize) -> [Option<&'b [f32]>; 2]> WithSimd for Exponentiate<'_, B> {
     type Output = ();
 
     #[inline(always)]
@@ -50,7 +50,7 @@ impl<'b, B: Fn(usize) -> Option<&'b [f32]>> WithSimd for Exponentiate<'_, B> {
         let values = self.values.chunks_exact_mut(self.width.max(1));
         let running = self.running.max.iter_mut().zip(&mut self.running.sum);
         for (query, ((scores, values), (max, sum))) in self.scores.iter_mut().zip(values).zip(running).enumerate() {
-            if let Some(bias) = (self.bias)(query) {
+            for bias in (self.biases)(query).into_iter().flatten() {
                 // Not -∞, as above.
                 let scores = scores.iter_mut().zip(bias);
                 scores.for_each(|(score, bias)| *score = (*score + bias * std::f32::consts::LOG2_E).max(f32::MIN));
