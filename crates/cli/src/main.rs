@@ -9,12 +9,13 @@ mod signals;
 
 use args::{Cli, Command};
 use clap::Parser;
+use kinora::LargeBlocks;
+use mimalloc::MiMalloc;
 use std::process::ExitCode;
 
-/// Keeps what tensors free for the next ones: the system's allocator gives large blocks back at once, so that every new
-/// tensor costs page faults, and its memory frays over a long clip.
+/// Large tensors come from the system and go back to it, so that the memory of a long clip does not fray.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: LargeBlocks<MiMalloc> = LargeBlocks(MiMalloc);
 
 fn main() -> ExitCode {
     keep_contained_panics_quiet();

@@ -5,10 +5,16 @@
 
 use candle_core::{DType, Device, Tensor};
 use kinora_checkpoint::Weights;
+use kinora_kernels::LargeBlocks;
 use kinora_vae::wan::{Config, WanVae};
 use kinora_vae::{Parts, VideoVae};
+use mimalloc::MiMalloc;
 use std::error::Error;
 use std::time::Instant;
+
+/// As in the binary, whose memory this is about.
+#[global_allocator]
+static ALLOCATOR: LargeBlocks<MiMalloc> = LargeBlocks(MiMalloc);
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

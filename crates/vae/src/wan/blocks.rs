@@ -81,9 +81,8 @@ impl ResidualBlock {
 
     /// `x [B, H, W, inputs]` → `[B, H, W, outputs]`.
     pub(super) fn forward(&self, x: Tensor, state: &mut StreamState) -> Result<Tensor> {
-        // One expression per convolution, so that its input is freed (or the cache's alone) before the next.
-        let h = self.conv1.forward(&[self.norm1.forward_silu(&x)?], state, None)?;
-        let h = self.norm2.forward_silu(&h)?;
+        // One expression, so that what is between the layers is freed (or the cache's alone) before the next.
+        let h = self.norm2.forward_silu(&self.conv1.forward(&[self.norm1.forward_silu(&x)?], state, None)?)?;
         let x = match &self.shortcut {
             Some(shortcut) => shortcut.forward(&x)?,
             None => x,
