@@ -176,7 +176,15 @@ impl Weights {
         self.lock().iter().map(|(name, asked)| (name.clone(), asked.shape.clone())).collect()
     }
 
-    /// Bytes of everything handed out so far, over all views: of placeholders as many as the real tensors would have.
+    /// Says that the tensor `name` below this view, which was handed out, is kept in another form of so many bytes.
+    pub fn kept_in(&self, name: &str, bytes: usize) {
+        if let Some(asked) = self.lock().get_mut(&self.full(name)) {
+            asked.bytes = bytes;
+        }
+    }
+
+    /// Bytes of everything handed out so far, over all views, or what [`Weights::kept_in`] says of it: of placeholders as
+    /// many as the real tensors would have.
     pub fn bytes(&self) -> usize {
         self.lock().values().map(|asked| asked.bytes).sum()
     }
