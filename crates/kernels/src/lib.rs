@@ -12,6 +12,7 @@ mod level;
 mod linear;
 mod memory;
 mod norm;
+mod outliers;
 mod peak;
 pub mod profile;
 pub mod reference;

@@ -46,10 +46,20 @@ impl LinearWeight {
     /// Packs `weight [N, K]`, which is f32, bf16 or f16. A broadcast scalar, which stands for weights that are not there,
     /// stays one.
     pub fn new(weight: &Tensor) -> Result<Self> {
+        Self::pack(weight, cpu::Packed::new)
+    }
+
+    /// Rounds `weight [N, K]` to 8 bits, with one scale per output; inputs will be rounded too, with one scale per row.
+    /// On the CPU only; elsewhere, weights stay as they are.
+    pub fn int8(weight: &Tensor) -> Result<Self> {
+        Self::pack(weight, cpu::Packed::int8)
+    }
+
+    fn pack(weight: &Tensor, pack: impl Fn(&Tensor) -> Result<cpu::Packed>) -> Result<Self> {
         let (outputs, inputs) = weight.dims2()?;
         let placeholder = weight.stride().iter().all(|&stride| stride == 0);
         let storage = if cpu::supports(weight) && !placeholder {
-            Storage::Packed(cpu::Packed::new(weight)?)
+            Storage::Packed(pack(weight)?)
         } else {
             Storage::Tensor(weight.clone())
         };
@@ -81,8 +91,12 @@ pub fn linear(x: &Tensor, weight: &LinearWeight, bias: Option<&Tensor>, epilogue
     let mut shape = x.dims().to_vec();
     shape[x.rank() - 1] = outputs;
     epilogue.check(&shape, x.dtype())?;
-    let work = Work::F32(2.0 * x.elem_count() as f64 * outputs as f64);
-    timed("linear", work, || match &weight.storage {
+    let operations = 2.0 * x.elem_count() as f64 * outputs as f64;
+    let (name, work) = match &weight.storage {
+        Storage::Packed(packed) if packed.is_int8() => ("linear int8", Work::Int8(operations)),
+        _ => ("linear", Work::F32(operations)),
+    };
+    timed(name, work, || match &weight.storage {
         Storage::Packed(packed) if cpu::supports(x) => cpu::linear(x, packed, bias, epilogue, shape),
         Storage::Packed(_) => bail!("linear: x is {:?} on {:?}, weight on the CPU", x.dtype(), x.device().location()),
         Storage::Tensor(weight) => reference::linear(x, weight, bias, epilogue),

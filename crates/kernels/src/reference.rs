@@ -1,5 +1,6 @@
 //! Slow, obvious versions of every operator: what the fast ones are tested against.
 
+use crate::outliers::outlying_columns;
 use crate::{Epilogue, FrameConvOptions};
 use candle_core::{D, DType, Result, Tensor};
 
@@ -12,11 +13,14 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, epilogue: Epil
         *last = n;
     }
     let y = x.reshape((rows, k))?.matmul(&weight.to_dtype(x.dtype())?.t()?)?;
+    finish(&y.reshape(shape)?, bias, epilogue)
+}
+
+fn finish(y: &Tensor, bias: Option<&Tensor>, epilogue: Epilogue) -> Result<Tensor> {
     let y = match bias {
         Some(bias) => y.broadcast_add(&bias.to_dtype(y.dtype())?)?,
-        None => y,
+        None => y.clone(),
     };
-    let y = y.reshape(shape)?;
     match epilogue {
         Epilogue::None => Ok(y),
         Epilogue::GeluTanh => gelu_tanh(&y),
@@ -25,6 +29,42 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, epilogue: Epil
         Epilogue::Residual(x) => x + y,
         Epilogue::GatedResidual { x, gate } => gate_residual(x, &y, gate),
     }
+}
+
+/// [`linear`] with weights and inputs rounded to 8 bits: one scale per output and one per row, sums of whole numbers.
+///
+/// Columns of `x` that [`outlying_columns`] finds are rounded to 15 bits instead, with a scale of their own in each row.
+/// `x` is f32, and the result the same to the last bit on every machine.
+pub fn linear_int8(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, epilogue: Epilogue) -> Result<Tensor> {
+    let (n, k) = weight.dims2()?;
+    let rows = x.reshape(((), k))?.to_vec2::<f32>()?;
+    let outlying = outlying_columns(rows.len(), k, |row, out| out.copy_from_slice(&rows[row]));
+    let weights: Vec<_> = weight.to_dtype(DType::F32)?.to_vec2()?.iter().map(|row| round_to(row, 127.0)).collect();
+    let mut products = Vec::with_capacity(rows.len() * n);
+    for row in &rows {
+        let part = |wanted: bool| {
+            let keep = |(i, x): (usize, &f32)| if outlying.contains(&i) == wanted { *x } else { 0.0 };
+            row.iter().enumerate().map(keep).collect::<Vec<f32>>()
+        };
+        let (usual, scale) = round_to(&part(false), 127.0);
+        let (large, large_scale) = round_to(&part(true), 127.0 * 128.0);
+        for (weight, weight_scale) in &weights {
+            let sum = |x: &[i64]| x.iter().zip(weight).map(|(x, weight)| x * weight).sum::<i64>() as f32;
+            let product = sum(&usual) * scale + sum(&large) * large_scale;
+            products.push(product * weight_scale);
+        }
+    }
+    let mut shape = x.dims().to_vec();
+    shape[x.rank() - 1] = n;
+    let y = Tensor::from_vec(products, shape, x.device())?;
+    finish(&y, bias, epilogue)
+}
+
+/// Multiples of the scale that makes the largest element `largest`, and the scale.
+fn round_to(x: &[f32], largest: f32) -> (Vec<i64>, f32) {
+    let scale = x.iter().fold(0f32, |a, b| a.max(b.abs())) / largest;
+    let units = if scale > 0.0 { scale.recip() } else { 0.0 };
+    (x.iter().map(|x| (x * units).round_ties_even() as i64).collect(), scale)
 }
 
 /// `softmax(scale · q kᵀ + bias) v` over `q [B, L, N, D]`, `k v [B, S, N, D]`, `bias [1|B, 1|N, 1|L, S]` → `[B, L, N, D]`.

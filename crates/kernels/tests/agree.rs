@@ -133,6 +133,62 @@ fn linear_of_views() {
     );
 }
 
+/// Eight-bit products are sums of whole numbers: the same to the last bit, with outlying channels and without.
+#[test]
+fn linear_int8() {
+    for [rows, inputs, outputs] in LINEARS {
+        for channels in [vec![], vec![inputs / 2], vec![0, inputs / 3, inputs - 1]] {
+            let factor: Vec<f32> = (0..inputs).map(|i| if channels.contains(&i) { 30.0 } else { 1.0 }).collect();
+            let factor = Tensor::from_vec(factor, inputs, &Device::Cpu).unwrap();
+            let x = random((1, rows, inputs), 1).broadcast_mul(&factor).unwrap();
+            let (weight, bias, other) =
+                (random((outputs, inputs), 2), random(outputs, 3), random((1, rows, outputs), 4));
+            for (dtype, _) in DTYPES {
+                let [x, weight, other] = [&x, &weight, &other].map(|x| x.to_dtype(dtype).unwrap());
+                let packed = LinearWeight::int8(&weight).unwrap();
+                let [x_wide, other_wide] = [&x, &other].map(|x| x.to_dtype(DType::F32).unwrap());
+                for (epilogue, wide) in
+                    [(Epilogue::None, Epilogue::None), (Epilogue::Residual(&other), Epilogue::Residual(&other_wide))]
+                {
+                    let found = kernels::linear(&x, &packed, Some(&bias), epilogue).unwrap();
+                    let expected = reference::linear_int8(&x_wide, &weight, Some(&bias), wide).unwrap();
+                    let expected = values(&expected.to_dtype(dtype).unwrap());
+                    assert_eq!(values(&found), expected, "{rows}x{inputs}x{outputs} {dtype:?} {channels:?}");
+                }
+            }
+        }
+    }
+}
+
+/// Eight bits keep what they can: half a unit of 127 of the largest element, for weights and inputs, also when a few
+/// channels are thirty times as large as the others.
+#[test]
+fn linear_int8_is_near_the_exact_product() {
+    let (inputs, outputs) = (1024, 200);
+    let (x, weight) = (random((100, inputs), 1), random((outputs, inputs), 2));
+    let loud: Vec<f32> = (0..inputs).map(|i| if i % 205 == 3 { 30.0 } else { 1.0 }).collect();
+    let loud = x.broadcast_mul(&Tensor::from_vec(loud, inputs, &Device::Cpu).unwrap()).unwrap();
+    // Of uniform numbers, the largest is √3 times the root of the mean square.
+    let bound = 2f64.sqrt() * 3f64.sqrt() / 127.0 / 12f64.sqrt() * 1.05;
+    for x in [x, loud] {
+        let found = kernels::linear(&x, &LinearWeight::int8(&weight).unwrap(), None, Epilogue::None).unwrap();
+        let error = relative_l2(&found, &reference::linear(&x, &weight, None, Epilogue::None).unwrap());
+        assert!(error <= bound, "relative L2 error {error:e}, expected {bound:e}");
+    }
+}
+
+#[test]
+fn linear_int8_of_zeros_and_of_what_is_no_number() {
+    let weight = LinearWeight::int8(&random((3, 8), 2)).unwrap();
+    let row = |first: f32| [first, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
+    let x = [row(0.0), row(f32::NAN), row(f32::INFINITY), row(1e-44)].concat();
+    let x = Tensor::from_vec(x, (4, 8), &Device::Cpu).unwrap();
+    let y = values(&kernels::linear(&x, &weight, None, Epilogue::None).unwrap());
+    assert_eq!(y[..3], [0.0; 3]);
+    assert!(y[3..9].iter().all(|y| y.is_nan()), "{y:?}");
+    assert_eq!(y[9..], [0.0; 3]);
+}
+
 /// What stands for weights that are not there takes no memory, and computes.
 #[test]
 fn linear_of_a_placeholder() {

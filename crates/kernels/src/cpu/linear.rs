@@ -5,19 +5,20 @@
 
 mod finish;
 mod grid;
+mod int8;
+mod int8_tile;
 mod panels;
 
 pub use panels::Packed;
 
 use super::element::Element;
 use super::rows::Broadcast;
-use super::shared::SharedMut;
 use super::tile::{COLUMNS, Out, Panel, Rows, Stored, multiply_tile};
 use super::{Operand, by_dtype, to_f32};
 use crate::level::vectorised;
 use crate::{Epilogue, Level};
 use candle_core::{Device, Result, Tensor};
-use finish::{Finish, Then};
+use finish::{Finish, Products, Then};
 use grid::{Block, Grid};
 use panels::{Line, Panels};
 use std::cell::RefCell;
@@ -71,6 +72,7 @@ fn typed<T: Element>(
         Packed::F32(panels) => multiply(x, panels, &finish),
         Packed::Bf16(panels) => multiply(x, panels, &finish),
         Packed::F16(panels) => multiply(x, panels, &finish),
+        Packed::Int8(panels) => int8::multiply(x, panels, &finish),
     };
     Tensor::from_vec(out, shape, &Device::Cpu)
 }
@@ -80,22 +82,30 @@ fn multiply<T: Element, W: Stored>(x: &[T], weight: &Panels<W>, finish: &Finish<
         static SCRATCH: RefCell<Scratch> = RefCell::default();
     }
     let rows = x.len() / weight.inputs();
-    let mut out = Vec::with_capacity(rows * finish.outputs);
-    let shared = SharedMut::new(&mut out.spare_capacity_mut()[..rows * finish.outputs]);
-    Grid::new(rows, weight.count(), weight.inputs()).for_each(|block| {
-        SCRATCH.with_borrow_mut(|scratch| {
-            scratch.multiply(x, weight, &block);
-            let height = block.rows.len();
-            vectorised(
-                #[inline(always)]
+    let grid = Grid::new(rows, weight.count(), weight.inputs());
+    finish.collect(rows, |out| {
+        grid.for_each(|block| {
+            SCRATCH.with_borrow_mut(|scratch| {
+                scratch.multiply(x, weight, &block);
+                let products = Sums { sums: &scratch.sums, height: block.rows.len() };
                 // SAFETY: every block is one task's own.
-                || unsafe { finish.write(&block, |row, panel| scratch.sums[panel * height + row].0, &shared) },
-            );
+                unsafe { finish.write(&block, products, out) };
+            });
         });
-    });
-    // SAFETY: the blocks cover every element.
-    unsafe { out.set_len(rows * finish.outputs) };
-    out
+    })
+}
+
+/// Sums `[panels, rows]` of a block.
+struct Sums<'a> {
+    sums: &'a [Line<f32>],
+    height: usize,
+}
+
+impl Products for Sums<'_> {
+    #[inline(always)]
+    fn get(&self, row: usize, panel: usize) -> [f32; COLUMNS] {
+        self.sums[panel * self.height + row].0
+    }
 }
 
 /// What one task holds.

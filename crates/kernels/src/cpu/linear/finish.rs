@@ -7,6 +7,7 @@ use super::super::rows::Broadcast;
 use super::super::shared::SharedMut;
 use super::super::tile::COLUMNS;
 use super::grid::Block;
+use crate::level::vectorised;
 use std::mem::MaybeUninit;
 
 /// What is done to the rows `[N]` of a product.
@@ -27,29 +28,34 @@ pub(super) enum Then<'a, T> {
 }
 
 impl<T: Element> Finish<'_, T> {
-    /// Writes one block of the result; `sums(row, panel)` are the products of a row of the block and a panel of it.
+    /// The result of `rows` rows, all of whose blocks `write_all` writes.
+    pub fn collect(&self, rows: usize, write_all: impl FnOnce(&SharedMut<MaybeUninit<T>>)) -> Vec<T> {
+        let mut out = Vec::with_capacity(rows * self.outputs);
+        write_all(&SharedMut::new(&mut out.spare_capacity_mut()[..rows * self.outputs]));
+        // SAFETY: the blocks of a grid cover every element.
+        unsafe { out.set_len(rows * self.outputs) };
+        out
+    }
+
+    /// Writes one block of the result.
     ///
     /// # Safety
     /// Nobody else writes this block.
-    #[inline(always)]
-    pub unsafe fn write(
-        &self,
-        block: &Block,
-        sums: impl Fn(usize, usize) -> [f32; COLUMNS],
-        out: &SharedMut<MaybeUninit<T>>,
-    ) {
-        for (i, row) in block.rows.clone().enumerate() {
-            for (j, panel) in block.panels.clone().enumerate() {
-                let columns = panel * COLUMNS..self.outputs.min((panel + 1) * COLUMNS);
-                let y = self.finish(row, columns.start, columns.len(), sums(i, j));
-                let mut narrow = [T::zero(); COLUMNS];
-                T::narrow(&y, &mut narrow);
-                let start = row * self.outputs;
-                // SAFETY: within the block, which is the caller's own.
-                let out = unsafe { out.part(start + columns.start..start + columns.end) };
-                out.write_copy_of_slice(&narrow[..columns.len()]);
-            }
-        }
+    pub unsafe fn write(&self, block: &Block, products: impl Products, out: &SharedMut<MaybeUninit<T>>) {
+        vectorised(
+            #[inline(always)]
+            || {
+                for (i, row) in block.rows.clone().enumerate() {
+                    for (j, panel) in block.panels.clone().enumerate() {
+                        let columns = panel * COLUMNS..self.outputs.min((panel + 1) * COLUMNS);
+                        let start = row * self.outputs;
+                        // SAFETY: within the block, which is the caller's own.
+                        let out = unsafe { out.part(start + columns.start..start + columns.end) };
+                        narrow(&self.finish(row, columns.start, columns.len(), products.get(i, j)), out);
+                    }
+                }
+            },
+        );
     }
 
     #[inline(always)]
@@ -60,8 +66,8 @@ impl<T: Element> Finish<'_, T> {
         let start = row * self.outputs + first;
         match &self.then {
             Then::Nothing => {}
-            Then::GeluTanh => y = y.map(math::gelu_tanh),
-            Then::Silu => y = y.map(math::silu),
+            Then::GeluTanh => y.iter_mut().for_each(|y| *y = math::gelu_tanh(*y)),
+            Then::Silu => y.iter_mut().for_each(|y| *y = math::silu(*y)),
             Then::Product(other) => each(&mut y, &padded(&other[start..start + len]), |y, other| y * other),
             Then::Residual(x) => each(&mut y, &padded(&x[start..start + len]), |y, x| x + y),
             Then::GatedResidual(x, gate) => {
@@ -70,6 +76,23 @@ impl<T: Element> Finish<'_, T> {
             }
         }
         y
+    }
+}
+
+/// Where a block's products are.
+pub(super) trait Products {
+    /// Those of a row of the block and a panel of it, both counted from 0.
+    fn get(&self, row: usize, panel: usize) -> [f32; COLUMNS];
+}
+
+/// Rounds up to 32 elements, as many as `out` takes.
+#[inline(always)]
+fn narrow<T: Element>(y: &[f32; COLUMNS], out: &mut [MaybeUninit<T>]) {
+    let mut rounded = [T::zero(); COLUMNS];
+    T::narrow(y, &mut rounded);
+    match out.first_chunk_mut::<COLUMNS>() {
+        Some(all) => *all = rounded.map(MaybeUninit::new),
+        None => drop(out.write_copy_of_slice(&rounded[..out.len()])),
     }
 }
 

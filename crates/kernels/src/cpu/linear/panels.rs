@@ -2,6 +2,7 @@
 
 use super::super::Operand;
 use super::super::tile::COLUMNS;
+use super::int8::Int8Panels;
 use candle_core::{DType, Result, Tensor, WithDType, bail};
 use half::{bf16, f16};
 use rayon::prelude::*;
@@ -11,6 +12,7 @@ pub enum Packed {
     F32(Panels<f32>),
     Bf16(Panels<bf16>),
     F16(Panels<f16>),
+    Int8(Int8Panels),
 }
 
 /// 32 numbers that begin on a line of the cache, as reads across two lines take twice as long.
@@ -33,6 +35,16 @@ impl Packed {
             DType::F16 => Self::F16(Panels::new(weight)?),
             dtype => bail!("no CPU kernel for {dtype:?}"),
         })
+    }
+
+    /// Whether products are of integers.
+    pub fn is_int8(&self) -> bool {
+        matches!(self, Self::Int8(_))
+    }
+
+    /// Rounds `weight [N, K]` to eight bits and packs it.
+    pub fn int8(weight: &Tensor) -> Result<Self> {
+        Ok(Self::Int8(Int8Panels::new(weight)?))
     }
 }
 

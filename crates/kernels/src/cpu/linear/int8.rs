@@ -1,0 +1,314 @@
+//! Eight-bit products: weights rounded once, per output, inputs rounded per row as they come; sums are exact integers.
+//!
+//! Columns of the input that are far larger than the others would take all precision from their rows. They are taken
+//! out, rounded to 15 bits with a scale of their own, and multiplied as two digits of eight bits each.
+#![allow(unsafe_code)]
+
+use super::super::element::Element;
+use super::super::shared::SharedMut;
+use super::super::tile::COLUMNS;
+use super::super::{Operand, by_dtype};
+use super::finish::{Finish, Products};
+use super::grid::{Block, Grid};
+use super::int8_tile::{Kernel, OFFSET, Quad, multiply_tile};
+use super::panels::Line;
+use crate::level::vectorised;
+use crate::outliers::outlying_columns;
+use candle_core::{Result, Tensor, bail};
+use rayon::prelude::*;
+use std::cell::RefCell;
+
+/// Most inputs: what sums of products of a byte and a signed byte allow in 31 bits.
+const MOST_INPUTS: usize = 1 << 16;
+/// Quads of inputs that are summed before the sum is put aside.
+const QUADS: usize = 512;
+/// Largest rounded value, of weights and of inputs.
+const LARGEST: f32 = 127.0;
+/// What the second digit of an outlying input counts, in units of the first.
+const DIGIT: i32 = 128;
+/// Rows that one task rounds.
+const ROWS: usize = 16;
+
+/// Weights `[N, K]`, rounded.
+pub struct Int8Panels {
+    /// `[N / 32, K / 4, 32, 4]`, zeros past the last output and input.
+    lines: Vec<Line<Quad>>,
+    /// `[N]`, padded: what one unit of an output's weights is.
+    scales: Vec<Line<f32>>,
+    /// `[N]`, padded: the sum of an output's weights.
+    sums: Vec<Line<i32>>,
+    inputs: usize,
+}
+
+/// Inputs `[M, K]`, rounded, plus [`OFFSET`].
+struct Rounded {
+    values: Vec<u8>,
+    /// Bytes from row to row; not a power of two, at which rows would fall on the same places of the cache.
+    stride: usize,
+    scales: Vec<f32>,
+    outliers: Outliers,
+}
+
+/// The columns that were taken out of [`Rounded`].
+struct Outliers {
+    columns: Vec<usize>,
+    /// High and low digit, `[M, stride]` each.
+    digits: [Vec<u8>; 2],
+    stride: usize,
+    scales: Vec<f32>,
+}
+
+impl Int8Panels {
+    /// Rounds and packs `weight [N, K]`.
+    pub fn new(weight: &Tensor) -> Result<Self> {
+        by_dtype!(weight.dtype(), pack(weight))
+    }
+
+    fn quads(&self) -> usize {
+        self.inputs.div_ceil(4)
+    }
+
+    fn panel(&self, panel: usize) -> &[Line<Quad>] {
+        &self.lines[panel * self.quads()..(panel + 1) * self.quads()]
+    }
+}
+
+fn pack<T: Element>(weight: &Tensor) -> Result<Int8Panels> {
+    let (outputs, inputs) = weight.dims2()?;
+    if inputs > MOST_INPUTS {
+        bail!("linear: {inputs} inputs are more than the {MOST_INPUTS} that 8-bit weights may have");
+    }
+    let weight = weight.contiguous()?;
+    let operand = Operand::new(&weight)?;
+    let rows = operand.slice::<T>()?;
+    let (panels, quads) = (outputs.div_ceil(COLUMNS), inputs.div_ceil(4));
+    let mut packed = Int8Panels {
+        lines: vec![Line([[0; 4]; COLUMNS]); panels * quads],
+        scales: vec![Line([0.0; COLUMNS]); panels],
+        sums: vec![Line([0; COLUMNS]); panels],
+        inputs,
+    };
+    if inputs > 0 {
+        let parts = packed.lines.par_chunks_mut(quads).zip(&mut packed.scales).zip(&mut packed.sums);
+        let parts = parts.zip(rows.par_chunks(COLUMNS * inputs));
+        parts.for_each_init(
+            || (vec![0f32; inputs], vec![0u8; inputs]),
+            |(wide, rounded), (((lines, scales), sums), rows)| {
+                for (column, row) in rows.chunks(inputs).enumerate() {
+                    T::widen(row, wide);
+                    scales.0[column] = round(wide, rounded);
+                    for (i, &value) in rounded.iter().enumerate() {
+                        let value = (i32::from(value) - OFFSET) as i8;
+                        lines[i / 4].0[column][i % 4] = value;
+                        sums.0[column] += i32::from(value);
+                    }
+                }
+            },
+        );
+    }
+    Ok(packed)
+}
+
+impl Rounded {
+    /// Rounds `x [M, K]`.
+    fn new<T: Element>(x: &[T], inputs: usize) -> Self {
+        let rows = x.len() / inputs;
+        let row = |row: usize, out: &mut [f32]| T::widen(&x[row * inputs..(row + 1) * inputs], out);
+        let columns = outlying_columns(rows, inputs, row);
+        let stride = inputs.next_multiple_of(64) + 64;
+        let few = columns.len().next_multiple_of(4);
+        let mut rounded = Self {
+            values: vec![0; rows * stride],
+            stride,
+            scales: vec![0.0; rows],
+            outliers: Outliers {
+                digits: [vec![0; rows * few], vec![0; rows * few]],
+                stride: few,
+                scales: vec![0.0; rows],
+                columns,
+            },
+        };
+        let Outliers { columns, digits: [high, low], stride: few, scales } = &mut rounded.outliers;
+        let blocks = rounded.values.par_chunks_mut(ROWS * stride).zip(rounded.scales.par_chunks_mut(ROWS));
+        let digits = scales.par_chunks_mut(ROWS).enumerate();
+        let (high, low) = (SharedMut::new(high), SharedMut::new(low));
+        blocks.zip(digits).for_each_init(
+            || vec![0f32; inputs],
+            |wide, ((values, scales), (block, outlier_scales))| {
+                let rows = values.chunks_exact_mut(stride).zip(scales).zip(outlier_scales).enumerate();
+                for (i, ((values, scale), outlier_scale)) in rows {
+                    let index = block * ROWS + i;
+                    row(index, wide);
+                    if *few > 0 {
+                        let range = index * *few..(index + 1) * *few;
+                        // SAFETY: every row is one task's own.
+                        let digits = unsafe { [high.part(range.clone()), low.part(range)] };
+                        *outlier_scale = take_out(wide, columns, digits);
+                    }
+                    *scale = round(wide, &mut values[..inputs]);
+                }
+            },
+        );
+        rounded
+    }
+}
+
+/// Replaces the elements at `columns` by zeros, and writes them as two digits; the unit of the lower one.
+fn take_out(x: &mut [f32], columns: &[usize], [high, low]: [&mut [u8]; 2]) -> f32 {
+    let taken: Vec<f32> = columns.iter().map(|&column| std::mem::take(&mut x[column])).collect();
+    let scale = scale(&taken) / DIGIT as f32;
+    let units = if scale > 0.0 { scale.recip() } else { 0.0 };
+    for ((x, high), low) in taken.iter().zip(high).zip(low) {
+        let value = (x * units).round_ties_even() as i32;
+        let upper = (value + DIGIT / 2).div_euclid(DIGIT);
+        *high = (upper + OFFSET) as u8;
+        *low = (value - upper * DIGIT + OFFSET) as u8;
+    }
+    scale
+}
+
+/// `x [M, K] · weightᵀ`, finished.
+pub(super) fn multiply<T: Element>(x: &[T], weight: &Int8Panels, finish: &Finish<T>) -> Vec<T> {
+    thread_local! {
+        static SCRATCH: RefCell<Scratch> = RefCell::default();
+    }
+    let (rows, kernel) = (x.len() / weight.inputs, Kernel::current());
+    let x = Rounded::new(x, weight.inputs);
+    let grid = Grid::new(rows, weight.scales.len(), weight.inputs / 4);
+    finish.collect(rows, |out| {
+        grid.for_each(|block| {
+            SCRATCH.with_borrow_mut(|scratch| {
+                scratch.multiply(kernel, &x, weight, &block);
+                scratch.multiply_outliers(kernel, &x.outliers, weight, &block);
+                let products = Int8Products { x: &x, weight, block: &block, scratch };
+                // SAFETY: every block is one task's own.
+                unsafe { finish.write(&block, products, out) };
+            });
+        });
+    })
+}
+
+/// What one task holds; sums are `[panels, rows]` of the block.
+#[derive(Default)]
+struct Scratch {
+    sums: Vec<Line<i32>>,
+    /// Weights of the outlying columns of a panel.
+    columns: Vec<Line<Quad>>,
+    /// `[panels]`: sums of those weights.
+    column_sums: Vec<Line<i32>>,
+    /// Of the high and of the low digits.
+    digit_sums: [Vec<Line<i32>>; 2],
+}
+
+const ZEROS: Line<i32> = Line([0; COLUMNS]);
+
+impl Scratch {
+    fn multiply(&mut self, kernel: Kernel, x: &Rounded, weight: &Int8Panels, block: &Block) {
+        let height = block.rows.len();
+        self.sums.resize(height * block.panels.len(), ZEROS);
+        for first in (0..weight.quads()).step_by(QUADS) {
+            for (sums, panel) in self.sums.chunks_exact_mut(height).zip(block.panels.clone()) {
+                let panel = &weight.panel(panel)[first..weight.quads().min(first + QUADS)];
+                let rows = &x.values[block.rows.start * x.stride + 4 * first..];
+                multiply_tile(kernel, rows, x.stride, panel, sums, first > 0);
+            }
+        }
+    }
+
+    fn multiply_outliers(&mut self, kernel: Kernel, x: &Outliers, weight: &Int8Panels, block: &Block) {
+        if x.columns.is_empty() {
+            return;
+        }
+        let height = block.rows.len();
+        self.columns.resize(x.stride / 4, Line([[0; 4]; COLUMNS]));
+        self.column_sums.clear();
+        self.digit_sums.iter_mut().for_each(|sums| sums.resize(height * block.panels.len(), ZEROS));
+        for (index, panel) in block.panels.clone().enumerate() {
+            self.column_sums.push(gather(weight.panel(panel), &x.columns, &mut self.columns));
+            for (digits, sums) in x.digits.iter().zip(&mut self.digit_sums) {
+                let sums = &mut sums[index * height..(index + 1) * height];
+                multiply_tile(kernel, &digits[block.rows.start * x.stride..], x.stride, &self.columns, sums, false);
+            }
+        }
+    }
+}
+
+/// The sums in [`Scratch`], in the units of inputs and weights.
+struct Int8Products<'a> {
+    x: &'a Rounded,
+    weight: &'a Int8Panels,
+    block: &'a Block,
+    scratch: &'a Scratch,
+}
+
+impl Products for Int8Products<'_> {
+    #[inline(always)]
+    fn get(&self, row: usize, panel: usize) -> [f32; COLUMNS] {
+        let Self { x, weight, block, scratch } = self;
+        let at = panel * block.rows.len() + row;
+        let (index, scale) = (block.panels.start + panel, x.scales[block.rows.start + row]);
+        let (sums, weight_sums) = (&scratch.sums[at].0, &weight.sums[index].0);
+        let mut y = [0f32; COLUMNS];
+        for ((y, sum), weight_sum) in y.iter_mut().zip(sums).zip(weight_sums) {
+            *y = (sum - OFFSET * weight_sum) as f32 * scale;
+        }
+        if !x.outliers.columns.is_empty() {
+            let scale = x.outliers.scales[block.rows.start + row];
+            let [high, low] = [&scratch.digit_sums[0][at].0, &scratch.digit_sums[1][at].0];
+            for (((y, high), low), weight_sum) in y.iter_mut().zip(high).zip(low).zip(&scratch.column_sums[panel].0) {
+                let offset = OFFSET * weight_sum;
+                *y += ((high - offset) * DIGIT + (low - offset)) as f32 * scale;
+            }
+        }
+        for (y, scale) in y.iter_mut().zip(&weight.scales[index].0) {
+            *y *= scale;
+        }
+        y
+    }
+}
+
+/// Copies `columns` of a panel to `out`; their sums.
+fn gather(panel: &[Line<Quad>], columns: &[usize], out: &mut [Line<Quad>]) -> Line<i32> {
+    let mut sums = ZEROS;
+    out.fill(Line([[0; 4]; COLUMNS]));
+    for (i, &column) in columns.iter().enumerate() {
+        let from = &panel[column / 4].0;
+        for ((to, from), sum) in out[i / 4].0.iter_mut().zip(from).zip(&mut sums.0) {
+            to[i % 4] = from[column % 4];
+            *sum += i32::from(from[column % 4]);
+        }
+    }
+    sums
+}
+
+/// Rounds `x` to units of the result, plus [`OFFSET`]. The result is not a number if an element is not finite.
+fn round(x: &[f32], out: &mut [u8]) -> f32 {
+    /// Adding it to a small number leaves that number's nearest integer in the low bits.
+    const ROUND: f32 = 12_582_912.0;
+    vectorised(
+        #[inline(always)]
+        || {
+            let scale = scale(x);
+            let units = if scale > 0.0 { scale.recip() } else { 0.0 };
+            for (out, x) in out.iter_mut().zip(x) {
+                *out = ((x * units + ROUND).to_bits() as u8) ^ OFFSET as u8;
+            }
+            scale
+        },
+    )
+}
+
+/// The unit in which the largest element is [`LARGEST`]; 0 if all are so small that they count as zeros.
+#[inline(always)]
+fn scale(x: &[f32]) -> f32 {
+    // Bits of positive numbers are ordered as the numbers are, with those that are not finite above.
+    let largest = x.iter().fold(0, |largest: u32, x| largest.max(x.abs().to_bits()));
+    let largest = f32::from_bits(largest);
+    if !largest.is_finite() {
+        f32::NAN
+    } else if largest < 1e-30 {
+        0.0
+    } else {
+        largest / LARGEST
+    }
+}

@@ -1,0 +1,52 @@
+//! Which columns of a matrix are so much larger than the others that they need a scale of their own when it is rounded
+//! to eight bits. Trained transformers have a few such channels in every layer: <https://arxiv.org/abs/2208.07339>.
+
+/// Rows that are looked at: an outlying channel is one in every token.
+const SAMPLE: usize = 64;
+/// How many times the typical column's largest element an outlying column has. Of normal numbers none has it.
+const RATIO: f32 = 3.0;
+/// Of the columns, at most one in so many is split off, and at most [`MOST`].
+const SHARE: usize = 32;
+/// So few that sums over them, in units of their scale, fit 31 bits.
+pub(crate) const MOST: usize = 512;
+
+/// The outlying columns of a matrix with `rows` rows of `columns` elements, in order; `row` writes one of them, as f32.
+pub(crate) fn outlying_columns(rows: usize, columns: usize, mut row: impl FnMut(usize, &mut [f32])) -> Vec<usize> {
+    let (mut largest, mut buffer) = (vec![0f32; columns], vec![0f32; columns]);
+    for i in (0..rows).step_by(rows.div_ceil(SAMPLE).max(1)) {
+        row(i, &mut buffer);
+        for (largest, x) in largest.iter_mut().zip(&buffer) {
+            *largest = if x.abs() > *largest { x.abs() } else { *largest };
+        }
+    }
+    buffer.copy_from_slice(&largest);
+    let (_, typical, _) = buffer.select_nth_unstable_by(columns / 2, f32::total_cmp);
+    let bound = *typical * RATIO;
+    let mut outlying: Vec<usize> = (0..columns).filter(|&i| bound > 0.0 && largest[i] > bound).collect();
+    outlying.sort_by(|&a, &b| largest[b].total_cmp(&largest[a]));
+    outlying.truncate((columns / SHARE).min(MOST));
+    outlying.sort_unstable();
+    outlying
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_columns_that_are_far_larger_are_outlying() {
+        let element = |row: usize, column: usize| {
+            let x = ((row * 7919 + column * 104_729) % 1009) as f32 / 504.0 - 1.0;
+            if matches!(column, 7 | 90) { 30.0 * x } else { x }
+        };
+        let find = |rows, f: &dyn Fn(usize, usize) -> f32| {
+            outlying_columns(rows, 100, |row, out| out.iter_mut().enumerate().for_each(|(i, x)| *x = f(row, i)))
+        };
+        assert_eq!(find(1000, &element), [7, 90]);
+        assert!(find(1000, &|row, column| element(row, column % 7)).is_empty());
+        assert!(find(10, &|_, _| 0.0).is_empty());
+        // Not more than the share that pays, and the largest of them.
+        let many = |row, column| if column < 20 { 40.0 + column as f32 } else { element(row, 1) };
+        assert_eq!(find(1000, &many), [17, 18, 19]);
+    }
+}
