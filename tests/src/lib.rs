@@ -5,7 +5,7 @@ pub mod sandbox;
 pub mod score;
 
 use candle_core::{DType, Tensor};
-use kinora::{Event, LoadOptions, Output, Pipeline, Request, Size};
+use kinora::{Event, LoadOptions, Output, Pipeline, Quant, Request, Size};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -73,8 +73,13 @@ impl Golden {
 
 /// Loads a model directory or name on the CPU.
 pub fn load(model: &str, dtype: DType, threads: usize) -> Pipeline {
+    load_quantised(model, dtype, None, threads)
+}
+
+/// Loads a model directory or name on the CPU, its matrices rounded.
+pub fn load_quantised(model: &str, dtype: DType, quant: Option<Quant>, threads: usize) -> Pipeline {
     let model = vec![model.to_string()];
-    let options = LoadOptions { model, dtype: Some(dtype), device: "cpu".into(), threads: Some(threads) };
+    let options = LoadOptions { model, dtype: Some(dtype), quant, device: "cpu".into(), threads: Some(threads) };
     Pipeline::load(&options).unwrap_or_else(|error| panic!("{error}"))
 }
 

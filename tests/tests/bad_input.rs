@@ -104,6 +104,7 @@ fn denoising_settings() {
         ["--threads", "99999"],
         ["--device", "tpu"],
         ["--dtype", "int8"],
+        ["--quant", "int4"],
     ] {
         t.generate(&sandbox, &more);
     }
@@ -537,6 +538,7 @@ fn recipes_with_impossible_settings() {
         ("steps", json!(1_000_000_000)),
         ("sampler", json!("magic")),
         ("dtype", json!("i3")),
+        ("quant", json!("i3")),
         ("guidance_scale", json!(1e300)),
         ("model", json!([])),
         ("model", json!(["gone"])),

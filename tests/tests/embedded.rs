@@ -2,14 +2,16 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the measured numbers are worth seeing")]
 
 use candle_core::{DType, Tensor};
-use kinora::{Output, Pipeline, Request, Size};
+use kinora::{Output, Pipeline, Quant, Request, Size};
 use kinora_tests::score::{Prompt, PromptList, Score, score};
-use kinora_tests::{fixture, generate, load, root};
+use kinora_tests::{fixture, generate, load, load_quantised, root};
 use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Rates seen when the model was trained (models/embedded/README.md); a run may be this much lower.
 const MARGIN: f64 = 0.05;
+/// What eight bits may cost on top.
+const QUANT_MARGIN: f64 = 0.02;
 const SEEN: [(&str, f64); 4] = [("background", 1.000), ("color", 0.962), ("position", 0.962), ("motion", 0.981)];
 
 fn prompts() -> PromptList {
@@ -27,10 +29,26 @@ fn raw_clip(pipeline: &Pipeline, request: &Request, scratch: &Path) -> Tensor {
 
 #[test]
 fn clips_show_what_their_prompts_say() {
+    let rates = rates(&load("embedded", DType::F32, 2));
+    for (name, seen) in SEEN {
+        assert!(rates[name] >= seen - MARGIN, "{name}: {:.3} is below the {seen} seen in training", rates[name]);
+    }
+}
+
+#[test]
+fn rounded_to_eight_bits_the_model_does_as_it_is_told() {
+    let rates = rates(&load_quantised("embedded", DType::F32, Some(Quant::Int8), 2));
+    for (name, seen) in SEEN {
+        let margin = MARGIN + QUANT_MARGIN;
+        assert!(rates[name] >= seen - margin, "{name}: {:.3} is below the {seen} seen in training", rates[name]);
+    }
+}
+
+/// The share of prompts whose clips follow each rule.
+fn rates(pipeline: &Pipeline) -> BTreeMap<&'static str, f64> {
     let list = prompts();
     assert!(list.prompt.len() >= 40, "{} prompts are too few", list.prompt.len());
     let scratch = tempfile::tempdir().expect("a directory");
-    let pipeline = load("embedded", DType::F32, 2);
     let scores: Vec<Score> = list
         .prompt
         .iter()
@@ -42,7 +60,7 @@ fn clips_show_what_their_prompts_say() {
                 seed: Some(prompt.seed),
                 ..Request::default()
             };
-            score(&raw_clip(&pipeline, &request, scratch.path()), prompt, &list)
+            score(&raw_clip(pipeline, &request, scratch.path()), prompt, &list)
         })
         .collect();
     let rate =
@@ -55,9 +73,7 @@ fn clips_show_what_their_prompts_say() {
         ("motion", rate(|s| s.motion)),
     ]);
     println!("{} prompts: {rates:.3?}", scores.len());
-    for (name, seen) in SEEN {
-        assert!(rates[name] >= seen - MARGIN, "{name}: {:.3} is below the {seen} seen in training", rates[name]);
-    }
+    rates
 }
 
 /// Step cache, share of predictions that it reused, and PSNR (dB) to the clip computed whole, over the first prompts of

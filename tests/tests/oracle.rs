@@ -3,7 +3,9 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the measured numbers are worth seeing")]
 
 use candle_core::{DType, Tensor};
+use kinora_kernels::{LEVEL_VARIABLE, Level};
 use kinora_tests::{Golden, fixture, generate, load, max_error, relative_l2, same_bits};
+use std::process::Command;
 
 /// Largest difference of a step's latents or of the video, relative to the tensor's scale, f32.
 const WHOLE_RUN: f64 = 1e-4;
@@ -51,6 +53,18 @@ fn every_step_and_the_video_match_diffusers() {
             println!("{case} {file} video: {error:.1e}");
             assert!(error <= WHOLE_RUN, "{case} {file} video: {error:.2e}");
         }
+    }
+}
+
+/// The same at every level of CPU instructions below this machine's own.
+#[test]
+fn lower_levels_match_diffusers_too() {
+    for level in Level::ALL.into_iter().filter(|level| *level < Level::current()) {
+        let mut tests = Command::new(std::env::current_exe().expect("a test has a path"));
+        let tests = tests.env(LEVEL_VARIABLE, level.name());
+        let run = tests.args(["--exact", "every_step_and_the_video_match_diffusers"]).output().expect("it starts");
+        let text = String::from_utf8_lossy(&run.stdout);
+        assert!(run.status.success() && text.contains("1 passed"), "{level:?}: {text}");
     }
 }
 

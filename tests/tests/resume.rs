@@ -213,7 +213,14 @@ fn another_request_is_refused() {
     let first = sandbox.generate(&["--resume", "run"]);
     assert_eq!(first.status, Some(0), "{first:#?}");
     let mut texts = String::new();
-    for more in [["--steps", "3"], ["--seed", "2"], ["--width", "48"], ["--sampler", "euler"], ["--dtype", "bf16"]] {
+    for more in [
+        ["--steps", "3"],
+        ["--seed", "2"],
+        ["--width", "48"],
+        ["--sampler", "euler"],
+        ["--dtype", "bf16"],
+        ["--quant", "int8"],
+    ] {
         texts += &sandbox.generate(&["--resume", "run", more[0], more[1]]).failure();
     }
     insta::assert_snapshot!(texts);

@@ -8,8 +8,9 @@ use crate::similar::most_similar;
 use crate::{Error, KeyMap, Result};
 use candle_core::{DType, Device, Shape, Tensor};
 use std::collections::{BTreeMap, HashMap};
-use std::fmt::Display;
+use std::fmt::{Display, Formatter};
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A view of a checkpoint below one prefix. Cloning is cheap; every view of one checkpoint shares what was asked for.
@@ -17,6 +18,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub struct Weights {
     inner: Arc<Inner>,
     prefix: String,
+    quant: Option<Quant>,
+}
+
+/// How the matrices of linear layers are to be rounded when they are loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quant {
+    /// To 8 bits, with one scale per output.
+    Int8,
 }
 
 struct Inner {
@@ -40,6 +49,23 @@ enum Source {
     Random(RandomWeights),
     /// Answers every request with zeros that take no memory; see [`Weights::recorder`].
     Recorder,
+}
+
+impl Display for Quant {
+    fn fmt(&self, f: &mut Formatter) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Int8 => "int8",
+        })
+    }
+}
+
+impl FromStr for Quant {
+    type Err = ();
+
+    /// The name that [`Display`] writes.
+    fn from_str(name: &str) -> std::result::Result<Self, ()> {
+        [Self::Int8].into_iter().find(|quant| quant.to_string() == name).ok_or(())
+    }
 }
 
 /// What was loaded.
@@ -99,14 +125,26 @@ impl Weights {
 
     fn new(source: Source, device: &Device, dtype: DType) -> Self {
         let inner = Inner { source, device: device.clone(), dtype, asked: Mutex::default() };
-        Self { inner: Arc::new(inner), prefix: String::new() }
+        Self { inner: Arc::new(inner), prefix: String::new(), quant: None }
     }
 
     /// The view below `name`: `weights.pp("blocks").pp(0)`.
     #[must_use]
     pub fn pp(&self, name: impl Display) -> Self {
         let prefix = self.full(&name.to_string());
-        Self { inner: self.inner.clone(), prefix }
+        Self { inner: self.inner.clone(), prefix, quant: self.quant }
+    }
+
+    /// The same view, whose linear layers are to be rounded like this; `None` leaves them as they are. Tensors are handed
+    /// out as they are in any case: rounding them is the layers' work.
+    #[must_use]
+    pub fn with_quant(&self, quant: Option<Quant>) -> Self {
+        Self { quant, ..self.clone() }
+    }
+
+    /// How linear layers below this view are to be rounded.
+    pub fn quant(&self) -> Option<Quant> {
+        self.quant
     }
 
     /// The device that tensors are handed out on.

@@ -29,9 +29,14 @@ impl Level {
     pub fn current() -> Self {
         static CURRENT: OnceLock<Level> = OnceLock::new();
         *CURRENT.get_or_init(|| {
-            let asked = std::env::var(LEVEL_VARIABLE).ok().and_then(|name| name.parse().ok());
-            asked.map_or(Self::of_machine(), |level: Self| level.min(Self::of_machine()))
+            let asked = Self::asked().ok().flatten();
+            asked.map_or(Self::of_machine(), |level| level.min(Self::of_machine()))
         })
+    }
+
+    /// The level that [`LEVEL_VARIABLE`] asks for, if it is set. The kernels go on without what they do not know.
+    pub fn asked() -> Result<Option<Self>, UnknownLevel> {
+        std::env::var_os(LEVEL_VARIABLE).map(|name| name.to_string_lossy().parse()).transpose()
     }
 
     /// The highest level that this machine has.

@@ -2,7 +2,8 @@
 //! of threads.
 
 use candle_core::{DType, Device, Result, Shape, Tensor};
-use kinora_kernels::{self as kernels, Epilogue, LinearWeight, reference};
+use kinora_kernels::{self as kernels, Epilogue, LEVEL_VARIABLE, Level, LinearWeight, reference};
+use std::process::Command;
 
 /// Dtypes, and the relative L2 error that each allows: for f32 that of sums in another order, for the others that of
 /// rounding the result (half a unit in the last place of 8 or 11 bits).
@@ -419,6 +420,18 @@ fn activations() {
         let y = values(&y.unwrap());
         assert_eq!(y[3..], [0.0, 90.0, 1e4, 1e30]);
         assert!(y[..3].iter().all(|y| y.abs() < 1e-6), "{y:?}");
+    }
+}
+
+/// What the machine's own level hides: this binary's tests, once more at every lower one.
+#[test]
+fn lower_levels_agree_too() {
+    for level in Level::ALL.into_iter().filter(|level| *level < Level::current()) {
+        let mut tests = Command::new(std::env::current_exe().unwrap());
+        let tests = tests.env(LEVEL_VARIABLE, level.name()).args(["--skip", "lower_levels_agree_too"]);
+        let run = tests.output().unwrap();
+        let text = String::from_utf8_lossy(&run.stdout);
+        assert!(run.status.success() && text.contains("test linear ... ok"), "{level:?}: {text}");
     }
 }
 

@@ -1,7 +1,7 @@
 //! [`Linear`], which hides how its weights are stored.
 
 use candle_core::{DType, Result, Shape, Tensor};
-use kinora_checkpoint::Weights;
+use kinora_checkpoint::{Quant, Weights};
 use kinora_kernels::{Epilogue, LinearWeight, linear};
 
 /// A linear layer, `weight [out, in]`, `bias [out]`.
@@ -11,7 +11,7 @@ pub struct Linear {
 }
 
 impl Linear {
-    /// Reads `weight` and `bias` below `weights`.
+    /// Reads `weight` and `bias` below `weights`, quantised as the view asks for.
     pub fn new(weights: &Weights, inputs: usize, outputs: usize) -> kinora_checkpoint::Result<Self> {
         Self::with_dtype(weights, inputs, outputs, weights.dtype())
     }
@@ -24,16 +24,16 @@ impl Linear {
         dtype: DType,
     ) -> kinora_checkpoint::Result<Self> {
         let bias = Some(weights.get_dtype("bias", outputs, DType::F32)?);
-        Ok(Self { weight: LinearWeight::new(&matrix(weights, (outputs, inputs), dtype)?)?, bias })
+        Ok(Self { weight: packed(weights, (outputs, inputs), dtype)?, bias })
     }
 
     /// Reads `weight` only.
     pub fn no_bias(weights: &Weights, inputs: usize, outputs: usize) -> kinora_checkpoint::Result<Self> {
-        Ok(Self { weight: LinearWeight::new(&matrix(weights, (outputs, inputs), weights.dtype())?)?, bias: None })
+        Ok(Self { weight: packed(weights, (outputs, inputs), weights.dtype())?, bias: None })
     }
 
     /// A convolution whose kernel is its stride, which is a linear layer over patches: `weight [out, C, kf, kh, kw]`,
-    /// and `in` is the product of its last four.
+    /// and `in` is the product of its last four. It is never quantised.
     pub fn of_patches(weights: &Weights, kernel: [usize; 5]) -> kinora_checkpoint::Result<Self> {
         let weight = matrix(weights, kernel.to_vec(), weights.dtype())?.flatten_from(1)?;
         let bias = Some(weights.get_dtype("bias", kernel[0], DType::F32)?);
@@ -49,6 +49,15 @@ impl Linear {
     pub fn forward_then(&self, x: &Tensor, epilogue: Epilogue) -> Result<Tensor> {
         linear(x, &self.weight, self.bias.as_ref(), epilogue)
     }
+}
+
+/// The tensor `weight`, as the kernels read it.
+fn packed(weights: &Weights, shape: (usize, usize), dtype: DType) -> kinora_checkpoint::Result<LinearWeight> {
+    let matrix = matrix(weights, shape, dtype)?;
+    Ok(match weights.quant() {
+        None => LinearWeight::new(&matrix)?,
+        Some(Quant::Int8) => LinearWeight::int8(&matrix)?,
+    })
 }
 
 /// The tensor `weight`. 16-bit weights of an f32 model on the CPU stay 16 bits wide: the kernel widens them, and the

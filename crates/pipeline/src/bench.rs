@@ -80,8 +80,7 @@ struct Bench {
 /// # Errors
 /// A model that is not there or does not load, and sizes that it cannot make.
 pub fn bench(options: &BenchOptions, mut on_part: impl FnMut(&str) + Send) -> Result<BenchReport> {
-    let device = device::open(&options.load.device)?;
-    let dtype = options.load.dtype.unwrap_or(if device.is_cpu() { DType::F32 } else { DType::BF16 });
+    let placement = Placement::of(&options.load)?;
     let mut model = match &options.random {
         Some(name) => Model::random(name)?,
         None => Model::find(&options.load.model)?,
@@ -97,8 +96,8 @@ pub fn bench(options: &BenchOptions, mut on_part: impl FnMut(&str) + Send) -> Re
     };
     let Manifest { defaults, .. } = &model.manifest;
     let size = options.size.unwrap_or([defaults.width, defaults.height, defaults.frames]);
-    let (placement, runs) = (Placement { device, dtype }, options.runs.max(1));
-    let mut bench = Bench { placement, size, runs, model, family, limits, text_layers, peak: None };
+    let mut bench =
+        Bench { placement, size, runs: options.runs.max(1), model, family, limits, text_layers, peak: None };
     bench.check_size()?;
     let threads = device::threads(options.load.threads)?;
     threads.install(|| {

@@ -53,6 +53,7 @@ pub use device::devices;
 pub use error::{Error, Result};
 pub use event::{Event, Stage};
 pub use inspect::{Inspection, PartInspection, inspect};
+pub use kinora_checkpoint::Quant;
 pub use kinora_kernels::LargeBlocks;
 pub use kinora_sampler::SamplerKind;
 pub use kinora_text_encoder::panic_is_contained;

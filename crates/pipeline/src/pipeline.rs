@@ -13,6 +13,7 @@ use crate::resume::{RunDir, recorded};
 use crate::source::Model;
 use crate::{Error, Result, device};
 use candle_core::{DType, Tensor};
+use kinora_checkpoint::Quant;
 use kinora_vae::Parts;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -30,6 +31,8 @@ pub struct LoadOptions {
     pub model: Vec<String>,
     /// Dtype of the networks; `None` is f32 on the CPU, bf16 elsewhere.
     pub dtype: Option<DType>,
+    /// How the large matrices of transformer and text encoder are rounded; `None` leaves them as the file has them.
+    pub quant: Option<Quant>,
     /// `auto`, `cpu`, `cuda`, `cuda:N` or `metal`.
     pub device: String,
     /// CPU threads; `None` is every core. The result does not depend on it.
@@ -38,7 +41,7 @@ pub struct LoadOptions {
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { model: vec!["embedded".into()], dtype: None, device: "auto".into(), threads: None }
+        Self { model: vec!["embedded".into()], dtype: None, quant: None, device: "auto".into(), threads: None }
     }
 }
 
@@ -60,12 +63,11 @@ impl Pipeline {
     }
 
     fn of(model: Model, options: &LoadOptions) -> Result<Self> {
-        let device = device::open(&options.device)?;
-        let dtype = options.dtype.unwrap_or(if device.is_cpu() { DType::F32 } else { DType::BF16 });
+        let placement = Placement::of(options)?;
         let threads = device::threads(options.threads)?;
         let family = family_of(&model)?;
         let limits = family.limits(&model)?;
-        Ok(Self { model, family, limits, placement: Placement { device, dtype }, threads })
+        Ok(Self { model, family, limits, placement, threads })
     }
 
     /// What [`Pipeline::generate`] would do: the request with every default filled in, checked and snapped.
@@ -197,7 +199,7 @@ impl Pipeline {
         let start = Instant::now();
         let plan = self.plan(request)?;
         let output = &request.output;
-        let recipe = Recipe::new(&plan, output, &self.model.argument, self.placement.dtype.as_str());
+        let recipe = Recipe::new(&plan, output, &self.model.argument, &self.placement);
         let stored = recipe.to_text();
         let stored = output.metadata.then_some(stored.as_str());
         // Now, not after the last step, it must come out that something cannot be read or written.

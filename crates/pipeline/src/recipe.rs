@@ -1,12 +1,14 @@
 //! [`Recipe`]: everything that makes a clip again, kept in the clip's metadata.
 
 use crate::cache::CacheSetting;
+use crate::families::Placement;
 use crate::output::Output;
 use crate::plan::Plan;
 use crate::request::{Request, Size};
 use crate::source::EMBEDDED;
 use crate::{Error, Result};
 use candle_core::DType;
+use kinora_checkpoint::Quant;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -66,6 +68,9 @@ pub struct Recipe {
     pub init_latents: Option<std::path::PathBuf>,
     /// The dtype of the networks.
     pub dtype: String,
+    /// How the networks' matrices were rounded, if they were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quant: Option<String>,
     /// Constant quality of the video encoder, unless it was the default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quality: Option<u8>,
@@ -76,7 +81,7 @@ pub struct Recipe {
 
 impl Recipe {
     /// The recipe of `plan` on `model`.
-    pub(crate) fn new(plan: &Plan, output: &Output, model: &[String], dtype: &str) -> Self {
+    pub(crate) fn new(plan: &Plan, output: &Output, model: &[String], placement: &Placement) -> Self {
         Self {
             kinora: env!("CARGO_PKG_VERSION").to_string(),
             model: model.iter().map(|word| with_whole_path(word)).collect(),
@@ -99,7 +104,8 @@ impl Recipe {
             guidance_interval: plan.guidance_interval,
             cache: plan.cache.as_ref().map(|rule| rule.setting().to_string()),
             init_latents: plan.init_latents.as_ref().map(|path| std::path::absolute(path).unwrap_or(path.clone())),
-            dtype: dtype.to_string(),
+            dtype: placement.dtype.as_str().to_string(),
+            quant: placement.quant.map(|quant| quant.to_string()),
             quality: output.quality,
             encoder: output.encoder.clone(),
         }
@@ -151,6 +157,14 @@ impl Recipe {
         let unknown =
             |_| Error::request(format!("the recipe's dtype `{}` is not known", self.dtype), "f32, bf16 and f16 are");
         self.dtype.parse().map_err(unknown)
+    }
+
+    /// How the networks' matrices are rounded.
+    pub fn quant(&self) -> Result<Option<Quant>> {
+        let unknown = |name: &String| {
+            Error::request(format!("the recipe's quantisation `{name}` is not known"), format!("{} is", Quant::Int8))
+        };
+        self.quant.as_ref().map(|name| name.parse().map_err(|()| unknown(name))).transpose()
     }
 
     /// The first setting in which two recipes differ, as `name: mine, not theirs`; the version does not count, nor how the clip is encoded.

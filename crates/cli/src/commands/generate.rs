@@ -40,6 +40,7 @@ pub fn rerun(args: &RerunArgs) -> Result<()> {
     let pipeline = Pipeline::load(&LoadOptions {
         model: args.model.clone().unwrap_or(recipe.model.clone()),
         dtype: Some(recipe.dtype()?),
+        quant: recipe.quant()?,
         device: args.device.clone(),
         threads: args.threads,
     })?;

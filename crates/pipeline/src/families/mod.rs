@@ -7,10 +7,11 @@ mod wan;
 use crate::memory::{Demand, PartsMemory};
 use crate::plan::Limits;
 use crate::source::Model;
-use crate::{Error, Result};
+use crate::{Error, LoadOptions, Result};
 use candle_core::{DType, Device};
-use kinora_checkpoint::TensorInfo;
+use kinora_checkpoint::{Quant, TensorInfo};
 use kinora_dit::VideoDit;
+use kinora_kernels::{LEVEL_VARIABLE, Level};
 use kinora_text_encoder::TextEncoder;
 use kinora_vae::{Parts, VideoVae};
 
@@ -22,6 +23,26 @@ pub(crate) static FAMILIES: &[&dyn Family] = &[&wan::Wan];
 pub(crate) struct Placement {
     pub device: Device,
     pub dtype: DType,
+    pub quant: Option<Quant>,
+}
+
+impl Placement {
+    /// What `options` ask for, with the defaults of the device.
+    pub(crate) fn of(options: &LoadOptions) -> Result<Self> {
+        let (device, quant) = (crate::device::open(&options.device)?, options.quant);
+        if let Err(unknown) = Level::asked() {
+            let hint = format!("unset {LEVEL_VARIABLE}: the best level of this machine is found without it");
+            return Err(Error::request(format!("{LEVEL_VARIABLE}: {unknown}"), hint));
+        }
+        if let Some(quant) = quant
+            && !device.is_cpu()
+        {
+            let what = format!("quantisation to {quant} works on the CPU only");
+            return Err(Error::request(what, "leave --quant out, or use --device cpu"));
+        }
+        let dtype = options.dtype.unwrap_or(if device.is_cpu() { DType::F32 } else { DType::BF16 });
+        Ok(Self { device, dtype, quant })
+    }
 }
 
 /// What a single file holds.

@@ -167,7 +167,7 @@ impl Family for Wan {
     fn vae(&self, model: &Model, parts: Parts, placement: &Placement) -> Result<Box<dyn VideoVae>> {
         let config = vae_config(model)?;
         // As in diffusers' examples the VAE stays f32 whatever the transformer's dtype: it is where 16 bits show.
-        let placement = Placement { dtype: DType::F32, ..placement.clone() };
+        let placement = Placement { dtype: DType::F32, quant: None, ..placement.clone() };
         let weights = open(VAE, &model.vae, &vae_key_maps(&config), &placement)?;
         Ok(Box::new(built(VAE, WanVae::new(&config, &weights, parts))?))
     }
@@ -208,7 +208,8 @@ fn dit_key_maps() -> [KeyMap; 2] {
 
 fn open(component: &'static str, part: &Part, key_maps: &[KeyMap], placement: &Placement) -> Result<Weights> {
     let key_maps: Vec<&KeyMap> = key_maps.iter().collect();
-    part.weights(&key_maps, &placement.device, placement.dtype).map_err(|source| Error::Component { component, source })
+    let weights = part.weights(&key_maps, &placement.device, placement.dtype);
+    Ok(weights.map_err(|source| Error::Component { component, source })?.with_quant(placement.quant))
 }
 
 /// Weights that check a module against the files without reading data.

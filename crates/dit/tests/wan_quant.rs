@@ -1,0 +1,79 @@
+//! A transformer whose matrices are rounded predicts nearly what it predicts otherwise, also when some channels are far
+//! louder than the others, as in trained models.
+#![allow(clippy::print_stdout, reason = "the measured numbers are worth seeing")]
+
+use candle_core::{D, DType, Device, Tensor};
+use kinora_checkpoint::{Quant, Weights};
+use kinora_dit::wan::{WanConfig, WanModel};
+use kinora_dit::{Conditioning, VideoDit};
+use std::collections::HashMap;
+
+/// Cosine between the predictions.
+const NEAR: f64 = 0.999;
+/// One channel in so many is loud, and this many times as loud as the others.
+const LOUD_CHANNELS: usize = 200;
+const LOUDNESS: f32 = 30.0;
+
+fn config() -> WanConfig {
+    let json = r#"{"_class_name": "WanTransformer3DModel", "num_attention_heads": 6, "attention_head_dim": 64,
+        "in_channels": 16, "out_channels": 16, "text_dim": 96, "freq_dim": 64, "ffn_dim": 1536, "num_layers": 8}"#;
+    WanConfig::from_diffusers_config(json.as_bytes()).unwrap()
+}
+
+/// Random weights; with `loud`, a few of the results of every linear layer before and in the blocks are scaled, so that
+/// the tokens and whatever is computed from them have loud channels.
+fn weights(config: &WanConfig, loud: bool) -> Weights {
+    let (recorder, random) = (Weights::recorder(), Weights::random(7, &Device::Cpu, DType::F32));
+    WanModel::new(config, &recorder).unwrap();
+    let tensor = |(name, shape): (String, Vec<usize>)| {
+        let values = random.get(&name, shape.clone()).unwrap();
+        let linear = (name.starts_with("blocks.") || name.starts_with("patch_embedding."))
+            && !name.contains("norm")
+            && !name.contains("modulation");
+        if !loud || !linear {
+            return (name, values);
+        }
+        let factors: Vec<f32> = (0..shape[0]).map(|i| if i % LOUD_CHANNELS == 7 { LOUDNESS } else { 1.0 }).collect();
+        let mut broadcast = vec![1; shape.len()];
+        broadcast[0] = shape[0];
+        let factors = Tensor::from_vec(factors, broadcast, &Device::Cpu).unwrap();
+        (name, values.broadcast_mul(&factors).unwrap())
+    };
+    let tensors: HashMap<String, Tensor> = recorder.asked().into_iter().map(tensor).collect();
+    Weights::from_tensors(tensors, &Device::Cpu, DType::F32)
+}
+
+fn predict(config: &WanConfig, weights: &Weights) -> Tensor {
+    let input = Weights::random(8, &Device::Cpu, DType::F32);
+    // Variance 1: the generator divides by the root of the other axes' size.
+    let normal = |name: &str, shape: &[usize]| {
+        let fan_in: usize = shape.iter().skip(1).product();
+        (input.get(name, shape).unwrap() * (fan_in as f64).sqrt()).unwrap()
+    };
+    let model = WanModel::new(config, weights).unwrap();
+    let prepared = model.prepare(&Conditioning::new(normal("context", &[1, 24, 96])), usize::MAX).unwrap();
+    let timestep = Tensor::new(&[500f32], &Device::Cpu).unwrap();
+    model.forward(&normal("latents", &[1, 16, 3, 16, 16]), &timestep, &prepared).unwrap()
+}
+
+fn cosine(a: &Tensor, b: &Tensor) -> f64 {
+    let dot = |a: &Tensor, b: &Tensor| {
+        let product = (a.to_dtype(DType::F64).unwrap() * b.to_dtype(DType::F64).unwrap()).unwrap();
+        product.flatten_all().unwrap().sum(D::Minus1).unwrap().to_scalar::<f64>().unwrap()
+    };
+    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+}
+
+#[test]
+fn rounded_models_predict_nearly_the_same() {
+    let config = config();
+    for loud in [false, true] {
+        let weights = weights(&config, loud);
+        let exact = predict(&config, &weights);
+        let rounded = predict(&config, &weights.with_quant(Some(Quant::Int8)));
+        let cosine = cosine(&rounded, &exact);
+        println!("loud channels {loud}: {cosine:.6}");
+        assert!(cosine >= NEAR, "loud channels {loud}: cosine {cosine}");
+        assert!(cosine < 1.0 - 1e-9, "nothing was rounded");
+    }
+}
