@@ -56,7 +56,11 @@ fn packed(weights: &Weights, shape: (usize, usize), dtype: DType) -> kinora_chec
     let matrix = matrix(weights, shape, dtype)?;
     Ok(match weights.quant() {
         None => LinearWeight::new(&matrix)?,
-        Some(Quant::Int8) => LinearWeight::int8(&matrix)?,
+        Some(Quant::Int8) => {
+            // A byte per weight, and a scale and a sum per output.
+            weights.kept_in("weight", shape.0 * (shape.1 + 8));
+            LinearWeight::int8(&matrix)?
+        }
     })
 }
 

@@ -134,14 +134,15 @@ impl Family for Wan {
         let (dtype, [c, f, h, w]) = (placement.dtype, demand.latents);
         let texts: Vec<usize> = demand.texts.iter().map(|&tokens| tokens.min(model.manifest.text_len)).collect();
         let config = text_config(model)?;
-        let headers = headers_of(TEXT_ENCODER, &model.text_encoder, &text_key_maps(), dtype)?;
+        let headers =
+            headers_of(TEXT_ENCODER, &model.text_encoder, &text_key_maps(), dtype)?.with_quant(placement.quant);
         built(TEXT_ENCODER, Umt5::new(&config, &headers))?;
         let text = memory_of(&headers, config.working_bytes(texts.iter().copied().max().unwrap_or(0), dtype));
 
         let mut denoise = PartMemory::default();
         for (index, expert) in model.transformers.iter().enumerate() {
             let config = dit_config(model, index)?;
-            let headers = headers_of(TRANSFORMER, expert, &dit_key_maps(), dtype)?;
+            let headers = headers_of(TRANSFORMER, expert, &dit_key_maps(), dtype)?.with_quant(placement.quant);
             built(TRANSFORMER, WanModel::new(&config, &headers))?;
             let [pt, ph, pw] = config.patch_size;
             let tokens = (f / pt) * (h / ph) * (w / pw);
