@@ -22,7 +22,8 @@ fn decoding_a_longer_clip_takes_no_more_memory() {
         assert_eq!(report["frames"], frames);
         report["peak_memory"].as_f64()
     };
-    let Some(short) = peak(17) else {
+    // Runs of one clip differ by some percent: what the allocator keeps depends on when threads free it.
+    let Some(short) = (0..3).map(|_| peak(17)).reduce(|one, other| Some(one?.max(other?))).flatten() else {
         eprintln!("skipped: this system does not tell a process's peak memory");
         return;
     };
