@@ -89,7 +89,7 @@ fn multiply<T: Element, W: Stored>(x: &[T], weight: &Panels<W>, finish: &Finish<
                 scratch.multiply(x, weight, &block);
                 let products = Sums { sums: &scratch.sums, height: block.rows.len() };
                 // SAFETY: every block is one task's own.
-                unsafe { finish.write(&block, products, out) };
+                unsafe { finish.write(&block, &products, out) };
             });
         });
     })

@@ -41,7 +41,7 @@ impl<T: Element> Finish<'_, T> {
     ///
     /// # Safety
     /// Nobody else writes this block.
-    pub unsafe fn write(&self, block: &Block, products: impl Products, out: &SharedMut<MaybeUninit<T>>) {
+    pub unsafe fn write(&self, block: &Block, products: &impl Products, out: &SharedMut<MaybeUninit<T>>) {
         vectorised(
             #[inline(always)]
             || {

@@ -182,7 +182,7 @@ pub(super) fn multiply<T: Element>(x: &[T], weight: &Int8Panels, finish: &Finish
                 scratch.multiply_outliers(kernel, &x.outliers, weight, &block);
                 let products = Int8Products { x: &x, weight, block: &block, scratch };
                 // SAFETY: every block is one task's own.
-                unsafe { finish.write(&block, products, out) };
+                unsafe { finish.write(&block, &products, out) };
             });
         });
     })
