@@ -5,8 +5,8 @@ use super::rope::Rope;
 use super::time::{Modulation, Time};
 use crate::{KeysValues, Result};
 use candle_core::{DType, Tensor};
-use kinora_checkpoint::Weights;
-use kinora_kernels::{Epilogue, attention, layer_norm_modulate};
+use kinora_checkpoint::{Quant, Weights};
+use kinora_kernels::{Epilogue, attention, attention_int8, layer_norm_modulate};
 use kinora_nn::{LayerNorm, Linear, RmsNorm};
 
 /// `blocks.N`.
@@ -78,7 +78,11 @@ struct Attention {
     norm_k: RmsNorm,
     heads: usize,
     scale: f64,
+    attention: AttentionKernel,
 }
+
+/// [`attention`], or what rounds for it as its linear layers do.
+type AttentionKernel = fn(&Tensor, &Tensor, &Tensor, f64, Option<&Tensor>) -> candle_core::Result<Tensor>;
 
 impl Attention {
     fn new(config: &WanConfig, weights: &Weights) -> Result<Self> {
@@ -94,6 +98,10 @@ impl Attention {
             norm_k: norm("norm_k")?,
             heads: config.num_heads,
             scale: (config.head_dim as f64).sqrt().recip(),
+            attention: match weights.quant() {
+                None => attention,
+                Some(Quant::Int8) => attention_int8,
+            },
         })
     }
 
@@ -118,7 +126,7 @@ impl Attention {
 
     /// `q [B, L, N, D]`, `k v [B, S, N, D]` → `[B, L, dim]`.
     fn attend(&self, q: &Tensor, k: &Tensor, v: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-        Ok(attention(q, k, v, self.scale, bias)?.flatten_from(2)?)
+        Ok((self.attention)(q, k, v, self.scale, bias)?.flatten_from(2)?)
     }
 
     /// `[B, L, dim]` → `[B, L, N, D]`.
