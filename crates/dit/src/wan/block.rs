@@ -78,7 +78,7 @@ struct Attention {
     norm_k: RmsNorm,
     heads: usize,
     scale: f64,
-    attention: AttentionKernel,
+    kernel: AttentionKernel,
 }
 
 /// [`attention`], or what rounds for it as its linear layers do.
@@ -98,7 +98,7 @@ impl Attention {
             norm_k: norm("norm_k")?,
             heads: config.num_heads,
             scale: (config.head_dim as f64).sqrt().recip(),
-            attention: match weights.quant() {
+            kernel: match weights.quant() {
                 None => attention,
                 Some(Quant::Int8) => attention_int8,
             },
@@ -126,7 +126,7 @@ impl Attention {
 
     /// `q [B, L, N, D]`, `k v [B, S, N, D]` → `[B, L, dim]`.
     fn attend(&self, q: &Tensor, k: &Tensor, v: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-        Ok((self.attention)(q, k, v, self.scale, bias)?.flatten_from(2)?)
+        Ok((self.kernel)(q, k, v, self.scale, bias)?.flatten_from(2)?)
     }
 
     /// `[B, L, dim]` → `[B, L, N, D]`.
