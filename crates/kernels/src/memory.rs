@@ -4,7 +4,7 @@
 use std::alloc::{GlobalAlloc, Layout};
 
 /// Bytes from which a block counts as large.
-const LARGE: usize = 4 << 20;
+const LARGE: usize = 1 << 20;
 
 /// Takes large blocks from the system and gives them back at once, in huge pages where the system has them; the rest is
 /// left to another allocator.
