@@ -1,40 +1,16 @@
 //! Every fast operator agrees with its reference, over dtypes and odd shapes, and has the same bits for every number
 //! of threads.
 
+mod support;
+
 use candle_core::{DType, Device, Result, Shape, Tensor};
 use kinora_kernels::{self as kernels, Epilogue, LEVEL_VARIABLE, Level, LinearWeight, reference};
 use std::process::Command;
+use support::{random, relative_l2, values};
 
 /// Dtypes, and the relative L2 error that each allows: for f32 that of sums in another order, for the others that of
 /// rounding the result (half a unit in the last place of 8 or 11 bits).
 const DTYPES: [(DType, f64); 3] = [(DType::F32, 1e-6), (DType::BF16, 1.0 / 256.0), (DType::F16, 1.0 / 2048.0)];
-
-/// Numbers in -2..2 from a linear congruential generator.
-fn random(shape: impl Into<Shape>, seed: u64) -> Tensor {
-    let shape = shape.into();
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let values: Vec<f32> = (0..shape.elem_count())
-        .map(|_| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (state >> 40) as f32 / (1u64 << 22) as f32 - 2.0
-        })
-        .collect();
-    Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
-}
-
-fn values(x: &Tensor) -> Vec<f32> {
-    x.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1().unwrap()
-}
-
-fn relative_l2(found: &Tensor, expected: &Tensor) -> f64 {
-    assert_eq!(found.dims(), expected.dims());
-    let (mut error, mut scale) = (0f64, 0f64);
-    for (found, expected) in values(found).into_iter().zip(values(expected)) {
-        error += f64::from(found - expected).powi(2);
-        scale += f64::from(expected).powi(2);
-    }
-    (error / scale.max(f64::MIN_POSITIVE)).sqrt()
-}
 
 /// Compares `fast` over inputs in every dtype with `reference` over the same numbers in f32, and `fast` in a pool of
 /// one thread with `fast` in a pool of two.

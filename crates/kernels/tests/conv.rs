@@ -1,8 +1,11 @@
 //! Convolutions of frames agree with their reference, over dtypes and odd shapes, and have the same bits for every
 //! number of threads.
 
-use candle_core::{DType, Device, Shape, Tensor};
+mod support;
+
+use candle_core::{DType, Device, Tensor};
 use kinora_kernels::{FrameConv, FrameConvOptions, reference};
+use support::{random, relative_l2, values};
 
 /// Relative L2 error of an f32 sum in another order.
 const F32: f64 = 1e-6;
@@ -22,31 +25,8 @@ struct Case {
     options: FrameConvOptions,
 }
 
-/// Numbers in -2..2 from a linear congruential generator.
-fn random(shape: impl Into<Shape>, seed: u64) -> Tensor {
-    let shape = shape.into();
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let values: Vec<f32> = (0..shape.elem_count())
-        .map(|_| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (state >> 40) as f32 / (1u64 << 22) as f32 - 2.0
-        })
-        .collect();
-    Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
-}
-
-fn values(x: &Tensor) -> Vec<f32> {
-    x.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1().unwrap()
-}
-
 fn assert_close(found: &Tensor, expected: &Tensor, tolerance: f64, what: &str) {
-    assert_eq!(found.dims(), expected.dims(), "{what}");
-    let (mut error, mut scale) = (0f64, 0f64);
-    for (found, expected) in values(found).into_iter().zip(values(expected)) {
-        error += f64::from(found - expected).powi(2);
-        scale += f64::from(expected).powi(2);
-    }
-    let error = (error / scale).sqrt();
+    let error = relative_l2(found, expected);
     assert!(error <= tolerance, "{what}: relative L2 error {error:e}, may be {tolerance:e}");
 }
 
