@@ -32,16 +32,20 @@ mod gif;
 mod mp4;
 mod openh264;
 mod partial;
+mod picture;
 mod png;
 mod raw;
 mod read;
 mod recipe;
+mod resample;
 mod webp;
 
 pub use clip::{ClipSpec, Fps, Frame};
 pub use error::{MediaError, Result};
+pub use picture::{Fit, Picture, contact_sheet, read_image};
 pub use read::{ClipReader, open};
 pub use recipe::read_recipe;
+pub use resample::Filter;
 
 use std::path::{Path, PathBuf};
 

@@ -8,7 +8,7 @@ use crate::partial::{not_writable, parent, probe_space, sync_directory};
 use crate::{ClipWriter, WriteOptions, Written};
 use png::{BitDepth, ColorType, Encoder, EncodingError, SrgbRenderingIntent};
 use std::fs::{self, File};
-use std::io::{self, BufWriter};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
@@ -154,7 +154,19 @@ impl Pattern {
 }
 
 fn encode(mut file: BufWriter<File>, frame: &Frame, recipe: Option<&str>) -> Result<File, EncodingError> {
-    let mut encoder = Encoder::new(&mut file, frame.width as u32, frame.height as u32);
+    encode_rgb8(&mut file, frame.width, frame.height, &rgb8(frame), recipe)?;
+    Ok(file.into_inner().map_err(io::IntoInnerError::into_error)?)
+}
+
+/// A whole PNG file from interleaved RGB `[H, W, 3]`; the recipe goes into a comment.
+pub(crate) fn encode_rgb8(
+    file: impl Write,
+    width: usize,
+    height: usize,
+    rgb: &[u8],
+    recipe: Option<&str>,
+) -> Result<(), EncodingError> {
+    let mut encoder = Encoder::new(file, width as u32, height as u32);
     encoder.set_color(ColorType::Rgb);
     encoder.set_depth(BitDepth::Eight);
     encoder.set_source_srgb(SrgbRenderingIntent::Perceptual);
@@ -162,9 +174,8 @@ fn encode(mut file: BufWriter<File>, frame: &Frame, recipe: Option<&str>) -> Res
         encoder.add_itxt_chunk("Comment".into(), recipe.into())?;
     }
     let mut writer = encoder.write_header()?;
-    writer.write_image_data(&rgb8(frame))?;
-    writer.finish()?;
-    Ok(file.into_inner().map_err(io::IntoInnerError::into_error)?)
+    writer.write_image_data(rgb)?;
+    writer.finish()
 }
 
 fn failed(path: &Path, error: EncodingError) -> MediaError {
