@@ -111,17 +111,25 @@ impl<'a> Film<'a> {
                 return Err(Error::Stopped { resumable: None });
             }
         }
-        if self.end.len() < kept {
+        let factor = self.pipeline.latent_format().temporal_factor;
+        let least = match self.tail {
+            Tail::Frames(count) => count,
+            Tail::Latents(count) => count * factor + 1,
+        };
+        if self.end.len() < least {
             return Err(Error::BadFile {
                 path: clip.to_path_buf(),
-                reason: format!("it has {} frames, {kept} are needed to go on", self.end.len()),
+                reason: format!("it has {} frames, {least} are needed to go on", self.end.len()),
                 hint: "continue a longer clip, or begin with its last frame: --image",
             });
         }
         if let Tail::Latents(_) = self.tail {
+            // A short clip is encoded whole, as far as it makes latent frames.
+            let usable = (self.end.len() - 1) / factor * factor + 1;
+            self.end.drain(..self.end.len() - usable);
             self.encode_end(before, on_event)?;
             self.latents.push((before.to_path_buf(), 0));
-            self.parts.push(Part { latents: before.to_path_buf(), cut: true, known: 0, overlap: kept });
+            self.parts.push(Part { latents: before.to_path_buf(), cut: true, known: 0, overlap: usable });
         }
         Ok(())
     }
