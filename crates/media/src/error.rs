@@ -173,6 +173,12 @@ pub enum MediaError {
         /// How this was seen.
         what: &'static str,
     },
+    /// A directory or a pattern without any picture.
+    #[error("there are no pictures '{}'", path.display())]
+    NoPictures {
+        /// The directory or the pattern.
+        path: PathBuf,
+    },
     /// The picture is larger than what is read.
     #[error("the picture '{}' is too large: {what}", path.display())]
     PictureTooLarge {
@@ -254,6 +260,10 @@ impl MediaError {
             Self::PictureTooLarge { path, .. } => {
                 format!("make it smaller first: magick '{}' -resize 4096x4096 picture.png", path.display())
             }
+            Self::NoPictures { .. } => {
+                "give a directory with pictures in it, or a pattern such as frames/%04d.png".into()
+            }
+            Self::FrameSize { .. } => "give every frame the size of the clip".into(),
             Self::PictureSize { .. } => "choose another size".into(),
             Self::ContactSheet { .. } => "give at least one picture and one column".into(),
             _ => return None,
@@ -277,11 +287,13 @@ impl MediaError {
 fn unsupported_hint(path: &Path) -> String {
     let convert = format!("ffmpeg -i '{}' -an -pix_fmt yuv420p -bf 0 clip.mp4", path.display());
     if cfg!(feature = "ffmpeg") {
-        format!("raw frames end in .safetensors; anything else must be a video that FFmpeg reads: try {convert}")
+        format!(
+            "raw frames end in .safetensors; anything else must be a picture, or a video that FFmpeg reads: try {convert}"
+        )
     } else {
         format!(
-            "this build reads MP4 with H.264 (8-bit 4:2:0, progressive, no B-frames) and raw frames (.safetensors): \
-             build with --features ffmpeg for other files, or convert this one: {convert}"
+            "this build reads MP4 with H.264 (8-bit 4:2:0, progressive, no B-frames), GIF, WebP, pictures and raw frames \
+             (.safetensors): build with --features ffmpeg for other files, or convert this one: {convert}"
         )
     }
 }

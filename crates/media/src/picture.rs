@@ -7,6 +7,7 @@ mod sheet;
 
 pub use fit::Fit;
 pub use read::read_image;
+pub(crate) use read::{check_size as check_stored_size, over_white, readable, refused};
 pub use sheet::contact_sheet;
 
 use crate::clip::Frame;
@@ -110,7 +111,7 @@ impl std::fmt::Debug for Picture {
 }
 
 /// Whether a picture can have this size.
-fn check_size(width: usize, height: usize) -> Result<()> {
+pub(crate) fn check_size(width: usize, height: usize) -> Result<()> {
     let fits = |side| (1..=MAX_SIDE).contains(&side);
     if fits(width) && fits(height) { Ok(()) } else { Err(MediaError::PictureSize { width, height, limit: MAX_SIDE }) }
 }

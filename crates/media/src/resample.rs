@@ -168,3 +168,34 @@ fn to_fixed(weight: f64) -> i32 {
 fn from_fixed(sum: i32) -> u8 {
     (sum >> PRECISION_BITS).clamp(0, 255) as u8
 }
+
+/// A plane `[H, W]` of `input` (width and height) at the size `output`, `[h, w]`. All sizes are at least 1. Nothing is
+/// clipped: the kernel overshoots at edges.
+pub(crate) fn resize_plane(source: &[f32], input: (usize, usize), output: (usize, usize), filter: Filter) -> Vec<f32> {
+    let ((in_w, in_h), (width, height)) = (input, output);
+    let narrow = if in_w == width {
+        source.to_vec()
+    } else {
+        let columns = Taps::new(in_w, width, 0..width, filter).map(|weight| weight as f32);
+        let mut narrow = vec![0.0; in_h * width]; // [H, w]
+        let pairs = narrow.par_chunks_exact_mut(width).zip(source.par_chunks_exact(in_w));
+        pairs.for_each(|(out, row)| {
+            for (out, (first, weights)) in out.iter_mut().zip(columns.iter()) {
+                *out = weights.iter().zip(&row[first..]).map(|(weight, value)| weight * value).sum();
+            }
+        });
+        narrow
+    };
+    if in_h == height {
+        return narrow;
+    }
+    let rows = Taps::new(in_h, height, 0..height, filter).map(|weight| weight as f32);
+    let mut out = vec![0.0; height * width];
+    out.par_chunks_exact_mut(width).enumerate().for_each(|(index, out)| {
+        let (first, weights) = rows.get(index);
+        for (&weight, row) in weights.iter().zip(narrow[first * width..].chunks_exact(width)) {
+            out.iter_mut().zip(row).for_each(|(out, value)| *out += weight * value);
+        }
+    });
+    out
+}

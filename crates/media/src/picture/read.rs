@@ -112,7 +112,7 @@ fn decode(bytes: &[u8], format: ImageFormat, path: &Path) -> Result<DynamicImage
     let mut decoder = reader.into_decoder().map_err(failed)?;
     let (width, height) = decoder.dimensions();
     check_size(width as usize, height as usize, path)?;
-    let mut decode = || -> ImageResult<DynamicImage> {
+    let decode = || -> ImageResult<DynamicImage> {
         let orientation = decoder.orientation()?;
         let mut image = DynamicImage::from_decoder(decoder)?;
         image.apply_orientation(orientation);
