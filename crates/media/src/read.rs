@@ -83,7 +83,7 @@ pub fn open(path: &Path) -> Result<Box<dyn ClipReader>> {
     let start = first_bytes(path)?;
     match readable(&start) {
         Some(ImageFormat::Gif) => Ok(Box::new(gif::GifReader::open(path)?)),
-        Some(ImageFormat::WebP) => match webp::WebpReader::open(path)? {
+        Some(ImageFormat::WebP) => match webp::WebpReader::open(path, &start)? {
             Some(clip) => Ok(Box::new(clip)),
             None => Ok(Box::new(stills::StillsReader::single(path)?)),
         },

@@ -1,7 +1,7 @@
 //! Picture files: PNG, JPEG, WebP, GIF, BMP and TIFF by the `image` crate; other formats are told apart by their first
 //! bytes and refused by name.
 
-use super::{Picture, jpeg};
+use super::{Picture, whole};
 use crate::error::{MediaError, Result};
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, ImageResult, Limits};
 use std::fs::File;
@@ -32,9 +32,8 @@ pub fn read_image(path: impl AsRef<Path>) -> Result<Picture> {
     let path = path.as_ref();
     let bytes = read_file(path)?;
     let format = format(&bytes, path)?;
-    if format == ImageFormat::Jpeg && !jpeg::is_whole(&bytes) {
-        let what = "it is cut short: the end of the JPEG is missing".into();
-        return Err(MediaError::Damaged { path: path.to_path_buf(), what });
+    if whole::is_cut_short(&bytes, format) {
+        return Err(MediaError::Damaged { path: path.to_path_buf(), what: "it is cut short".into() });
     }
     flatten(decode(&bytes, format, path)?)
 }
