@@ -7,7 +7,9 @@ mod whole;
 
 pub use fit::Fit;
 pub use read::read_image;
-pub(crate) use read::{check_size as check_stored_size, over_white, readable, refused};
+#[cfg(not(feature = "ffmpeg"))]
+pub(crate) use read::refused;
+pub(crate) use read::{check_size as check_stored_size, over_white, readable};
 pub use sheet::contact_sheet;
 pub(crate) use whole::riff_len;
 
