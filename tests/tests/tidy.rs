@@ -11,9 +11,10 @@ const MAY_DEPEND: &[(&str, &[&str])] = &[
     ("media", &[]),
     ("nn", &["kernels", "checkpoint"]),
     ("text-encoder", &["kernels", "checkpoint", "nn"]),
+    ("image-encoder", &["kernels", "checkpoint", "nn"]),
     ("vae", &["kernels", "checkpoint", "nn"]),
     ("dit", &["kernels", "checkpoint", "nn"]),
-    ("pipeline", &["kernels", "checkpoint", "nn", "text-encoder", "vae", "dit", "sampler", "media"]),
+    ("pipeline", &["kernels", "checkpoint", "nn", "text-encoder", "image-encoder", "vae", "dit", "sampler", "media"]),
     ("cli", &["pipeline"]),
 ];
 
