@@ -40,6 +40,28 @@ impl Sandbox {
         Self { folder }
     }
 
+    /// With the model of the fixture `given/{case}`, what is given there beside it: what the case shares with its base is
+    /// taken from there.
+    pub fn given(case: &str) -> Self {
+        let golden = crate::Golden::read(&format!("given/{case}"), "golden.safetensors");
+        let sandbox = Self::new(&golden.metadata["base"]);
+        let own = match case {
+            "wan22_a14b_flf2v" => "wan22_a14b_i2v",
+            "wan21_vace_control" => "wan21_vace",
+            case => case,
+        };
+        for name in ["transformer", "transformer_2"] {
+            let replaced = fixture(&format!("given/{own}/transformer")).is_dir();
+            if replaced {
+                let _ = fs::remove_dir_all(sandbox.path("model").join(name));
+            }
+        }
+        for (from, to) in [(own, "model"), (case, "given")] {
+            copy_folder(&fixture(&format!("given/{from}")), &sandbox.path(to));
+        }
+        sandbox
+    }
+
     /// A path in the folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)

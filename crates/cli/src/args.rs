@@ -1,9 +1,14 @@
 //! The command line, as clap sees it.
 
+mod given;
+mod story;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use kinora::bench::BenchPart;
-use kinora::{Request, Resolution, SamplerKind, Size};
+pub use given::{GivenArgs, PreviewArgs};
+use kinora::{Mode, Request, Resolution, SamplerKind, Size, UpscaleTarget};
 use std::path::PathBuf;
+pub use story::{ExtendArgs, StoryArgs, SuiteArgs};
 
 /// Native video diffusion: a prompt goes in, an MP4 comes out.
 #[derive(Debug, Parser)]
@@ -21,6 +26,12 @@ pub enum Command {
     Generate(Box<GenerateArgs>),
     /// Say what `generate` would do, and how much memory it would need.
     Plan(Box<GenerateArgs>),
+    /// Go on where a clip ends, once or many times.
+    Extend(Box<ExtendArgs>),
+    /// Make a clip of several shots from a file.
+    Story(Box<StoryArgs>),
+    /// Run a file of prompts on one or more settings, and make a page to look at them side by side.
+    Suite(Box<SuiteArgs>),
     /// Turn saved latents into a clip.
     Decode(DecodeArgs),
     /// Turn a clip into latents.
@@ -43,9 +54,10 @@ pub enum Command {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Model")]
 pub struct ModelArgs {
-    /// A known name, a model directory, or single files (transformer, VAE, text encoder, tokenizer.json).
-    #[arg(long, num_args = 1.., default_value = "embedded", value_name = "NAME|DIR|FILE")]
-    pub model: Vec<String>,
+    /// A known name, a model directory, or single files (transformer, VAE, text encoder, tokenizer.json)
+    /// [default: embedded].
+    #[arg(long, num_args = 1.., value_name = "NAME|DIR|FILE")]
+    pub model: Option<Vec<String>>,
     /// Dtype of the networks; f32 on the CPU by default.
     #[arg(long, value_enum)]
     pub dtype: Option<DTypeArg>,
@@ -86,7 +98,7 @@ impl ModelArgs {
     /// As the library takes it.
     pub fn load_options(&self) -> kinora::LoadOptions {
         kinora::LoadOptions {
-            model: self.model.clone(),
+            model: self.model.clone().unwrap_or_else(|| kinora::LoadOptions::default().model),
             dtype: self.dtype.map(|dtype| match dtype {
                 DTypeArg::F32 => kinora::DType::F32,
                 DTypeArg::Bf16 => kinora::DType::BF16,
@@ -116,6 +128,9 @@ pub struct OutputArgs {
     /// Video encoder by its FFmpeg name, such as libx265 (builds with the ffmpeg feature).
     #[arg(long, value_name = "NAME")]
     pub encoder: Option<String>,
+    /// Enlarge the frames after decoding: 2x, 4x, or to a height such as 1080p (Lanczos).
+    #[arg(long, value_name = "SIZE")]
+    pub upscale: Option<UpscaleTarget>,
     /// Print the result as JSON on stdout, and no progress.
     #[arg(long)]
     pub json: bool,
@@ -135,12 +150,18 @@ pub struct GenerateArgs {
     /// Size and length.
     #[command(flatten)]
     pub shape: ShapeArgs,
+    /// What it is made from.
+    #[command(flatten)]
+    pub given: GivenArgs,
     /// Denoising.
     #[command(flatten)]
     pub sampling: SamplingArgs,
     /// Files.
     #[command(flatten)]
     pub output: OutputArgs,
+    /// Previews.
+    #[command(flatten)]
+    pub preview: PreviewArgs,
     /// Make that many clips, with consecutive seeds.
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000))]
     pub count: u64,
@@ -182,10 +203,27 @@ pub struct ShapeArgs {
     pub fps: Option<f64>,
 }
 
+impl ShapeArgs {
+    /// As the library takes it.
+    pub fn size(&self) -> Size {
+        if self.aspect.is_some() || self.resolution.is_some() {
+            Size::Aspect { ratio: self.aspect, resolution: self.resolution }
+        } else if self.width.is_some() || self.height.is_some() {
+            Size::Pixels { width: self.width, height: self.height }
+        } else {
+            Size::Default
+        }
+    }
+}
+
 /// How noise becomes latents.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Denoising")]
 pub struct SamplingArgs {
+    /// fast or quality: steps, sampler, shift, guidance and cache of the model's mode, where no other option gives them
+    /// (`kinora models --show NAME` prints both).
+    #[arg(long, value_name = "NAME")]
+    pub mode: Option<Mode>,
     /// Denoising steps.
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub steps: Option<usize>,
@@ -242,39 +280,47 @@ fn parse_interval(text: &str) -> Result<Interval, String> {
     pair.ok_or_else(|| format!("`{text}` is not two numbers such as 0.2,0.9"))
 }
 
+impl SamplingArgs {
+    /// `request` with what is given here.
+    pub fn apply(&self, request: Request) -> Request {
+        let explicit = self.steps.is_some() || self.sigmas.is_some() || self.timesteps.is_some();
+        // A list of steps replaces an earlier one, of whichever kind.
+        let earlier = if explicit { Request::default() } else { request.clone() };
+        Request {
+            mode: self.mode.or(request.mode),
+            steps: self.steps.or(earlier.steps),
+            sigmas: self.sigmas.clone().or(earlier.sigmas),
+            timesteps: self.timesteps.clone().or(earlier.timesteps),
+            shift: self.shift.or(request.shift),
+            sampler: self.sampler.or(request.sampler),
+            guidance_scale: self.guidance_scale.or(request.guidance_scale),
+            guidance_scale_2: self.guidance_scale_2.or(request.guidance_scale_2),
+            cfg_zero_star: self.cfg_zero_star || request.cfg_zero_star,
+            zero_init: self.zero_init.or(request.zero_init),
+            guidance_interval: self.guidance_interval.or(request.guidance_interval),
+            cache: self.cache.map_or(request.cache, |Cache(setting)| setting),
+            no_cache: self.cache.map_or(request.no_cache, |Cache(setting)| setting.is_none()),
+            seed: self.seed.or(request.seed),
+            ..request
+        }
+    }
+}
+
 impl GenerateArgs {
     /// As the library takes it.
     pub fn request(&self) -> Request {
         let shape = &self.shape;
-        let size = if shape.aspect.is_some() || shape.resolution.is_some() {
-            Size::Aspect { ratio: shape.aspect, resolution: shape.resolution }
-        } else if shape.width.is_some() || shape.height.is_some() {
-            Size::Pixels { width: shape.width, height: shape.height }
-        } else {
-            Size::Default
-        };
-        Request {
+        self.sampling.apply(Request {
             prompt: self.prompt.clone(),
             negative_prompt: self.negative_prompt.clone(),
-            size,
+            size: shape.size(),
             frames: shape.frames,
             duration: shape.duration,
             fps: shape.fps,
-            steps: self.sampling.steps,
-            sigmas: self.sampling.sigmas.clone(),
-            timesteps: self.sampling.timesteps.clone(),
-            shift: self.sampling.shift,
-            sampler: self.sampling.sampler,
-            guidance_scale: self.sampling.guidance_scale,
-            guidance_scale_2: self.sampling.guidance_scale_2,
-            cfg_zero_star: self.sampling.cfg_zero_star,
-            zero_init: self.sampling.zero_init,
-            guidance_interval: self.sampling.guidance_interval,
-            cache: self.sampling.cache.and_then(|Cache(setting)| setting),
-            seed: self.sampling.seed,
+            given: self.given.given(),
             init_latents: self.init_latents.clone(),
-            output: kinora::Output::default(),
-        }
+            ..Request::default()
+        })
     }
 }
 
@@ -391,6 +437,9 @@ pub struct InspectArgs {
 /// `kinora models`.
 #[derive(Debug, Clone, Args)]
 pub struct ModelsArgs {
+    /// Print everything that is known of one model: its defaults, its modes, what it takes.
+    #[arg(long, value_name = "NAME")]
+    pub show: Option<String>,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,

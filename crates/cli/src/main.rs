@@ -6,6 +6,7 @@ mod commands;
 mod progress;
 mod report;
 mod signals;
+mod terminal;
 
 use args::{Cli, Command};
 use clap::Parser;
@@ -26,6 +27,9 @@ fn main() -> ExitCode {
     let result = match &cli.command {
         Command::Generate(args) => commands::generate::run(args),
         Command::Plan(args) => commands::plan::run(args),
+        Command::Extend(args) => commands::story::extend(args),
+        Command::Story(args) => commands::story::run(args),
+        Command::Suite(args) => commands::suite::run(args),
         Command::Decode(args) => commands::decode::run(args),
         Command::Encode(args) => commands::encode::run(args),
         Command::Bench(args) => commands::bench::run(args),

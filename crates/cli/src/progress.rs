@@ -1,9 +1,12 @@
 //! Progress on stderr: a bar for the steps and one for the frames, notices above them.
 
+use crate::args::PreviewArgs;
 use crate::signals;
+use crate::terminal::Protocol;
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
-use kinora::{Event, Stage};
+use kinora::{Event, LatentRgb, Picture, Pipeline, Plan, Stage, write_preview};
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Shows the events of one run.
@@ -12,13 +15,64 @@ pub struct Progress {
     quiet: bool,
     /// Steps that this run has done itself, and the time they took.
     steps: (u32, Duration),
+    preview: Option<Preview>,
+}
+
+/// Small frames of the latents, every few steps.
+struct Preview {
+    colours: LatentRgb,
+    file: Option<PathBuf>,
+    terminal: Option<Protocol>,
+    every: usize,
+    /// Latent frames a second.
+    fps: f64,
+}
+
+impl Preview {
+    /// What `args` ask for, as far as model and terminal can do it; else why not.
+    fn new(args: &PreviewArgs, pipeline: &Pipeline) -> Result<Option<Self>, &'static str> {
+        if args.preview.is_none() && !args.preview_in_terminal {
+            return Ok(None);
+        }
+        let colours = pipeline.latent_rgb().ok_or("what this model's latents look like is not known")?;
+        let terminal = args.preview_in_terminal.then(|| Protocol::detect(|name| std::env::var(name).ok())).flatten();
+        if args.preview_in_terminal && terminal.is_none() {
+            return Err("this terminal shows no pictures (kitty, iTerm2 and sixel ones do): --preview FILE writes one");
+        }
+        let (file, every) = (args.preview.clone(), usize::from(args.preview_every));
+        Ok(Some(Self { colours, file, terminal, every, fps: 4.0 }))
+    }
+
+    fn planned(&mut self, plan: &Plan) {
+        self.fps = (plan.fps / plan.temporal_factor as f64).max(1.0);
+    }
+
+    /// Writes and shows the frames of `denoised`; the text for the terminal.
+    fn step(&self, denoised: &kinora::Tensor) -> kinora::Result<Option<String>> {
+        let frames = self.colours.frames(denoised)?;
+        if let Some(file) = &self.file {
+            write_preview(file, &frames, self.fps)?;
+        }
+        let middle = frames.get(frames.len() / 2);
+        let shown = self.terminal.zip(middle).map(|(terminal, frame)| terminal.show(&Picture::from_frame(frame)));
+        shown.transpose()
+    }
 }
 
 impl Progress {
     /// Nothing is shown when `quiet`.
     pub fn new(quiet: bool) -> Self {
         signals::listen();
-        Self { bar: ProgressBar::hidden(), quiet, steps: (0, Duration::ZERO) }
+        Self { bar: ProgressBar::hidden(), quiet, steps: (0, Duration::ZERO), preview: None }
+    }
+
+    /// Shows what the latents look like, too.
+    pub fn with_preview(mut self, args: &PreviewArgs, pipeline: &Pipeline) -> Self {
+        match Preview::new(args, pipeline) {
+            Ok(preview) => self.preview = preview,
+            Err(reason) => eprintln!("note: no preview: {reason}"),
+        }
+        self
     }
 
     /// Shows one event; breaks after Ctrl-C or a request to end.
@@ -26,7 +80,27 @@ impl Progress {
         if !self.quiet {
             self.show(event);
         }
+        self.preview(event);
         if signals::interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    /// A preview that fails is no reason to stop.
+    fn preview(&mut self, event: &Event) {
+        let Some(preview) = &mut self.preview else { return };
+        match event {
+            Event::Planned(plan) => preview.planned(plan),
+            Event::Step { done, total, denoised, .. } if done % preview.every == 0 || done == total => {
+                match preview.step(denoised) {
+                    Ok(None) => {}
+                    Ok(Some(picture)) => self.bar.suspend(|| eprint!("{picture}")),
+                    Err(error) => {
+                        self.bar.suspend(|| eprintln!("note: no preview: {error}"));
+                        self.preview = None;
+                    }
+                }
+            }
+            _ => {}
+        }
     }
 
     fn show(&mut self, event: &Event) {

@@ -42,6 +42,18 @@ pub enum Error {
         /// What the model needs.
         expected: String,
     },
+    /// The model cannot do without something that it is not given.
+    #[error("the transformer needs {what}, and there is none")]
+    Missing {
+        /// What it needs.
+        what: &'static str,
+    },
+    /// The model is given something that it cannot follow.
+    #[error("the transformer cannot follow {what}")]
+    Unused {
+        /// What it is given.
+        what: &'static str,
+    },
     /// Loading failed.
     #[error(transparent)]
     Checkpoint(#[from] kinora_checkpoint::Error),

@@ -15,12 +15,14 @@ pub trait VideoDit: Send + Sync {
     /// on results that could also be computed again on each step; the numbers do not depend on it.
     ///
     /// # Errors
-    /// A context of another shape than `[B, S, text_dim]`, or whatever candle fails on.
+    /// Conditioning that the model needs and is not given, or that it is given and cannot follow; shapes other than those
+    /// of [`Conditioning`]; or whatever candle fails on.
     fn prepare(&self, conditioning: &Conditioning, cache_bytes: usize) -> Result<Prepared>;
 
-    /// One prediction: `latents [B, C_in, F, H, W]`, `timestep` f32 `[B]`, or `[B, L]` with one value per token (in the
+    /// One prediction: `latents [B, C_out, F, H, W]` without what is appended to them, `timestep` f32 `[B]`, or `[B, L]` with one value per token (in the
     /// order frames, rows, columns), in the model's own units → `[B, C_out, F, H, W]`, both in the model's dtype.
-    /// Latents of another dtype are converted. `prepared` comes from the same model and has the same `B`.
+    /// Latents of another dtype are converted. `prepared` comes from the same model and has the same `B`, and the same
+    /// `F`, `H`, `W` where it has any.
     ///
     /// # Errors
     /// Shapes other than these, sizes that are no multiples of [`VideoDit::patch_size`] or that the position embedding
@@ -44,7 +46,7 @@ pub trait VideoDit: Send + Sync {
     /// Latent frames, rows and columns that make one token.
     fn patch_size(&self) -> [usize; 3];
 
-    /// Channels of the latents that go in.
+    /// Channels that go into the network: those of the latents, then those of [`Conditioning::latents`].
     fn in_channels(&self) -> usize;
 
     /// Channels of the prediction that comes out.
@@ -91,12 +93,30 @@ impl Reuse for ComputeAll {
 pub struct Conditioning {
     /// Text hidden states `[B, S, text_dim]`; rows past the prompt are zero and are not masked.
     pub context: Tensor,
+    /// Hidden states of an image encoder `[B, T, image_dim]`; those of two pictures `[B, 2T, image_dim]`, one after the
+    /// other.
+    pub image: Option<Tensor>,
+    /// Channels that follow those of the latents in every forward pass, `[B, C_in - C_out, F, H, W]`.
+    pub latents: Option<Tensor>,
+    /// What control blocks (VACE) follow.
+    pub control: Option<Control>,
+    /// Rays of a camera, packed per latent frame, `[B, 24, F, 8H, 8W]`.
+    pub camera: Option<Tensor>,
+}
+
+/// What the control blocks of a model follow.
+#[derive(Debug, Clone)]
+pub struct Control {
+    /// `[B, C, F, H, W]`, as large as the latents; 96 channels in every released model.
+    pub latents: Tensor,
+    /// What every hint is multiplied by.
+    pub scale: f64,
 }
 
 impl Conditioning {
     /// Conditioning on a text alone, `context [B, S, text_dim]`.
     pub fn new(context: Tensor) -> Self {
-        Self { context }
+        Self { context, image: None, latents: None, control: None, camera: None }
     }
 }
 
@@ -107,11 +127,36 @@ pub struct Prepared {
     context: Tensor,
     /// What is added to the scores of the text's rows, f32 `[1, 1, 1, S]`.
     bias: Option<Tensor>,
-    /// One pair per block, or none where they are computed on each step.
-    keys_values: Vec<KeysValues>,
+    /// Embedded pictures `[B, T, dim]`.
+    image: Option<Tensor>,
+    /// Channels to be appended to the latents `[B, C, F, H, W]`.
+    latents: Option<Tensor>,
+    control: Option<PreparedControl>,
+    /// The camera's tokens `[B, L, dim]`.
+    camera: Option<Tensor>,
+    /// Frames, rows and columns of the latents that the last three were made for.
+    sizes: Option<[usize; 3]>,
+    /// One per block, or none where they are computed on each step.
+    cross: Vec<CrossKeysValues>,
 }
 
-/// Keys and values of one cross-attention, `[B, S, N, D]`.
+/// A [`Control`] made ready.
+#[derive(Debug, Clone)]
+struct PreparedControl {
+    /// `[B, L, dim]`.
+    tokens: Tensor,
+    /// The scale, f32 `[1, 1, dim]`.
+    scale: Tensor,
+}
+
+/// Keys and values of one block's cross-attention.
+#[derive(Debug, Clone)]
+struct CrossKeysValues {
+    text: KeysValues,
+    image: Option<KeysValues>,
+}
+
+/// Keys and values of one attention, `[B, S, N, D]`.
 #[derive(Debug, Clone)]
 struct KeysValues {
     keys: Tensor,

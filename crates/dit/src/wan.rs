@@ -1,5 +1,7 @@
-//! The Wan transformer: 2.1 text to video (1.3B, 14B), 2.2 A14B (one of these per expert) and 2.2 TI2V-5B (one timestep
-//! per token).
+//! The Wan transformer: 2.1 (1.3B, 14B), 2.2 A14B (one of these per expert) and 2.2 TI2V-5B (one timestep per token).
+//!
+//! All follow a text. Image-to-video models also attend to pictures (2.1) and have more channels appended to the latents;
+//! VACE has control blocks, Fun-Camera an adapter for the rays of a camera.
 //!
 //! Architecture and names after
 //! <https://github.com/Wan-Video/Wan2.1/blob/main/wan/modules/model.py> and
@@ -8,22 +10,32 @@
 //! the timestep's embedding, norms, modulation and gates are f32 in a model of any dtype, angles of positions are f64.
 
 mod block;
+mod camera;
 mod config;
+mod control;
+mod image;
+mod inputs;
+mod keys;
 mod memory;
 mod padding;
 mod patch;
 mod rope;
 mod time;
 
-use crate::{Conditioning, Error, Prepared, Result, Reuse, VideoDit};
-use block::{Block, norm_modulate};
+use crate::{Conditioning, CrossKeysValues, Prepared, Result, Reuse, VideoDit};
+use block::{Block, Pass, norm_modulate};
+use camera::CameraAdapter;
 use candle_core::{DType, Tensor};
 pub use config::WanConfig;
-use kinora_checkpoint::{KeyMap, Weights};
+use control::ControlBranch;
+use image::ImageEmbedding;
+use inputs::{check_conditioning, check_forward};
+pub use keys::canonical_from_diffusers;
+use kinora_checkpoint::Weights;
 use kinora_kernels::Epilogue;
 use kinora_nn::Linear;
 use padding::without_repetitions;
-use patch::{patchify, unpatchify};
+use patch::{PatchEmbedding, unpatchify};
 use rope::Rope;
 use time::{Time, TimeEmbedding};
 
@@ -34,7 +46,10 @@ pub struct WanModel {
     patch_embedding: PatchEmbedding,
     text_embedding: TextEmbedding,
     time_embedding: TimeEmbedding,
+    image_embedding: Option<ImageEmbedding>,
+    camera_adapter: Option<CameraAdapter>,
     blocks: Vec<Block>,
+    control: Option<ControlBranch>,
     head: Head,
 }
 
@@ -46,14 +61,20 @@ impl WanModel {
     pub fn new(config: &WanConfig, weights: &Weights) -> Result<Self> {
         config.validate()?;
         let block = |i| Block::new(config, &weights.pp("blocks").pp(i));
+        let control = config.vace_in_channels.map(|channels| ControlBranch::new(config, channels, weights));
         // Little work, and errors that every block would see.
-        let weights = &weights.with_quant(None);
+        let unrounded = &weights.with_quant(None);
+        let image = config.image_dim.map(|width| ImageEmbedding::new(config, width, &unrounded.pp("img_emb")));
+        let camera = config.camera.then(|| CameraAdapter::new(config, &unrounded.pp("control_adapter")));
         Ok(Self {
-            patch_embedding: PatchEmbedding::new(config, &weights.pp("patch_embedding"))?,
-            text_embedding: TextEmbedding::new(config, &weights.pp("text_embedding"))?,
-            time_embedding: TimeEmbedding::new(config, weights)?,
+            patch_embedding: PatchEmbedding::new(config, config.in_channels, &unrounded.pp("patch_embedding"))?,
+            text_embedding: TextEmbedding::new(config, &unrounded.pp("text_embedding"))?,
+            time_embedding: TimeEmbedding::new(config, unrounded)?,
+            image_embedding: image.transpose()?,
+            camera_adapter: camera.transpose()?,
             blocks: (0..config.num_layers).map(block).collect::<Result<_>>()?,
-            head: Head::new(config, &weights.pp("head"))?,
+            control: control.transpose()?,
+            head: Head::new(config, &unrounded.pp("head"))?,
             config: config.clone(),
             dtype: weights.dtype(),
         })
@@ -65,20 +86,16 @@ impl WanModel {
     }
 
     /// `x [B, L, dim]` → the same.
-    fn through_blocks(
-        &self,
-        mut x: Tensor,
-        time: &Time,
-        rope: &Rope,
-        prepared: &Prepared,
-        reuse: &mut dyn Reuse,
-    ) -> Result<Tensor> {
+    fn through_blocks(&self, mut x: Tensor, pass: &Pass, reuse: &mut dyn Reuse) -> Result<Tensor> {
+        let mut control = match (&self.control, &pass.prepared.control) {
+            (Some(branch), Some(control)) => Some(branch.stream(&x, control)?),
+            _ => None,
+        };
         for (i, block) in self.blocks.iter().enumerate() {
-            let bias = prepared.bias.as_ref();
-            let next = match prepared.keys_values.get(i) {
-                Some(text) => block.forward(&x, time, rope, text, bias)?,
-                None => block.forward(&x, time, rope, &block.text_keys_values(&prepared.context)?, bias)?,
-            };
+            let mut next = block.forward(&x, pass, i)?;
+            if let Some(stream) = &mut control {
+                next = stream.after_block(i, next, pass, self.blocks.len())?;
+            }
             if i == 0
                 && let Some(last) = reuse.after_first_block(&x, &next)?
             {
@@ -90,49 +107,46 @@ impl WanModel {
         Ok(x)
     }
 
-    /// Frames, rows and columns of tokens, once every input's shape is known to be right.
-    fn token_grid(&self, latents: &Tensor, timestep: &Tensor, prepared: &Prepared) -> Result<[usize; 3]> {
-        let config = &self.config;
-        let [pt, ph, pw] = config.patch_size;
-        let wrong = |what, tensor: &Tensor, expected: String| {
-            Err(Error::Shape { what, found: tensor.dims().to_vec(), expected })
-        };
-        let &[b, c, f, h, w] = latents.dims() else {
-            return wrong("latents", latents, "[B, C, F, H, W]".to_string());
-        };
-        let fits = |size: usize, patch: usize| {
-            size > 0 && size.is_multiple_of(patch) && size / patch <= config.rope_max_seq_len
-        };
-        if b == 0 || c != config.in_channels || !fits(f, pt) || !fits(h, ph) || !fits(w, pw) {
-            let (channels, reach) = (config.in_channels, config.rope_max_seq_len);
-            let sizes = format!("multiples of {pt}, {ph}, {pw} and at most {reach} tokens along each");
-            return wrong("latents", latents, format!("[B, {channels}, F, H, W] with F, H, W {sizes}"));
+    /// Keys and values of every block's cross-attention, those of the control blocks last, if they take `cache_bytes` at
+    /// most; `context [B, S, dim]`, `image [B, T, dim]`.
+    fn cross_keys_values(
+        &self,
+        context: &Tensor,
+        image: Option<&Tensor>,
+        cache_bytes: usize,
+    ) -> Result<Vec<CrossKeysValues>> {
+        let blocks = || self.blocks.iter().chain(self.control.iter().flat_map(ControlBranch::blocks));
+        let elements = context.elem_count() + image.map_or(0, Tensor::elem_count);
+        let bytes = 2 * blocks().count() * elements * self.dtype.size_in_bytes();
+        if bytes > cache_bytes {
+            return Ok(Vec::new());
         }
-        let grid = [f / pt, h / ph, w / pw];
-        let tokens: usize = grid.iter().product();
-        if timestep.dims() != [b] && timestep.dims() != [b, tokens] {
-            return wrong("timestep", timestep, format!("[{b}] or [{b}, {tokens}]"));
-        }
-        match prepared.context.dims() {
-            &[clips, _, dim] if clips == b && dim == config.dim() => Ok(grid),
-            _ => wrong("prepared context", &prepared.context, format!("[{b}, S, {}]", config.dim())),
-        }
+        blocks().map(|block| block.cross_keys_values(context, image)).collect()
     }
 }
 
 impl VideoDit for WanModel {
     fn prepare(&self, conditioning: &Conditioning, cache_bytes: usize) -> Result<Prepared> {
-        let context = &conditioning.context;
-        if !matches!(context.dims(), &[b, s, width] if b > 0 && s > 0 && width == self.config.text_dim) {
-            let expected = format!("[B, S, {}]", self.config.text_dim);
-            return Err(Error::Shape { what: "context", found: context.dims().to_vec(), expected });
-        }
-        let (context, bias) = without_repetitions(&context.to_dtype(self.dtype)?)?;
+        let sizes = check_conditioning(&self.config, conditioning)?;
+        let (dim, dtype) = (self.config.dim(), self.dtype);
+        let (context, bias) = without_repetitions(&conditioning.context.to_dtype(dtype)?)?;
         let context = self.text_embedding.forward(&context)?; // [B, S, dim]
-        let bytes = 2 * self.blocks.len() * context.elem_count() * self.dtype.size_in_bytes();
-        let cached: &[Block] = if bytes <= cache_bytes { &self.blocks } else { &[] };
-        let keys_values = cached.iter().map(|block| block.text_keys_values(&context)).collect::<Result<_>>()?;
-        Ok(Prepared { context, bias, keys_values })
+        let image =
+            both(&self.image_embedding, &conditioning.image).map(|(net, image)| net.forward(&image.to_dtype(dtype)?));
+        let image = image.transpose()?; // [B, T, dim]
+        let control = both(&self.control, &conditioning.control).map(|(net, control)| net.prepare(control, dim, dtype));
+        let camera =
+            both(&self.camera_adapter, &conditioning.camera).map(|(net, rays)| net.forward(&rays.to_dtype(dtype)?));
+        Ok(Prepared {
+            latents: conditioning.latents.as_ref().map(|latents| latents.to_dtype(dtype)).transpose()?,
+            control: control.transpose()?,
+            camera: camera.transpose()?,
+            sizes,
+            cross: self.cross_keys_values(&context, image.as_ref(), cache_bytes)?,
+            context,
+            bias,
+            image,
+        })
     }
 
     fn forward_with(
@@ -142,13 +156,18 @@ impl VideoDit for WanModel {
         prepared: &Prepared,
         reuse: &mut dyn Reuse,
     ) -> Result<Tensor> {
-        let grid = self.token_grid(latents, timestep, prepared)?;
+        let grid = check_forward(&self.config, latents, timestep, prepared)?;
         let rope = Rope::new(self.config.head_dim, grid, latents.device())?;
         let time = self.time_embedding.forward(timestep)?;
-        let x = self.patch_embedding.forward(&latents.to_dtype(self.dtype)?)?; // [B, L, dim]
+        let latents = latents.to_dtype(self.dtype)?;
+        let latents = match &prepared.latents {
+            Some(appended) => Tensor::cat(&[&latents, appended], 1)?, // [B, C_in, F, H, W]
+            None => latents,
+        };
+        let x = self.patch_embedding.forward(&latents, prepared.camera.as_ref())?; // [B, L, dim]
         let x = match reuse.before_blocks(&x, time.embedding())? {
             Some(x) => x,
-            None => self.through_blocks(x, &time, &rope, prepared, reuse)?,
+            None => self.through_blocks(x, &Pass { time: &time, rope: &rope, prepared }, reuse)?,
         };
         let x = self.head.forward(&x, &time)?; // [B, L, pt·ph·pw·C]
         Ok(unpatchify(&x, grid, self.config.patch_size)?)
@@ -167,23 +186,9 @@ impl VideoDit for WanModel {
     }
 }
 
-/// `patch_embedding`, a convolution over patches that do not overlap.
-struct PatchEmbedding {
-    projection: Linear,
-    patch_size: [usize; 3],
-}
-
-impl PatchEmbedding {
-    fn new(config: &WanConfig, weights: &Weights) -> Result<Self> {
-        let ([pt, ph, pw], dim) = (config.patch_size, config.dim());
-        let projection = Linear::of_patches(weights, [dim, config.in_channels, pt, ph, pw])?;
-        Ok(Self { projection, patch_size: config.patch_size })
-    }
-
-    /// `[B, C, F, H, W]` → `[B, L, dim]`.
-    fn forward(&self, latents: &Tensor) -> Result<Tensor> {
-        Ok(self.projection.forward(&patchify(latents, self.patch_size)?)?)
-    }
+/// A part of the network and what goes into it, where there are both.
+fn both<'a, N, I>(net: &'a Option<N>, input: &'a Option<I>) -> Option<(&'a N, &'a I)> {
+    net.as_ref().zip(input.as_ref())
 }
 
 /// `text_embedding`. It makes a constant, not a zero, of the context's padding.
@@ -228,38 +233,4 @@ impl Head {
         let modulation = time.for_head(&self.modulation)?;
         Ok(self.projection.forward(&norm_modulate(x, &modulation, self.eps)?)?)
     }
-}
-
-/// Names in diffusers' layout. Only one of a block's three norms has parameters; diffusers calls it `norm2`, the
-/// original `norm3`.
-pub fn canonical_from_diffusers() -> KeyMap {
-    KeyMap::new(
-        "diffusers",
-        [
-            ("patch_embedding.{p}", "patch_embedding.{p}"),
-            ("condition_embedder.text_embedder.linear_1.{p}", "text_embedding.0.{p}"),
-            ("condition_embedder.text_embedder.linear_2.{p}", "text_embedding.2.{p}"),
-            ("condition_embedder.time_embedder.linear_1.{p}", "time_embedding.0.{p}"),
-            ("condition_embedder.time_embedder.linear_2.{p}", "time_embedding.2.{p}"),
-            ("condition_embedder.time_proj.{p}", "time_projection.1.{p}"),
-            ("blocks.{i}.scale_shift_table", "blocks.{i}.modulation"),
-            ("blocks.{i}.attn1.to_q.{p}", "blocks.{i}.self_attn.q.{p}"),
-            ("blocks.{i}.attn1.to_k.{p}", "blocks.{i}.self_attn.k.{p}"),
-            ("blocks.{i}.attn1.to_v.{p}", "blocks.{i}.self_attn.v.{p}"),
-            ("blocks.{i}.attn1.to_out.0.{p}", "blocks.{i}.self_attn.o.{p}"),
-            ("blocks.{i}.attn1.norm_q.{p}", "blocks.{i}.self_attn.norm_q.{p}"),
-            ("blocks.{i}.attn1.norm_k.{p}", "blocks.{i}.self_attn.norm_k.{p}"),
-            ("blocks.{i}.norm2.{p}", "blocks.{i}.norm3.{p}"),
-            ("blocks.{i}.attn2.to_q.{p}", "blocks.{i}.cross_attn.q.{p}"),
-            ("blocks.{i}.attn2.to_k.{p}", "blocks.{i}.cross_attn.k.{p}"),
-            ("blocks.{i}.attn2.to_v.{p}", "blocks.{i}.cross_attn.v.{p}"),
-            ("blocks.{i}.attn2.to_out.0.{p}", "blocks.{i}.cross_attn.o.{p}"),
-            ("blocks.{i}.attn2.norm_q.{p}", "blocks.{i}.cross_attn.norm_q.{p}"),
-            ("blocks.{i}.attn2.norm_k.{p}", "blocks.{i}.cross_attn.norm_k.{p}"),
-            ("blocks.{i}.ffn.net.0.proj.{p}", "blocks.{i}.ffn.0.{p}"),
-            ("blocks.{i}.ffn.net.2.{p}", "blocks.{i}.ffn.2.{p}"),
-            ("scale_shift_table", "head.modulation"),
-            ("proj_out.{p}", "head.head.{p}"),
-        ],
-    )
 }

@@ -7,7 +7,16 @@ use kinora_dit::wan::{WanConfig, WanModel, canonical_from_diffusers};
 use std::collections::BTreeMap;
 use support::fixture;
 
-const VARIANTS: [&str; 4] = ["wan21_t2v_1.3b", "wan21_t2v_14b", "wan22_t2v_a14b", "wan22_ti2v_5b"];
+const VARIANTS: [&str; 8] = [
+    "wan21_t2v_1.3b",
+    "wan21_t2v_14b",
+    "wan22_t2v_a14b",
+    "wan22_ti2v_5b",
+    "wan21_i2v_14b",
+    "wan21_flf2v_14b",
+    "wan22_i2v_a14b",
+    "wan21_vace_1.3b",
+];
 
 /// What [`WanConfig::infer`] takes.
 type Shapes = Vec<(String, Vec<usize>)>;
@@ -24,15 +33,16 @@ fn released(variant: &str) -> (WanConfig, Vec<Key>) {
     let text = std::fs::read_to_string(fixture("keys").join(format!("{variant}_transformer.txt"))).unwrap();
     let (config, lines) = text.split_once('\n').unwrap();
     let config = WanConfig::from_diffusers_config(config.strip_prefix('#').unwrap().as_bytes()).unwrap();
-    let all_blocks = format!("{{0..{}}}", config.num_layers);
+    let all = |blocks: usize| (format!("{{0..{blocks}}}"), blocks);
+    let all_blocks = [all(config.num_layers), all(config.vace_layers.len())];
     let mut keys = Vec::new();
     for line in lines.lines() {
         let [diffusers, original, shape] = line.split('\t').collect::<Vec<_>>().try_into().unwrap();
         let shape: Vec<usize> = serde_json::from_str(shape).unwrap();
-        let blocks = if line.contains(&all_blocks) { config.num_layers } else { 1 };
+        let (pattern, blocks) = all_blocks.iter().find(|(pattern, _)| line.contains(pattern)).map_or(("{}", 1), |(p, n)| (p, *n));
         keys.extend((0..blocks).map(|i| Key {
-            diffusers: diffusers.replace(&all_blocks, &i.to_string()),
-            original: original.replace(&all_blocks, &i.to_string()),
+            diffusers: diffusers.replace(pattern, &i.to_string()),
+            original: original.replace(pattern, &i.to_string()),
             shape: shape.clone(),
         }));
     }
@@ -106,9 +116,42 @@ fn what_shapes_cannot_tell_is_an_error() {
         let message = error(&|s| replace(s, "patch_embedding.weight", &[1536, 16, 2, 2, columns]));
         assert_eq!(message, format!("the transformer's {problem}"));
     }
-    let message = error(&|s| s.push(("blocks.0.cross_attn.k_img.weight".to_string(), vec![1536, 1536])));
-    assert_eq!(
-        message,
-        "the transformer's `blocks.0.cross_attn.k_img.weight` is a tensor of shape [1536, 1536], which is not supported"
-    );
+    for name in ["blocks.0.cross_attn.k_img.weight", "ref_conv.weight", "motion_encoder.dec.direction.weight"] {
+        let message = error(&|s| s.push((name.to_string(), vec![1536, 1536])));
+        assert_eq!(
+            message,
+            format!("the transformer's `{name}` is a tensor of shape [1536, 1536], which is not supported")
+        );
+    }
+    let message = error(&|s| s.extend((0..4).map(|i| (format!("vace_blocks.{i}.modulation"), vec![1, 6, 1536]))));
+    assert_eq!(message, format!("{start}4 control blocks are not evenly spread over 30 blocks"));
+}
+
+/// Early conversions hold a norm that is never used.
+#[test]
+fn a_norm_that_nothing_goes_through_is_left_out() {
+    let names = ["blocks.3.attn2.norm_added_q.weight", "blocks.3.attn2.norm_added_k.weight"];
+    let names = canonical_from_diffusers().canonical_names(names).unwrap();
+    assert_eq!(names.keys().collect::<Vec<_>>(), ["blocks.3.cross_attn.norm_k_img.weight"]);
+}
+
+/// Diffusers has no list of these: the adapter's names are those of diffsynth's `SimpleAdapter`, the dimensions those of
+/// Wan2.1-Fun-V1.1-14B-Control-Camera in its model list (`in_dim` 32, with pictures).
+#[test]
+fn a_model_that_follows_a_camera_is_told_by_its_adapter() {
+    let (_, keys) = released("wan21_i2v_14b");
+    let mut shapes: Shapes = keys.into_iter().map(|key| (key.original, key.shape)).collect();
+    shapes.iter_mut().find(|(name, _)| name == "patch_embedding.weight").unwrap().1 = vec![5120, 32, 1, 2, 2];
+    shapes.push(("control_adapter.conv.weight".to_string(), vec![5120, 1536, 2, 2]));
+    shapes.push(("control_adapter.conv.bias".to_string(), vec![5120]));
+    for conv in ["conv1", "conv2"] {
+        let name = format!("control_adapter.residual_blocks.0.{conv}");
+        shapes.push((format!("{name}.weight"), vec![5120, 5120, 3, 3]));
+        shapes.push((format!("{name}.bias"), vec![5120]));
+    }
+    let config = WanConfig::infer(&shapes).unwrap();
+    assert_eq!((config.camera, config.in_channels, config.image_dim), (true, 32, Some(1280)));
+    let weights = Weights::recorder();
+    WanModel::new(&config, &weights).unwrap();
+    assert_eq!(weights.asked(), shapes.into_iter().collect());
 }

@@ -3,7 +3,7 @@
 
 mod support;
 
-use candle_core::{DType, Device, Result, Shape, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
 use kinora_kernels::{self as kernels, Epilogue, LEVEL_VARIABLE, Level, LinearWeight, reference};
 use std::process::Command;
 use support::{random, relative_l2, values};

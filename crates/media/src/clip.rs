@@ -23,14 +23,14 @@ impl Frame {
         Ok(frame)
     }
 
-    /// The three planes, `[H, W]` each. The length has been checked by [`ClipSpec::check`].
+    /// The three planes, `[H, W]` each. The length has been checked by [`check_len`](Self::check_len).
     pub(crate) fn planes(&self) -> [&[f32]; 3] {
         let (red, rest) = self.data.split_at(self.width * self.height);
         let (green, blue) = rest.split_at(self.width * self.height);
         [red, green, blue]
     }
 
-    fn check_len(&self) -> Result<()> {
+    pub(crate) fn check_len(&self) -> Result<()> {
         let &Self { width, height, ref data } = self;
         let wanted = width.checked_mul(height).and_then(|area| area.checked_mul(3));
         if wanted == Some(data.len()) { Ok(()) } else { Err(MediaError::FrameData { width, height, got: data.len() }) }

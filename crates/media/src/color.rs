@@ -92,7 +92,7 @@ fn repeat_last(row: &mut [u8], filled: usize) {
 }
 
 /// To the nearest; the value is within 0..=255 by construction.
-fn to_u8(x: f32) -> u8 {
+pub(crate) fn to_u8(x: f32) -> u8 {
     (x + 0.5) as u8
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// Shorthand for results of this crate.
 pub type Result<T, E = MediaError> = std::result::Result<T, E>;
 
-/// Why a clip could not be written or read, or its recipe could not be read.
+/// Why a clip or a picture could not be written or read, or a recipe could not be read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MediaError {
@@ -157,6 +157,54 @@ pub enum MediaError {
         /// What is wrong in it.
         what: String,
     },
+    /// The file is a picture of a format, or coded in a way, that is not read.
+    #[error("cannot read the picture '{}': {format} is not read", path.display())]
+    PictureFormat {
+        /// The file.
+        path: PathBuf,
+        /// Name of the format, or what in it is not read.
+        format: String,
+    },
+    /// The file is no picture.
+    #[error("'{}' is no picture: {what}", path.display())]
+    NotAPicture {
+        /// The file.
+        path: PathBuf,
+        /// How this was seen.
+        what: &'static str,
+    },
+    /// A directory or a pattern without any picture.
+    #[error("there are no pictures '{}'", path.display())]
+    NoPictures {
+        /// The directory or the pattern.
+        path: PathBuf,
+    },
+    /// The picture is larger than what is read.
+    #[error("the picture '{}' is too large: {what}", path.display())]
+    PictureTooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Its size and the limit.
+        what: String,
+    },
+    /// A picture cannot have this size.
+    #[error("a picture cannot be {width}x{height}: each side must be 1 to {limit}")]
+    PictureSize {
+        /// The width that was asked for.
+        width: usize,
+        /// The height that was asked for.
+        height: usize,
+        /// The longest side.
+        limit: usize,
+    },
+    /// A contact sheet without pictures or without columns.
+    #[error("{pictures} pictures in {columns} columns make no contact sheet")]
+    ContactSheet {
+        /// Number of pictures.
+        pictures: usize,
+        /// Number of columns.
+        columns: usize,
+    },
     /// The file is of a kind, or coded in a way, that this build does not read.
     #[error("cannot read frames from '{}': {what}", path.display())]
     Unsupported {
@@ -205,6 +253,19 @@ impl MediaError {
             Self::NotFinite { .. } => "the clip holds NaN or infinity: make it again".into(),
             Self::Damaged { .. } => "the file may be cut short: copy, download or write it again".into(),
             Self::Unsupported { path, .. } => unsupported_hint(path),
+            Self::PictureFormat { path, .. } => {
+                format!("convert it to PNG or JPEG first: magick '{}' picture.png", path.display())
+            }
+            Self::NotAPicture { .. } => "PNG, JPEG, WebP, GIF, BMP and TIFF files are read".into(),
+            Self::PictureTooLarge { path, .. } => {
+                format!("make it smaller first: magick '{}' -resize 4096x4096 picture.png", path.display())
+            }
+            Self::NoPictures { .. } => {
+                "give a directory with pictures in it, or a pattern such as frames/%04d.png".into()
+            }
+            Self::FrameSize { .. } => "give every frame the size of the clip".into(),
+            Self::PictureSize { .. } => "choose another size".into(),
+            Self::ContactSheet { .. } => "give at least one picture and one column".into(),
             _ => return None,
         })
     }
@@ -226,11 +287,13 @@ impl MediaError {
 fn unsupported_hint(path: &Path) -> String {
     let convert = format!("ffmpeg -i '{}' -an -pix_fmt yuv420p -bf 0 clip.mp4", path.display());
     if cfg!(feature = "ffmpeg") {
-        format!("raw frames end in .safetensors; anything else must be a video that FFmpeg reads: try {convert}")
+        format!(
+            "raw frames end in .safetensors; anything else must be a picture, or a video that FFmpeg reads: try {convert}"
+        )
     } else {
         format!(
-            "this build reads MP4 with H.264 (8-bit 4:2:0, progressive, no B-frames) and raw frames (.safetensors): \
-             build with --features ffmpeg for other files, or convert this one: {convert}"
+            "this build reads MP4 with H.264 (8-bit 4:2:0, progressive, no B-frames), GIF, WebP, pictures and raw frames \
+             (.safetensors): build with --features ffmpeg for other files, or convert this one: {convert}"
         )
     }
 }

@@ -1,4 +1,4 @@
-//! Frames to files: MP4, PNG sequences, GIF, WebP and raw frames, behind one trait.
+//! Frames to files: MP4, PNG sequences, GIF, WebP and raw frames, behind one trait; clips and pictures back from files.
 //!
 //! [`create`] picks the format by the name of the file. Frames go in one by one, as they are made; memory does not
 //! grow with the length of the clip. Nothing appears under the final name until [`ClipWriter::finish`] has written
@@ -32,16 +32,22 @@ mod gif;
 mod mp4;
 mod openh264;
 mod partial;
+mod picture;
 mod png;
 mod raw;
 mod read;
 mod recipe;
+mod resample;
+mod upscale;
 mod webp;
 
 pub use clip::{ClipSpec, Fps, Frame};
 pub use error::{MediaError, Result};
+pub use picture::{Fit, Picture, contact_sheet, read_image};
 pub use read::{ClipReader, open};
 pub use recipe::read_recipe;
+pub use resample::Filter;
+pub use upscale::{Cropped, Interpolate, Lanczos, Upscale, UpscaleTarget, Upscaled};
 
 use std::path::{Path, PathBuf};
 

@@ -8,7 +8,7 @@ use crate::partial::{not_writable, parent, probe_space, sync_directory};
 use crate::{ClipWriter, WriteOptions, Written};
 use png::{BitDepth, ColorType, Encoder, EncodingError, SrgbRenderingIntent};
 use std::fs::{self, File};
-use std::io::{self, BufWriter};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
@@ -116,7 +116,7 @@ impl Drop for NewDirectory {
 }
 
 /// A path with one `%d` or `%0Nd` in its file name.
-struct Pattern {
+pub(crate) struct Pattern {
     directory: PathBuf,
     before: String,
     digits: usize,
@@ -124,7 +124,7 @@ struct Pattern {
 }
 
 impl Pattern {
-    fn parse(path: &Path) -> Option<Self> {
+    pub(crate) fn parse(path: &Path) -> Option<Self> {
         let name = path.file_name()?.to_str()?;
         let (before, rest) = name.split_once('%')?;
         let (digits, after) = rest.split_once('d')?;
@@ -142,19 +142,42 @@ impl Pattern {
         Self { directory: parent(path).to_path_buf(), before: format!("{stem}_"), digits: 4, after: ".png".into() }
     }
 
-    fn path(&self, index: u64) -> PathBuf {
+    pub(crate) fn path(&self, index: u64) -> PathBuf {
         let Self { directory, before, digits, after } = self;
         directory.join(format!("{before}{index:0digits$}{after}"))
     }
 
-    fn as_path(&self) -> PathBuf {
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The number of a file of this pattern, `None` for any other name.
+    pub(crate) fn number(&self, name: &str) -> Option<u64> {
+        let Self { before, digits, after, .. } = self;
+        let number = name.strip_prefix(before.as_str())?.strip_suffix(after.as_str())?.parse().ok()?;
+        (name == format!("{before}{number:0digits$}{after}")).then_some(number)
+    }
+
+    pub(crate) fn as_path(&self) -> PathBuf {
         let Self { directory, before, digits, after } = self;
         directory.join(format!("{before}%0{digits}d{after}"))
     }
 }
 
 fn encode(mut file: BufWriter<File>, frame: &Frame, recipe: Option<&str>) -> Result<File, EncodingError> {
-    let mut encoder = Encoder::new(&mut file, frame.width as u32, frame.height as u32);
+    encode_rgb8(&mut file, frame.width, frame.height, &rgb8(frame), recipe)?;
+    Ok(file.into_inner().map_err(io::IntoInnerError::into_error)?)
+}
+
+/// A whole PNG file from interleaved RGB `[H, W, 3]`; the recipe goes into a comment.
+pub(crate) fn encode_rgb8(
+    file: impl Write,
+    width: usize,
+    height: usize,
+    rgb: &[u8],
+    recipe: Option<&str>,
+) -> Result<(), EncodingError> {
+    let mut encoder = Encoder::new(file, width as u32, height as u32);
     encoder.set_color(ColorType::Rgb);
     encoder.set_depth(BitDepth::Eight);
     encoder.set_source_srgb(SrgbRenderingIntent::Perceptual);
@@ -162,9 +185,8 @@ fn encode(mut file: BufWriter<File>, frame: &Frame, recipe: Option<&str>) -> Res
         encoder.add_itxt_chunk("Comment".into(), recipe.into())?;
     }
     let mut writer = encoder.write_header()?;
-    writer.write_image_data(&rgb8(frame))?;
-    writer.finish()?;
-    Ok(file.into_inner().map_err(io::IntoInnerError::into_error)?)
+    writer.write_image_data(rgb)?;
+    writer.finish()
 }
 
 fn failed(path: &Path, error: EncodingError) -> MediaError {
@@ -185,6 +207,12 @@ mod tests {
         assert_eq!(path("a/%d.png"), Some("a/7.png".into()));
         for plain in ["a/frame.png", "a%/frame.png", "50%.png", "%x4d.png", "%4d.png", "%0999999999999d.png"] {
             assert_eq!(path(plain), None, "{plain}");
+        }
+        let pattern = Pattern::parse(Path::new("a/frame_%04d.png"));
+        let number = |name: &str| pattern.as_ref().and_then(|pattern| pattern.number(name));
+        assert_eq!((number("frame_0007.png"), number("frame_12345.png")), (Some(7), Some(12345)));
+        for other in ["frame_007.png", "frame_00007.png", "frame_+007.png", "frame_.png", "frame_0007.jpg", "0007"] {
+            assert_eq!(number(other), None, "{other}");
         }
         assert_eq!(Pattern::numbered(Path::new("a/clip.png")).as_path(), Path::new("a/clip_%04d.png"));
     }

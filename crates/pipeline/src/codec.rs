@@ -2,33 +2,49 @@
 
 use crate::event::Event;
 use crate::output::Output;
+use crate::recipe::Recipe;
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 use kinora_checkpoint::TensorFile;
-use kinora_media::{ClipReader, ClipSpec, ClipWriter, Fps, Frame, WriteOptions, Written};
+use kinora_media::{
+    ClipReader, ClipSpec, ClipWriter, Cropped, Fps, Frame, Lanczos, Upscale, Upscaled, WriteOptions, Written,
+};
 use kinora_vae::{LatentFormat, VideoVae};
 use std::ops::ControlFlow;
 use std::path::Path;
 
-/// The most bytes that pixels take on their way from the decoder to the encoder: those of one push in f32, as they come,
-/// turned, cut to their range, scaled, and as frames.
+/// Pushes of the decoder that may wait for the encoder.
+const WAITING: usize = 1;
+
+/// The most bytes that pixels take on their way from the decoder to the encoder: those of pushes in f32, one as it
+/// comes, one that waits, and one that is turned, cut to its range, scaled, and split into frames.
 pub(crate) fn writing_bytes(format: &LatentFormat, h: usize, w: usize) -> usize {
     let pixels = h * w * format.spatial_factor * format.spatial_factor;
-    5 * pixels * 3 * format.temporal_factor * DType::F32.size_in_bytes()
+    (6 + WAITING) * pixels * 3 * format.temporal_factor * DType::F32.size_in_bytes()
 }
 
-/// A writer for the clip of `output`.
+/// A writer for the clip of `output`, of frames of `size`: they are `cut` and enlarged on the way, where that is asked for.
 pub(crate) fn writer(
     output: &Output,
-    width: usize,
-    height: usize,
+    size: (usize, usize),
+    cut: Option<(usize, usize)>,
     fps: f64,
     recipe: Option<&str>,
 ) -> Result<Box<dyn ClipWriter>> {
-    let spec = ClipSpec { width, height, fps: Fps::from_f64(fps)? };
+    let fps = Fps::from_f64(fps)?;
     let options =
         WriteOptions { recipe: recipe.map(str::to_string), quality: output.quality, encoder: output.encoder.clone() };
-    Ok(kinora_media::create(&output.clip, &spec, &options)?)
+    let (width, height) = cut.unwrap_or(size);
+    let upscale = output.upscale.map(|target| Lanczos::new(target));
+    let (width, height) = upscale.as_ref().map_or((width, height), |upscale| upscale.size(width, height));
+    let mut writer = kinora_media::create(&output.clip, &ClipSpec { width, height, fps }, &options)?;
+    if let Some(upscale) = upscale {
+        writer = Box::new(Upscaled::new(writer, upscale));
+    }
+    if let Some((width, height)) = cut {
+        writer = Box::new(Cropped::new(writer, width, height));
+    }
+    Ok(writer)
 }
 
 /// Decodes the tensor `latents [1, C, F, H, W]` of `path`, read one latent frame at a time, into the clip of `output`.
@@ -59,25 +75,66 @@ pub(crate) fn decode_latents(
     }
     let (width, height) = (w * format.spatial_factor, h * format.spatial_factor);
     let total = format.pixel_frames(latent_frames);
-    let mut writer = writer(output, width, height, fps, recipe)?;
     let mut decoder = vae.decoder()?;
-    let mut done = 0;
-    for index in 0..latent_frames {
-        let latents = file.narrow("latents", 2, index, 1)?.to_device(device)?.to_dtype(DType::F32)?;
-        if !kinora_sampler::all_finite(&latents)? {
-            return Err(bad(format!("`latents` has NaN or infinite values in frame {index}")));
+    let cut = recipe.and_then(|recipe| cut_of(recipe, width, height));
+    writing(writer(output, (width, height), cut, fps, recipe)?, |write| {
+        let mut done = 0;
+        for index in 0..latent_frames {
+            let latents = file.narrow("latents", 2, index, 1)?.to_device(device)?.to_dtype(DType::F32)?;
+            if !kinora_sampler::all_finite(&latents)? {
+                return Err(bad(format!("`latents` has NaN or infinite values in frame {index}")));
+            }
+            let pixels = decoder.push(&latents)?; // [1, 3, F, H, W], -1..1
+            kinora_sampler::check_finite(&pixels, || format!("the decoded frames at latent frame {index}"))?;
+            done += pixels.dim(2)?;
+            write(pixels)?;
+            if on_event(Event::Frames { done, total }).is_break() {
+                return Err(Error::Stopped { resumable: None });
+            }
         }
-        let pixels = decoder.push(&latents)?; // [1, 3, F, H, W], -1..1
-        kinora_sampler::check_finite(&pixels, || format!("the decoded frames at latent frame {index}"))?;
-        for frame in to_frames(&pixels)? {
-            writer.push(&frame)?;
-            done += 1;
+        Ok(())
+    })
+}
+
+/// Runs `produce`, which hands over pixels `[1, 3, F, H, W]` in -1..1, while another thread turns the ones before into
+/// frames and writes them: the decoder need not wait for the encoder. At most [`WAITING`] pushes wait.
+fn writing(
+    mut writer: Box<dyn ClipWriter>,
+    produce: impl FnOnce(&mut dyn FnMut(Tensor) -> Result<()>) -> Result<()>,
+) -> Result<Written> {
+    let (sender, receiver) = std::sync::mpsc::sync_channel::<Tensor>(WAITING);
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(move || {
+            for pixels in receiver {
+                for frame in to_frames(&pixels)? {
+                    writer.push(&frame)?;
+                }
+            }
+            Ok::<_, Error>(writer)
+        });
+        // A writer that failed has hung up; its own error says why.
+        let mut hung_up = false;
+        let produced = produce(&mut |pixels| {
+            sender.send(pixels).map_err(|_| {
+                hung_up = true;
+                Error::Stopped { resumable: None }
+            })
+        });
+        drop(sender);
+        let written = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        match (produced, written) {
+            (Err(_), Err(error)) if hung_up => Err(error),
+            (Err(error), _) | (Ok(()), Err(error)) => Err(error),
+            (Ok(()), Ok(writer)) => Ok(writer.finish()?),
         }
-        if on_event(Event::Frames { done, total }).is_break() {
-            return Err(Error::Stopped { resumable: None });
-        }
-    }
-    Ok(writer.finish()?)
+    })
+}
+
+/// The size that a recipe says its clip was cut to, out of frames of `width × height`.
+fn cut_of(recipe: &str, width: usize, height: usize) -> Option<(usize, usize)> {
+    let recipe: Recipe = serde_json::from_str(recipe).ok()?;
+    let cut = (recipe.width, recipe.height);
+    (cut != (width, height) && cut.0 <= width && cut.1 <= height).then_some(cut)
 }
 
 /// Encodes a clip: latents `[1, C, F, h, w]` f32, and its frames a second. Frames past the last 4k + 1 are left out.
@@ -138,7 +195,7 @@ fn next_frames(clip: &mut dyn ClipReader, count: usize) -> Result<Vec<Frame>> {
 }
 
 /// Pixels `[1, 3, F, H, W]` in -1..1 to frames in 0..1.
-fn to_frames(pixels: &Tensor) -> Result<Vec<Frame>> {
+pub(crate) fn to_frames(pixels: &Tensor) -> Result<Vec<Frame>> {
     let (_, _, count, height, width) = pixels.dims5()?;
     let pixels = ((pixels.to_dtype(DType::F32)?.to_device(&Device::Cpu)? * 0.5)? + 0.5)?.clamp(0f32, 1f32)?;
     let frame = |index| {
@@ -149,7 +206,7 @@ fn to_frames(pixels: &Tensor) -> Result<Vec<Frame>> {
 }
 
 /// Frames in 0..1 to pixels `[1, 3, F, H, W]` in -1..1.
-fn to_pixels(frames: &[Frame], device: &Device) -> Result<Tensor> {
+pub(crate) fn to_pixels(frames: &[Frame], device: &Device) -> Result<Tensor> {
     let planes = |frame: &Frame| Tensor::from_slice(&frame.data, (1, 3, 1, frame.height, frame.width), device);
     let frames = frames.iter().map(planes).collect::<candle_core::Result<Vec<_>>>()?;
     Ok(((Tensor::cat(&frames, 2)? * 2.0)? - 1.0)?)

@@ -1,6 +1,7 @@
 //! The middle stage: noise and contexts to latents.
 
 use crate::cache::{At, Predicted, StepCache};
+use crate::conditions::Conditions;
 use crate::event::Event;
 use crate::families::{Family, Placement};
 use crate::output::Predictions;
@@ -10,7 +11,7 @@ use crate::source::Model;
 use crate::{Error, Result};
 use candle_core::{DType, Tensor};
 use kinora_checkpoint::TensorFile;
-use kinora_dit::{ComputeAll, Conditioning, Prepared, Reuse, VideoDit};
+use kinora_dit::{ComputeAll, Prepared, Reuse, VideoDit};
 use kinora_sampler::{NoiseSource, Sampler, StepInfo, cfg, cfg_zero_star, check_finite, x0_from_velocity};
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -32,6 +33,8 @@ pub(crate) struct Denoiser<'a> {
     pub plan: &'a Plan,
     /// Context of the prompt and, when the plan is guided, of the negative prompt: `[1, S, C]`.
     pub contexts: Vec<Tensor>,
+    /// Everything else that a prediction is conditioned on.
+    pub conditions: Conditions,
     /// What to start from instead of seeded noise, `[1, C, F, H, W]`.
     pub noise: Option<Tensor>,
 }
@@ -41,6 +44,8 @@ struct Running {
     resident: Option<Resident>,
     cache: Option<StepCache>,
     predictions: Predictions,
+    /// The last estimate of the clip.
+    denoised: Option<Tensor>,
 }
 
 /// An expert in memory, with the contexts made ready for it.
@@ -59,7 +64,7 @@ impl Denoiser<'_> {
     ) -> Result<(Tensor, Predictions)> {
         let (mut sampler, cache) = self.start(run_dir)?;
         let total = self.plan.steps();
-        let mut running = Running { resident: None, cache, predictions: Predictions::default() };
+        let mut running = Running { resident: None, cache, predictions: Predictions::default(), denoised: None };
         let (mut saved, mut save_every) = (Instant::now(), SAVE_EVERY);
         while !sampler.is_done() {
             let start = Instant::now();
@@ -73,7 +78,8 @@ impl Denoiser<'_> {
             let stopped = match stepped {
                 Ok(()) => {
                     let (done, elapsed, latents) = (sampler.step_index(), start.elapsed(), sampler.x());
-                    on_event(Event::Step { done, total, elapsed, latents }).is_break()
+                    let denoised = running.denoised.as_ref().unwrap_or(latents);
+                    on_event(Event::Step { done, total, elapsed, latents, denoised }).is_break()
                 }
                 Err(Error::Stopped { .. }) => true,
                 Err(error) => return Err(error),
@@ -90,7 +96,14 @@ impl Denoiser<'_> {
                 return Err(Error::Stopped { resumable: run_dir.map(|dir| dir.path().to_path_buf()) });
             }
         }
-        Ok((sampler.x().clone(), running.predictions))
+        let latents = match &self.conditions.clean {
+            Some(clean) => clean.put_into(sampler.x())?,
+            None => sampler.x().clone(),
+        };
+        // Reference pictures come before the clip.
+        let references = self.plan.given.references.len();
+        let clip = latents.narrow(2, references, self.plan.latent_shape[1])?.contiguous()?;
+        Ok((clip, running.predictions))
     }
 
     /// The state of the run in `run_dir`, or that of a new one.
@@ -101,12 +114,19 @@ impl Denoiser<'_> {
         {
             return Ok(state);
         }
-        let [c, f, h, w] = plan.latent_shape;
+        let [c, f, h, w] = plan.sampled_shape();
         let noise = match &self.noise {
             Some(noise) => noise.to_device(&self.placement.device)?,
             None => NoiseSource::new(plan.seed).randn_tensor((1, c, f, h, w), &self.placement.device)?,
         };
-        let sampler = Sampler::new(plan.sampler, plan.schedule.clone(), noise, plan.seed)?;
+        let x = match &self.conditions.start {
+            Some(start) => {
+                let sigma = plan.schedule.sigmas()[0];
+                ((start * (1.0 - sigma))? + (noise * sigma)?)?
+            }
+            None => noise,
+        };
+        let sampler = Sampler::new(plan.sampler, plan.schedule.clone(), x, plan.seed)?;
         Ok((sampler, plan.cache.clone().map(StepCache::new)))
     }
 
@@ -139,7 +159,12 @@ impl Denoiser<'_> {
                 info.timestep
             )
         })?;
-        Ok(x0_from_velocity(x, &velocity, info.sigma)?)
+        let denoised = x0_from_velocity(x, &velocity, info.sigma)?;
+        running.denoised = Some(match &self.conditions.clean {
+            Some(clean) => clean.put_into(&denoised)?,
+            None => denoised.clone(),
+        });
+        Ok(denoised)
     }
 
     /// The velocity for the prompt and, where the step is guided, for the negative prompt, in the networks' dtype.
@@ -151,13 +176,20 @@ impl Denoiser<'_> {
         running: &mut Running,
         on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
     ) -> Result<Vec<Tensor>> {
-        let Running { resident, cache, predictions } = running;
+        let Running { resident, cache, predictions, .. } = running;
         let resident = self.load(expert, resident)?;
         if let Some(cache) = cache {
             cache.use_expert(expert);
         }
-        let latents = x.to_dtype(self.placement.dtype)?;
-        let timestep = Tensor::new(&[info.timestep as f32], x.device())?;
+        let (latents, timestep) = match &self.conditions.clean {
+            Some(clean) => {
+                let [_, ph, pw] = resident.dit.patch_size();
+                let [_, _, h, w] = self.plan.latent_shape;
+                (clean.put_into(x)?, clean.timesteps(info.timestep, (h / ph) * (w / pw))?)
+            }
+            None => (x.clone(), Tensor::new(&[info.timestep as f32], x.device())?),
+        };
+        let latents = latents.to_dtype(self.placement.dtype)?;
         let count = if self.plan.guided_at(expert, info.sigma) { 2 } else { 1 };
         predictions.skipped += resident.prepared.len().saturating_sub(count);
         let mut velocities = Vec::with_capacity(count);
@@ -184,8 +216,9 @@ impl Denoiser<'_> {
             *resident = None; // frees the other expert before this one is read
             let dit = self.family.dit(self.model, expert, self.placement)?;
             let prepare = |context: &Tensor| {
-                let context = context.to_dtype(self.placement.dtype)?;
-                Ok(dit.prepare(&Conditioning::new(context), CACHE_BYTES)?)
+                let dtype = self.placement.dtype;
+                let conditioning = self.conditions.with_text(context.to_dtype(dtype)?, self.plan, dtype)?;
+                Ok(dit.prepare(&conditioning, CACHE_BYTES)?)
             };
             let prepared = self.contexts.iter().map(prepare).collect::<Result<_>>()?;
             *resident = Some(Resident { expert, dit, prepared });

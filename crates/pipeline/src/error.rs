@@ -71,6 +71,12 @@ pub enum Error {
         /// Where it can be taken up again.
         resumable: Option<PathBuf>,
     },
+    /// The caller's event handler asked to stop in the middle of a story.
+    #[error("stopped on request")]
+    StoryStopped {
+        /// The directory that it goes on from.
+        project: PathBuf,
+    },
     /// The directory of an interrupted run belongs to another request.
     #[error("`{}` holds a run of another request: {difference}", path.display())]
     ResumeMismatch {
@@ -103,6 +109,9 @@ pub enum Error {
     /// The transformer.
     #[error(transparent)]
     Dit(#[from] kinora_dit::Error),
+    /// The image encoder.
+    #[error(transparent)]
+    Image(#[from] kinora_image_encoder::Error),
     /// The VAE.
     #[error(transparent)]
     Vae(#[from] kinora_vae::Error),
@@ -132,7 +141,7 @@ impl Error {
     /// Whether the run ended because the caller's event handler asked for it.
     pub fn is_stop(&self) -> bool {
         match self {
-            Self::Stopped { .. } | Self::Hub(crate::hub::HubError::Stopped) => true,
+            Self::Stopped { .. } | Self::StoryStopped { .. } | Self::Hub(crate::hub::HubError::Stopped) => true,
             Self::AfterLatents { source, .. } => source.is_stop(),
             _ => false,
         }
@@ -153,6 +162,9 @@ impl Error {
             Self::Stopped { resumable: None } => {
                 Some("nothing was written; `kinora generate` with --resume DIR can be stopped and continued".into())
             }
+            Self::StoryStopped { project } => {
+                Some(format!("the same command continues; what is done is kept in `{}`", project.display()))
+            }
             Self::ResumeMismatch { .. } => {
                 Some("repeat the first command, or name an empty directory to start anew".into())
             }
@@ -172,18 +184,18 @@ impl Error {
             Self::Media(error) => error.hint(),
             Self::Hub(error) => error.hint(),
             Self::BadFile { hint, .. } => Some((*hint).into()),
-            Self::Dit(kinora_dit::Error::Checkpoint(error)) | Self::Vae(kinora_vae::Error::Checkpoint(error)) => {
-                error.hint()
-            }
+            Self::Dit(kinora_dit::Error::Checkpoint(error))
+            | Self::Vae(kinora_vae::Error::Checkpoint(error))
+            | Self::Image(kinora_image_encoder::Error::Checkpoint(error)) => error.hint(),
             Self::Dit(kinora_dit::Error::Json(_) | kinora_dit::Error::Config { .. })
             | Self::Vae(kinora_vae::Error::Json(_) | kinora_vae::Error::Config { .. }) => {
                 Some("the file is damaged or not of this model: take config.json and weights from one source".into())
             }
             Self::Dit(kinora_dit::Error::Unsupported { .. } | kinora_dit::Error::Infer { .. }) => {
-                Some("only text-to-video models of the Wan family can be loaded".into())
+                Some("only models of the Wan family can be loaded".into())
             }
             Self::Io { source, .. } => Some(io_hint(source.kind()).into()),
-            Self::Dit(_) | Self::Vae(_) | Self::Tensor(_) => None,
+            Self::Dit(_) | Self::Image(_) | Self::Vae(_) | Self::Tensor(_) => None,
         }
     }
 }

@@ -39,6 +39,8 @@ pub enum Event<'a> {
         elapsed: Duration,
         /// Latents after the step, `[1, C, F, H, W]` f32.
         latents: &'a Tensor,
+        /// The clip that they lead to, as the network sees it now: [`crate::LatentRgb`] makes small frames of it.
+        denoised: &'a Tensor,
     },
     /// Frames went to the encoder.
     Frames {

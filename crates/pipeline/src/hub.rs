@@ -23,9 +23,9 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 /// The parts of a model that have weights.
-const NETWORKS: [&str; 4] = ["text_encoder", "transformer", "transformer_2", "vae"];
-/// The one that most models do without.
-const OPTIONAL: &str = "transformer_2";
+const NETWORKS: [&str; 5] = ["text_encoder", "transformer", "transformer_2", "vae", "image_encoder"];
+/// Those that most models do without.
+const OPTIONAL: [&str; 2] = ["transformer_2", "image_encoder"];
 
 /// How far a download is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,9 +56,14 @@ pub fn cached(repository: &str) -> Option<PathBuf> {
 /// [`Error::UnknownModel`], or [`Error::Hub`] with what the hub, the network or the disk said.
 pub fn pull(name: &str, on_progress: impl FnMut(Progress) -> ControlFlow<()>) -> Result<PathBuf> {
     let manifest = Manifest::known().into_iter().find(|manifest| manifest.name == name);
-    let repository = manifest.and_then(|manifest| manifest.repository).ok_or_else(|| Error::UnknownModel {
+    let manifest = manifest.ok_or_else(|| Error::UnknownModel {
         name: name.to_string(),
         hint: "`kinora models` lists those that can be downloaded".into(),
+    })?;
+    let repository = manifest.repository.ok_or_else(|| {
+        let page = manifest.page.unwrap_or_default();
+        let hint = format!("download the files of {page} and give their directory to --model");
+        Error::request(format!("`{name}` is published in another layout, which is not downloaded"), hint)
     })?;
     download(&repository, on_progress)
 }
@@ -79,7 +84,7 @@ fn missing(path: &Path) -> Option<String> {
     let Ok(Layout::Diffusers(folder)) = Layout::detect(path) else { return Some("model_index.json".into()) };
     for name in NETWORKS {
         let Some(component) = folder.components.get(name) else {
-            if name == OPTIONAL {
+            if OPTIONAL.contains(&name) {
                 continue;
             }
             return Some(name.into());

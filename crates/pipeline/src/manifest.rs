@@ -19,10 +19,22 @@ pub struct Manifest {
     /// Its repository on the Hugging Face hub, in diffusers' layout.
     #[serde(default)]
     pub repository: Option<String>,
+    /// Where it is published, of a model that is not in diffusers' layout.
+    #[serde(default)]
+    pub page: Option<String>,
     /// SPDX name of the weights' licence.
     pub licence: String,
     /// Rows of the text context: prompts are cut to it and padded with zeros.
     pub text_len: usize,
+    /// What it can be given beside a prompt: `image`, `last-image`, `control`, `camera`.
+    #[serde(default)]
+    pub takes: Vec<String>,
+    /// Whether latent frames can be given without noise, their tokens with a time of 0.
+    #[serde(default)]
+    pub clean_frames: bool,
+    /// Latent frames of a clip that the next one continues from, of a model that learned to; others take pixel frames.
+    #[serde(default)]
+    pub tail_latents: Option<usize>,
     /// Architecture of the VAE where no configuration file says it: `wan2.1` or `wan2.2`.
     #[serde(default)]
     pub vae: Option<String>,
@@ -39,6 +51,37 @@ pub struct Manifest {
     pub parameters: Parameters,
     /// What is used where the request says nothing.
     pub defaults: Defaults,
+    /// What replaces it in either mode.
+    #[serde(default)]
+    pub modes: Modes,
+}
+
+/// The two sets of settings of a variant.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Modes {
+    /// Soon, and a little less good.
+    pub fast: ModeSettings,
+    /// As good as it gets.
+    pub quality: ModeSettings,
+}
+
+/// Settings that a mode changes; the others are the defaults.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ModeSettings {
+    /// Denoising steps.
+    pub steps: Option<usize>,
+    /// Name of the sampler.
+    pub sampler: Option<String>,
+    /// Shift of the noise schedule.
+    pub shift: Option<f64>,
+    /// Classifier-free guidance.
+    pub guidance_scale: Option<f64>,
+    /// Guidance of the low-noise expert.
+    pub guidance_scale_2: Option<f64>,
+    /// Step cache and threshold.
+    pub cache: Option<String>,
 }
 
 /// Tables of the step caches that need one.
@@ -87,17 +130,20 @@ pub struct Parameters {
     pub text_encoder: u64,
     /// Encoder and decoder.
     pub vae: u64,
+    /// The image encoder, of models that have one.
+    #[serde(default)]
+    pub image_encoder: u64,
 }
 
 impl Parameters {
     /// All parts together.
     pub fn total(&self) -> u64 {
-        self.transformer + self.text_encoder + self.vae
+        self.transformer + self.text_encoder + self.vae + self.image_encoder
     }
 }
 
 /// Defaults of a variant.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Defaults {
     /// Pixels; width × height is also the area that `--aspect` keeps.
@@ -132,9 +178,18 @@ const MOST_TOKENS: usize = 1 << 16;
 /// Manifests compiled into the library, by rising size.
 const KNOWN: &[&str] = &[
     include_str!("../../../models/wan2.1-t2v-1.3b.toml"),
+    include_str!("../../../models/wan2.1-vace-1.3b.toml"),
+    include_str!("../../../models/wan2.1-fun-camera-1.3b.toml"),
     include_str!("../../../models/wan2.2-ti2v-5b.toml"),
     include_str!("../../../models/wan2.1-t2v-14b.toml"),
+    include_str!("../../../models/wan2.1-i2v-14b-480p.toml"),
+    include_str!("../../../models/wan2.1-i2v-14b-720p.toml"),
+    include_str!("../../../models/wan2.1-flf2v-14b.toml"),
+    include_str!("../../../models/wan2.1-vace-14b.toml"),
+    include_str!("../../../models/wan2.1-fun-camera-14b.toml"),
     include_str!("../../../models/wan2.2-t2v-a14b.toml"),
+    include_str!("../../../models/wan2.2-i2v-a14b.toml"),
+    include_str!("../../../models/wan2.2-fun-camera-a14b.toml"),
 ];
 
 impl Manifest {
@@ -178,7 +233,8 @@ mod tests {
         for manifest in Manifest::known() {
             assert_eq!(manifest.family, "wan");
             assert_eq!((manifest.defaults.frames - 1) % 4, 0, "{}", manifest.name);
-            assert!(manifest.repository.is_some() && manifest.transformer.is_some() && manifest.vae.is_some());
+            assert!(manifest.repository.is_some() != manifest.page.is_some(), "{}", manifest.name);
+            assert!(manifest.transformer.is_some() && manifest.vae.is_some());
         }
     }
 }

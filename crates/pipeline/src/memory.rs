@@ -31,7 +31,7 @@ impl Demand {
         let tokens = |text: &String| text.len() / 3 + 2;
         let texts = [Some(&plan.prompt), Some(&plan.negative_prompt).filter(|_| plan.guided())];
         Self {
-            latents: plan.latent_shape,
+            latents: plan.sampled_shape(),
             texts: texts.into_iter().flatten().map(tokens).collect(),
             cached: plan.cache.is_some(),
             threads,

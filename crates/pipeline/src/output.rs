@@ -1,6 +1,7 @@
 //! [`Output`]: where results go; [`Report`]: what was made.
 
 use crate::{Error, Result};
+use kinora_media::UpscaleTarget;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -19,12 +20,14 @@ pub struct Output {
     pub quality: Option<u8>,
     /// Encoder by name, in builds with FFmpeg.
     pub encoder: Option<String>,
+    /// Enlarge the decoded frames.
+    pub upscale: Option<UpscaleTarget>,
 }
 
 impl Default for Output {
     /// `clip.mp4` in the current directory.
     fn default() -> Self {
-        Self { clip: "clip.mp4".into(), latents: None, resume: None, metadata: true, quality: None, encoder: None }
+        Self { clip: "clip.mp4".into(), latents: None, resume: None, metadata: true, quality: None, encoder: None, upscale: None }
     }
 }
 
@@ -42,15 +45,16 @@ impl Output {
     }
 }
 
-/// Refuses two names of one file: a result would replace another one, or what it is made from.
-pub(crate) fn distinct(files: &[(&'static str, &Path)]) -> Result<()> {
+/// Refuses two names of one file, where one of them is among the first `results`: a result would replace another one, or
+/// what it is made from.
+pub(crate) fn distinct(files: &[(&'static str, &Path)], results: usize) -> Result<()> {
     let identity = |path: &Path| {
         let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let directory = directory.canonicalize().unwrap_or_else(|_| without_detours(directory));
         path.canonicalize().unwrap_or_else(|_| directory.join(path.file_name().unwrap_or_default()))
     };
     for (index, (name, path)) in files.iter().enumerate() {
-        if let Some((other, _)) = files[..index].iter().find(|(_, earlier)| identity(earlier) == identity(path)) {
+        if let Some((other, _)) = files[..index.min(results)].iter().find(|(_, earlier)| identity(earlier) == identity(path)) {
             let what = format!("{other} and {name} are the same file, `{}`", path.display());
             return Err(Error::request(what, "give each a name of its own"));
         }

@@ -1,20 +1,24 @@
 //! [`Pipeline`]: a loaded model and the stages that make clips with it.
 
 use crate::codec::{decode_latents, encode_clip};
+use crate::conditions::{Before, Conditions, Maker};
 use crate::denoise::{Denoiser, read_noise};
 use crate::event::{Event, Stage};
 use crate::families::{Family, Placement, family_of};
+use crate::given::Takes;
+use crate::manifest::Manifest;
 use crate::memory::{self, Demand, MemoryPlan, peak_memory};
 use crate::output::{Output, Predictions, Report, Seconds, distinct};
 use crate::plan::{Limits, Plan};
+use crate::preview::LatentRgb;
 use crate::recipe::Recipe;
 use crate::request::Request;
 use crate::resume::{RunDir, recorded};
 use crate::source::Model;
 use crate::{Error, Result, device};
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 use kinora_checkpoint::Quant;
-use kinora_vae::Parts;
+use kinora_vae::{LatentFormat, Parts, VideoVae};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -72,16 +76,7 @@ impl Pipeline {
 
     /// What [`Pipeline::generate`] would do: the request with every default filled in, checked and snapped.
     pub fn plan(&self, request: &Request) -> Result<Plan> {
-        let mut request = request.clone();
-        if request.seed.is_none()
-            && let Some(dir) = &request.output.resume
-        {
-            request.seed = recorded(dir)?.map(|recipe| recipe.seed);
-        }
-        let mut plan = Plan::new(&request, &self.model.manifest, &self.limits)?;
-        plan.memory = self.memory(&plan)?;
-        plan.notices.extend(plan.memory.warning());
-        Ok(plan)
+        self.plan_of(request, false)
     }
 
     /// What `plan` will need, and what would fit where that is too much.
@@ -153,7 +148,7 @@ impl Pipeline {
         mut on_event: impl FnMut(Event) -> ControlFlow<()> + Send,
     ) -> Result<Report> {
         self.threads.install(|| {
-            distinct(&[("the latents", latents), ("the clip", &output.clip)])?;
+            distinct(&[("the latents", latents), ("the clip", &output.clip)], 2)?;
             let metadata = kinora_checkpoint::TensorFile::open(latents)?.metadata().clone();
             let stored = metadata.get(RECIPE_KEY).cloned();
             let recorded: Option<Recipe> = stored.as_deref().and_then(|text| serde_json::from_str(text).ok());
@@ -179,7 +174,7 @@ impl Pipeline {
         mut on_event: impl FnMut(Event) -> ControlFlow<()> + Send,
     ) -> Result<[usize; 4]> {
         self.threads.install(|| {
-            distinct(&[("the clip", clip), ("the latents", output)])?;
+            distinct(&[("the clip", clip), ("the latents", output)], 2)?;
             kinora_checkpoint::check_writable(output)?;
             on_event_stage(&mut on_event, Stage::Encode)?;
             let vae = self.family.vae(&self.model, Parts::Encoder, &self.placement)?;
@@ -191,6 +186,77 @@ impl Pipeline {
         })
     }
 
+    /// What [`Pipeline::plan`] gives, for a clip that continues another one or not.
+    pub(crate) fn plan_of(&self, request: &Request, goes_on: bool) -> Result<Plan> {
+        let mut request = request.clone();
+        if request.seed.is_none()
+            && let Some(dir) = &request.output.resume
+        {
+            request.seed = recorded(dir)?.map(|recipe| recipe.seed);
+        }
+        let mut plan = Plan::new(&request, &self.model.manifest, &self.limits, goes_on)?;
+        plan.memory = self.memory(&plan)?;
+        plan.notices.extend(plan.memory.warning());
+        Ok(plan)
+    }
+
+    /// One window of a story, in the directory that `output` names: where its latents are, the predictions they took,
+    /// and the seconds.
+    pub(crate) fn window(
+        &self,
+        plan: &Plan,
+        output: &Output,
+        before: Option<&Before>,
+        on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
+    ) -> Result<(PathBuf, Predictions, Seconds)> {
+        let recipe = self.recipe(plan, output);
+        let dir = output.resume.as_ref().expect("a story gives every window a directory");
+        let run_dir = RunDir::open(dir, &recipe)?;
+        let path = RunDir::latents_in(dir);
+        if run_dir.has_latents(plan)? {
+            return Ok((path, Predictions::default(), Seconds::default()));
+        }
+        let (latents, predictions, seconds) = self.make_latents(plan, None, before, Some(&run_dir), on_event)?;
+        save_latents(&path, &latents, plan, Some(&recipe.to_text()))?;
+        Ok((path, predictions, seconds))
+    }
+
+    /// The recipe of `plan`.
+    pub(crate) fn recipe(&self, plan: &Plan, output: &Output) -> Recipe {
+        Recipe::new(plan, output, &self.model.argument, &self.placement)
+    }
+
+    pub(crate) fn threads(&self) -> &rayon::ThreadPool {
+        &self.threads
+    }
+
+    pub(crate) fn takes(&self) -> Takes {
+        self.limits.takes
+    }
+
+    /// What is known about the model beside its files.
+    pub fn manifest(&self) -> &Manifest {
+        &self.model.manifest
+    }
+
+    /// What the model's latents look like, where that is known.
+    pub fn latent_rgb(&self) -> Option<LatentRgb> {
+        let manifest = &self.model.manifest;
+        LatentRgb::of(manifest.vae.as_deref().unwrap_or(&manifest.name))
+    }
+
+    pub(crate) fn latent_format(&self) -> &LatentFormat {
+        &self.limits.latent_format
+    }
+
+    pub(crate) fn device(&self) -> &Device {
+        &self.placement.device
+    }
+
+    pub(crate) fn vae(&self, parts: Parts) -> Result<Box<dyn VideoVae>> {
+        self.family.vae(&self.model, parts, &self.placement)
+    }
+
     fn generate_here(
         &self,
         request: &Request,
@@ -199,19 +265,21 @@ impl Pipeline {
         let start = Instant::now();
         let plan = self.plan(request)?;
         let output = &request.output;
-        let recipe = Recipe::new(&plan, output, &self.model.argument, &self.placement);
+        let recipe = self.recipe(&plan, output);
         let stored = recipe.to_text();
         let stored = output.metadata.then_some(stored.as_str());
         // Now, not after the last step, it must come out that something cannot be read or written.
-        drop(crate::codec::writer(output, plan.width, plan.height, plan.fps, stored)?);
-        let noise = plan.init_latents.as_ref().map(|path| read_noise(path, plan.latent_shape)).transpose()?;
+        drop(crate::codec::writer(output, (plan.width, plan.height), plan.cropped, plan.fps, stored)?);
+        let noise = plan.init_latents.as_ref().map(|path| read_noise(path, plan.sampled_shape())).transpose()?;
         let latents = latents_path(output);
         let mut files = vec![("the clip", output.clip.as_path()), ("the latents", &latents)];
         files.extend(
             output.latents.iter().filter(|_| output.resume.is_some()).map(|path| ("the saved latents", path.as_path())),
         );
         files.extend(plan.init_latents.iter().map(|path| ("the initial latents", path.as_path())));
-        distinct(&files)?;
+        let results = files.len();
+        files.extend(plan.given.files());
+        distinct(&files, results)?;
         output.latents.iter().try_for_each(|path| kinora_checkpoint::check_writable(path))?;
         // Last, because it leaves a directory behind.
         let run_dir = output.resume.as_ref().map(|dir| RunDir::open(dir, &recipe)).transpose()?;
@@ -225,7 +293,7 @@ impl Pipeline {
         let done = run_dir.as_ref().map_or(Ok(false), |run_dir| run_dir.has_latents(&plan))?;
         if !done {
             let denoised;
-            (denoised, predictions, seconds) = self.make_latents(&plan, noise, run_dir.as_ref(), on_event)?;
+            (denoised, predictions, seconds) = self.make_latents(&plan, noise, None, run_dir.as_ref(), on_event)?;
             self.keep_latents(&latents, &denoised, &plan, stored)?;
         }
         let decoded = stopped_if(on_event(Event::Saved(&latents)), None)
@@ -256,11 +324,13 @@ impl Pipeline {
         Ok(report)
     }
 
-    /// The text and denoising stages: latents `[1, C, F, H, W]` f32, the predictions they took, and the seconds.
-    fn make_latents(
+    /// The text and denoising stages, of a clip that continues `before`: latents `[1, C, F, H, W]` f32, the predictions
+    /// they took, and the seconds.
+    pub(crate) fn make_latents(
         &self,
         plan: &Plan,
         noise: Option<Tensor>,
+        before: Option<&Before>,
         run_dir: Option<&RunDir>,
         on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
     ) -> Result<(Tensor, Predictions, Seconds)> {
@@ -268,9 +338,10 @@ impl Pipeline {
         stopped_if(on_event(Event::Stage(Stage::Text)), run_dir)?;
         let contexts = self.contexts(plan, run_dir, on_event)?;
         let text = start.elapsed().as_secs_f64();
+        let conditions = self.conditions(plan, before, run_dir, on_event)?;
         stopped_if(on_event(Event::Stage(Stage::Denoise)), run_dir)?;
         let Self { family, model, placement, .. } = self;
-        let denoiser = Denoiser { family: *family, model, placement, plan, contexts, noise };
+        let denoiser = Denoiser { family: *family, model, placement, plan, contexts, conditions, noise };
         let (latents, predictions) = denoiser.run(run_dir, on_event)?;
         Ok((
             latents,
@@ -307,7 +378,8 @@ impl Pipeline {
             return Ok(contexts);
         }
         let encoder = self.family.text_encoder(&self.model, &self.placement)?;
-        let mut prompts = vec![plan.prompt.as_str()];
+        let prompt = plan.spoken_prompt();
+        let mut prompts = vec![prompt.as_str()];
         if plan.guided() {
             prompts.push(&plan.negative_prompt);
         }
@@ -324,6 +396,35 @@ impl Pipeline {
             run_dir.save_contexts(&contexts)?;
         }
         Ok(contexts)
+    }
+
+    /// What `plan` gives beside its prompt, made into tensors.
+    fn conditions(
+        &self,
+        plan: &Plan,
+        before: Option<&Before>,
+        run_dir: Option<&RunDir>,
+        on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
+    ) -> Result<Conditions> {
+        let Self { family, model, placement, .. } = self;
+        let maker = Maker { family: *family, model, placement, plan, before };
+        if !maker.is_needed() {
+            return Ok(Conditions::default());
+        }
+        if let Some(run_dir) = run_dir
+            && let Some(conditions) = run_dir.load_conditions(&placement.device)?
+        {
+            return Ok(conditions);
+        }
+        stopped_if(on_event(Event::Stage(Stage::Encode)), run_dir)?;
+        let made = maker.make(on_event).map_err(|error| match error {
+            Error::Stopped { .. } => stopped_in(run_dir),
+            error => error,
+        })?;
+        if let Some(run_dir) = run_dir {
+            run_dir.save_conditions(&made)?;
+        }
+        Ok(made)
     }
 
     fn decode_file(

@@ -1,6 +1,7 @@
 //! [`Plan`]: a request with every default filled in, checked and snapped to what the model allows.
 
 use crate::cache::CacheRule;
+use crate::given::{Given, Takes};
 use crate::manifest::Manifest;
 use crate::memory::MemoryPlan;
 use crate::request::{Request, Size};
@@ -11,10 +12,14 @@ use kinora_vae::LatentFormat;
 
 /// The largest side of a clip, in pixels.
 const LONGEST_SIDE: usize = 4096;
+/// No grid has this side: frames are made larger, and cut.
+const FULL_HD: usize = 1080;
 /// The most frames of one clip: 10 minutes at 24 frames a second.
 const MOST_FRAMES: usize = 14_401;
 /// The most tokens of one clip: attention to more would take any machine days for a step.
 const MOST_TOKENS: usize = 1 << 22;
+/// How much of a given clip is replaced unless the request says it.
+const USUAL_STRENGTH: f64 = 0.8;
 /// The most denoising steps.
 const MOST_STEPS: usize = 1000;
 
@@ -30,6 +35,8 @@ pub(crate) struct Limits {
     pub boundary: Option<f64>,
     /// The model directory's scheduler.
     pub scheduler: Option<Scheduler>,
+    /// What it can be given beside a prompt.
+    pub takes: Takes,
 }
 
 /// A validated request: nothing is left open.
@@ -45,8 +52,12 @@ pub struct Plan {
     pub height: usize,
     /// Pixel frames.
     pub frames: usize,
+    /// Pixels of the file, where it is cut out of the frames.
+    pub cropped: Option<(usize, usize)>,
     /// `[C, F, H, W]` of the latents.
     pub latent_shape: [usize; 4],
+    /// Pixel frames per latent frame, but for the first.
+    pub temporal_factor: usize,
     /// Frames per second.
     pub fps: f64,
     /// The sampler.
@@ -73,6 +84,10 @@ pub struct Plan {
     pub boundary_timestep: Option<f64>,
     /// Seed of the noise.
     pub seed: u64,
+    /// Pictures, clips and the camera that the clip is made from.
+    pub given: Given,
+    /// What the model can be given.
+    pub(crate) takes: Takes,
     /// File that replaces the noise.
     pub init_latents: Option<std::path::PathBuf>,
     /// What was changed or is worth knowing, one sentence each.
@@ -86,6 +101,20 @@ impl Plan {
     pub fn guided(&self) -> bool {
         let experts = if self.boundary_timestep.is_some() { 2 } else { 1 };
         self.guidance_scale[..experts].iter().any(|scale| *scale > 1.0)
+    }
+
+    /// `[C, F, H, W]` of the latents that are sampled: those of reference pictures come before the clip's.
+    pub(crate) fn sampled_shape(&self) -> [usize; 4] {
+        let [c, f, h, w] = self.latent_shape;
+        [c, f + self.given.references.len(), h, w]
+    }
+
+    /// The prompt as the text encoder reads it: with the camera's move, where the network is not told of it otherwise.
+    pub fn spoken_prompt(&self) -> String {
+        match &self.given.camera {
+            Some(camera) if self.given.says_camera(self.takes) => crate::camera::with_phrase(&self.prompt, camera),
+            _ => self.prompt.clone(),
+        }
     }
 
     /// The expert that works at `timestep`.
@@ -107,18 +136,27 @@ impl Plan {
     }
 
     /// Fills in the defaults of `manifest` and checks everything that can be checked without weights.
-    pub(crate) fn new(request: &Request, manifest: &Manifest, limits: &Limits) -> Result<Self> {
+    /// `goes_on` says that the clip continues another one.
+    pub(crate) fn new(request: &Request, manifest: &Manifest, limits: &Limits, goes_on: bool) -> Result<Self> {
+        let request = &request.with_mode(manifest)?;
         let mut notices = Vec::new();
         if request.prompt.trim().is_empty() {
             return Err(Error::request("the prompt is empty", "say what the clip should show"));
         }
-        let (width, height) = size(request, manifest, limits, &mut notices)?;
-        let fps = within("frames per second", request.fps.unwrap_or(manifest.defaults.fps), 1.0, 240.0)?;
-        let frames = frames(request, manifest, limits, fps, &mut notices)?;
+        notices.extend(request.given.check(limits.takes, &manifest.name, goes_on)?);
+        let guide = Guide::of(&request.given, goes_on)?;
+        let ((width, height), cropped) = size(request, guide, manifest, limits, &mut notices)?;
+        let own_fps = guide.fps.unwrap_or(manifest.defaults.fps);
+        let fps = within("frames per second", request.fps.unwrap_or(own_fps), 1.0, 240.0)?;
+        let frames = frames(request, guide, manifest, limits, fps, &mut notices)?;
         let sampler = sampler(request, manifest, limits)?;
         let own_shift = limits.scheduler.as_ref().and_then(|scheduler| scheduler.shift);
         let shift = within("shift", request.shift.or(own_shift).unwrap_or(manifest.defaults.shift), 0.01, 100.0)?;
         let schedule = schedule(request, manifest, sampler, shift)?;
+        let schedule = match (&request.given.video, request.given.strength.unwrap_or(USUAL_STRENGTH)) {
+            (Some(_), strength) => weakened(&schedule, strength)?,
+            (None, _) => schedule,
+        };
         let guidance_scale = guidance(request, manifest, limits)?;
         if schedule.steps() < manifest.defaults.fewest_steps {
             notices.push(format!(
@@ -131,7 +169,8 @@ impl Plan {
         let LatentFormat { channels, spatial_factor, .. } = limits.latent_format;
         let latent_frames = limits.latent_format.latent_frames(frames);
         let latent_shape = [channels, latent_frames, height / spatial_factor, width / spatial_factor];
-        check_reach(latent_shape, limits)?;
+        let references = request.given.references.len();
+        check_reach([channels, latent_frames + references, latent_shape[2], latent_shape[3]], limits)?;
         let zero_init = zero_init(request, schedule.steps())?;
         let rule = |setting| CacheRule::new(setting, manifest, sampler, schedule.steps());
         let cache = request.cache.map(rule).transpose()?;
@@ -140,8 +179,10 @@ impl Plan {
             negative_prompt: request.negative_prompt.clone().unwrap_or(manifest.defaults.negative_prompt.clone()),
             width,
             height,
+            cropped,
             frames,
             latent_shape,
+            temporal_factor: limits.latent_format.temporal_factor,
             fps,
             sampler,
             shift,
@@ -155,6 +196,8 @@ impl Plan {
             cache,
             boundary_timestep: limits.boundary.map(|boundary| boundary * 1000.0),
             seed: request.seed.unwrap_or_else(random_seed),
+            given: request.given.clone(),
+            takes: limits.takes,
             init_latents: request.init_latents.clone(),
             notices,
             memory: MemoryPlan::default(),
@@ -181,8 +224,48 @@ impl Plan {
     }
 }
 
-fn size(request: &Request, manifest: &Manifest, limits: &Limits, notices: &mut Vec<String>) -> Result<(usize, usize)> {
-    let (own_width, own_height) = (manifest.defaults.width as f64, manifest.defaults.height as f64);
+/// What the given pictures and clips say about size and length, where the request does not.
+#[derive(Debug, Clone, Copy, Default)]
+struct Guide {
+    /// Width / height.
+    ratio: Option<f64>,
+    frames: Option<usize>,
+    fps: Option<f64>,
+}
+
+impl Guide {
+    fn of(given: &Given, goes_on: bool) -> Result<Self> {
+        if goes_on {
+            return Ok(Self::default()); // its size is that of the clip before
+        }
+        if let Some(path) = given.video.as_ref().or(given.control.as_ref()) {
+            let clip = kinora_media::open(path)?;
+            let spec = clip.spec();
+            let expand = given.expand.unwrap_or_default();
+            let width = spec.width as f64 * (1.0 + expand.left + expand.right);
+            let height = spec.height as f64 * (1.0 + expand.top + expand.bottom);
+            let still = clip.frames() == Some(1);
+            let fps = (!still).then(|| spec.fps.as_f64());
+            return Ok(Self { ratio: Some(width / height), frames: clip.frames().filter(|_| !still), fps });
+        }
+        let picture = given.image.as_ref().or(given.last_image.as_ref());
+        let picture = picture.map(|path| kinora_media::read_image(path)).transpose()?;
+        Ok(Self { ratio: picture.map(|picture| picture.width as f64 / picture.height as f64), ..Self::default() })
+    }
+}
+
+fn size(
+    request: &Request,
+    guide: Guide,
+    manifest: &Manifest,
+    limits: &Limits,
+    notices: &mut Vec<String>,
+) -> Result<((usize, usize), Option<(usize, usize)>)> {
+    let (mut own_width, mut own_height) = (manifest.defaults.width as f64, manifest.defaults.height as f64);
+    if let Some(ratio) = guide.ratio {
+        let area = own_width * own_height;
+        (own_width, own_height) = ((area * ratio).sqrt(), (area / ratio).sqrt());
+    }
     let own_ratio = own_width / own_height;
     let (asked_width, asked_height) = match request.size {
         Size::Default => (own_width, own_height),
@@ -207,18 +290,32 @@ fn size(request: &Request, manifest: &Manifest, limits: &Limits, notices: &mut V
         }
     }
     // Half a step rounds down: 1280×720 becomes the 1280×704 that Wan 2.2 TI2V was trained on, not 1280×736.
-    let snap = |asked: f64, step: usize| ((asked / step as f64 - 1e-6).round() as usize).max(1) * step;
+    let full_hd = |asked: f64| (asked - FULL_HD as f64).abs() < 0.5;
+    let snap = |asked: f64, step: usize| match full_hd(asked) {
+        true => FULL_HD.div_ceil(step) * step,
+        false => ((asked / step as f64 - 1e-6).round() as usize).max(1) * step,
+    };
     let (width, height) = (snap(asked_width, step_w), snap(asked_height, step_h));
-    if (asked_width.round() as usize, asked_height.round() as usize) != (width, height) {
+    let cut = |asked: f64, size: usize| if full_hd(asked) { FULL_HD } else { size };
+    let (cut_width, cut_height) = (cut(asked_width, width), cut(asked_height, height));
+    let cropped = ((cut_width, cut_height) != (width, height)).then_some((cut_width, cut_height));
+    // A size that only follows from a picture's shape was not asked for.
+    let own = guide.ratio.is_some() && request.size == Size::Default;
+    if let Some((cut_width, cut_height)) = cropped {
+        notices.push(format!("made as {width}×{height} and cut to {cut_width}×{cut_height}"));
+    }
+    let (asked_width, asked_height) = (asked_width.round() as usize, asked_height.round() as usize);
+    if !own && (asked_width, asked_height) != (cut_width, cut_height) {
         notices.push(format!(
-            "{asked_width:.0}×{asked_height:.0} became {width}×{height}: the model's sizes are multiples of {step_w}×{step_h}"
+            "{asked_width}×{asked_height} became {cut_width}×{cut_height}: the model's sizes are multiples of {step_w}×{step_h}"
         ));
     }
-    Ok((width, height))
+    Ok(((width, height), cropped))
 }
 
 fn frames(
     request: &Request,
+    guide: Guide,
     manifest: &Manifest,
     limits: &Limits,
     fps: f64,
@@ -233,7 +330,7 @@ fn frames(
         (None, Some(seconds)) => {
             return Err(Error::request(format!("a duration of {seconds} s is not possible"), "give seconds above 0"));
         }
-        (None, None) => manifest.defaults.frames,
+        (None, None) => guide.frames.map_or(manifest.defaults.frames, |frames| frames.min(manifest.defaults.frames)),
     };
     if asked == 0 || asked > MOST_FRAMES {
         let what = format!("{asked} frames are outside 1 to {MOST_FRAMES}");
@@ -245,6 +342,17 @@ fn frames(
         notices.push(format!("{asked} frames became {frames}: the model makes {factor}k + 1"));
     }
     Ok(frames)
+}
+
+/// Of `schedule` the last steps, a part of `strength` of them, as in diffusers.
+fn weakened(schedule: &Schedule, strength: f64) -> Result<Schedule> {
+    let steps = schedule.steps();
+    let left = ((steps as f64 * strength) as usize).min(steps);
+    if left == 0 {
+        let what = format!("a strength of {strength} leaves none of {steps} steps");
+        return Err(Error::request(what, "give a larger --strength, or more --steps"));
+    }
+    Ok(schedule.after(steps - left)?)
 }
 
 /// The transformer tells positions apart only so far along each axis, and all of them attend to each other.

@@ -2,13 +2,16 @@
 
 use crate::cache::CacheSetting;
 use crate::families::Placement;
+use crate::given::Given;
 use crate::output::Output;
 use crate::plan::Plan;
 use crate::request::{Request, Size};
 use crate::source::EMBEDDED;
+use crate::story::Story;
 use crate::{Error, Result};
 use candle_core::DType;
 use kinora_checkpoint::Quant;
+use kinora_media::UpscaleTarget;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -63,6 +66,12 @@ pub struct Recipe {
     /// Step cache and threshold.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<String>,
+    /// Pictures, clips and the camera that the clip was made from.
+    #[serde(default, skip_serializing_if = "Given::is_empty")]
+    pub given: Given,
+    /// The shots of a story; the other settings are those of its first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub story: Option<Story>,
     /// File that replaced the noise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub init_latents: Option<std::path::PathBuf>,
@@ -77,6 +86,9 @@ pub struct Recipe {
     /// The video encoder, unless it was the default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoder: Option<String>,
+    /// How the frames were enlarged after decoding.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upscale: Option<String>,
 }
 
 impl Recipe {
@@ -88,8 +100,8 @@ impl Recipe {
             prompt: plan.prompt.clone(),
             negative_prompt: plan.negative_prompt.clone(),
             seed: plan.seed,
-            width: plan.width,
-            height: plan.height,
+            width: plan.cropped.map_or(plan.width, |(width, _)| width),
+            height: plan.cropped.map_or(plan.height, |(_, height)| height),
             frames: plan.frames,
             fps: plan.fps,
             steps: plan.steps(),
@@ -103,11 +115,14 @@ impl Recipe {
             zero_init: plan.zero_init,
             guidance_interval: plan.guidance_interval,
             cache: plan.cache.as_ref().map(|rule| rule.setting().to_string()),
+            given: plan.given.with_whole_paths(),
+            story: None,
             init_latents: plan.init_latents.as_ref().map(|path| std::path::absolute(path).unwrap_or(path.clone())),
             dtype: placement.dtype.as_str().to_string(),
             quant: placement.quant.map(|quant| quant.to_string()),
             quality: output.quality,
             encoder: output.encoder.clone(),
+            upscale: output.upscale.map(|target| target.to_string()),
         }
     }
 
@@ -145,10 +160,18 @@ impl Recipe {
             cfg_zero_star: self.cfg_zero_star,
             zero_init: Some(self.zero_init),
             guidance_interval: self.guidance_interval,
+            mode: None,
+            no_cache: false,
             cache: self.cache.as_deref().map(cache_setting).transpose()?,
             seed: Some(self.seed),
+            given: self.given.clone(),
             init_latents: self.init_latents.clone(),
-            output: Output { quality: self.quality, encoder: self.encoder.clone(), ..Output::default() },
+            output: Output {
+                quality: self.quality,
+                encoder: self.encoder.clone(),
+                upscale: self.upscale.as_deref().map(upscale).transpose()?,
+                ..Output::default()
+            },
         })
     }
 
@@ -172,7 +195,7 @@ impl Recipe {
         let (mine, theirs) = (serde_json::to_value(self).ok()?, serde_json::to_value(other).ok()?);
         let names = mine.as_object()?.keys().chain(theirs.as_object()?.keys());
         names
-            .filter(|name| !["kinora", "quality", "encoder"].contains(&name.as_str()))
+            .filter(|name| !["kinora", "quality", "encoder", "upscale"].contains(&name.as_str()))
             .find(|name| mine.get(name) != theirs.get(name))
             .map(|name| format!("{name} is {}, here it is {}", shown(theirs.get(name)), shown(mine.get(name))))
     }
@@ -187,6 +210,12 @@ fn with_whole_path(word: &str) -> String {
 fn cache_setting(text: &str) -> Result<CacheSetting> {
     text.parse().map_err(|reason: String| {
         Error::request(format!("the recipe's cache: {reason}"), "it may be of a newer version")
+    })
+}
+
+fn upscale(text: &str) -> Result<UpscaleTarget> {
+    text.parse().map_err(|reason: String| {
+        Error::request(format!("the recipe's upscale: {reason}"), "it may be of a newer version")
     })
 }
 

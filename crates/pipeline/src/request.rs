@@ -1,6 +1,8 @@
 //! [`Request`]: what a caller asks for; everything but the prompt has a default in the model's manifest.
 
 use crate::cache::CacheSetting;
+use crate::given::Given;
+use crate::manifest::Manifest;
 use crate::output::Output;
 use kinora_sampler::SamplerKind;
 use std::path::PathBuf;
@@ -20,6 +22,8 @@ pub struct Request {
     pub duration: Option<f64>,
     /// Frames per second of the file.
     pub fps: Option<f64>,
+    /// The model's fast or quality settings, for what nothing else here says.
+    pub mode: Option<Mode>,
     /// Denoising steps.
     pub steps: Option<usize>,
     /// Explicit noise levels, falling from at most 1; excludes `steps` and `shift`.
@@ -43,12 +47,37 @@ pub struct Request {
     pub guidance_interval: Option<[f64; 2]>,
     /// Reuse of what earlier steps computed; `None` computes everything.
     pub cache: Option<CacheSetting>,
+    /// Compute everything, also in a mode that has a cache.
+    pub no_cache: bool,
     /// Seed of the noise; random when `None`. The noise is the one that `PyTorch`'s CPU generator gives for this seed.
     pub seed: Option<u64>,
+    /// Pictures, clips and the camera that the clip is made from.
+    pub given: Given,
     /// A safetensors file whose tensor `noise` `[1, C, F, H, W]` replaces the seeded noise.
     pub init_latents: Option<PathBuf>,
     /// Where the results go.
     pub output: Output,
+}
+
+/// Which of a model's two sets of settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Soon, and a little less good.
+    Fast,
+    /// As good as it gets.
+    Quality,
+}
+
+impl std::str::FromStr for Mode {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "fast" => Ok(Self::Fast),
+            "quality" => Ok(Self::Quality),
+            _ => Err(format!("`{text}` is not one of fast, quality")),
+        }
+    }
 }
 
 /// How the clip's size is given.
@@ -71,6 +100,31 @@ pub enum Size {
         /// The area to keep.
         resolution: Option<Resolution>,
     },
+}
+
+impl Request {
+    /// The same with the settings of its mode, where nothing else says them.
+    pub(crate) fn with_mode(&self, manifest: &Manifest) -> crate::Result<Self> {
+        let settings = match self.mode {
+            None => return Ok(self.clone()),
+            Some(Mode::Fast) => &manifest.modes.fast,
+            Some(Mode::Quality) => &manifest.modes.quality,
+        };
+        let explicit = self.sigmas.is_some() || self.timesteps.is_some();
+        let unless_explicit = |value: Option<f64>| value.filter(|_| !explicit);
+        let sampler = settings.sampler.as_deref().map(str::parse).transpose()?;
+        let cache = settings.cache.as_deref().map(str::parse).transpose();
+        let bad = |reason: String| crate::Error::request(format!("the mode's cache: {reason}"), "correct the manifest");
+        Ok(Self {
+            steps: self.steps.or(settings.steps.filter(|_| !explicit)),
+            shift: self.shift.or(unless_explicit(settings.shift)),
+            sampler: self.sampler.or(sampler),
+            guidance_scale: self.guidance_scale.or(settings.guidance_scale),
+            guidance_scale_2: self.guidance_scale_2.or(settings.guidance_scale_2),
+            cache: self.cache.or(cache.map_err(bad)?.filter(|_| !self.no_cache)),
+            ..self.clone()
+        })
+    }
 }
 
 /// A named area.

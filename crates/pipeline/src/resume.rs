@@ -4,6 +4,7 @@
 //! state or the new one.
 
 use crate::cache::{CacheRule, StepCache};
+use crate::conditions::Conditions;
 use crate::plan::Plan;
 use crate::recipe::Recipe;
 use crate::{Error, Result};
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 const RECIPE: &str = "recipe.json";
 const CONTEXTS: &str = "context.safetensors";
+const CONDITIONS: &str = "conditions.safetensors";
 const STATE: &str = "state.safetensors";
 const LATENTS: &str = "latents.safetensors";
 /// Before the names of the step cache's tensors.
@@ -100,6 +102,22 @@ impl RunDir {
         Ok(kinora_checkpoint::save_safetensors(&self.path.join(CONTEXTS), &tensors, &BTreeMap::new())?)
     }
 
+    /// What an earlier run made of its pictures and clips.
+    pub(crate) fn load_conditions(&self, device: &Device) -> Result<Option<Conditions>> {
+        let path = self.path.join(CONDITIONS);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let tensors = kinora_checkpoint::load_safetensors(&path).map_err(|error| self.bad(error))?.0;
+        Ok(Some(Conditions::restored(tensors, device)?))
+    }
+
+    /// Keeps what was made of pictures and clips.
+    pub(crate) fn save_conditions(&self, conditions: &Conditions) -> Result<()> {
+        let path = self.path.join(CONDITIONS);
+        Ok(kinora_checkpoint::save_safetensors(&path, &conditions.tensors(), &BTreeMap::new())?)
+    }
+
     /// Sampler and step cache of an earlier run, in the middle of the steps of `plan`.
     pub(crate) fn load_state(&self, plan: &Plan, device: &Device) -> Result<Option<(Sampler, Option<StepCache>)>> {
         let path = self.path.join(STATE);
@@ -112,7 +130,7 @@ impl RunDir {
         if (state.kind, state.seed, &state.schedule) != (plan.sampler, plan.seed, &plan.schedule) {
             return Err(self.bad(format!("{STATE} has another sampler, seed or schedule")));
         }
-        let [c, f, h, w] = plan.latent_shape;
+        let [c, f, h, w] = plan.sampled_shape();
         let (mut on_device, mut cached) = (Vec::new(), Vec::new());
         for (name, tensor) in tensors {
             let of_cache = name.strip_prefix(CACHE).map(str::to_string);

@@ -27,9 +27,15 @@ pub(crate) struct Model {
     pub transformers: Vec<Part>,
     pub vae: Part,
     pub text_encoder: Part,
+    /// Of models that look at pictures.
+    pub image_encoder: Option<Part>,
+    /// `preprocessor_config.json` of the image encoder, where there is one.
+    pub image_processor: Option<Value>,
     pub tokenizer: Blob,
     /// Noise level (of 1) below which the second expert works.
     pub boundary: Option<f64>,
+    /// Whether latent frames can be given without noise.
+    pub clean_frames: bool,
     /// Sampler and shift, where the model's own files say them.
     pub scheduler: Option<Scheduler>,
 }
@@ -93,7 +99,7 @@ impl Model {
 
     /// Bytes of weights that are compiled into the program.
     pub(crate) fn bytes_in_program(&self) -> u64 {
-        let parts = self.transformers.iter().chain([&self.vae, &self.text_encoder]);
+        let parts = self.transformers.iter().chain([&self.vae, &self.text_encoder]).chain(&self.image_encoder);
         let bytes = |blob: &Blob| match blob {
             Blob::File(_) => 0,
             Blob::Static(_, bytes) => bytes.len() as u64,
@@ -114,12 +120,16 @@ impl Model {
         let manifest = known_manifest(name)?;
         let part = |config: Option<Value>| Part { config, weights: Vec::new() };
         let experts = if manifest.boundary.is_some() { 2 } else { 1 };
+        let sees = manifest.transformer.as_ref().is_some_and(|config| config["image_dim"].is_u64());
         Ok(Self {
             argument: vec![name.to_string()],
             place: name.into(),
             transformers: (0..experts).map(|_| part(manifest.transformer.clone())).collect(),
             vae: part(None),
             text_encoder: part(None),
+            image_encoder: sees.then(|| part(None)),
+            image_processor: None,
+            clean_frames: manifest.clean_frames,
             tokenizer: Blob::Static("tokenizer.json", WORDS),
             boundary: manifest.boundary,
             scheduler: None,
@@ -157,16 +167,20 @@ impl Model {
             None => manifest_of(*family, &transformers, &root.path(""))?,
         };
         let scheduler = root.json("scheduler/scheduler_config.json")?;
+        let sees = index["image_encoder"][0].is_string();
         let tokenizer = root.file("tokenizer/tokenizer.json");
         Ok(Self {
             argument: Vec::new(),
             place: root.path(""),
-            manifest,
             transformers,
             vae: root.part("vae")?,
             text_encoder: root.part("text_encoder")?,
+            image_encoder: sees.then(|| root.part("image_encoder")).transpose()?,
+            image_processor: root.json("image_processor/preprocessor_config.json")?,
+            clean_frames: index["expand_timesteps"] == true || manifest.clean_frames,
             tokenizer: tokenizer.ok_or_else(|| root.not_a_model("tokenizer/tokenizer.json is missing"))?,
             boundary: index["boundary_ratio"].as_f64(),
+            manifest,
             scheduler: scheduler.as_ref().map(Scheduler::from_config),
         })
     }
@@ -174,7 +188,8 @@ impl Model {
     /// `place` is where they are, for messages.
     fn single_files(files: Vec<PathBuf>, place: &Path) -> Result<Self> {
         let bad = |path: &Path, reason: &str| Error::NotAModel { path: path.to_path_buf(), reason: reason.to_string() };
-        let (mut transformers, mut vae, mut text_encoder, mut tokenizer) = (Vec::new(), None, None, None);
+        let (mut transformers, mut tokenizer) = (Vec::new(), None);
+        let (mut vae, mut text_encoder, mut image_encoder) = (None, None, None);
         let mut found: Option<&'static dyn Family> = None;
         for path in files {
             if path.file_name().is_some_and(|name| name == "tokenizer.json") {
@@ -193,15 +208,24 @@ impl Model {
                 }
                 Role::Vae => vae.replace(part).is_some(),
                 Role::TextEncoder => text_encoder.replace(part).is_some(),
+                Role::ImageEncoder => image_encoder.replace(part).is_some(),
             };
             if taken {
                 return Err(bad(&path, "the same part of the model is given twice"));
             }
         }
-        let has = [(Role::Transformer, !transformers.is_empty()), (Role::Vae, vae.is_some())];
-        let has = [&has[..], &[(Role::TextEncoder, text_encoder.is_some())]].concat();
+        let sees = match (found, transformers.first()) {
+            (Some(family), Some((_, part))) => family.needs_image_encoder(&part.infos()?),
+            _ => false,
+        };
+        let has = [
+            (Role::Transformer, !transformers.is_empty()),
+            (Role::Vae, vae.is_some()),
+            (Role::TextEncoder, text_encoder.is_some()),
+            (Role::ImageEncoder, image_encoder.is_some()),
+        ];
         let roles: Vec<Role> = has.into_iter().filter(|(_, has)| *has).map(|(role, _)| role).collect();
-        let lacking = lacking(&roles, tokenizer.is_some());
+        let lacking = lacking(&roles, tokenizer.is_some(), sees);
         let (Some(family), Some(vae), Some(text_encoder), Some(tokenizer), true) =
             (found, vae, text_encoder, tokenizer, lacking.is_empty())
         else {
@@ -218,10 +242,13 @@ impl Model {
         Ok(Self {
             argument: Vec::new(),
             boundary: if transformers.len() == 2 { manifest.boundary } else { None },
+            clean_frames: manifest.clean_frames,
             manifest,
             transformers,
             vae,
             text_encoder,
+            image_encoder: image_encoder.filter(|_| sees),
+            image_processor: None,
             tokenizer,
             scheduler: None,
             place: place.to_path_buf(),
@@ -366,12 +393,13 @@ pub(crate) fn problems(path: &Path, roles: &[Role]) -> Vec<String> {
         let missing = tokenizer.then(|| root.not_a_model("tokenizer/tokenizer.json is missing"));
         return parts.chain(missing).map(|error| error.to_string()).collect();
     }
-    lacking(roles, tokenizer_in(path).is_some()).iter().map(|what| format!("it has no {what}")).collect()
+    lacking(roles, tokenizer_in(path).is_some(), false).iter().map(|what| format!("it has no {what}")).collect()
 }
 
-/// What a model needs besides the parts with these roles.
-fn lacking(roles: &[Role], has_tokenizer: bool) -> Vec<&'static str> {
-    let parts = Role::ALL.into_iter().filter(|role| !roles.contains(role)).map(Role::name);
+/// What a model that `sees` pictures or not needs besides the parts with these roles.
+fn lacking(roles: &[Role], has_tokenizer: bool, sees: bool) -> Vec<&'static str> {
+    let needed = Role::ALL.into_iter().filter(|role| sees || *role != Role::ImageEncoder);
+    let parts = needed.filter(|role| !roles.contains(role)).map(Role::name);
     parts.chain((!has_tokenizer).then_some("tokenizer.json")).collect()
 }
 

@@ -84,6 +84,13 @@ impl Schedule {
         Self::checked(sigmas, timesteps.to_vec())
     }
 
+    /// What is left after the first `skipped` steps; an error if that is nothing.
+    pub fn after(&self, skipped: usize) -> Result<Self, Error> {
+        let skipped = skipped.min(self.steps());
+        check_steps(self.steps() - skipped)?;
+        Ok(Self { sigmas: self.sigmas[skipped..].to_vec(), timesteps: self.timesteps[skipped..].to_vec() })
+    }
+
     /// The noise levels, one more than there are steps; the last is 0.
     pub fn sigmas(&self) -> &[f64] {
         &self.sigmas

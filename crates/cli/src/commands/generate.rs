@@ -1,6 +1,6 @@
 //! `kinora generate` and `kinora rerun`.
 
-use crate::args::{GenerateArgs, OutputArgs, RerunArgs};
+use crate::args::{GenerateArgs, OutputArgs, PreviewArgs, RerunArgs};
 use crate::progress::Progress;
 use crate::report;
 use kinora::{LoadOptions, Output, Pipeline, Recipe, Report, Request, Result};
@@ -23,7 +23,7 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
         let plan = pipeline.plan(&request)?;
         request.seed = Some(plan.seed);
         request.output.clip = numbered(&clip_path(&args.output, plan.seed), index, args.count);
-        make(&pipeline, &request, args.output.json)?;
+        make(&pipeline, &request, args.output.json, Some(&args.preview))?;
         request.seed = Some(plan.seed.wrapping_add(1));
     }
     Ok(())
@@ -35,25 +35,45 @@ pub fn rerun(args: &RerunArgs) -> Result<()> {
     let mut request = recipe.request()?;
     let clip = args.output.output.clone().unwrap_or_else(|| format!("kinora-{}-again.mp4", recipe.seed).into());
     let own = output(&args.output);
-    let (quality, encoder) = (own.quality.or(recipe.quality), own.encoder.clone().or(recipe.encoder.clone()));
-    request.output = Output { clip, quality, encoder, ..own };
-    let pipeline = Pipeline::load(&LoadOptions {
+    let recorded = request.output;
+    request.output = Output {
+        clip,
+        quality: own.quality.or(recorded.quality),
+        encoder: own.encoder.clone().or(recorded.encoder),
+        upscale: own.upscale.or(recorded.upscale),
+        ..own
+    };
+    let options = LoadOptions {
         model: args.model.clone().unwrap_or(recipe.model.clone()),
         dtype: Some(recipe.dtype()?),
         quant: recipe.quant()?,
         device: args.device.clone(),
         threads: args.threads,
-    })?;
-    make(&pipeline, &request, args.output.json)
+    };
+    if let Some(story) = &recipe.story {
+        let clip = request.output.clip.clone();
+        return super::story::film(&options, story, request, clip, &args.output, None);
+    }
+    let pipeline = Pipeline::load(&options)?;
+    make(&pipeline, &request, args.output.json, None)
 }
 
 /// The parts of [`Output`] that every command shares.
 pub fn output(args: &OutputArgs) -> Output {
-    Output { metadata: !args.no_metadata, quality: args.quality, encoder: args.encoder.clone(), ..Output::default() }
+    Output {
+        metadata: !args.no_metadata,
+        quality: args.quality,
+        encoder: args.encoder.clone(),
+        upscale: args.upscale,
+        ..Output::default()
+    }
 }
 
-fn make(pipeline: &Pipeline, request: &Request, json: bool) -> Result<()> {
+fn make(pipeline: &Pipeline, request: &Request, json: bool, preview: Option<&PreviewArgs>) -> Result<()> {
     let mut progress = Progress::new(json);
+    if let Some(preview) = preview {
+        progress = progress.with_preview(preview, pipeline);
+    }
     let report = pipeline.generate(request, |event| progress.handle(&event))?;
     drop(progress);
     print(&report, json);

@@ -8,3 +8,5 @@ pub mod inspect;
 pub mod models;
 pub mod plan;
 pub mod show;
+pub mod story;
+pub mod suite;

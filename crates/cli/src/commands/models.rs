@@ -7,9 +7,11 @@ use kinora::{Manifest, Result, hub};
 use std::ops::ControlFlow;
 
 /// Lists the known models.
-#[expect(clippy::unnecessary_wraps, reason = "every subcommand returns a result")]
 pub fn list(args: &ModelsArgs) -> Result<()> {
     let known: Vec<Manifest> = Manifest::embedded().into_iter().chain(Manifest::known()).collect();
+    if let Some(name) = &args.show {
+        return show_one(&known, name, args.json);
+    }
     let here = |manifest: &Manifest| match &manifest.repository {
         None => Some("(compiled in)".into()),
         Some(repository) => hub::cached(repository),
@@ -39,6 +41,51 @@ pub fn list(args: &ModelsArgs) -> Result<()> {
             if here(manifest).is_some() { "yes" } else { "no" },
             manifest.title
         ));
+    }
+    Ok(())
+}
+
+/// Everything that is known of one model.
+fn show_one(known: &[Manifest], name: &str, json: bool) -> Result<()> {
+    let manifest = known.iter().find(|manifest| manifest.name == name).ok_or_else(|| kinora::Error::UnknownModel {
+        name: name.to_string(),
+        hint: "`kinora models` lists those that are known".into(),
+    })?;
+    let value = serde_json::json!({
+        "name": manifest.name,
+        "title": manifest.title,
+        "licence": manifest.licence,
+        "repository": manifest.repository,
+        "takes": manifest.takes,
+        "parameters": manifest.parameters,
+        "defaults": manifest.defaults,
+        "fast": manifest.modes.fast,
+        "quality": manifest.modes.quality,
+    });
+    if json {
+        report::line(&value.to_string());
+        return Ok(());
+    }
+    report::line(&format!("{}: {}", manifest.name, manifest.title));
+    let takes = [&["prompt".to_string()], &manifest.takes[..]].concat().join(", ");
+    report::line(&format!("licence {}, takes {takes}", manifest.licence));
+    let defaults = serde_json::to_value(&manifest.defaults).expect("plain data");
+    let modes = ["fast", "quality"];
+    report::line("");
+    report::line(&format!("{:18} {:>14} {:>18} {:>14}", "", "default", modes[0], modes[1]));
+    let text = |value: &serde_json::Value| match value {
+        serde_json::Value::Null => String::new(),
+        serde_json::Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let mut rows = ["width", "height", "frames", "fps", "steps", "sampler", "shift", "guidance_scale"].to_vec();
+    rows.extend(["guidance_scale_2", "cache"]);
+    for row in rows {
+        let cells = [&defaults[row], &value["fast"][row], &value["quality"][row]].map(text);
+        if cells.iter().any(|cell| !cell.is_empty()) {
+            let [default, fast, quality] = cells.map(|cell| if cell.is_empty() { "·".to_string() } else { cell });
+            report::line(format!("{:18} {default:>14} {fast:>18} {quality:>14}", row.replace('_', " ")).trim_end());
+        }
     }
     Ok(())
 }

@@ -1,13 +1,20 @@
-//! One transformer block: self-attention, cross-attention to the text, feed-forward.
+//! One transformer block: self-attention, cross-attention to the text and to pictures, feed-forward.
 
 use super::WanConfig;
 use super::rope::Rope;
 use super::time::{Modulation, Time};
-use crate::{KeysValues, Result};
+use crate::{CrossKeysValues, KeysValues, Prepared, Result};
 use candle_core::{DType, Tensor};
 use kinora_checkpoint::{Quant, Weights};
 use kinora_kernels::{Epilogue, attention, attention_int8, layer_norm_modulate};
 use kinora_nn::{LayerNorm, Linear, RmsNorm};
+
+/// What is the same for all blocks of one pass.
+pub(super) struct Pass<'a> {
+    pub(super) time: &'a Time,
+    pub(super) rope: &'a Rope,
+    pub(super) prepared: &'a Prepared,
+}
 
 /// `blocks.N`.
 pub(super) struct Block {
@@ -15,6 +22,7 @@ pub(super) struct Block {
     self_attention: Attention,
     cross_norm: Option<LayerNorm>,
     cross_attention: Attention,
+    image_attention: Option<ImageAttention>,
     feed_forward: FeedForward,
     eps: f64,
 }
@@ -23,32 +31,24 @@ impl Block {
     pub(super) fn new(config: &WanConfig, weights: &Weights) -> Result<Self> {
         let (dim, eps) = (config.dim(), config.eps);
         let cross_norm = config.cross_attn_norm.then(|| LayerNorm::affine(&weights.pp("norm3"), dim, eps));
+        let image = config.image_dim.map(|_| ImageAttention::new(config, &weights.pp("cross_attn")));
         Ok(Self {
             modulation: weights.get_dtype("modulation", (1, 6, dim), DType::F32)?,
             self_attention: Attention::new(config, &weights.pp("self_attn"))?,
             cross_norm: cross_norm.transpose()?,
             cross_attention: Attention::new(config, &weights.pp("cross_attn"))?,
+            image_attention: image.transpose()?,
             feed_forward: FeedForward::new(config, &weights.pp("ffn"))?,
             eps,
         })
     }
 
-    /// `x [B, L, dim]` → the same; `text_bias` is added to the scores of the text's rows.
-    pub(super) fn forward(
-        &self,
-        x: &Tensor,
-        time: &Time,
-        rope: &Rope,
-        text: &KeysValues,
-        text_bias: Option<&Tensor>,
-    ) -> Result<Tensor> {
-        let [attention, feed_forward] = time.for_block(&self.modulation)?;
-        let y = self.self_attention.to_itself(&norm_modulate(x, &attention, self.eps)?, rope)?;
+    /// `x [B, L, dim]` → the same; `index` is the block's place among the prepared keys and values.
+    pub(super) fn forward(&self, x: &Tensor, pass: &Pass, index: usize) -> Result<Tensor> {
+        let [attention, feed_forward] = pass.time.for_block(&self.modulation)?;
+        let y = self.self_attention.to_itself(&norm_modulate(x, &attention, self.eps)?, pass.rope)?;
         let x = self.self_attention.o.forward_then(&y, Epilogue::GatedResidual { x, gate: &attention.gate()? })?;
-        let y = match &self.cross_norm {
-            Some(norm) => self.cross_attention.to_text(&norm.forward(&x)?, text, text_bias)?,
-            None => self.cross_attention.to_text(&x, text, text_bias)?,
-        };
+        let y = self.cross(&x, pass.prepared, index)?;
         let x = self.cross_attention.o.forward_then(&y, Epilogue::Residual(&x))?;
         let y =
             self.feed_forward.first.forward_then(&norm_modulate(&x, &feed_forward, self.eps)?, Epilogue::GeluTanh)?;
@@ -56,9 +56,27 @@ impl Block {
         Ok(self.feed_forward.second.forward_then(&y, Epilogue::GatedResidual { x: &x, gate })?)
     }
 
-    /// Keys and values of the cross-attention; `context [B, S, dim]` is the embedded text.
-    pub(super) fn text_keys_values(&self, context: &Tensor) -> Result<KeysValues> {
-        self.cross_attention.keys_values(context)
+    /// The cross-attention of `x [B, L, dim]` before its output projection.
+    fn cross(&self, x: &Tensor, prepared: &Prepared, index: usize) -> Result<Tensor> {
+        let attend = |cross: &CrossKeysValues| match &self.cross_norm {
+            Some(norm) => self.cross_attention.to_others(&norm.forward(x)?, cross, prepared.bias.as_ref()),
+            None => self.cross_attention.to_others(x, cross, prepared.bias.as_ref()),
+        };
+        match prepared.cross.get(index) {
+            Some(cross) => attend(cross),
+            None => attend(&self.cross_keys_values(&prepared.context, prepared.image.as_ref())?),
+        }
+    }
+
+    /// Keys and values of the cross-attention; `context [B, S, dim]` is the embedded text, `image [B, T, dim]` are the
+    /// embedded pictures.
+    pub(super) fn cross_keys_values(&self, context: &Tensor, image: Option<&Tensor>) -> Result<CrossKeysValues> {
+        let text = self.cross_attention.keys_values(context)?;
+        let image = match (&self.image_attention, image) {
+            (Some(attention), Some(image)) => Some(attention.keys_values(image)?),
+            _ => None,
+        };
+        Ok(CrossKeysValues { text, image })
     }
 }
 
@@ -107,33 +125,67 @@ impl Attention {
 
     /// Self-attention of `x [B, L, dim]`, positions rotated in.
     fn to_itself(&self, x: &Tensor, rope: &Rope) -> Result<Tensor> {
-        let part = |linear: &Linear| self.split_heads(&linear.forward(x)?);
+        let part = |linear: &Linear| split_heads(&linear.forward(x)?, self.heads);
         let (q, k) = (rope.normed(&part(&self.q)?, &self.norm_q)?, rope.normed(&part(&self.k)?, &self.norm_k)?);
         self.attend(&q, &k, &part(&self.v)?, None)
     }
 
-    /// Cross-attention of `x [B, L, dim]`; every row of the text counts, its padding too.
-    fn to_text(&self, x: &Tensor, text: &KeysValues, bias: Option<&Tensor>) -> Result<Tensor> {
-        let q = self.split_heads(&self.norm_q.forward(&self.q.forward(x)?)?)?;
-        self.attend(&q, &text.keys, &text.values, bias)
+    /// Cross-attention of `x [B, L, dim]` to the text, every row of which counts, its padding too; and, with the same
+    /// queries, to the pictures. The results are summed.
+    fn to_others(&self, x: &Tensor, cross: &CrossKeysValues, bias: Option<&Tensor>) -> Result<Tensor> {
+        let q = split_heads(&self.norm_q.forward(&self.q.forward(x)?)?, self.heads)?;
+        let to_text = self.attend(&q, &cross.text.keys, &cross.text.values, bias)?;
+        match &cross.image {
+            Some(image) => Ok((to_text + self.attend(&q, &image.keys, &image.values, None)?)?),
+            None => Ok(to_text),
+        }
     }
 
     /// Of the text.
     fn keys_values(&self, x: &Tensor) -> Result<KeysValues> {
-        let keys = self.split_heads(&self.norm_k.forward(&self.k.forward(x)?)?)?;
-        Ok(KeysValues { keys, values: self.split_heads(&self.v.forward(x)?)? })
+        keys_values(x, &self.k, &self.norm_k, &self.v, self.heads)
     }
 
     /// `q [B, L, N, D]`, `k v [B, S, N, D]` → `[B, L, dim]`.
     fn attend(&self, q: &Tensor, k: &Tensor, v: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
         Ok((self.kernel)(q, k, v, self.scale, bias)?.flatten_from(2)?)
     }
+}
 
-    /// `[B, L, dim]` → `[B, L, N, D]`.
-    fn split_heads(&self, x: &Tensor) -> Result<Tensor> {
-        let (b, l, dim) = x.dims3()?;
-        Ok(x.reshape((b, l, self.heads, dim / self.heads))?)
+/// `k_img`, `v_img` and `norm_k_img` of a cross-attention, whose queries and output projection they share.
+struct ImageAttention {
+    k: Linear,
+    v: Linear,
+    norm_k: RmsNorm,
+    heads: usize,
+}
+
+impl ImageAttention {
+    fn new(config: &WanConfig, weights: &Weights) -> Result<Self> {
+        let dim = config.dim();
+        Ok(Self {
+            k: Linear::new(&weights.pp("k_img"), dim, dim)?,
+            v: Linear::new(&weights.pp("v_img"), dim, dim)?,
+            norm_k: RmsNorm::new(&weights.pp("norm_k_img"), dim, config.eps)?,
+            heads: config.num_heads,
+        })
     }
+
+    /// Of the pictures `[B, T, dim]`.
+    fn keys_values(&self, x: &Tensor) -> Result<KeysValues> {
+        keys_values(x, &self.k, &self.norm_k, &self.v, self.heads)
+    }
+}
+
+fn keys_values(x: &Tensor, k: &Linear, norm_k: &RmsNorm, v: &Linear, heads: usize) -> Result<KeysValues> {
+    let keys = split_heads(&norm_k.forward(&k.forward(x)?)?, heads)?;
+    Ok(KeysValues { keys, values: split_heads(&v.forward(x)?, heads)? })
+}
+
+/// `[B, L, dim]` → `[B, L, N, D]`.
+fn split_heads(x: &Tensor, heads: usize) -> Result<Tensor> {
+    let (b, l, dim) = x.dims3()?;
+    Ok(x.reshape((b, l, heads, dim / heads))?)
 }
 
 /// Two linear layers, with a tanh GELU between them.

@@ -3,25 +3,39 @@
 use super::WanConfig;
 use candle_core::DType;
 
+/// Rows of one picture's hidden states, as the image encoder of every released model makes them.
+const IMAGE_ROWS: usize = 257;
+
 impl WanConfig {
     /// The most bytes that one prediction over `tokens` holds at a time.
     ///
     /// In a block's feed-forward layer these are its hidden states and six tensors of the tokens' size: the input of the
-    /// block, those after both attentions and what was added there, and the layer's own input.
+    /// block, those after both attentions and what was added there, and the layer's own input. Of control blocks, the
+    /// main block's input and output are held meanwhile.
     pub fn working_bytes(&self, tokens: usize, dtype: DType) -> usize {
         let element = dtype.size_in_bytes();
+        let held = if self.vace_layers.is_empty() { 0 } else { 2 };
         let feed_forward = (6 * self.dim() + self.ffn_dim) * element;
         // Norms and modulation are f32 whatever the dtype.
         let modulated = 4 * self.dim() * element + 3 * self.dim() * DType::F32.size_in_bytes();
         let positions = self.head_dim * DType::F32.size_in_bytes();
-        tokens * (feed_forward.max(modulated) + positions)
+        tokens * (feed_forward.max(modulated) + held * self.dim() * element + positions)
     }
 
-    /// Bytes of one prompt of `text` tokens that was made ready: its keys and values for every block, where they take
-    /// `cache_bytes` at most.
+    /// Bytes of one prompt of `text` tokens that was made ready: its keys and values for every block, and those of the
+    /// picture where there is one, where they take `cache_bytes` at most.
     pub fn prepared_bytes(&self, text: usize, dtype: DType, cache_bytes: usize) -> usize {
-        let context = text * self.dim() * dtype.size_in_bytes();
-        let keys_values = 2 * self.num_layers * context;
-        if keys_values <= cache_bytes { context + keys_values } else { 3 * context }
+        let image = self.image_dim.map_or(0, |_| self.pos_embed_seq_len.unwrap_or(IMAGE_ROWS));
+        let rows = (text + image) * self.dim() * dtype.size_in_bytes();
+        let keys_values = 2 * (self.num_layers + self.vace_layers.len()) * rows;
+        if keys_values <= cache_bytes { rows + keys_values } else { 3 * rows }
+    }
+
+    /// Bytes of what else is made ready with each prompt, for a clip of `tokens`: appended channels, the tokens of what
+    /// controls and those of a camera.
+    pub fn conditioning_bytes(&self, tokens: usize, dtype: DType) -> usize {
+        let appended = self.appended_channels() * self.patch_size.iter().product::<usize>();
+        let streams = usize::from(!self.vace_layers.is_empty()) + usize::from(self.camera);
+        tokens * (appended + streams * self.dim()) * dtype.size_in_bytes()
     }
 }

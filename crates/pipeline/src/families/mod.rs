@@ -11,6 +11,7 @@ use crate::{Error, LoadOptions, Result};
 use candle_core::{DType, Device};
 use kinora_checkpoint::{Quant, TensorInfo};
 use kinora_dit::VideoDit;
+use kinora_image_encoder::ImageEncoder;
 use kinora_kernels::{LEVEL_VARIABLE, Level};
 use kinora_text_encoder::TextEncoder;
 use kinora_vae::{Parts, VideoVae};
@@ -51,11 +52,12 @@ pub(crate) enum Role {
     Transformer,
     Vae,
     TextEncoder,
+    ImageEncoder,
 }
 
 impl Role {
     /// All of them.
-    pub(crate) const ALL: [Self; 3] = [Self::Transformer, Self::Vae, Self::TextEncoder];
+    pub(crate) const ALL: [Self; 4] = [Self::Transformer, Self::Vae, Self::TextEncoder, Self::ImageEncoder];
 
     /// For people.
     pub(crate) fn name(self) -> &'static str {
@@ -63,6 +65,7 @@ impl Role {
             Self::Transformer => "transformer",
             Self::Vae => "VAE",
             Self::TextEncoder => "text encoder",
+            Self::ImageEncoder => "image encoder",
         }
     }
 }
@@ -89,6 +92,12 @@ pub(crate) trait Family: Sync {
 
     /// Builds the text stage.
     fn text_encoder(&self, model: &Model, placement: &Placement) -> Result<Box<dyn TextEncoder>>;
+
+    /// Whether a transformer with these tensors also needs an image encoder.
+    fn needs_image_encoder(&self, transformer: &[TensorInfo]) -> bool;
+
+    /// Builds the image encoder, of a model that has one.
+    fn image_encoder(&self, model: &Model, placement: &Placement) -> Result<Box<dyn ImageEncoder>>;
 
     /// Builds expert number `expert`.
     fn dit(&self, model: &Model, expert: usize, placement: &Placement) -> Result<Box<dyn VideoDit>>;

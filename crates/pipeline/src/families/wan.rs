@@ -2,6 +2,7 @@
 
 use super::{Family, Placement, Role};
 use crate::codec::writing_bytes;
+use crate::given::{Images, Takes};
 use crate::memory::{Demand, PartMemory, PartsMemory};
 use crate::plan::Limits;
 use crate::source::{Model, Part};
@@ -10,6 +11,7 @@ use candle_core::DType;
 use kinora_checkpoint::{KeyMap, TensorInfo, Weights};
 use kinora_dit::VideoDit;
 use kinora_dit::wan::{WanConfig, WanModel};
+use kinora_image_encoder::{ClipPreprocess, ClipVision, ClipVisionConfig, ImageEncoder, ImageStage};
 use kinora_text_encoder::{TextEncoder, TextStage, Tokenizer, Umt5, Umt5Config, umt5};
 use kinora_vae::wan::{Config as VaeConfig, WanVae};
 use kinora_vae::{Parts, VideoVae};
@@ -20,6 +22,9 @@ pub(crate) struct Wan;
 const TEXT_ENCODER: &str = "text encoder";
 const TRANSFORMER: &str = "transformer";
 const VAE: &str = "VAE";
+const IMAGE_ENCODER: &str = "image encoder";
+/// Channels of the mask before a model's condition latents.
+const MASK_CHANNELS: usize = 4;
 
 /// The text encoder of every released Wan model, for files that come without a configuration:
 /// <https://huggingface.co/google/umt5-xxl/blob/main/config.json>.
@@ -35,7 +40,7 @@ impl Family for Wan {
     }
 
     fn owns_pipeline(&self, class_name: &str) -> bool {
-        class_name == "WanPipeline"
+        ["WanPipeline", "WanImageToVideoPipeline", "WanVACEPipeline", "WanVideoToVideoPipeline"].contains(&class_name)
     }
 
     fn role(&self, tensors: &[TensorInfo]) -> Option<Role> {
@@ -46,18 +51,36 @@ impl Family for Wan {
             Some(Role::Vae)
         } else if has("token_embedding.weight") || has("block.0.layer.0.SelfAttention.q.weight") {
             Some(Role::TextEncoder)
+        } else if has("vision_model.pre_layrnorm.weight") || has("visual.pre_norm.weight") {
+            Some(Role::ImageEncoder)
         } else {
             None
         }
     }
 
     fn variant(&self, transformer: &[TensorInfo], experts: usize) -> Option<&'static str> {
-        let patch = transformer.iter().find(|tensor| tensor.name.ends_with("patch_embedding.weight"))?;
-        match (patch.shape.as_slice(), experts) {
-            ([1536, 16, 1, 2, 2], 1) => Some("wan2.1-t2v-1.3b"),
-            ([3072, 48, 1, 2, 2], 1) => Some("wan2.2-ti2v-5b"),
-            ([5120, 16, 1, 2, 2], 1) => Some("wan2.1-t2v-14b"),
-            ([5120, 16, 1, 2, 2], 2) => Some("wan2.2-t2v-a14b"),
+        let has = |part: &str| transformer.iter().any(|tensor| tensor.name.contains(part));
+        let is_patch = |tensor: &&TensorInfo| {
+            tensor.name.ends_with("patch_embedding.weight") && !tensor.name.contains("vace_patch_embedding")
+        };
+        let patch = transformer.iter().find(is_patch)?;
+        let &[dim, channels, 1, 2, 2] = patch.shape.as_slice() else { return None };
+        let (vace, camera) = (has("vace_patch_embedding."), has("control_adapter."));
+        let pair = has("img_emb.emb_pos") || has("image_embedder.pos_embed");
+        match (dim, channels, experts) {
+            (1536, 16, 1) if vace => Some("wan2.1-vace-1.3b"),
+            (1536, 16, 1) => Some("wan2.1-t2v-1.3b"),
+            (1536, 32, 1) if camera => Some("wan2.1-fun-camera-1.3b"),
+            (3072, 48, 1) => Some("wan2.2-ti2v-5b"),
+            (5120, 16, 1) if vace => Some("wan2.1-vace-14b"),
+            (5120, 16, 1) => Some("wan2.1-t2v-14b"),
+            (5120, 16, 2) => Some("wan2.2-t2v-a14b"),
+            (5120, 32, 1) if camera => Some("wan2.1-fun-camera-14b"),
+            (5120, 36, 1) if pair => Some("wan2.1-flf2v-14b"),
+            // 480p and 720p have the same shapes.
+            (5120, 36, 1) if has("img_emb.") || has("image_embedder.") => Some("wan2.1-i2v-14b-480p"),
+            (5120, 36, 2) if camera => Some("wan2.2-fun-camera-a14b"),
+            (5120, 36, 2) => Some("wan2.2-i2v-a14b"),
             _ => None,
         }
     }
@@ -65,13 +88,7 @@ impl Family for Wan {
     fn limits(&self, model: &Model) -> Result<Limits> {
         let (vae, dit) = (vae_config(model)?, dit_config(model, 0)?);
         let latent_format = vae.latent_format();
-        if dit.in_channels != latent_format.channels || dit.out_channels != latent_format.channels {
-            let reason = format!(
-                "its transformer works on {} channels, its VAE on {}: image conditioning is not supported yet",
-                dit.in_channels, latent_format.channels
-            );
-            return Err(Error::NotAModel { path: model.place.clone(), reason });
-        }
+        let takes = takes(model, &dit, latent_format.channels)?;
         if (model.transformers.len() == 2) != model.boundary.is_some() {
             let reason = "two experts and a boundary go together, one of them is missing".to_string();
             return Err(Error::NotAModel { path: model.place.clone(), reason });
@@ -82,6 +99,7 @@ impl Family for Wan {
             reach: dit.rope_max_seq_len,
             boundary: model.boundary,
             scheduler: model.scheduler.clone(),
+            takes,
         })
     }
 
@@ -98,6 +116,10 @@ impl Family for Wan {
             built(TRANSFORMER, WanModel::new(&dit_config(model, index)?, &headers))?;
             finished(TRANSFORMER, &headers)?;
         }
+        if let Some(part) = &model.image_encoder {
+            let headers = headers_of(IMAGE_ENCODER, part, &image_key_maps(), DType::F32)?;
+            built(IMAGE_ENCODER, ClipVision::new(&image_config(model)?, &headers))?;
+        }
         Ok(())
     }
 
@@ -111,6 +133,27 @@ impl Family for Wan {
     fn dit(&self, model: &Model, expert: usize, placement: &Placement) -> Result<Box<dyn VideoDit>> {
         let weights = open(TRANSFORMER, &model.transformers[expert], &dit_key_maps(), placement)?;
         Ok(Box::new(built(TRANSFORMER, WanModel::new(&dit_config(model, expert)?, &weights))?))
+    }
+
+    fn needs_image_encoder(&self, transformer: &[TensorInfo]) -> bool {
+        let endings = ["img_emb.proj.1.weight", "image_embedder.ff.net.0.proj.weight"];
+        transformer.iter().any(|tensor| endings.iter().any(|ending| tensor.name.ends_with(ending)))
+    }
+
+    fn image_encoder(&self, model: &Model, placement: &Placement) -> Result<Box<dyn ImageEncoder>> {
+        let part = model.image_encoder.as_ref().ok_or_else(|| Error::NotAModel {
+            path: model.place.clone(),
+            reason: "its transformer looks at pictures, and it has no image encoder".to_string(),
+        })?;
+        // Read once per clip, and small: rounding it would save nothing.
+        let placement = Placement { dtype: DType::F32, quant: None, ..placement.clone() };
+        let weights = open(IMAGE_ENCODER, part, &image_key_maps(), &placement)?;
+        let encoder = built(IMAGE_ENCODER, ClipVision::new(&image_config(model)?, &weights))?;
+        let preprocess = match &model.image_processor {
+            Some(config) => ClipPreprocess::from_json(config.to_string().as_bytes())?,
+            None => ClipPreprocess::default(),
+        };
+        Ok(Box::new(ImageStage::new(encoder, preprocess)))
     }
 
     fn text_dim(&self, model: &Model) -> Result<usize> {
@@ -172,6 +215,37 @@ impl Family for Wan {
         let weights = open(VAE, &model.vae, &vae_key_maps(&config), &placement)?;
         Ok(Box::new(built(VAE, WanVae::new(&config, &weights, parts))?))
     }
+}
+
+/// What the transformer's configuration and the VAE's `channels` say that it can be given.
+fn takes(model: &Model, dit: &WanConfig, channels: usize) -> Result<Takes> {
+    let wrong = |reason: String| Err(Error::NotAModel { path: model.place.clone(), reason });
+    let (inputs, outputs) = (dit.in_channels, dit.out_channels);
+    if outputs != channels || inputs < channels {
+        return wrong(format!("its transformer goes from {inputs} to {outputs} channels, its VAE has {channels}"));
+    }
+    let (encoder, pair) = (dit.image_dim.is_some(), dit.pos_embed_seq_len.is_some());
+    let camera = dit.camera;
+    let images = match inputs - channels {
+        0 if !dit.vace_layers.is_empty() => Images::Control,
+        0 if model.clean_frames => Images::CleanFrames,
+        0 => Images::None,
+        extra if extra == channels => Images::Channels { mask: false, encoder, pair },
+        extra if extra == channels + MASK_CHANNELS => Images::Channels { mask: true, encoder, pair },
+        extra => return wrong(format!("its transformer takes {extra} channels beside the latents, for what is unknown")),
+    };
+    Ok(Takes { images, camera })
+}
+
+fn image_config(model: &Model) -> Result<ClipVisionConfig> {
+    match model.image_encoder.as_ref().and_then(|part| part.config.as_ref()) {
+        Some(config) => Ok(ClipVisionConfig::from_json(config.to_string().as_bytes())?),
+        None => Ok(ClipVisionConfig::default()),
+    }
+}
+
+fn image_key_maps() -> Vec<KeyMap> {
+    kinora_image_encoder::key_maps()
 }
 
 fn text_config(model: &Model) -> Result<Umt5Config> {
@@ -240,6 +314,25 @@ fn built<T, E: Into<Error>>(component: &'static str, module: std::result::Result
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Manifests say what the configurations mean, and how large they are.
+    #[test]
+    fn known_variants_are_what_their_manifests_say() {
+        for manifest in crate::Manifest::known() {
+            let model = Model::random(&manifest.name).expect("a known name");
+            let limits = Wan.limits(&model).unwrap_or_else(|error| panic!("{}: {error}", manifest.name));
+            assert_eq!(limits.takes.words(), manifest.takes, "{}", manifest.name);
+            let mut parameters = 0;
+            for (index, part) in model.transformers.iter().enumerate() {
+                let headers = headers_of(TRANSFORMER, part, &dit_key_maps(), DType::F32).expect("a recorder");
+                built(TRANSFORMER, WanModel::new(&dit_config(&model, index).expect("a configuration"), &headers))
+                    .unwrap_or_else(|error| panic!("{}: {error}", manifest.name));
+                let tensors = headers.asked();
+                parameters += tensors.iter().map(|(_, shape)| shape.iter().product::<usize>()).sum::<usize>();
+            }
+            assert_eq!(parameters as u64, manifest.parameters.transformer, "{}", manifest.name);
+        }
+    }
 
     #[test]
     fn a_shortened_text_encoder_says_how_many_layers_it_had() {

@@ -136,13 +136,16 @@ fn needed<'a>(names: &BTreeSet<&'a str>) -> std::result::Result<Vec<&'a str>, St
     let mut take = |name: String| names.get(name.as_str()).map(|name| needed.push(*name)).ok_or(name);
     take("model_index.json".into())?;
     take("tokenizer/tokenizer.json".into())?;
-    for name in
-        ["scheduler/scheduler_config.json", "tokenizer/tokenizer_config.json", "tokenizer/special_tokens_map.json"]
-    {
+    for name in [
+        "scheduler/scheduler_config.json",
+        "tokenizer/tokenizer_config.json",
+        "tokenizer/special_tokens_map.json",
+        "image_processor/preprocessor_config.json",
+    ] {
         let _ = take(name.into());
     }
     for network in NETWORKS {
-        if network == OPTIONAL && !names.iter().any(|name| name.starts_with(&format!("{network}/"))) {
+        if OPTIONAL.contains(&network) && !names.iter().any(|name| name.starts_with(&format!("{network}/"))) {
             continue;
         }
         take(format!("{network}/config.json"))?;

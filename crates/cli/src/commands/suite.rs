@@ -1,0 +1,220 @@
+//! `kinora suite`: a file of prompts on several models and settings, and one page to look at them side by side.
+
+mod page;
+
+use crate::args::{SamplingArgs, SuiteArgs};
+use crate::progress::Progress;
+use crate::report;
+use clap::Parser;
+use kinora::{Error, LoadOptions, Output, Pipeline, Report, Request, Result};
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Frames of a contact sheet.
+const SHEET_FRAMES: usize = 8;
+
+/// A file of prompts.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Prompts {
+    prompt: Vec<Prompt>,
+}
+
+/// One prompt.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Prompt {
+    /// What to show.
+    text: String,
+    /// The same in English, for those who look.
+    #[serde(default)]
+    english: Option<String>,
+    /// What it is a test of.
+    #[serde(default)]
+    category: String,
+    /// Whether others are known to fail on it.
+    #[serde(default)]
+    known_hard: bool,
+    /// Anything else.
+    #[serde(default)]
+    note: Option<String>,
+}
+
+/// A column of the page.
+struct Column {
+    /// What it is called, and its folder.
+    name: String,
+    model: String,
+    settings: Vec<String>,
+}
+
+/// What is kept beside each clip: a clip that has it is complete.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Made {
+    prompt: String,
+    seed: u64,
+    width: usize,
+    height: usize,
+    frames: usize,
+    seconds: f64,
+    decode_seconds: f64,
+}
+
+/// One prompt of one column, as the page shows it.
+struct Cell {
+    clip: PathBuf,
+    sheet: PathBuf,
+    made: Made,
+}
+
+/// The options that `--set` takes.
+#[derive(Parser)]
+#[command(no_binary_name = true)]
+struct Settings {
+    #[command(flatten)]
+    sampling: SamplingArgs,
+}
+
+/// Makes what is not there yet, and the page.
+pub fn run(args: &SuiteArgs) -> Result<()> {
+    let prompts = chosen(args)?;
+    let columns = columns(args)?;
+    fs::create_dir_all(&args.output).map_err(|source| Error::Io { path: args.output.clone(), source })?;
+    let mut rows: Vec<Vec<Cell>> = prompts.iter().map(|_| Vec::new()).collect();
+    for column in &columns {
+        let options =
+            LoadOptions { model: vec![column.model.clone()], threads: args.threads, ..LoadOptions::default() };
+        let pipeline = Pipeline::load(&options)?;
+        for (index, (prompt, row)) in prompts.iter().zip(&mut rows).enumerate() {
+            eprintln!("{}, {} of {}: {}", column.name, index + 1, prompts.len(), prompt.text);
+            row.push(cell(&pipeline, args, column, index, prompt)?);
+        }
+    }
+    let path = args.output.join("index.html");
+    let headings: Vec<(String, String)> =
+        columns.iter().map(|column| (column.name.clone(), column.settings.join(", "))).collect();
+    let title = args.prompts.file_stem().unwrap_or_default().to_string_lossy();
+    let html = page::html(&title, args.seed, &headings, &prompts, &rows);
+    write(&path, &html)?;
+    report::line(&path.display().to_string());
+    Ok(())
+}
+
+/// The prompts that are asked for.
+fn chosen(args: &SuiteArgs) -> Result<Vec<Prompt>> {
+    let path = &args.prompts;
+    let hint = "it needs `[[prompt]]` tables with `text`, and may have category, english, known_hard, note";
+    let bad = |reason: String| Error::BadFile { path: path.clone(), reason, hint };
+    let text = fs::read_to_string(path).map_err(|source| Error::Io { path: path.clone(), source })?;
+    let all: Prompts = toml::from_str(&text).map_err(|error| bad(error.message().to_string()))?;
+    let wanted = |prompt: &Prompt| args.category.as_ref().is_none_or(|prefix| prompt.category.starts_with(prefix));
+    let mut prompts: Vec<Prompt> = all.prompt.into_iter().filter(wanted).collect();
+    prompts.truncate(args.limit.unwrap_or(usize::MAX));
+    if prompts.is_empty() {
+        return Err(bad("it has no prompt that is asked for".into()));
+    }
+    Ok(prompts)
+}
+
+/// Every model with every set of settings.
+fn columns(args: &SuiteArgs) -> Result<Vec<Column>> {
+    let models = if args.model.is_empty() { LoadOptions::default().model } else { args.model.clone() };
+    let sets = if args.set.is_empty() { vec![String::new()] } else { args.set.clone() };
+    let mut columns = Vec::new();
+    for model in &models {
+        for set in &sets {
+            let settings: Vec<String> = set.split(',').filter(|part| !part.is_empty()).map(str::to_string).collect();
+            apply(&settings, Request::default())?; // a mistake is said before the first clip
+            let last = Path::new(model).file_name().unwrap_or_default().to_string_lossy();
+            let name = [&[last.into_owned()], &settings[..]].concat().join(" ");
+            if columns.iter().any(|column: &Column| column.name == name) {
+                return Err(Error::Request {
+                    what: format!("two columns are called `{name}`"),
+                    hint: "give each model and each --set once".into(),
+                });
+            }
+            columns.push(Column { name, model: model.clone(), settings });
+        }
+    }
+    Ok(columns)
+}
+
+/// `request` with settings such as `steps=4`.
+fn apply(settings: &[String], request: Request) -> Result<Request> {
+    let flags = settings.iter().map(|setting| format!("--{}", setting.replace('_', "-")));
+    match Settings::try_parse_from(flags) {
+        Ok(parsed) => Ok(parsed.sampling.apply(request)),
+        Err(error) => {
+            let text = error.render().to_string();
+            let line = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_string();
+            Err(Error::Request { what: format!("--set: {line}"), hint: "such as --set steps=4,cache=easycache".into() })
+        }
+    }
+}
+
+/// The clip of one prompt in one column, made unless it is there.
+fn cell(pipeline: &Pipeline, args: &SuiteArgs, column: &Column, index: usize, prompt: &Prompt) -> Result<Cell> {
+    let folder: String = column.name.chars().map(|c| if c.is_alphanumeric() || "-._".contains(c) { c } else { '-' }).collect();
+    let relative = |ending: &str| PathBuf::from(&folder).join(format!("{:03}{ending}", index + 1));
+    let (clip, sheet, note) = (relative(".mp4"), relative(".png"), relative(".json"));
+    let shape = &args.shape;
+    let request = apply(
+        &column.settings,
+        Request {
+            prompt: prompt.text.clone(),
+            size: shape.size(),
+            frames: shape.frames,
+            duration: shape.duration,
+            fps: shape.fps,
+            output: Output {
+                clip: args.output.join(&clip),
+                resume: Some(args.output.join(relative(".run"))),
+                ..Output::default()
+            },
+            ..Request::default()
+        },
+    )?;
+    let request = Request { seed: Some(request.seed.unwrap_or(args.seed)), ..request };
+    let plan = pipeline.plan(&request)?;
+    let (clip_path, sheet_path, note_path) =
+        (args.output.join(&clip), args.output.join(&sheet), args.output.join(&note));
+    let kept = fs::read_to_string(&note_path).ok().and_then(|text| serde_json::from_str::<Made>(&text).ok());
+    let fits = |made: &Made| {
+        let wanted = (&prompt.text, plan.seed, plan.frames);
+        (&made.prompt, made.seed, made.frames) == wanted && clip_path.exists() && sheet_path.exists()
+    };
+    if let Some(made) = kept.filter(fits) {
+        return Ok(Cell { clip, sheet, made });
+    }
+    let parent = clip_path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(parent).map_err(|source| Error::Io { path: parent.to_path_buf(), source })?;
+    let mut progress = Progress::new(false);
+    let report = pipeline.generate(&request, |event| progress.handle(&event))?;
+    drop(progress);
+    kinora::contact_sheet(&clip_path, &sheet_path, SHEET_FRAMES)?;
+    let made = made(&report, prompt, plan.seed);
+    write(&note_path, &serde_json::to_string_pretty(&made).expect("plain data"))?;
+    if let Some(run) = &request.output.resume {
+        let _ = fs::remove_dir_all(run); // the clip is complete
+    }
+    Ok(Cell { clip, sheet, made })
+}
+
+fn made(report: &Report, prompt: &Prompt, seed: u64) -> Made {
+    Made {
+        prompt: prompt.text.clone(),
+        seed,
+        width: report.width,
+        height: report.height,
+        frames: report.frames,
+        seconds: report.seconds.total,
+        decode_seconds: report.seconds.decode,
+    }
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    let temporary = path.with_extension("part");
+    let written = fs::write(&temporary, text).and_then(|()| fs::rename(&temporary, path));
+    written.map_err(|source| Error::Io { path: path.to_path_buf(), source })
+}

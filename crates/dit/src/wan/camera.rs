@@ -1,0 +1,90 @@
+//! `control_adapter`: the rays of a camera, as something to add to the tokens of the latents.
+//!
+//! Architecture and names after
+//! <https://github.com/aigc-apps/VideoX-Fun/blob/main/videox_fun/models/wan_camera_adapter.py>. It runs once per clip, a
+//! frame at a time, so that its unfolded 3×3 neighbourhoods stay small.
+
+use super::WanConfig;
+use crate::Result;
+use candle_core::{DType, Tensor};
+use kinora_checkpoint::Weights;
+use kinora_kernels::{Epilogue, LinearWeight, linear};
+
+/// Channels of the rays per latent frame: six numbers for each of four frames.
+pub(super) const CHANNELS: usize = 24;
+/// Rows and columns of rays per row and column of latents.
+pub(super) const SCALE: usize = 8;
+
+pub(super) struct CameraAdapter {
+    conv: Conv,
+    first: Conv,
+    second: Conv,
+    patch: [usize; 2],
+}
+
+impl CameraAdapter {
+    pub(super) fn new(config: &WanConfig, weights: &Weights) -> Result<Self> {
+        let (dim, [_, ph, pw]) = (config.dim(), config.patch_size);
+        let block = weights.pp("residual_blocks").pp(0);
+        Ok(Self {
+            conv: Conv::new(&weights.pp("conv"), [dim, CHANNELS * SCALE * SCALE, ph, pw])?,
+            first: Conv::new(&block.pp("conv1"), [dim, dim, 3, 3])?,
+            second: Conv::new(&block.pp("conv2"), [dim, dim, 3, 3])?,
+            patch: [ph, pw],
+        })
+    }
+
+    /// `rays [B, 24, F, 8H, 8W]` → `[B, L, dim]`.
+    pub(super) fn forward(&self, rays: &Tensor) -> Result<Tensor> {
+        let frames = rays.dim(2)?;
+        let frame = |i| self.frame(&rays.narrow(2, i, 1)?.squeeze(2)?);
+        Ok(Tensor::cat(&(0..frames).map(frame).collect::<Result<Vec<_>>>()?, 1)?)
+    }
+
+    /// `[B, 24, 8H, 8W]` → `[B, h·w, dim]`.
+    fn frame(&self, rays: &Tensor) -> Result<Tensor> {
+        let patches = patches(rays, self.patch)?; // [B, h, w, 24·8·8·ph·pw]
+        let x = self.conv.forward(&patches, Epilogue::None)?; // [B, h, w, dim]
+        let y = self.first.forward(&neighbourhoods(&x)?, Epilogue::None)?.relu()?;
+        let x = self.second.forward(&neighbourhoods(&y)?, Epilogue::Residual(&x))?;
+        Ok(x.flatten(1, 2)?)
+    }
+}
+
+/// Squares of rays become channels, squares of those patches: `[B, C, 8H, 8W]` → `[B, h, w, C·8·8·ph·pw]`.
+fn patches(rays: &Tensor, [ph, pw]: [usize; 2]) -> Result<Tensor> {
+    let (b, c, rows, columns) = rays.dims4()?;
+    let (h, w) = (rows / SCALE / ph, columns / SCALE / pw);
+    Ok(rays
+        .reshape(vec![b, c, h, ph, SCALE, w, pw, SCALE])? // [B, C, h, ph, 8, w, pw, 8]
+        .permute(vec![0, 2, 5, 1, 4, 7, 3, 6])? // [B, h, w, C, 8, 8, ph, pw]
+        .reshape((b, h, w, c * SCALE * SCALE * ph * pw))?)
+}
+
+/// What a 3×3 convolution sees at each place, zeros past the edges: `x [B, h, w, C]` → `[B, h, w, C·3·3]`.
+fn neighbourhoods(x: &Tensor) -> Result<Tensor> {
+    let (b, h, w, c) = x.dims4()?;
+    let padded = x.pad_with_zeros(1, 1, 1)?.pad_with_zeros(2, 1, 1)?; // [B, h + 2, w + 2, C]
+    let shifted = |i: usize| padded.narrow(1, i / 3, h)?.narrow(2, i % 3, w);
+    let shifted = (0..9).map(shifted).collect::<candle_core::Result<Vec<_>>>()?;
+    Ok(Tensor::stack(&shifted, 4)?.reshape((b, h, w, c * 9))?)
+}
+
+/// A convolution as a linear layer over what it sees at each place.
+struct Conv {
+    weight: LinearWeight,
+    bias: Tensor,
+}
+
+impl Conv {
+    /// `weight [out, in, kh, kw]`, `bias [out]`.
+    fn new(weights: &Weights, kernel: [usize; 4]) -> Result<Self> {
+        let weight = weights.get("weight", kernel.to_vec())?.flatten_from(1)?;
+        Ok(Self { weight: LinearWeight::new(&weight)?, bias: weights.get_dtype("bias", kernel[0], DType::F32)? })
+    }
+
+    /// `[.., in·kh·kw]` → `[.., out]`.
+    fn forward(&self, x: &Tensor, epilogue: Epilogue) -> Result<Tensor> {
+        Ok(linear(x, &self.weight, Some(&self.bias), epilogue)?)
+    }
+}

@@ -1,0 +1,164 @@
+//! Picture files: PNG, JPEG, WebP, GIF, BMP and TIFF by the `image` crate; other formats are told apart by their first
+//! bytes and refused by name.
+
+use super::{Picture, jpeg};
+use crate::error::{MediaError, Result};
+use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, ImageResult, Limits};
+use std::fs::File;
+use std::io::{Cursor, Read};
+use std::path::Path;
+
+/// The longest side that is read.
+pub(crate) const MAX_SIDE: usize = 8192;
+/// The most that decoding may take: 8192x8192 with 4 values of 16 bits are half of it.
+const MAX_BYTES: u64 = 1 << 30;
+/// The longest file that is read: 8192x8192 with 4 values of 16 bits, uncompressed, and what else there may be.
+const MAX_FILE: u64 = 640 << 20;
+
+/// The formats that are read.
+const FORMATS: [ImageFormat; 6] =
+    [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::WebP, ImageFormat::Gif, ImageFormat::Bmp, ImageFormat::Tiff];
+
+/// Reads a picture: PNG, JPEG, WebP, GIF (of an animation the first frame), BMP or TIFF, told by the content of the file,
+/// not by its name.
+///
+/// It comes as it is to be seen: turned and mirrored as its EXIF orientation says, and what is transparent laid over
+/// WHITE (`round((alpha * value + (255 - alpha) * 255) / 255)`). Grey becomes RGB; values of 16 bits are rounded to 8.
+/// Colours are taken for sRGB, whatever profile the file has.
+///
+/// Errors: the file cannot be read, is cut short or damaged, is larger than 8192 pixels a side, or is of another format;
+/// HEIC, AVIF and JPEG XL are refused by name.
+pub fn read_image(path: impl AsRef<Path>) -> Result<Picture> {
+    let path = path.as_ref();
+    let bytes = read_file(path)?;
+    let format = format(&bytes, path)?;
+    if format == ImageFormat::Jpeg && !jpeg::is_whole(&bytes) {
+        let what = "it is cut short: the end of the JPEG is missing".into();
+        return Err(MediaError::Damaged { path: path.to_path_buf(), what });
+    }
+    flatten(decode(&bytes, format, path)?)
+}
+
+/// The whole file; its length is bounded.
+fn read_file(path: &Path) -> Result<Vec<u8>> {
+    let failed = |source| MediaError::io("read", path, source);
+    let metadata = std::fs::metadata(path).map_err(failed)?;
+    if !metadata.is_file() {
+        return Err(MediaError::NotAPicture { path: path.to_path_buf(), what: "it is no regular file" });
+    }
+    if metadata.len() > MAX_FILE {
+        let what = format!("{} MiB, at most {} MiB", metadata.len() >> 20, MAX_FILE >> 20);
+        return Err(MediaError::PictureTooLarge { path: path.to_path_buf(), what });
+    }
+    let mut bytes = Vec::with_capacity(metadata.len() as usize);
+    File::open(path).and_then(|file| file.take(MAX_FILE).read_to_end(&mut bytes)).map_err(failed)?;
+    Ok(bytes)
+}
+
+/// The format of a file that starts with `bytes`, if it is one that is read.
+fn format(bytes: &[u8], path: &Path) -> Result<ImageFormat> {
+    let path = || path.to_path_buf();
+    if bytes.is_empty() {
+        return Err(MediaError::Damaged { path: path(), what: "it is empty".into() });
+    }
+    if let Some(format) = refused(bytes) {
+        return Err(MediaError::PictureFormat { path: path(), format: format.into() });
+    }
+    match image::guess_format(bytes) {
+        Ok(format) if FORMATS.contains(&format) => Ok(format),
+        Ok(format) => Err(MediaError::PictureFormat { path: path(), format: format!("{format:?}") }),
+        Err(_) => Err(MediaError::NotAPicture { path: path(), what: "its first bytes are those of no known format" }),
+    }
+}
+
+/// The format that a readable picture has by its first bytes; at least 16 of them should be given.
+pub(crate) fn readable(start: &[u8]) -> Option<ImageFormat> {
+    image::guess_format(start).ok().filter(|format| FORMATS.contains(format))
+}
+
+/// The name of a picture format that is known and not read: the brands of ISO/IEC 23008-12 and of AVIF, and the two
+/// signatures of ISO/IEC 18181-2.
+pub(crate) fn refused(bytes: &[u8]) -> Option<&'static str> {
+    const JXL_BOX: &[u8] = b"\0\0\0\x0cJXL \r\n\x87\n";
+    if bytes.starts_with(JXL_BOX) || bytes.starts_with(b"\xff\x0a") {
+        return Some("JPEG XL");
+    }
+    if bytes.get(4..8) != Some(b"ftyp") {
+        return None;
+    }
+    // The size of the box, its kind, the major brand, a version, then the compatible brands.
+    let size = u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]) as usize;
+    let brands = bytes.get(8..size.clamp(12, 64).min(bytes.len()))?.as_chunks::<4>().0;
+    let any = |names: &[&[u8; 4]]| brands.iter().any(|brand| names.contains(&brand));
+    let major = |names: &[&[u8; 4]]| brands.first().is_some_and(|brand| names.contains(&brand));
+    let generic = major(&[b"mif1", b"msf1", b"mif2", b"miaf"]);
+    if major(&[b"avif", b"avis"]) || generic && any(&[b"avif", b"avis"]) {
+        return Some("AVIF");
+    }
+    const HEIC: [&[u8; 4]; 8] = [b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs"];
+    match major(&HEIC) || generic && any(&HEIC) {
+        true => Some("HEIC"),
+        false => generic.then_some("HEIF"),
+    }
+}
+
+/// The picture as it is stored, turned to how it is shown.
+fn decode(bytes: &[u8], format: ImageFormat, path: &Path) -> Result<DynamicImage> {
+    let failed = |error| failed(error, path);
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    let mut limits = Limits::no_limits();
+    limits.max_alloc = Some(MAX_BYTES);
+    reader.limits(limits);
+    let mut decoder = reader.into_decoder().map_err(failed)?;
+    let (width, height) = decoder.dimensions();
+    check_size(width as usize, height as usize, path)?;
+    let decode = || -> ImageResult<DynamicImage> {
+        let orientation = decoder.orientation()?;
+        let mut image = DynamicImage::from_decoder(decoder)?;
+        image.apply_orientation(orientation);
+        Ok(image)
+    };
+    decode().map_err(failed)
+}
+
+/// Whether a stored picture can be read at all.
+pub(crate) fn check_size(width: usize, height: usize, path: &Path) -> Result<()> {
+    let path = path.to_path_buf();
+    if width == 0 || height == 0 {
+        return Err(MediaError::Damaged { path, what: format!("its size is {width}x{height}") });
+    }
+    if width.max(height) > MAX_SIDE {
+        let what = format!("{width}x{height} pixels, at most {MAX_SIDE} a side");
+        return Err(MediaError::PictureTooLarge { path, what });
+    }
+    Ok(())
+}
+
+/// 8-bit RGB, over white.
+fn flatten(image: DynamicImage) -> Result<Picture> {
+    let (width, height) = (image.width() as usize, image.height() as usize);
+    let rgb = if image.color().has_alpha() { over_white(&image.into_rgba8()) } else { image.into_rgb8().into_raw() };
+    Picture::new(width, height, rgb)
+}
+
+/// RGBA `[H, W, 4]` to RGB `[H, W, 3]`, over white, rounded to the nearest.
+pub(crate) fn over_white(rgba: &[u8]) -> Vec<u8> {
+    let pixels = rgba.as_chunks::<4>().0.iter();
+    let blend = |value: u8, alpha: u8| {
+        let (value, alpha) = (u32::from(value), u32::from(alpha));
+        ((value * alpha + 255 * (255 - alpha) + 127) / 255) as u8
+    };
+    pixels.flat_map(|&[r, g, b, alpha]| [r, g, b].map(|value| blend(value, alpha))).collect()
+}
+
+fn failed(error: ImageError, path: &Path) -> MediaError {
+    let path = path.to_path_buf();
+    match error {
+        ImageError::Limits(_) => {
+            MediaError::PictureTooLarge { path, what: format!("more than {} MiB of memory", MAX_BYTES >> 20) }
+        }
+        ImageError::Unsupported(error) => MediaError::PictureFormat { path, format: error.to_string() },
+        ImageError::IoError(_) => MediaError::Damaged { path, what: "it is cut short".into() },
+        other => MediaError::Damaged { path, what: other.to_string() },
+    }
+}

@@ -1,0 +1,79 @@
+//! Animated WebP (<https://developers.google.com/speed/webp/docs/riff_container>), frame by frame, over white.
+
+use super::{ClipReader, speed};
+use crate::clip::{ClipSpec, Frame};
+use crate::error::{MediaError, Result};
+use crate::picture::{Picture, check_stored_size, over_white};
+use image_webp::{DecodingError, WebPDecoder};
+use std::fs::File;
+use std::io::{self, BufReader};
+use std::path::{Path, PathBuf};
+
+/// The most that is allocated for a chunk of metadata.
+const MEMORY_LIMIT: usize = 1 << 24;
+
+pub(crate) struct WebpReader {
+    path: PathBuf,
+    decoder: WebPDecoder<BufReader<File>>,
+    spec: ClipSpec,
+    done: usize,
+}
+
+impl WebpReader {
+    /// `None` if the file holds a still picture.
+    pub(crate) fn open(path: &Path) -> Result<Option<Self>> {
+        let file = File::open(path).map_err(|source| MediaError::io("read", path, source))?;
+        let failed = |error| failed(path, error);
+        let mut decoder = WebPDecoder::new(BufReader::new(file)).map_err(failed)?;
+        let (width, height) = decoder.dimensions();
+        let (width, height) = (width as usize, height as usize);
+        check_stored_size(width, height, path)?;
+        if !decoder.is_animated() {
+            return Ok(None);
+        }
+        decoder.set_memory_limit(MEMORY_LIMIT);
+        // The colour that the file names is a hint; players leave it transparent.
+        decoder.set_background_color([0; 4]).map_err(failed)?;
+        let fps = speed(decoder.num_frames().into(), decoder.loop_duration(), 1000)?;
+        let spec = ClipSpec { width, height, fps };
+        Ok(Some(Self { path: path.to_path_buf(), decoder, spec, done: 0 }))
+    }
+
+    fn count(&self) -> usize {
+        self.decoder.num_frames() as usize
+    }
+}
+
+impl ClipReader for WebpReader {
+    fn spec(&self) -> ClipSpec {
+        self.spec
+    }
+
+    fn frames(&self) -> Option<usize> {
+        Some(self.count())
+    }
+
+    fn next_frame(&mut self) -> Result<Option<Frame>> {
+        if self.done == self.count() {
+            return Ok(None);
+        }
+        let ClipSpec { width, height, .. } = self.spec;
+        let alpha = self.decoder.has_alpha();
+        let mut pixels = vec![0; width * height * if alpha { 4 } else { 3 }];
+        self.decoder.read_frame(&mut pixels).map_err(|error| failed(&self.path, error))?;
+        let rgb = if alpha { over_white(&pixels) } else { pixels };
+        self.done += 1;
+        Ok(Some(Picture { width, height, rgb }.to_frame()))
+    }
+}
+
+fn failed(path: &Path, error: DecodingError) -> MediaError {
+    let damaged = |what: String| MediaError::Damaged { path: path.to_path_buf(), what };
+    match error {
+        DecodingError::IoError(source) if source.kind() == io::ErrorKind::UnexpectedEof => {
+            damaged("it is cut short".into())
+        }
+        DecodingError::IoError(source) => MediaError::io("read", path, source),
+        other => damaged(other.to_string()),
+    }
+}

@@ -1,0 +1,189 @@
+//! Frames made larger on their way to a file, and the place for frames made in between.
+
+use crate::clip::{Fps, Frame};
+use crate::error::{MediaError, Result};
+use crate::picture::check_size;
+use crate::resample::{Filter, resize_plane};
+use crate::{ClipWriter, Written};
+use std::fmt;
+use std::str::FromStr;
+
+/// Makes frames larger, one by one; an implementation may remember those that came before.
+pub trait Upscale: Send {
+    /// Width and height of what [`frame`](Self::frame) makes of frames of this size.
+    fn size(&self, width: usize, height: usize) -> (usize, usize);
+
+    /// The frame `[3, H, W]` at its new size. Values keep their scale, nominally 0..1, and may overshoot.
+    fn frame(&mut self, frame: &Frame) -> Result<Frame>;
+}
+
+/// Makes frames in between, for more frames per second. This crate has no implementation yet: the trait is where one goes.
+///
+/// For every frame but the first, a caller asks for the times between the frame before it and itself, in rising order,
+/// and writes what comes back between the two. An implementation may therefore keep what it computed for a pair.
+pub trait Interpolate: Send {
+    /// Frames per second of the clip that comes out. An error if it is not a whole multiple of what goes in.
+    fn fps(&self, fps: Fps) -> Result<Fps>;
+
+    /// The frame at `time` between two frames of one size: 0 would be `before`, 1 would be `after`; neither is asked for.
+    fn between(&mut self, before: &Frame, after: &Frame, time: f32) -> Result<Frame>;
+}
+
+/// How large frames become. Proportions stay, and nothing is made smaller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UpscaleTarget {
+    /// Both sides this many times as long: `2x` or `4x`.
+    Times(usize),
+    /// The shorter side this long, the other rounded to an even number, which 4:2:0 needs: `720p`, `1080p`, `1440p` or
+    /// `2160p`.
+    ShortSide(usize),
+}
+
+impl UpscaleTarget {
+    const ALL: [Self; 6] = [
+        Self::Times(2),
+        Self::Times(4),
+        Self::ShortSide(720),
+        Self::ShortSide(1080),
+        Self::ShortSide(1440),
+        Self::ShortSide(2160),
+    ];
+
+    /// Width and height of frames of this size after scaling.
+    pub fn size(self, width: usize, height: usize) -> (usize, usize) {
+        let short = width.min(height);
+        match self {
+            Self::Times(times) => (width.saturating_mul(times), height.saturating_mul(times)),
+            Self::ShortSide(target) if short >= target || short == 0 => (width, height),
+            Self::ShortSide(target) => {
+                let side = |side: usize| match side == short {
+                    true => target,
+                    false => (side as f64 * target as f64 / short as f64 / 2.0).round() as usize * 2,
+                };
+                (side(width), side(height))
+            }
+        }
+    }
+}
+
+impl FromStr for UpscaleTarget {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let known = Self::ALL.into_iter().find(|target| target.to_string() == text);
+        known.ok_or_else(|| format!("'{text}' is not one of {}", Self::ALL.map(|target| target.to_string()).join(", ")))
+    }
+}
+
+impl fmt::Display for UpscaleTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Times(times) => write!(f, "{times}x"),
+            Self::ShortSide(side) => write!(f, "{side}p"),
+        }
+    }
+}
+
+/// Upscaling by the Lanczos kernel, without a model: sharp edges, no new detail. All processors take part.
+#[derive(Debug, Clone, Copy)]
+pub struct Lanczos {
+    target: UpscaleTarget,
+}
+
+impl Lanczos {
+    /// To the given size.
+    pub fn new(target: UpscaleTarget) -> Self {
+        Self { target }
+    }
+}
+
+impl Upscale for Lanczos {
+    fn size(&self, width: usize, height: usize) -> (usize, usize) {
+        self.target.size(width, height)
+    }
+
+    fn frame(&mut self, frame: &Frame) -> Result<Frame> {
+        frame.check_len()?;
+        let input = (frame.width, frame.height);
+        let (width, height) = self.size(input.0, input.1);
+        check_size(width, height)?;
+        let mut data = Vec::with_capacity(3 * width * height);
+        for plane in frame.planes() {
+            data.extend(resize_plane(plane, input, (width, height), Filter::Lanczos));
+        }
+        Frame::new(width, height, data)
+    }
+}
+
+/// A writer that makes every frame larger before it passes it on.
+pub struct Upscaled {
+    inner: Box<dyn ClipWriter>,
+    upscale: Box<dyn Upscale>,
+}
+
+impl Upscaled {
+    /// `inner` must have been created for the size that [`Upscale::size`] gives.
+    pub fn new(inner: Box<dyn ClipWriter>, upscale: Box<dyn Upscale>) -> Self {
+        Self { inner, upscale }
+    }
+}
+
+impl ClipWriter for Upscaled {
+    fn push(&mut self, frame: &Frame) -> Result<()> {
+        self.inner.push(&self.upscale.frame(frame)?)
+    }
+
+    fn finish(self: Box<Self>) -> Result<Written> {
+        self.inner.finish()
+    }
+}
+
+/// A writer that cuts the middle out of every frame before it passes it on: 1920x1088, which suits a VAE, becomes
+/// 1920x1080. Of an odd number of rows or columns one more goes at the bottom or at the right.
+pub struct Cropped {
+    inner: Box<dyn ClipWriter>,
+    width: usize,
+    height: usize,
+    frames: u64,
+}
+
+impl Cropped {
+    /// `inner` must have been created for `width` x `height`. Frames that are smaller are refused by
+    /// [`push`](ClipWriter::push).
+    pub fn new(inner: Box<dyn ClipWriter>, width: usize, height: usize) -> Self {
+        Self { inner, width, height, frames: 0 }
+    }
+}
+
+impl ClipWriter for Cropped {
+    fn push(&mut self, frame: &Frame) -> Result<()> {
+        frame.check_len()?;
+        let (got, expected) = ((frame.width, frame.height), (self.width, self.height));
+        if got.0 < expected.0 || got.1 < expected.1 {
+            return Err(MediaError::FrameSize { index: self.frames, got, expected });
+        }
+        if got == expected {
+            self.inner.push(frame)?;
+        } else {
+            self.inner.push(&middle(frame, self.width, self.height))?;
+        }
+        self.frames += 1;
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>) -> Result<Written> {
+        self.inner.finish()
+    }
+}
+
+/// The middle of a frame that is at least as large.
+fn middle(frame: &Frame, width: usize, height: usize) -> Frame {
+    let (left, top) = ((frame.width - width) / 2, (frame.height - height) / 2);
+    let mut data = Vec::with_capacity(3 * width * height);
+    for plane in frame.planes() {
+        for row in top..top + height {
+            data.extend_from_slice(&plane[row * frame.width + left..][..width]);
+        }
+    }
+    Frame { width, height, data }
+}

@@ -1,0 +1,238 @@
+//! What a run is conditioned on beside its text: pictures, clips and a camera, made into tensors before the first step.
+//!
+//! After diffusers' pipelines `pipeline_wan_i2v.py`, `pipeline_wan_vace.py` and `pipeline_wan_video2video.py`
+//! (<https://github.com/huggingface/diffusers/tree/main/src/diffusers/pipelines/wan>).
+
+mod control;
+mod pictures;
+
+use crate::families::{Family, Placement};
+use crate::given::Images;
+use crate::plan::Plan;
+use crate::source::Model;
+use crate::{Error, Event, Result};
+use candle_core::{DType, Device, Tensor};
+use kinora_dit::{Conditioning, Control};
+use kinora_media::Frame;
+use kinora_vae::{LatentFormat, Parts, VideoVae};
+pub(crate) use pictures::fitted_frame;
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+/// The end of the clip that another one continues.
+#[derive(Debug, Clone)]
+pub(crate) enum Before {
+    /// Its last latent frames, `[1, C, F, h, w]`.
+    Latents(Tensor),
+    /// Its last frames, in the size of the new clip.
+    Frames(Vec<Frame>),
+}
+
+/// Everything that a prediction is conditioned on beside its text.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Conditions {
+    /// Hidden states of the image encoder, `[1, T, image_dim]`.
+    pub image: Option<Tensor>,
+    /// Channels appended to the latents, `[1, C', F, h, w]`.
+    pub latents: Option<Tensor>,
+    /// Latents of the control clip and its mask, `[1, C', F, h, w]`.
+    pub control: Option<Tensor>,
+    /// Packed rays of the camera, `[1, 24, F, H, W]`.
+    pub camera: Option<Tensor>,
+    /// Latent frames that are given without noise.
+    pub clean: Option<Clean>,
+    /// Latents that the run starts from, noised, `[1, C, F, h, w]`.
+    pub start: Option<Tensor>,
+}
+
+/// Latent frames that are given without noise: their tokens have a time of 0.
+#[derive(Debug, Clone)]
+pub(crate) struct Clean {
+    /// `[1, C, F, h, w]` f32, zero where nothing is given.
+    latents: Tensor,
+    /// 1 where a frame is given, `[1, 1, F, 1, 1]` f32.
+    given: Tensor,
+}
+
+impl Clean {
+    /// `frames` are positions and latents `[1, C, 1, h, w]`; `shape` is that of the clip, `[C, F, h, w]`.
+    fn new(frames: &BTreeMap<usize, Tensor>, [c, f, h, w]: [usize; 4], device: &Device) -> Result<Self> {
+        let zeros = Tensor::zeros((1, c, 1, h, w), DType::F32, device)?;
+        let latents: Vec<&Tensor> = (0..f).map(|frame| frames.get(&frame).unwrap_or(&zeros)).collect();
+        let given: Vec<f32> = (0..f).map(|frame| f32::from(u8::from(frames.contains_key(&frame)))).collect();
+        Ok(Self { latents: Tensor::cat(&latents, 2)?, given: Tensor::from_vec(given, (1, 1, f, 1, 1), device)? })
+    }
+
+    /// `x [1, C, F, h, w]` with the given frames in their places.
+    pub(crate) fn put_into(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        let free = self.given.affine(-1.0, 1.0)?;
+        &self.latents + x.broadcast_mul(&free)?
+    }
+
+    /// The timestep of every token `[1, L]`: 0 in given frames, `timestep` elsewhere; `tokens` are those of one latent
+    /// frame, and a token is one frame long.
+    pub(crate) fn timesteps(&self, timestep: f64, tokens: usize) -> candle_core::Result<Tensor> {
+        let frames = self.given.flatten_all()?.affine(-timestep, timestep)?; // [F]
+        let f = frames.elem_count();
+        frames.reshape((f, 1))?.broadcast_as((f, tokens))?.reshape((1, f * tokens))
+    }
+}
+
+impl Conditions {
+    /// What the network gets with `context [1, S, C]`, in `dtype`.
+    pub(crate) fn with_text(&self, context: Tensor, plan: &Plan, dtype: DType) -> candle_core::Result<Conditioning> {
+        let cast = |tensor: &Option<Tensor>| tensor.as_ref().map(|tensor| tensor.to_dtype(dtype)).transpose();
+        let control = cast(&self.control)?;
+        Ok(Conditioning {
+            context,
+            image: cast(&self.image)?,
+            latents: cast(&self.latents)?,
+            control: control.map(|latents| Control { latents, scale: plan.given.control_scale.unwrap_or(1.0) }),
+            camera: cast(&self.camera)?,
+        })
+    }
+
+    /// Names and tensors, to be kept.
+    pub(crate) fn tensors(&self) -> Vec<(String, Tensor)> {
+        let named = [
+            ("image", self.image.as_ref()),
+            ("latents", self.latents.as_ref()),
+            ("control", self.control.as_ref()),
+            ("camera", self.camera.as_ref()),
+            ("clean.latents", self.clean.as_ref().map(|clean| &clean.latents)),
+            ("clean.given", self.clean.as_ref().map(|clean| &clean.given)),
+            ("start", self.start.as_ref()),
+        ];
+        named.into_iter().filter_map(|(name, tensor)| Some((name.to_string(), tensor?.clone()))).collect()
+    }
+
+    /// The inverse of [`Conditions::tensors`].
+    pub(crate) fn restored(mut tensors: BTreeMap<String, Tensor>, device: &Device) -> Result<Self> {
+        let mut take = |name: &str| tensors.remove(name).map(|tensor| tensor.to_device(device)).transpose();
+        let clean = take("clean.latents")?.zip(take("clean.given")?);
+        Ok(Self {
+            image: take("image")?,
+            latents: take("latents")?,
+            control: take("control")?,
+            camera: take("camera")?,
+            clean: clean.map(|(latents, given)| Clean { latents, given }),
+            start: take("start")?,
+        })
+    }
+}
+
+/// Makes the conditions of one plan; the encoders are in memory only as long as they work.
+pub(crate) struct Maker<'a> {
+    pub family: &'static dyn Family,
+    pub model: &'a Model,
+    pub placement: &'a Placement,
+    pub plan: &'a Plan,
+    /// The clip that this one continues.
+    pub before: Option<&'a Before>,
+}
+
+impl Maker<'_> {
+    /// Whether there is anything to make.
+    pub(crate) fn is_needed(&self) -> bool {
+        let Plan { given, takes, .. } = self.plan;
+        let pictures = given.image.is_some() || given.last_image.is_some() || self.before.is_some();
+        let camera = takes.camera && !given.says_camera(*takes);
+        pictures || given.video.is_some() || takes.images == Images::Control || camera
+    }
+
+    /// Everything that the plan asks for.
+    pub(crate) fn make(&self, on_event: &mut dyn FnMut(Event) -> ControlFlow<()>) -> Result<Conditions> {
+        let mut conditions = Conditions::default();
+        if !self.is_needed() {
+            return Ok(conditions);
+        }
+        let Plan { given, takes, .. } = self.plan;
+        let first = self.first_picture()?;
+        let last = given.last_image.as_deref().map(kinora_media::read_image).transpose()?;
+        if matches!(takes.images, Images::Channels { encoder: true, .. }) {
+            let encoder = self.family.image_encoder(self.model, self.placement)?;
+            let pictures: Vec<_> = first.iter().chain(&last).collect();
+            conditions.image = pictures::hidden_states(encoder.as_ref(), &pictures, &self.placement.device)?;
+        }
+        let first = first.map(|picture| self.frame(picture)).transpose()?;
+        let last = last.map(|picture| self.frame(picture)).transpose()?;
+        let vae = self.family.vae(self.model, Parts::Encoder, self.placement)?;
+        let encoding = Encoding { vae: vae.as_ref(), device: &self.placement.device, on_event };
+        if let Some(path) = &given.video {
+            conditions.start = Some(self.start(path, encoding)?);
+            return Ok(conditions);
+        }
+        match takes.images {
+            Images::None => {}
+            Images::CleanFrames => {
+                let frames = self.clean_frames(first.as_ref(), last.as_ref(), encoding)?;
+                let clean = Clean::new(&frames, self.plan.latent_shape, &self.placement.device)?;
+                conditions.clean = (!frames.is_empty()).then_some(clean);
+            }
+            Images::Channels { mask, .. } => {
+                conditions.latents = Some(self.channels(first.as_ref(), last.as_ref(), mask, encoding)?);
+            }
+            Images::Control => conditions.control = Some(self.control(first.as_ref(), last.as_ref(), encoding)?),
+        }
+        if takes.camera && !given.says_camera(*takes) {
+            conditions.camera = Some(self.camera()?);
+        }
+        Ok(conditions)
+    }
+
+    /// Latents of the clip that is changed.
+    fn start(&self, path: &std::path::Path, mut encoding: Encoding) -> Result<Tensor> {
+        let Plan { width, height, frames, given, .. } = self.plan;
+        let mut clip = kinora_media::open(path)?;
+        encoding.encode(*frames, |index| {
+            let frame = clip.next_frame()?.ok_or_else(|| too_short(path, index, *frames))?;
+            fitted_frame(frame, *width, *height, given.fit)
+        })
+    }
+
+    /// Rays of the camera's path; a camera that stands still where none is given.
+    fn camera(&self) -> Result<Tensor> {
+        let Plan { width, height, frames, latent_shape, given, .. } = self.plan;
+        let trajectory = crate::camera::trajectory(given.camera.as_ref(), *frames)?;
+        let packed = trajectory.packed(*width, *height, latent_shape[1], self.placement.dtype)?;
+        Ok(packed.to_device(&self.placement.device)?)
+    }
+}
+
+/// A VAE's encoder at work.
+pub(crate) struct Encoding<'a> {
+    pub vae: &'a dyn VideoVae,
+    pub device: &'a Device,
+    pub on_event: &'a mut dyn FnMut(Event) -> ControlFlow<()>,
+}
+
+impl Encoding<'_> {
+    /// Latents `[1, C, F, h, w]` of `count` frames, which `frame` gives one after another.
+    pub(crate) fn encode(&mut self, count: usize, mut frame: impl FnMut(usize) -> Result<Frame>) -> Result<Tensor> {
+        let LatentFormat { temporal_factor, .. } = *self.vae.latent_format();
+        let mut encoder = self.vae.encoder()?;
+        let mut latents = Vec::new();
+        let mut done = 0;
+        while done < count {
+            let wanted = if done == 0 { 1 } else { temporal_factor };
+            let frames = (done..done + wanted).map(&mut frame).collect::<Result<Vec<_>>>()?;
+            let pixels = crate::codec::to_pixels(&frames, self.device)?;
+            done += wanted;
+            kinora_sampler::check_finite(&pixels, || format!("what is given, up to frame {done},"))?;
+            latents.push(encoder.push(&pixels)?);
+            if (self.on_event)(Event::Frames { done, total: count }).is_break() {
+                return Err(Error::Stopped { resumable: None });
+            }
+        }
+        Ok(Tensor::cat(&latents, 2)?)
+    }
+}
+
+/// A clip ended before the frame `index` of the `wanted` ones.
+fn too_short(path: &std::path::Path, index: usize, wanted: usize) -> Error {
+    Error::BadFile {
+        path: path.to_path_buf(),
+        reason: format!("it has {index} frames, {wanted} are needed"),
+        hint: "ask for fewer with --frames, or give a longer clip",
+    }
+}

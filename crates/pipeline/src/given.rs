@@ -1,0 +1,398 @@
+//! [`Given`]: the pictures, clips and camera that a clip is made from, beside its prompt; [`Takes`]: what a model can be
+//! given.
+
+use crate::camera::{CameraMove, CameraPreset};
+use crate::manifest::Manifest;
+use crate::{Error, Result};
+use kinora_media::Fit;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::fmt::{self, Display};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+/// What a clip is made from, beside its prompt. Everything is optional, and most models take only a part of it.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Given {
+    /// The picture that the clip begins with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<PathBuf>,
+    /// The picture that the clip ends with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_image: Option<PathBuf>,
+    /// How pictures and clips of another shape get the clip's.
+    #[serde(skip_serializing_if = "is_crop", serialize_with = "as_text", deserialize_with = "from_text")]
+    pub fit: Fit,
+    /// A clip to change: the new one starts from its latents, noised.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub video: Option<PathBuf>,
+    /// How much of `video` is replaced, above 0 (nothing) to 1 (everything).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub strength: Option<f64>,
+    /// A clip that controls the new one: depth, pose or edges, or frames of which `mask` says what is replaced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub control: Option<PathBuf>,
+    /// A clip or picture: what is white there is generated, what is black is kept from `control`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mask: Option<PathBuf>,
+    /// Pictures of what should be seen in the clip.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub references: Vec<PathBuf>,
+    /// What is added around `control`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expand: Option<Expand>,
+    /// How strongly `control` is followed; 1 is usual.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub control_scale: Option<f64>,
+    /// How the camera moves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub camera: Option<Camera>,
+    /// Say the camera's move in the prompt, instead of giving it to the network; `None` is what the model was made for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub camera_in_prompt: Option<bool>,
+}
+
+/// How the camera moves.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Camera {
+    /// Along and about its axes.
+    #[serde(serialize_with = "as_text", deserialize_with = "from_text")]
+    Move(CameraMove),
+    /// A named move.
+    #[serde(serialize_with = "as_text", deserialize_with = "from_text")]
+    Preset(CameraPreset),
+    /// Along the poses of a file.
+    Path(PathBuf),
+}
+
+/// What is added on each side of a clip, in parts of its own width and height.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Expand {
+    /// Parts of the width.
+    pub left: f64,
+    /// Parts of the width.
+    pub right: f64,
+    /// Parts of the height.
+    pub top: f64,
+    /// Parts of the height.
+    pub bottom: f64,
+}
+
+/// How a model takes pictures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Images {
+    /// Not at all.
+    #[default]
+    None,
+    /// As latent frames without noise, whose tokens have a time of 0.
+    CleanFrames,
+    /// As a mask and condition latents in channels of the network's input.
+    Channels {
+        /// Whether the channels begin with four of a mask.
+        mask: bool,
+        /// Whether the network also attends to an image encoder's hidden states.
+        encoder: bool,
+        /// Whether it was made for two pictures, the first and the last frame, and no fewer.
+        pair: bool,
+    },
+    /// As frames of the control clip that are kept.
+    Control,
+}
+
+/// What a model can be given beside a prompt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Takes {
+    /// How it takes pictures.
+    pub images: Images,
+    /// A camera's path.
+    pub camera: bool,
+}
+
+impl Camera {
+    /// A preset's name, or moves along axes such as `pan=5,zoom=-3`.
+    pub fn parse(text: &str) -> std::result::Result<Self, String> {
+        if text.contains('=') { text.parse().map(Self::Move) } else { text.parse().map(Self::Preset) }
+    }
+}
+
+impl Takes {
+    /// Whether a clip cannot be made without a picture.
+    pub fn needs_image(self) -> bool {
+        matches!(self.images, Images::Channels { .. }) && !self.camera
+    }
+
+    /// Whether it may be given the last frame alone.
+    fn last_alone(self) -> bool {
+        match self.images {
+            Images::None => false,
+            Images::CleanFrames | Images::Control => true,
+            Images::Channels { encoder, mask, .. } => mask && !encoder,
+        }
+    }
+
+    /// Whether it may be given the first and the last frame.
+    fn pair(self) -> bool {
+        matches!(self.images, Images::Channels { pair: true, .. }) || self.last_alone()
+    }
+
+    /// In the words of [`Manifest::takes`].
+    pub fn words(self) -> Vec<&'static str> {
+        let images = self.images != Images::None;
+        let all = [
+            ("image", images),
+            ("last-image", self.pair()),
+            ("control", self.images == Images::Control),
+            ("camera", self.camera),
+        ];
+        all.into_iter().filter(|(_, takes)| *takes).map(|(word, _)| word).collect()
+    }
+}
+
+impl Given {
+    /// Whether nothing is given.
+    pub fn is_empty(&self) -> bool {
+        *self == Self { fit: self.fit, ..Self::default() }
+    }
+
+    /// Whether the camera is said in the prompt of a model that `takes` so much.
+    pub(crate) fn says_camera(&self, takes: Takes) -> bool {
+        self.camera.is_some() && self.camera_in_prompt.unwrap_or(!takes.camera)
+    }
+
+    /// The same with whole paths, so that the clip can be made again from another directory.
+    pub(crate) fn with_whole_paths(&self) -> Self {
+        let whole = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
+        let camera = self.camera.as_ref().map(|camera| match camera {
+            Camera::Path(path) => Camera::Path(whole(path)),
+            other => other.clone(),
+        });
+        Self {
+            image: self.image.as_ref().map(whole),
+            last_image: self.last_image.as_ref().map(whole),
+            video: self.video.as_ref().map(whole),
+            control: self.control.as_ref().map(whole),
+            mask: self.mask.as_ref().map(whole),
+            references: self.references.iter().map(whole).collect(),
+            camera,
+            ..self.clone()
+        }
+    }
+
+    /// Every file that is read, and what it is for.
+    pub(crate) fn files(&self) -> Vec<(&'static str, &Path)> {
+        fn one<'a>(name: &'static str, path: &'a Option<PathBuf>) -> Option<(&'static str, &'a Path)> {
+            path.as_deref().map(|path| (name, path))
+        }
+        let camera = self.camera.iter().filter_map(|camera| match camera {
+            Camera::Path(path) => Some(("the camera's path", path.as_path())),
+            _ => None,
+        });
+        one("the image", &self.image)
+            .into_iter()
+            .chain(one("the last image", &self.last_image))
+            .chain(one("the video", &self.video))
+            .chain(one("the control clip", &self.control))
+            .chain(one("the mask", &self.mask))
+            .chain(self.references.iter().map(|path| ("a reference image", path.as_path())))
+            .chain(camera)
+            .collect()
+    }
+
+    /// Checks that everything goes together and that a model that `takes` so much can use it; `goes_on` says that the
+    /// clip continues another one. Returns what is worth knowing.
+    pub(crate) fn check(&self, takes: Takes, model: &str, goes_on: bool) -> Result<Vec<String>> {
+        self.check_images(takes, model, goes_on)?;
+        self.check_control(takes, model)?;
+        if self.strength.is_some() && self.video.is_none() {
+            return Err(Error::request("--strength is given without --video", "--video FILE says what to change"));
+        }
+        if let Some(strength) = self.strength
+            && !(strength > 0.0 && strength <= 1.0)
+        {
+            let what = format!("a strength of {strength} is not possible");
+            return Err(Error::request(what, "give above 0 (nothing changes) to 1 (nothing is kept); 0.8 is usual"));
+        }
+        if self.video.is_some() && takes.needs_image() {
+            let what = format!("{model} does not start from a clip");
+            return Err(Error::request(what, "--video works with every text-to-video model"));
+        }
+        if let Some(Camera::Path(_)) = &self.camera
+            && self.says_camera(takes)
+        {
+            let what = format!("{model} has no camera control, and a path cannot be said in a prompt");
+            return Err(Error::request(what, format!("{}; or give --camera or --camera-preset", who_takes("camera"))));
+        }
+        if self.camera_in_prompt == Some(false) && self.camera.is_some() && !takes.camera {
+            let what = format!("{model} has no camera control");
+            return Err(Error::request(what, format!("{}; or leave --no-camera-in-prompt out", who_takes("camera"))));
+        }
+        Ok(Vec::new())
+    }
+
+    fn check_images(&self, takes: Takes, model: &str, goes_on: bool) -> Result<()> {
+        let (first, last) = (self.image.is_some() || goes_on, self.last_image.is_some());
+        if (first || last) && takes.images == Images::None {
+            let what = format!("{model} takes no images");
+            return Err(Error::request(what, who_takes("image")));
+        }
+        if first && last && !takes.pair() {
+            let what = format!("{model} takes a first frame, but no last one");
+            return Err(Error::request(what, who_takes("last-image")));
+        }
+        if last && !first && !takes.last_alone() {
+            let what = format!("{model} needs the first frame too, not --last-image alone");
+            return Err(Error::request(what, "give --image as well"));
+        }
+        if !first && !last && takes.needs_image() {
+            let what = format!("{model} makes clips from an image, and none is given");
+            return Err(Error::request(what, "--image FILE gives the first frame"));
+        }
+        if matches!(takes.images, Images::Channels { pair: true, .. }) && !(first && last) {
+            let what = format!("{model} needs a first and a last frame");
+            return Err(Error::request(what, "give --image and --last-image"));
+        }
+        Ok(())
+    }
+
+    fn check_control(&self, takes: Takes, model: &str) -> Result<()> {
+        let given = [
+            ("--control", self.control.is_some()),
+            ("--mask", self.mask.is_some()),
+            ("--reference", !self.references.is_empty()),
+            ("--expand", self.expand.is_some()),
+            ("--control-scale", self.control_scale.is_some()),
+        ];
+        if let Some((flag, _)) = given.iter().find(|(_, given)| *given)
+            && takes.images != Images::Control
+        {
+            return Err(Error::request(format!("{flag}: {model} has no control"), who_takes("control")));
+        }
+        let needs = [("--mask", self.mask.is_some()), ("--expand", self.expand.is_some())];
+        if let Some((flag, _)) = needs.iter().find(|(_, given)| *given)
+            && self.control.is_none()
+        {
+            let what = format!("{flag} is given without --control");
+            return Err(Error::request(what, "--control FILE is the clip that it speaks of"));
+        }
+        if self.video.is_some() && self.control.is_some() {
+            let what = "--video and --control are both given";
+            return Err(Error::request(what, "--control with --mask says what to keep; --video starts from noised frames"));
+        }
+        match self.control_scale {
+            Some(scale) if !(0.0..=10.0).contains(&scale) => {
+                let what = format!("a control scale of {scale} is outside 0 to 10");
+                Err(Error::request(what, "1 is usual"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The known models that take what `word` names, as a hint.
+pub(crate) fn who_takes(word: &str) -> String {
+    let known = Manifest::embedded().into_iter().chain(Manifest::known());
+    let names: Vec<String> =
+        known.filter(|manifest| manifest.takes.iter().any(|takes| takes == word)).map(|manifest| manifest.name).collect();
+    format!("these do: {}", names.join(", "))
+}
+
+impl FromStr for Expand {
+    type Err = String;
+
+    /// `left=0.25,right=0.25`, or one number for every side.
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let number = |text: &str| match text.trim().parse::<f64>() {
+            Ok(value) if (0.0..=4.0).contains(&value) => Ok(value),
+            Ok(value) => Err(format!("{value} is outside 0 to 4 times the clip's size")),
+            Err(_) => Err(format!("`{text}` is no number")),
+        };
+        let mut expand = Self::default();
+        if !text.contains('=') {
+            let all = number(text)?;
+            expand = Self { left: all, right: all, top: all, bottom: all };
+        } else {
+            for part in text.split(',') {
+                let (side, value) = part.split_once('=').ok_or_else(|| format!("`{part}` is not SIDE=PART"))?;
+                *match side.trim() {
+                    "left" => &mut expand.left,
+                    "right" => &mut expand.right,
+                    "top" => &mut expand.top,
+                    "bottom" => &mut expand.bottom,
+                    other => return Err(format!("`{other}` is not one of left, right, top, bottom")),
+                } = number(value)?;
+            }
+        }
+        if expand == Self::default() { Err("nothing is added on any side".into()) } else { Ok(expand) }
+    }
+}
+
+impl Display for Expand {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let Self { left, right, top, bottom } = self;
+        write!(f, "left={left},right={right},top={top},bottom={bottom}")
+    }
+}
+
+impl Serialize for Expand {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        as_text(self, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Expand {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        from_text(deserializer)
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
+fn is_crop(fit: &Fit) -> bool {
+    *fit == Fit::default()
+}
+
+/// Serialises by `Display`.
+fn as_text<T: Display, S: Serializer>(value: &T, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
+/// Deserialises by `FromStr`.
+fn from_text<'de, T: FromStr<Err: Display>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> std::result::Result<T, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse().map_err(serde::de::Error::custom)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sides_are_read_and_written() {
+        let expand: Expand = "left=0.25, top=1".parse().expect("sides");
+        assert_eq!(expand, Expand { left: 0.25, top: 1.0, ..Expand::default() });
+        assert_eq!(expand.to_string().parse(), Ok(expand));
+        assert_eq!("0.5".parse(), Ok(Expand { left: 0.5, right: 0.5, top: 0.5, bottom: 0.5 }));
+        for bad in ["", "0", "left=-1", "left=9", "up=1", "left", "left=x"] {
+            assert!(bad.parse::<Expand>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_given_survives_a_recipe() {
+        let given = Given {
+            image: Some("a.png".into()),
+            fit: Fit::Pad,
+            strength: Some(0.5),
+            references: vec!["b.png".into()],
+            expand: "0.5".parse().ok(),
+            camera: Some(Camera::Preset("forward-up".parse().expect("a preset"))),
+            ..Given::default()
+        };
+        let text = serde_json::to_string(&given).expect("plain data");
+        assert_eq!(serde_json::from_str::<Given>(&text).expect("its own text"), given);
+        assert_eq!(serde_json::to_string(&Given::default()).expect("plain data"), "{}");
+    }
+}
