@@ -3,6 +3,8 @@
 //!
 //! Pictures of 8 bits have fixed-point weights and are rounded to 8 bits between the two passes; the result is Pillow's
 //! bit for bit. A pass whose size does not change is left out. Planes of floats go through the same weights unrounded.
+//! (Pillow 13 makes rows first where that is less work, as when a picture gets wider and lower; of such sizes single values
+//! differ by 1.)
 
 use rayon::prelude::*;
 use std::f64::consts::PI;
