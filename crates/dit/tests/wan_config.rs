@@ -126,10 +126,7 @@ fn what_makes_no_sense_is_named() {
             json!({"camera": true, "patch_size": [2, 2, 2]}),
             "`patch_size` is [2, 2, 2], but a model that follows a camera takes single frames",
         ),
-        (
-            json!({"_class_name": VACE, "vace_layers": []}),
-            "`vace_layers` is [], beside `vace_in_channels` Some(96)",
-        ),
+        (json!({"_class_name": VACE, "vace_layers": []}), "`vace_layers` is [], beside `vace_in_channels` Some(96)"),
         (
             json!({"_class_name": VACE, "num_layers": 2}),
             "`vace_layers` is [0, 5, 10, 15, 20, 25, 30, 35], expected 0 and later ones of the 2 layers, in ascending order",

@@ -39,7 +39,8 @@ fn released(variant: &str) -> (WanConfig, Vec<Key>) {
     for line in lines.lines() {
         let [diffusers, original, shape] = line.split('\t').collect::<Vec<_>>().try_into().unwrap();
         let shape: Vec<usize> = serde_json::from_str(shape).unwrap();
-        let (pattern, blocks) = all_blocks.iter().find(|(pattern, _)| line.contains(pattern)).map_or(("{}", 1), |(p, n)| (p, *n));
+        let (pattern, blocks) =
+            all_blocks.iter().find(|(pattern, _)| line.contains(pattern)).map_or(("{}", 1), |(p, n)| (p, *n));
         keys.extend((0..blocks).map(|i| Key {
             diffusers: diffusers.replace(pattern, &i.to_string()),
             original: original.replace(pattern, &i.to_string()),
