@@ -19,10 +19,10 @@ pub trait VideoDit: Send + Sync {
     /// of [`Conditioning`]; or whatever candle fails on.
     fn prepare(&self, conditioning: &Conditioning, cache_bytes: usize) -> Result<Prepared>;
 
-    /// One prediction: `latents [B, C_out, F, H, W]` without what is appended to them, `timestep` f32 `[B]`, or `[B, L]` with one value per token (in the
-    /// order frames, rows, columns), in the model's own units → `[B, C_out, F, H, W]`, both in the model's dtype.
-    /// Latents of another dtype are converted. `prepared` comes from the same model and has the same `B`, and the same
-    /// `F`, `H`, `W` where it has any.
+    /// One prediction: `latents [B, C_out, F, H, W]` without what is appended to them, `timestep` f32 `[B]`, or `[B, L]`
+    /// with one value per token (in the order frames, rows, columns), in the model's own units → `[B, C_out, F, H, W]`,
+    /// both in the model's dtype. Latents of another dtype are converted. `prepared` comes from the same model and has the
+    /// same `B`, and the same `F`, `H`, `W` where it has any.
     ///
     /// # Errors
     /// Shapes other than these, sizes that are no multiples of [`VideoDit::patch_size`] or that the position embedding

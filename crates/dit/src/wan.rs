@@ -131,16 +131,14 @@ impl VideoDit for WanModel {
         let (dim, dtype) = (self.config.dim(), self.dtype);
         let (context, bias) = without_repetitions(&conditioning.context.to_dtype(dtype)?)?;
         let context = self.text_embedding.forward(&context)?; // [B, S, dim]
-        let image =
-            both(&self.image_embedding, &conditioning.image).map(|(net, image)| net.forward(&image.to_dtype(dtype)?));
-        let image = image.transpose()?; // [B, T, dim]
-        let control = both(&self.control, &conditioning.control).map(|(net, control)| net.prepare(control, dim, dtype));
-        let camera =
-            both(&self.camera_adapter, &conditioning.camera).map(|(net, rays)| net.forward(&rays.to_dtype(dtype)?));
+        let image = self.image_embedding.as_ref().zip(conditioning.image.as_ref());
+        let image = image.map(|(net, image)| net.forward(&image.to_dtype(dtype)?)).transpose()?; // [B, T, dim]
+        let control = self.control.as_ref().zip(conditioning.control.as_ref());
+        let camera = self.camera_adapter.as_ref().zip(conditioning.camera.as_ref());
         Ok(Prepared {
             latents: conditioning.latents.as_ref().map(|latents| latents.to_dtype(dtype)).transpose()?,
-            control: control.transpose()?,
-            camera: camera.transpose()?,
+            control: control.map(|(net, control)| net.prepare(control, dim, dtype)).transpose()?,
+            camera: camera.map(|(net, rays)| net.forward(&rays.to_dtype(dtype)?)).transpose()?,
             sizes,
             cross: self.cross_keys_values(&context, image.as_ref(), cache_bytes)?,
             context,
@@ -184,11 +182,6 @@ impl VideoDit for WanModel {
     fn out_channels(&self) -> usize {
         self.config.out_channels
     }
-}
-
-/// A part of the network and what goes into it, where there are both.
-fn both<'a, N, I>(net: &'a Option<N>, input: &'a Option<I>) -> Option<(&'a N, &'a I)> {
-    net.as_ref().zip(input.as_ref())
 }
 
 /// `text_embedding`. It makes a constant, not a zero, of the context's padding.

@@ -121,9 +121,9 @@ fn a_clip_in_a_batch_is_the_clip_alone() {
 
 #[test]
 fn the_cache_holds_keys_and_values_of_all_blocks_or_none() {
-    let elements = |rows: usize, blocks: usize| 2 * blocks * 2 * rows * 28 * 4; // keys and values, 2 clips, f32
+    let bytes = |rows: usize, blocks: usize, dim: usize| 2 * blocks * 2 * rows * dim * 4; // keys and values, 2 clips, f32
     // 5 rows of text and one of padding; 5 of a picture in 2 blocks; 3 main blocks and 2 that control.
-    for (case, all) in [("i2v", elements(6 + 5, 2)), ("vace", elements(6, 3 + 2))] {
+    for (case, all) in [("i2v", bytes(6 + 5, 2, 28)), ("vace", bytes(6, 3 + 2, 20))] {
         let golden = golden(case);
         let model = model("conditioned", case, DType::F32);
         let held = |cache_bytes| {
@@ -144,11 +144,11 @@ fn memory_counts_what_is_made_ready() {
     assert_eq!(flf2v.prepared_bytes(6, DType::F32, 2 * 2 * rows - 1), 3 * rows);
     assert_eq!(flf2v.conditioning_bytes(18, DType::F32), 18 * 20 * 4 * 4);
     let (vace, camera) = (config("vace"), config("camera"));
-    assert_eq!(vace.prepared_bytes(6, DType::BF16, KEEP_ALL), (1 + 2 * 5) * 6 * 28 * 2);
-    assert_eq!(vace.conditioning_bytes(18, DType::BF16), 18 * 28 * 2);
-    assert_eq!(camera.conditioning_bytes(18, DType::F32), 18 * (16 * 4 + 28) * 4);
+    assert_eq!(vace.prepared_bytes(6, DType::BF16, KEEP_ALL), (1 + 2 * 5) * 6 * 20 * 2);
+    assert_eq!(vace.conditioning_bytes(18, DType::BF16), 18 * 20 * 2);
+    assert_eq!(camera.conditioning_bytes(18, DType::F32), 18 * (16 * 4 + 8) * 4);
     let plain = WanConfig { vace_layers: Vec::new(), vace_in_channels: None, ..vace.clone() };
-    assert_eq!(vace.working_bytes(18, DType::F32), plain.working_bytes(18, DType::F32) + 18 * 2 * 28 * 4);
+    assert_eq!(vace.working_bytes(18, DType::F32), plain.working_bytes(18, DType::F32) + 18 * 2 * 20 * 4);
 }
 
 /// Takes what is after the first block for what is after the last.

@@ -174,7 +174,7 @@ pub enum MediaError {
         what: &'static str,
     },
     /// A directory or a pattern without any picture.
-    #[error("there are no pictures '{}'", path.display())]
+    #[error("there are no pictures at '{}'", path.display())]
     NoPictures {
         /// The directory or the pattern.
         path: PathBuf,

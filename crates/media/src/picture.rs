@@ -1,14 +1,17 @@
 //! Still pictures: read from files, fitted to the size of a clip, turned into frames and back, written as PNG.
 
 mod fit;
-mod jpeg;
 mod read;
 mod sheet;
+mod whole;
 
 pub use fit::Fit;
 pub use read::read_image;
-pub(crate) use read::{check_size as check_stored_size, over_white, readable, refused};
+#[cfg(not(feature = "ffmpeg"))]
+pub(crate) use read::refused;
+pub(crate) use read::{check_size as check_stored_size, over_white, readable};
 pub use sheet::contact_sheet;
+pub(crate) use whole::riff_len;
 
 use crate::clip::Frame;
 use crate::color::to_u8;

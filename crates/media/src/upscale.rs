@@ -56,10 +56,8 @@ impl UpscaleTarget {
             Self::Times(times) => (width.saturating_mul(times), height.saturating_mul(times)),
             Self::ShortSide(target) if short >= target || short == 0 => (width, height),
             Self::ShortSide(target) => {
-                let side = |side: usize| match side == short {
-                    true => target,
-                    false => (side as f64 * target as f64 / short as f64 / 2.0).round() as usize * 2,
-                };
+                let scaled = |side: usize| (side as f64 * target as f64 / short as f64 / 2.0).round() as usize * 2;
+                let side = |side: usize| if side == short { target } else { scaled(side) };
                 (side(width), side(height))
             }
         }

@@ -39,7 +39,7 @@ pub(crate) fn writer(
     let (width, height) = upscale.as_ref().map_or((width, height), |upscale| upscale.size(width, height));
     let mut writer = kinora_media::create(&output.clip, &ClipSpec { width, height, fps }, &options)?;
     if let Some(upscale) = upscale {
-        writer = Box::new(Upscaled::new(writer, upscale));
+        writer = Box::new(Upscaled::new(writer, Box::new(upscale)));
     }
     if let Some((width, height)) = cut {
         writer = Box::new(Cropped::new(writer, width, height));

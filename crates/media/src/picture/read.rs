@@ -1,7 +1,7 @@
 //! Picture files: PNG, JPEG, WebP, GIF, BMP and TIFF by the `image` crate; other formats are told apart by their first
 //! bytes and refused by name.
 
-use super::{Picture, jpeg};
+use super::{Picture, whole};
 use crate::error::{MediaError, Result};
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, ImageResult, Limits};
 use std::fs::File;
@@ -32,9 +32,8 @@ pub fn read_image(path: impl AsRef<Path>) -> Result<Picture> {
     let path = path.as_ref();
     let bytes = read_file(path)?;
     let format = format(&bytes, path)?;
-    if format == ImageFormat::Jpeg && !jpeg::is_whole(&bytes) {
-        let what = "it is cut short: the end of the JPEG is missing".into();
-        return Err(MediaError::Damaged { path: path.to_path_buf(), what });
+    if whole::is_cut_short(&bytes, format) {
+        return Err(MediaError::Damaged { path: path.to_path_buf(), what: "it is cut short".into() });
     }
     flatten(decode(&bytes, format, path)?)
 }
@@ -80,13 +79,14 @@ pub(crate) fn readable(start: &[u8]) -> Option<ImageFormat> {
 /// signatures of ISO/IEC 18181-2.
 pub(crate) fn refused(bytes: &[u8]) -> Option<&'static str> {
     const JXL_BOX: &[u8] = b"\0\0\0\x0cJXL \r\n\x87\n";
+    const HEIC: [&[u8; 4]; 8] = [b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs"];
     if bytes.starts_with(JXL_BOX) || bytes.starts_with(b"\xff\x0a") {
         return Some("JPEG XL");
     }
     if bytes.get(4..8) != Some(b"ftyp") {
         return None;
     }
-    // The size of the box, its kind, the major brand, a version, then the compatible brands.
+    // A generic brand stands for whatever else is named. The size of the box, its kind, the major brand, a version, then the compatible brands.
     let size = u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]) as usize;
     let brands = bytes.get(8..size.clamp(12, 64).min(bytes.len()))?.as_chunks::<4>().0;
     let any = |names: &[&[u8; 4]]| brands.iter().any(|brand| names.contains(&brand));
@@ -95,11 +95,10 @@ pub(crate) fn refused(bytes: &[u8]) -> Option<&'static str> {
     if major(&[b"avif", b"avis"]) || generic && any(&[b"avif", b"avis"]) {
         return Some("AVIF");
     }
-    const HEIC: [&[u8; 4]; 8] = [b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs"];
-    match major(&HEIC) || generic && any(&HEIC) {
-        true => Some("HEIC"),
-        false => generic.then_some("HEIF"),
+    if major(&HEIC) || generic && any(&HEIC) {
+        return Some("HEIC");
     }
+    generic.then_some("HEIF")
 }
 
 /// The picture as it is stored, turned to how it is shown.

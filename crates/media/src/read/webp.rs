@@ -3,7 +3,7 @@
 use super::{ClipReader, speed};
 use crate::clip::{ClipSpec, Frame};
 use crate::error::{MediaError, Result};
-use crate::picture::{Picture, check_stored_size, over_white};
+use crate::picture::{Picture, check_stored_size, over_white, riff_len};
 use image_webp::{DecodingError, WebPDecoder};
 use std::fs::File;
 use std::io::{self, BufReader};
@@ -20,9 +20,15 @@ pub(crate) struct WebpReader {
 }
 
 impl WebpReader {
-    /// `None` if the file holds a still picture.
-    pub(crate) fn open(path: &Path) -> Result<Option<Self>> {
-        let file = File::open(path).map_err(|source| MediaError::io("read", path, source))?;
+    /// `None` if the file, which starts with `start`, holds a still picture.
+    pub(crate) fn open(path: &Path, start: &[u8]) -> Result<Option<Self>> {
+        let io = |source| MediaError::io("read", path, source);
+        let file = File::open(path).map_err(io)?;
+        // The decoder fills up what is missing of a lossy frame.
+        let len = file.metadata().map_err(io)?.len();
+        if riff_len(start).is_none_or(|claimed| claimed > len) {
+            return Err(MediaError::Damaged { path: path.to_path_buf(), what: "it is cut short".into() });
+        }
         let failed = |error| failed(path, error);
         let mut decoder = WebPDecoder::new(BufReader::new(file)).map_err(failed)?;
         let (width, height) = decoder.dimensions();
