@@ -4,8 +4,8 @@ mod given;
 mod story;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use kinora::bench::BenchPart;
 pub use given::{GivenArgs, PreviewArgs};
+use kinora::bench::BenchPart;
 use kinora::{Mode, Request, Resolution, SamplerKind, Size, UpscaleTarget};
 use std::path::PathBuf;
 pub use story::{ExtendArgs, StoryArgs, SuiteArgs};

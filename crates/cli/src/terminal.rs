@@ -27,7 +27,10 @@ impl Protocol {
     pub fn detect(variable: impl Fn(&str) -> Option<String>) -> Option<Self> {
         let term = variable("TERM").unwrap_or_default();
         let program = variable("TERM_PROGRAM").unwrap_or_default();
-        if variable("KITTY_WINDOW_ID").is_some() || term.contains("kitty") || ["ghostty", "WezTerm"].contains(&program.as_str()) {
+        if variable("KITTY_WINDOW_ID").is_some()
+            || term.contains("kitty")
+            || ["ghostty", "WezTerm"].contains(&program.as_str())
+        {
             Some(Self::Kitty)
         } else if program == "iTerm.app" || program == "vscode" {
             Some(Self::Iterm)
@@ -52,7 +55,10 @@ impl Protocol {
 }
 
 fn kitty(base64: &str) -> String {
-    let chunks: Vec<&str> = (0..base64.len()).step_by(KITTY_CHUNK).map(|start| &base64[start..base64.len().min(start + KITTY_CHUNK)]).collect();
+    let chunks: Vec<&str> = (0..base64.len())
+        .step_by(KITTY_CHUNK)
+        .map(|start| &base64[start..base64.len().min(start + KITTY_CHUNK)])
+        .collect();
     let mut text = String::new();
     for (index, chunk) in chunks.iter().enumerate() {
         let more = u8::from(index + 1 < chunks.len());
@@ -97,7 +103,11 @@ fn run_lengths(bits: &[u8]) -> String {
     let mut text = String::new();
     for run in bits.chunk_by(|a, b| a == b) {
         let sign = char::from(63 + run[0]);
-        let _ = if run.len() > 3 { write!(text, "!{}{sign}", run.len()) } else { write!(text, "{}", String::from(sign).repeat(run.len())) };
+        let _ = if run.len() > 3 {
+            write!(text, "!{}{sign}", run.len())
+        } else {
+            write!(text, "{}", String::from(sign).repeat(run.len()))
+        };
     }
     text
 }
@@ -127,7 +137,8 @@ mod tests {
 
     #[test]
     fn sixels_are_columns_of_six() {
-        let picture = Picture { width: 5, height: 2, rgb: [[255, 255, 255], [0, 0, 0]].map(|row| row.repeat(5)).concat() };
+        let picture =
+            Picture { width: 5, height: 2, rgb: [[255, 255, 255], [0, 0, 0]].map(|row| row.repeat(5)).concat() };
         let text = sixel(&picture);
         assert!(text.starts_with("\x1bPq#0;2;0;0;0#1;2;0;0;20"), "{text}");
         assert!(text.ends_with("#0!5A$#215!5@$-\x1b\\\n"), "{text}");

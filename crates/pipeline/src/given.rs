@@ -278,7 +278,10 @@ impl Given {
         }
         if self.video.is_some() && self.control.is_some() {
             let what = "--video and --control are both given";
-            return Err(Error::request(what, "--control with --mask says what to keep; --video starts from noised frames"));
+            return Err(Error::request(
+                what,
+                "--control with --mask says what to keep; --video starts from noised frames",
+            ));
         }
         match self.control_scale {
             Some(scale) if !(0.0..=10.0).contains(&scale) => {
@@ -293,8 +296,10 @@ impl Given {
 /// The known models that take what `word` names, as a hint.
 pub(crate) fn who_takes(word: &str) -> String {
     let known = Manifest::embedded().into_iter().chain(Manifest::known());
-    let names: Vec<String> =
-        known.filter(|manifest| manifest.takes.iter().any(|takes| takes == word)).map(|manifest| manifest.name).collect();
+    let names: Vec<String> = known
+        .filter(|manifest| manifest.takes.iter().any(|takes| takes == word))
+        .map(|manifest| manifest.name)
+        .collect();
     format!("these do: {}", names.join(", "))
 }
 
@@ -358,9 +363,7 @@ fn as_text<T: Display, S: Serializer>(value: &T, serializer: S) -> std::result::
 }
 
 /// Deserialises by `FromStr`.
-fn from_text<'de, T: FromStr<Err: Display>, D: Deserializer<'de>>(
-    deserializer: D,
-) -> std::result::Result<T, D::Error> {
+fn from_text<'de, T: FromStr<Err: Display>, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<T, D::Error> {
     let text = String::deserialize(deserializer)?;
     text.parse().map_err(serde::de::Error::custom)
 }

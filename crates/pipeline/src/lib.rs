@@ -73,6 +73,6 @@ pub use pipeline::{LoadOptions, Pipeline, outline};
 pub use plan::Plan;
 pub use preview::{LatentRgb, write_preview};
 pub use recipe::Recipe;
+pub use request::{Mode, Request, Resolution, Size, parse_aspect};
 pub use sheet::contact_sheet;
 pub use story::{Join, Shot, Story, story_seed};
-pub use request::{Mode, Request, Resolution, Size, parse_aspect};

@@ -27,7 +27,15 @@ pub struct Output {
 impl Default for Output {
     /// `clip.mp4` in the current directory.
     fn default() -> Self {
-        Self { clip: "clip.mp4".into(), latents: None, resume: None, metadata: true, quality: None, encoder: None, upscale: None }
+        Self {
+            clip: "clip.mp4".into(),
+            latents: None,
+            resume: None,
+            metadata: true,
+            quality: None,
+            encoder: None,
+            upscale: None,
+        }
     }
 }
 
@@ -54,7 +62,9 @@ pub(crate) fn distinct(files: &[(&'static str, &Path)], results: usize) -> Resul
         path.canonicalize().unwrap_or_else(|_| directory.join(path.file_name().unwrap_or_default()))
     };
     for (index, (name, path)) in files.iter().enumerate() {
-        if let Some((other, _)) = files[..index.min(results)].iter().find(|(_, earlier)| identity(earlier) == identity(path)) {
+        if let Some((other, _)) =
+            files[..index.min(results)].iter().find(|(_, earlier)| identity(earlier) == identity(path))
+        {
             let what = format!("{other} and {name} are the same file, `{}`", path.display());
             return Err(Error::request(what, "give each a name of its own"));
         }

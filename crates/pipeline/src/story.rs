@@ -182,9 +182,7 @@ impl<'a> Filming<'a> {
             request.size = Size::Pixels { width: Some(spec.width), height: Some(spec.height) };
             request.fps = Some(request.fps.unwrap_or(spec.fps.as_f64()));
         }
-        let goes_on = |index: usize, shot: &Shot| {
-            shot.join == Join::Continue && (index > 0 || story.after.is_some())
-        };
+        let goes_on = |index: usize, shot: &Shot| shot.join == Join::Continue && (index > 0 || story.after.is_some());
         let seconds: f64 = story.shots.iter().filter_map(|shot| shot.seconds).sum();
         if seconds > MOST_SECONDS {
             let what = format!("a story of {seconds:.0} s is longer than {MOST_SECONDS:.0} s");
@@ -321,7 +319,8 @@ fn request_of(request: &Request, shot: &Shot) -> Result<Request> {
         request.given.image = Some(image.clone());
     }
     if let Some(camera) = &shot.camera {
-        let bad = |reason| Error::request(format!("camera `{camera}`: {reason}"), "such as pan=5,zoom=-3 or forward-up");
+        let bad =
+            |reason| Error::request(format!("camera `{camera}`: {reason}"), "such as pan=5,zoom=-3 or forward-up");
         request.given.camera = Some(Camera::parse(camera).map_err(bad)?);
     }
     Ok(request)

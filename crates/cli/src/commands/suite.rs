@@ -155,7 +155,8 @@ fn apply(settings: &[String], request: Request) -> Result<Request> {
 
 /// The clip of one prompt in one column, made unless it is there.
 fn cell(pipeline: &Pipeline, args: &SuiteArgs, column: &Column, index: usize, prompt: &Prompt) -> Result<Cell> {
-    let folder: String = column.name.chars().map(|c| if c.is_alphanumeric() || "-._".contains(c) { c } else { '-' }).collect();
+    let folder: String =
+        column.name.chars().map(|c| if c.is_alphanumeric() || "-._".contains(c) { c } else { '-' }).collect();
     let relative = |ending: &str| PathBuf::from(&folder).join(format!("{:03}{ending}", index + 1));
     let (clip, sheet, note) = (relative(".mp4"), relative(".png"), relative(".json"));
     let shape = &args.shape;

@@ -32,7 +32,12 @@ enum Mask {
 impl Maker<'_> {
     /// Latents of what is kept, of what is changed, and the mask: `[1, 2 · C + s², F, h, w]`, with the references before
     /// them along the frames.
-    pub(super) fn control(&self, first: Option<&Frame>, last: Option<&Frame>, mut encoding: Encoding) -> Result<Tensor> {
+    pub(super) fn control(
+        &self,
+        first: Option<&Frame>,
+        last: Option<&Frame>,
+        mut encoding: Encoding,
+    ) -> Result<Tensor> {
         let begin: &[Frame] = match (self.before, first) {
             (Some(Before::Frames(frames)), _) if self.plan.given.image.is_none() => frames,
             (_, Some(first)) => std::slice::from_ref(first),

@@ -232,7 +232,9 @@ fn takes(model: &Model, dit: &WanConfig, channels: usize) -> Result<Takes> {
         0 => Images::None,
         extra if extra == channels => Images::Channels { mask: false, encoder, pair },
         extra if extra == channels + MASK_CHANNELS => Images::Channels { mask: true, encoder, pair },
-        extra => return wrong(format!("its transformer takes {extra} channels beside the latents, for what is unknown")),
+        extra => {
+            return wrong(format!("its transformer takes {extra} channels beside the latents, for what is unknown"));
+        }
     };
     Ok(Takes { images, camera })
 }

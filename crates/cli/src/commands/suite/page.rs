@@ -72,7 +72,15 @@ mod tests {
             known_hard: true,
             note: None,
         };
-        let made = Made { prompt: String::new(), seed: 7, width: 64, height: 32, frames: 5, seconds: 61.0, decode_seconds: 0.5 };
+        let made = Made {
+            prompt: String::new(),
+            seed: 7,
+            width: 64,
+            height: 32,
+            frames: 5,
+            seconds: 61.0,
+            decode_seconds: 0.5,
+        };
         let cell = Cell { clip: "a\"b/001.mp4".into(), sheet: "s.png".into(), made };
         let page = html("t<", 7, &[("x>".into(), String::new())], &[prompt], &[vec![cell]]);
         assert!(!page.contains("<script>") && page.contains("&lt;script&gt;a &amp; b"));
