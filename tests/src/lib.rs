@@ -3,6 +3,7 @@
 
 pub mod sandbox;
 pub mod score;
+pub mod transcript;
 
 use candle_core::{DType, Tensor};
 use kinora::{Event, LoadOptions, Output, Pipeline, Quant, Request, Size};

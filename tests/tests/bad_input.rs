@@ -3,47 +3,12 @@
 
 use kinora_tests::Run;
 use kinora_tests::sandbox::Sandbox;
+use kinora_tests::transcript::Transcript;
 use serde_json::{Value, json};
-use std::fmt::Write;
 
 const TRANSFORMER: &str = "model/transformer/diffusion_pytorch_model.safetensors";
 const TEXT_ENCODER: &str = "model/text_encoder/model.safetensors";
 const VAE: &str = "model/vae/diffusion_pytorch_model.safetensors";
-
-/// Failing runs and what they printed.
-#[derive(Default)]
-struct Transcript(String);
-
-impl Transcript {
-    /// Runs `kinora generate` with small settings and `more`; it must fail and leave no file.
-    fn generate(&mut self, sandbox: &Sandbox, more: &[&str]) {
-        let title = format!("generate … {}", more.join(" "));
-        self.run(sandbox, title.trim_end(), &Sandbox::generate_arguments(more));
-    }
-
-    /// Runs `kinora`; it must fail and leave no file.
-    fn kinora(&mut self, sandbox: &Sandbox, arguments: &[&str]) {
-        self.run(sandbox, &arguments.join(" "), arguments);
-    }
-
-    /// A model damaged by `damage` must not generate.
-    fn damaged(&mut self, title: &str, damage: impl FnOnce(&Sandbox)) {
-        let sandbox = Sandbox::new("wan21_t2v");
-        damage(&sandbox);
-        self.run(&sandbox, title, &Sandbox::generate_arguments(&[]));
-    }
-
-    fn run(&mut self, sandbox: &Sandbox, title: &str, arguments: &[&str]) {
-        let before = sandbox.files();
-        self.keep(title, &sandbox.kinora(arguments));
-        assert_eq!(sandbox.files(), before, "{title} left files");
-    }
-
-    fn keep(&mut self, title: &str, run: &Run) {
-        let text = std::panic::catch_unwind(|| run.failure()).unwrap_or_else(|_| panic!("{title}"));
-        writeln!(self.0, "# {title}\n{text}").expect("a text");
-    }
-}
 
 #[test]
 fn prompts_and_sizes() {
@@ -586,101 +551,5 @@ fn infinite_values_stop_at_their_step() {
     let sandbox = Sandbox::new("wan21_t2v");
     sandbox.write_tensor("noise.safetensors", "noise", &[1, 16, 2, 4, 4], 3e38);
     t.generate(&sandbox, &["--init-latents", "noise.safetensors"]);
-    insta::assert_snapshot!(t.0);
-}
-
-#[test]
-fn pictures_and_clips_that_cannot_be_given() {
-    let (sandbox, mut t) = (Sandbox::new("wan21_t2v"), Transcript::default());
-    sandbox.write("notes.txt", "no picture");
-    sandbox.write("picture.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic");
-    sandbox.write_tensor("clip.safetensors", "video", &[5, 3, 32, 32], 0.5);
-    for more in [
-        &["--image", "none.png"][..],
-        &["--last-image", "none.png"],
-        &["--fit", "squeeze"],
-        &["--video", "none.mp4"],
-        &["--strength", "0.5"],
-        &["--video", "clip.safetensors", "--strength", "0"],
-        &["--video", "clip.safetensors", "--strength", "1.5"],
-        &["--video", "clip.safetensors", "--strength", "0.1"],
-        &["--video", "clip.safetensors", "--image", "notes.txt"],
-        &["--control", "clip.safetensors"],
-        &["--mask", "clip.safetensors"],
-        &["--reference", "notes.txt"],
-        &["--expand", "0.5"],
-        &["--expand", "up=1"],
-        &["--control-scale", "2"],
-        &["--camera", "dolly=1"],
-        &["--camera", "pan=11"],
-        &["--camera", "pan=1", "--camera-preset", "forward-up"],
-        &["--camera-preset", "sideways"],
-        &["--camera-path", "notes.txt"],
-        &["--camera", "pan=1", "--no-camera-in-prompt"],
-        &["--mode", "best"],
-        &["--upscale", "3x"],
-    ] {
-        t.generate(&sandbox, more);
-    }
-    insta::assert_snapshot!(t.0);
-}
-
-#[test]
-fn pictures_that_are_none() {
-    let mut t = Transcript::default();
-    let sandbox = Sandbox::given("wan22_ti2v_i2v");
-    let picture = std::fs::read(sandbox.path("given/image.png")).expect("a picture");
-    sandbox.write("notes.png", "no picture");
-    sandbox.write("cut.png", &picture[..picture.len() / 2]);
-    sandbox.write("picture.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic");
-    for file in ["none.png", "notes.png", "cut.png", "picture.heic", "given"] {
-        t.generate(&sandbox, &["--image", file]);
-    }
-    t.generate(&sandbox, &["--image", "given/image.png", "-o", "given/image.png"]);
-    for (case, more) in [
-        ("wan21_i2v", &[][..]),
-        ("wan21_i2v", &["--last-image", "given/image.png"]),
-        ("wan21_i2v", &["--image", "given/image.png", "--last-image", "given/image.png"]),
-        ("wan21_i2v", &["--video", "given/image.png"]),
-        ("wan21_flf2v", &["--image", "given/image.png"]),
-        ("wan21_vace", &["--mask", "given/mask"]),
-        ("wan21_vace", &["--expand", "0.5"]),
-        ("wan21_vace", &["--control", "given/video", "--control-scale", "-1"]),
-        ("wan21_vace", &["--control", "given/video", "--video", "given/video"]),
-        ("wan21_vace", &["--control", "given/empty"]),
-    ] {
-        let sandbox = Sandbox::given(case);
-        std::fs::create_dir(sandbox.path("given/empty")).expect("a folder");
-        t.run(&sandbox, &format!("{case}: {}", more.join(" ")), &Sandbox::generate_arguments(more));
-    }
-    insta::assert_snapshot!(t.0);
-}
-
-#[test]
-fn stories_that_cannot_be_told() {
-    let (sandbox, mut t) = (Sandbox::new("wan21_t2v"), Transcript::default());
-    sandbox.write_tensor("clip.safetensors", "video", &[5, 3, 32, 32], 0.5);
-    sandbox.write("empty.toml", "");
-    sandbox.write("typo.toml", "[[shot]]\nprompts = \"a ball\"\n");
-    sandbox.write("fine.toml", "[[shot]]\nprompt = \"a ball\"\n");
-    sandbox.write("image.toml", "[[shot]]\nprompt = \"a\"\n[[shot]]\nprompt = \"b\"\nimage = \"a.png\"\n");
-    sandbox.write("long.toml", "[[shot]]\nprompt = \"a ball\"\nseconds = 1e9\n");
-    sandbox.write("camera.toml", "[[shot]]\nprompt = \"a ball\"\ncamera = \"dolly=1\"\n");
-    t.kinora(&sandbox, &["story", "none.toml"]);
-    for story in ["empty.toml", "typo.toml", "image.toml", "long.toml", "camera.toml"] {
-        t.kinora(&sandbox, &["story", story]);
-    }
-    t.kinora(&sandbox, &["story", "fine.toml", "--model", "model"]);
-    t.kinora(&sandbox, &["extend", "none.mp4", "a ball"]);
-    t.kinora(&sandbox, &["extend", "clip.safetensors"]);
-    t.kinora(&sandbox, &["extend", "clip.safetensors", "a ball", "--model", "model"]);
-    t.kinora(&sandbox, &["extend", "clip.safetensors", "a ball", "--seconds", "0"]);
-    t.kinora(&sandbox, &["extend", "clip.safetensors", "a ball", "-o", "clip.safetensors"]);
-    t.kinora(&sandbox, &["suite", "none.toml", "-o", "gallery"]);
-    t.kinora(&sandbox, &["suite", "typo.toml", "-o", "gallery"]);
-    sandbox.write("prompts.toml", "[[prompt]]\ntext = \"a ball\"\n");
-    t.kinora(&sandbox, &["suite", "prompts.toml", "-o", "gallery", "--set", "step=4"]);
-    t.kinora(&sandbox, &["suite", "prompts.toml", "-o", "gallery", "--category", "x"]);
-    t.kinora(&sandbox, &["models", "--show", "nothing"]);
     insta::assert_snapshot!(t.0);
 }

@@ -5,7 +5,7 @@ use crate::given::Expand;
 use crate::plan::Plan;
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
-use kinora_media::{ClipReader, Fit, Frame, Picture};
+use kinora_media::{ClipReader, Filter, Fit, Frame, Picture};
 use kinora_vae::LatentFormat;
 use std::path::Path;
 
@@ -77,9 +77,10 @@ impl Maker<'_> {
     fn with_references(&self, control: Tensor, mut encoding: Encoding) -> Result<Tensor> {
         let Plan { width, height, given, .. } = self.plan;
         let (_, channels, _, h, w) = control.dims5()?;
+        let factor = encoding.vae.latent_format().spatial_factor;
         let mut all = vec![control];
         for path in &given.references {
-            let frame = on_white(&kinora_media::read_image(path)?, *width, *height)?;
+            let frame = on_white(&kinora_media::read_image(path)?, *width, *height, factor)?;
             let latents = encoding.encode(1, |_| Ok(frame.clone()))?;
             let rest = channels - latents.dim(1)?;
             let zeros = Tensor::zeros((1, rest, 1, h, w), DType::F32, encoding.device)?;
@@ -200,9 +201,12 @@ fn expanded(
     Ok((whole, generated))
 }
 
-/// A reference within the clip's size, white around it, sampled bilinearly as in diffusers.
-fn on_white(picture: &Picture, width: usize, height: usize) -> Result<Frame> {
-    let frame = picture.to_frame();
+/// A reference within the clip's size, white around it. As in diffusers it is first squeezed to multiples of the VAE's
+/// `factor`, then sampled bilinearly.
+fn on_white(picture: &Picture, width: usize, height: usize, factor: usize) -> Result<Frame> {
+    let whole = |side: usize| (side / factor).max(1) * factor;
+    let squeezed = picture.fitted(whole(picture.width), whole(picture.height), Fit::Stretch, Filter::Lanczos)?;
+    let frame = squeezed.to_frame();
     let scale = (height as f64 / frame.height as f64).min(width as f64 / frame.width as f64);
     let new_width = ((frame.width as f64 * scale) as usize).max(1);
     let new_height = ((frame.height as f64 * scale) as usize).max(1);

@@ -118,7 +118,8 @@ impl Family for Wan {
         }
         if let Some(part) = &model.image_encoder {
             let headers = headers_of(IMAGE_ENCODER, part, &image_key_maps(), DType::F32)?;
-            built(IMAGE_ENCODER, ClipVision::new(&image_config(model)?, &headers))?;
+            built(IMAGE_ENCODER, ClipVision::check(&image_config(model)?, &headers))?;
+            finished(IMAGE_ENCODER, &headers)?;
         }
         Ok(())
     }
@@ -193,7 +194,8 @@ impl Family for Wan {
             // A step cache keeps two tensors of the tokens' size per prediction, and holds one more meanwhile.
             let kept = if demand.cached { 2 * texts.len() + 1 } else { 0 };
             let kept = kept * tokens * config.dim() * dtype.size_in_bytes();
-            let working = config.working_bytes(tokens, dtype) + prepared.sum::<usize>() + kept;
+            let given = texts.len() * config.conditioning_bytes(tokens, dtype);
+            let working = config.working_bytes(tokens, dtype) + prepared.sum::<usize>() + given + kept;
             let expert = memory_of(&headers, working);
             denoise = if expert.total() > denoise.total() { expert } else { denoise };
         }
@@ -308,6 +310,7 @@ fn built<T, E: Into<Error>>(component: &'static str, module: std::result::Result
     module.map_err(|error| match error.into() {
         Error::Text(kinora_text_encoder::Error::Checkpoint(source))
         | Error::Dit(kinora_dit::Error::Checkpoint(source))
+        | Error::Image(kinora_image_encoder::Error::Checkpoint(source))
         | Error::Vae(kinora_vae::Error::Checkpoint(source)) => Error::Component { component, source },
         other => other,
     })
