@@ -30,7 +30,7 @@ pub enum Command {
     Extend(Box<ExtendArgs>),
     /// Make a clip of several shots from a file.
     Story(Box<StoryArgs>),
-    /// Run a file of prompts on one or more settings, and make a page to look at them side by side.
+    /// Run a file of prompts, and make a page to look at the clips.
     Suite(Box<SuiteArgs>),
     /// Turn saved latents into a clip.
     Decode(DecodeArgs),

@@ -2,8 +2,10 @@
 
 use std::process::Command;
 
-const SUBCOMMANDS: &[&str] =
-    &["generate", "plan", "decode", "encode", "bench", "inspect", "models", "pull", "show", "rerun"];
+const SUBCOMMANDS: &[&str] = &[
+    "generate", "plan", "extend", "story", "suite", "decode", "encode", "bench", "inspect", "models", "pull", "show",
+    "rerun",
+];
 
 #[test]
 fn help_texts() {

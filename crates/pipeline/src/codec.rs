@@ -16,11 +16,11 @@ use std::path::Path;
 /// Pushes of the decoder that may wait for the encoder.
 const WAITING: usize = 1;
 
-/// The most bytes that pixels take on their way from the decoder to the encoder: those of pushes in f32, one as it
-/// comes, one that waits, and one that is turned, cut to its range, scaled, and split into frames.
+/// The most bytes that pixels take on their way from the decoder to the encoder: those of a
+/// push in f32 as it comes, of one that waits, and of one that is turned, scaled and split into frames.
 pub(crate) fn writing_bytes(format: &LatentFormat, h: usize, w: usize) -> usize {
     let pixels = h * w * format.spatial_factor * format.spatial_factor;
-    (6 + WAITING) * pixels * 3 * format.temporal_factor * DType::F32.size_in_bytes()
+    5 * pixels * 3 * format.temporal_factor * DType::F32.size_in_bytes()
 }
 
 /// A writer for the clip of `output`, of frames of `size`: they are `cut` and enlarged on the way, where that is asked for.
@@ -35,7 +35,7 @@ pub(crate) fn writer(
     let options =
         WriteOptions { recipe: recipe.map(str::to_string), quality: output.quality, encoder: output.encoder.clone() };
     let (width, height) = cut.unwrap_or(size);
-    let upscale = output.upscale.map(|target| Lanczos::new(target));
+    let upscale = output.upscale.map(Lanczos::new);
     let (width, height) = upscale.as_ref().map_or((width, height), |upscale| upscale.size(width, height));
     let mut writer = kinora_media::create(&output.clip, &ClipSpec { width, height, fps }, &options)?;
     if let Some(upscale) = upscale {

@@ -6,6 +6,7 @@
 mod control;
 mod pictures;
 
+use crate::camera::{Camera, CameraMove};
 use crate::families::{Family, Placement};
 use crate::given::Images;
 use crate::plan::Plan;
@@ -192,10 +193,11 @@ impl Maker<'_> {
 
     /// Rays of the camera's path; a camera that stands still where none is given.
     fn camera(&self) -> Result<Tensor> {
-        let Plan { width, height, frames, latent_shape, given, .. } = self.plan;
-        let trajectory = crate::camera::trajectory(given.camera.as_ref(), *frames)?;
-        let packed = trajectory.packed(*width, *height, latent_shape[1], self.placement.dtype)?;
-        Ok(packed.to_device(&self.placement.device)?)
+        let Plan { width, height, frames, fps, temporal_factor, given, .. } = self.plan;
+        let still = Camera::Move(CameraMove::default());
+        let trajectory = given.camera.as_ref().unwrap_or(&still).trajectory(*frames, *fps)?;
+        let Placement { dtype, device, .. } = self.placement;
+        trajectory.packed(*width, *height, *temporal_factor, (*dtype, device))
     }
 }
 

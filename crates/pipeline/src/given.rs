@@ -1,7 +1,7 @@
 //! [`Given`]: the pictures, clips and camera that a clip is made from, beside its prompt; [`Takes`]: what a model can be
 //! given.
 
-use crate::camera::{CameraMove, CameraPreset};
+use crate::camera::Camera;
 use crate::manifest::Manifest;
 use crate::{Error, Result};
 use kinora_media::Fit;
@@ -52,20 +52,6 @@ pub struct Given {
     pub camera_in_prompt: Option<bool>,
 }
 
-/// How the camera moves.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Camera {
-    /// Along and about its axes.
-    #[serde(serialize_with = "as_text", deserialize_with = "from_text")]
-    Move(CameraMove),
-    /// A named move.
-    #[serde(serialize_with = "as_text", deserialize_with = "from_text")]
-    Preset(CameraPreset),
-    /// Along the poses of a file.
-    Path(PathBuf),
-}
-
 /// What is added on each side of a clip, in parts of its own width and height.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Expand {
@@ -108,13 +94,6 @@ pub struct Takes {
     pub images: Images,
     /// A camera's path.
     pub camera: bool,
-}
-
-impl Camera {
-    /// A preset's name, or moves along axes such as `pan=5,zoom=-3`.
-    pub fn parse(text: &str) -> std::result::Result<Self, String> {
-        if text.contains('=') { text.parse().map(Self::Move) } else { text.parse().map(Self::Preset) }
-    }
 }
 
 impl Takes {
@@ -182,27 +161,25 @@ impl Given {
 
     /// Every file that is read, and what it is for.
     pub(crate) fn files(&self) -> Vec<(&'static str, &Path)> {
-        fn one<'a>(name: &'static str, path: &'a Option<PathBuf>) -> Option<(&'static str, &'a Path)> {
-            path.as_deref().map(|path| (name, path))
-        }
         let camera = self.camera.iter().filter_map(|camera| match camera {
             Camera::Path(path) => Some(("the camera's path", path.as_path())),
             _ => None,
         });
-        one("the image", &self.image)
-            .into_iter()
-            .chain(one("the last image", &self.last_image))
-            .chain(one("the video", &self.video))
-            .chain(one("the control clip", &self.control))
-            .chain(one("the mask", &self.mask))
-            .chain(self.references.iter().map(|path| ("a reference image", path.as_path())))
-            .chain(camera)
-            .collect()
+        let single = [
+            ("the image", &self.image),
+            ("the last image", &self.last_image),
+            ("the video", &self.video),
+            ("the control clip", &self.control),
+            ("the mask", &self.mask),
+        ];
+        let single = single.into_iter().filter_map(|(name, path)| Some((name, path.as_deref()?)));
+        let references = self.references.iter().map(|path| ("a reference image", path.as_path()));
+        single.chain(references).chain(camera).collect()
     }
 
     /// Checks that everything goes together and that a model that `takes` so much can use it; `goes_on` says that the
-    /// clip continues another one. Returns what is worth knowing.
-    pub(crate) fn check(&self, takes: Takes, model: &str, goes_on: bool) -> Result<Vec<String>> {
+    /// clip continues another one.
+    pub(crate) fn check(&self, takes: Takes, model: &str, goes_on: bool) -> Result<()> {
         self.check_images(takes, model, goes_on)?;
         self.check_control(takes, model)?;
         if self.strength.is_some() && self.video.is_none() {
@@ -228,7 +205,7 @@ impl Given {
             let what = format!("{model} has no camera control");
             return Err(Error::request(what, format!("{}; or leave --no-camera-in-prompt out", who_takes("camera"))));
         }
-        Ok(Vec::new())
+        Ok(())
     }
 
     fn check_images(&self, takes: Takes, model: &str, goes_on: bool) -> Result<()> {
@@ -314,10 +291,7 @@ impl FromStr for Expand {
             Err(_) => Err(format!("`{text}` is no number")),
         };
         let mut expand = Self::default();
-        if !text.contains('=') {
-            let all = number(text)?;
-            expand = Self { left: all, right: all, top: all, bottom: all };
-        } else {
+        if text.contains('=') {
             for part in text.split(',') {
                 let (side, value) = part.split_once('=').ok_or_else(|| format!("`{part}` is not SIDE=PART"))?;
                 *match side.trim() {
@@ -328,6 +302,9 @@ impl FromStr for Expand {
                     other => return Err(format!("`{other}` is not one of left, right, top, bottom")),
                 } = number(value)?;
             }
+        } else {
+            let all = number(text)?;
+            expand = Self { left: all, right: all, top: all, bottom: all };
         }
         if expand == Self::default() { Err("nothing is added on any side".into()) } else { Ok(expand) }
     }

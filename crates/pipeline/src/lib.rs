@@ -54,12 +54,12 @@ mod source;
 mod story;
 
 pub use cache::{CacheKind, CacheRule, CacheSetting};
-pub use camera::{CameraMove, CameraPreset};
+pub use camera::{Camera, CameraMove, CameraPath, CameraPreset, Language, Lens, Pose, Trajectory};
 pub use candle_core::{DType, Tensor};
 pub use device::devices;
 pub use error::{Error, Result};
 pub use event::{Event, Stage};
-pub use given::{Camera, Expand, Given, Images, Takes};
+pub use given::{Expand, Given, Images, Takes};
 pub use inspect::{Inspection, PartInspection, inspect};
 pub use kinora_checkpoint::Quant;
 pub use kinora_kernels::LargeBlocks;

@@ -1,7 +1,7 @@
 //! [`Plan`]: a request with every default filled in, checked and snapped to what the model allows.
 
 use crate::cache::CacheRule;
-use crate::given::{Given, Takes};
+use crate::given::{Given, Images, Takes};
 use crate::manifest::Manifest;
 use crate::memory::MemoryPlan;
 use crate::request::{Request, Size};
@@ -112,7 +112,7 @@ impl Plan {
     /// The prompt as the text encoder reads it: with the camera's move, where the network is not told of it otherwise.
     pub fn spoken_prompt(&self) -> String {
         match &self.given.camera {
-            Some(camera) if self.given.says_camera(self.takes) => crate::camera::with_phrase(&self.prompt, camera),
+            Some(camera) if self.given.says_camera(self.takes) => camera.in_prompt(&self.prompt),
             _ => self.prompt.clone(),
         }
     }
@@ -143,7 +143,14 @@ impl Plan {
         if request.prompt.trim().is_empty() {
             return Err(Error::request("the prompt is empty", "say what the clip should show"));
         }
-        notices.extend(request.given.check(limits.takes, &manifest.name, goes_on)?);
+        request.given.check(limits.takes, &manifest.name, goes_on)?;
+        if limits.takes.images == Images::CleanFrames && manifest.tail_latents.is_none() {
+            let untrained = [("a last frame", request.given.last_image.is_some()), ("continuing a clip", goes_on)];
+            let untrained = untrained.iter().filter(|(_, asked)| *asked);
+            notices.extend(
+                untrained.map(|(what, _)| format!("{what} is an experiment: {} did not learn it", manifest.name)),
+            );
+        }
         let guide = Guide::of(&request.given, goes_on)?;
         let ((width, height), cropped) = size(request, guide, manifest, limits, &mut notices)?;
         let own_fps = guide.fps.unwrap_or(manifest.defaults.fps);
@@ -249,18 +256,22 @@ impl Guide {
             return Ok(Self { ratio: Some(width / height), frames: clip.frames().filter(|_| !still), fps });
         }
         let picture = given.image.as_ref().or(given.last_image.as_ref());
-        let picture = picture.map(|path| kinora_media::read_image(path)).transpose()?;
+        let picture = picture.map(kinora_media::read_image).transpose()?;
         Ok(Self { ratio: picture.map(|picture| picture.width as f64 / picture.height as f64), ..Self::default() })
     }
 }
 
+/// Width and height.
+type Sides = (usize, usize);
+
+/// The size that frames are made in, and the one that they are cut to.
 fn size(
     request: &Request,
     guide: Guide,
     manifest: &Manifest,
     limits: &Limits,
     notices: &mut Vec<String>,
-) -> Result<((usize, usize), Option<(usize, usize)>)> {
+) -> Result<(Sides, Option<Sides>)> {
     let (mut own_width, mut own_height) = (manifest.defaults.width as f64, manifest.defaults.height as f64);
     if let Some(ratio) = guide.ratio {
         let area = own_width * own_height;
@@ -291,9 +302,9 @@ fn size(
     }
     // Half a step rounds down: 1280×720 becomes the 1280×704 that Wan 2.2 TI2V was trained on, not 1280×736.
     let full_hd = |asked: f64| (asked - FULL_HD as f64).abs() < 0.5;
-    let snap = |asked: f64, step: usize| match full_hd(asked) {
-        true => FULL_HD.div_ceil(step) * step,
-        false => ((asked / step as f64 - 1e-6).round() as usize).max(1) * step,
+    let snap = |asked: f64, step: usize| {
+        let steps = if full_hd(asked) { FULL_HD.div_ceil(step) } else { (asked / step as f64 - 1e-6).round() as usize };
+        steps.max(1) * step
     };
     let (width, height) = (snap(asked_width, step_w), snap(asked_height, step_h));
     let cut = |asked: f64, size: usize| if full_hd(asked) { FULL_HD } else { size };

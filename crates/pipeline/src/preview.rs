@@ -89,8 +89,9 @@ mod tests {
         assert_eq!(frames.len(), 2);
         assert_eq!((frames[0].width, frames[0].height), (128, 128));
         let at = |frame: &Frame| [0, 1, 2].map(|plane| frame.data[plane * 128 * 128 + 77]);
-        assert_eq!(at(&frames[0]), [1.0, 1.0, 0.0]);
-        assert_eq!(at(&frames[1]), [0.5, 0.0, 1.0]);
+        // Exact in f32, so compared as bits.
+        assert_eq!(at(&frames[0]).map(f32::to_bits), [1f32, 1.0, 0.0].map(f32::to_bits));
+        assert_eq!(at(&frames[1]).map(f32::to_bits), [0.5f32, 0.0, 1.0].map(f32::to_bits));
         assert!(matches!(colours.frames(&latents.narrow(1, 0, 1).expect("one")), Err(Error::Request { .. })));
     }
 }

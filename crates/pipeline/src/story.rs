@@ -7,7 +7,7 @@
 mod film;
 
 use crate::conditions::Before;
-use crate::given::{Camera, Images};
+use crate::given::Images;
 use crate::output::{Output, Predictions, Report, Seconds, distinct};
 use crate::pipeline::Pipeline;
 use crate::plan::Plan;
@@ -321,7 +321,7 @@ fn request_of(request: &Request, shot: &Shot) -> Result<Request> {
     if let Some(camera) = &shot.camera {
         let bad =
             |reason| Error::request(format!("camera `{camera}`: {reason}"), "such as pan=5,zoom=-3 or forward-up");
-        request.given.camera = Some(Camera::parse(camera).map_err(bad)?);
+        request.given.camera = Some(camera.parse().map_err(bad)?);
     }
     Ok(request)
 }

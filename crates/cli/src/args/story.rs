@@ -40,7 +40,7 @@ pub struct ExtendArgs {
 /// `kinora story`.
 #[derive(Debug, Clone, Args)]
 pub struct StoryArgs {
-    /// TOML with [[shot]] tables: prompt, seconds, join ("continue" or "cut"), camera, image, negative_prompt, seed.
+    /// TOML with `[[shot]]` tables: prompt, seconds, join ("continue" or "cut"), camera, image, seed, `negative_prompt`.
     pub story: PathBuf,
     /// What to avoid, in shots that do not say it [default: the model's own].
     #[arg(long, value_name = "TEXT")]
@@ -65,7 +65,7 @@ pub struct StoryArgs {
 /// `kinora suite`.
 #[derive(Debug, Clone, Args)]
 pub struct SuiteArgs {
-    /// TOML with [[prompt]] tables: text, category, and what else there is to say.
+    /// TOML with `[[prompt]]` tables: text, category, and what else there is to say.
     pub prompts: PathBuf,
     /// A column of the page: a model [default: embedded]. Repeat it for more columns.
     #[arg(long, value_name = "NAME|DIR")]

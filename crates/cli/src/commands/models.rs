@@ -12,9 +12,10 @@ pub fn list(args: &ModelsArgs) -> Result<()> {
     if let Some(name) = &args.show {
         return show_one(&known, name, args.json);
     }
-    let here = |manifest: &Manifest| match &manifest.repository {
-        None => Some("(compiled in)".into()),
-        Some(repository) => hub::cached(repository),
+    let here = |manifest: &Manifest| match (&manifest.repository, &manifest.page) {
+        (Some(repository), _) => hub::cached(repository),
+        (None, Some(_)) => None, // wherever it is, --model has to be given its place
+        (None, None) => Some("(compiled in)".into()),
     };
     if args.json {
         let row = |m: &Manifest| {
@@ -28,12 +29,12 @@ pub fn list(args: &ModelsArgs) -> Result<()> {
         return Ok(());
     }
     report::line(&format!(
-        "{:16} {:>12} {:>14}  {:17} {:5} {}",
+        "{:22} {:>12} {:>14}  {:17} {:5} {}",
         "name", "transformer", "all, in bf16", "licence", "here", "what"
     ));
     for manifest in &known {
         report::line(&format!(
-            "{:16} {:>10.3} B {:>14}  {:17} {:5} {}",
+            "{:22} {:>10.3} B {:>14}  {:17} {:5} {}",
             manifest.name,
             manifest.parameters.transformer as f64 / 1e9,
             report::bytes(2 * manifest.parameters.total()),

@@ -137,6 +137,6 @@ mod tests {
     fn names_are_ordered_by_their_numbers() {
         let mut names = ["b1", "a10.png", "a2.png", "a02.png", "a.png", "a2b3", "a2b20", "10", "9"];
         names.sort_by(|a, b| by_number(a, b).then_with(|| a.cmp(b)));
-        assert_eq!(names, ["9", "10", "a.png", "a02.png", "a2.png", "a2b3", "a2b20", "a10.png", "b1"]);
+        assert_eq!(names, ["9", "10", "a02.png", "a2.png", "a2b3", "a2b20", "a10.png", "a.png", "b1"]);
     }
 }

@@ -1,133 +1,204 @@
-//! Files of poses, as the RealEstate10K data set has them (<https://google.github.io/realestate10k/download.html>).
+//! [`CameraPath`]: camera poses from a text file, as `RealEstate10K` and the readers of `CameraCtrl`, `VideoX-Fun` and
+//! `DiffSynth` have it (<https://google.github.io/realestate10k/download.html>).
 
-use super::rays::{Intrinsics, Matrix, Pose};
+use super::pose::{Lens, Pose};
+use super::rays::Trajectory;
+use crate::Error;
+use std::fmt;
+use std::path::{Path, PathBuf};
 
-/// Numbers of a line: a time, four intrinsics, two that are not used, and a 3×4 matrix from the world to the camera.
-const NUMBERS: usize = 19;
-/// How far a rotation's rows may be from unit length and from right angles.
-const SKEWED: f64 = 1e-2;
+/// Numbers of a line: time, fx, fy, cx, cy, two that are not used, and the rows of a 3 × 4 world-to-camera matrix.
+const COLUMNS: usize = 19;
+/// Focal lengths above this many frame widths are no fractions.
+const LONGEST_LENS: f64 = 50.0;
+const HINT: &str = "a line is: time fx fy cx cy 0 0, then the 3 rows of a world-to-camera matrix, 4 numbers each; \
+                    lengths are fractions of the frame";
 
-/// Reads one pose per line, in the axes of the first. A first line that is an address, empty lines and those that begin
-/// with `#` do not count. The reason why not names the line.
-pub(super) fn parse(text: &str) -> Result<Vec<Pose>, String> {
-    let counts = |(index, line): &(usize, &str)| {
-        let line = line.trim();
-        !line.is_empty() && !line.starts_with('#') && !(*index == 0 && line.contains("://"))
-    };
-    let lines = text.lines().enumerate().filter(counts);
-    let absolute = lines.map(|(index, line)| pose(line).map_err(|reason| format!("line {}: {reason}", index + 1)));
-    let absolute = absolute.collect::<Result<Vec<_>, _>>()?;
-    let first = absolute.first().ok_or("it has no poses")?.clone();
-    let back = first.rotation.transposed();
-    let relative = absolute.into_iter().enumerate().map(|(index, pose)| {
-        if index == 0 {
-            return Pose { rotation: Matrix::IDENTITY, centre: [0.0; 3], ..pose };
+/// Poses of a camera, evenly spaced in time.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CameraPath {
+    file: PathBuf,
+    poses: Vec<Pose>,
+}
+
+impl CameraPath {
+    /// Reads a pose file; an error names the line.
+    pub fn read(path: &Path) -> crate::Result<Self> {
+        let io = |source| Error::Io { path: path.into(), source };
+        let bad = |reason| Error::BadFile { path: path.into(), reason, hint: HINT };
+        let bytes = std::fs::read(path).map_err(io)?;
+        let text = String::from_utf8(bytes).map_err(|_| bad("it is not text".into()))?;
+        Ok(Self { file: path.into(), poses: parse(&text).map_err(bad)? })
+    }
+
+    /// The poses of the file.
+    pub fn poses(&self) -> &[Pose] {
+        &self.poses
+    }
+
+    /// The path spread over `frames` frames: with another number of poses it is resampled, rotations by the shortest way
+    /// at constant speed, positions and lenses in a straight line. The first frame becomes the identity.
+    pub fn trajectory(&self, frames: usize) -> crate::Result<Trajectory> {
+        let last = self.poses.len() - 1;
+        let step = if frames > 1 { last as f64 / (frames - 1) as f64 } else { 0.0 };
+        let pose = |frame: usize| {
+            let at = if last + 1 == frames { frame as f64 } else { (frame as f64 * step).min(last as f64) };
+            let before = at.floor() as usize;
+            match at.fract() {
+                0.0 => self.poses[before],
+                part => self.poses[before].towards(&self.poses[(before + 1).min(last)], part),
+            }
+        };
+        Trajectory::new(&(0..frames).map(pose).collect::<Vec<_>>())
+    }
+}
+
+impl fmt::Display for CameraPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.file.display().fmt(f)
+    }
+}
+
+/// At least one pose. The first line may be empty, an address or begin with `#`; empty lines do not count.
+fn parse(text: &str) -> Result<Vec<Pose>, String> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut columns = None;
+    let mut poses = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        let title = index == 0 && (line.contains("://") || line.trim_start().starts_with('#'));
+        if title || line.trim().is_empty() {
+            continue;
         }
-        let way = [0, 1, 2].map(|i| pose.centre[i] - first.centre[i]);
-        Pose { rotation: back.product(&pose.rotation), centre: back.times(way), ..pose }
-    });
-    Ok(relative.collect())
+        let at = |fault| format!("line {}: {fault}", index + 1);
+        let numbers = numbers(line).map_err(at)?;
+        let first = *columns.get_or_insert(numbers.len());
+        if first != numbers.len() {
+            return Err(at(format!("it has {} numbers, the lines before have {first}", numbers.len())));
+        }
+        poses.push(pose(&numbers).map_err(at)?);
+    }
+    if poses.is_empty() { Err("it has no poses".into()) } else { Ok(poses) }
 }
 
-fn pose(line: &str) -> Result<Pose, String> {
-    let numbers: Vec<f64> = line
-        .split_whitespace()
-        .map(|word| word.parse().ok().filter(|number: &f64| number.is_finite()).ok_or(format!("`{word}` is no number")))
-        .collect::<Result<_, _>>()?;
-    let count = numbers.len();
-    let n: [f64; NUMBERS] = numbers.try_into().map_err(|_| format!("it has {count} numbers, not {NUMBERS}"))?;
-    let intrinsics = Intrinsics { fx: n[1], fy: n[2], cx: n[3], cy: n[4] };
-    if intrinsics.fx <= 0.0 || intrinsics.fy <= 0.0 {
-        return Err("its focal lengths are not above 0".into());
-    }
-    let to_camera = Matrix([[n[7], n[8], n[9]], [n[11], n[12], n[13]], [n[15], n[16], n[17]]]);
-    let square = to_camera.product(&to_camera.transposed());
-    let skewed = (0..3).any(|i| (0..3).any(|j| (square.0[i][j] - f64::from(u8::from(i == j))).abs() > SKEWED));
-    if skewed {
-        return Err("its matrix is no rotation".into());
-    }
-    let rotation = to_camera.transposed();
-    let centre = rotation.times([-n[10], -n[14], -n[18]]);
-    Ok(Pose { rotation, centre, intrinsics })
-}
-
-/// As many poses as the clip has frames, between those that are given.
-pub(super) fn resampled(poses: &[Pose], frames: usize) -> Vec<Pose> {
-    if poses.len() == frames {
-        return poses.to_vec();
-    }
-    let last = poses.len() - 1;
-    let at = |frame: usize| {
-        let position = if frames > 1 { frame as f64 * last as f64 / (frames - 1) as f64 } else { 0.0 };
-        let before = (position as usize).min(last);
-        between(&poses[before], &poses[(before + 1).min(last)], position - before as f64)
+fn numbers(line: &str) -> Result<Vec<f64>, String> {
+    let number = |word: &str| match word.parse::<f64>() {
+        Ok(number) if number.is_finite() => Ok(number),
+        _ => Err(format!("`{word}` is not a number")),
     };
-    (0..frames).map(at).collect()
+    line.split_whitespace().map(number).collect()
 }
 
-fn between(a: &Pose, b: &Pose, part: f64) -> Pose {
-    let mix = |a: f64, b: f64| a + (b - a) * part;
-    let (x, y) = (a.intrinsics, b.intrinsics);
-    Pose {
-        rotation: turned_towards(&a.rotation, &b.rotation, part),
-        centre: [0, 1, 2].map(|i| mix(a.centre[i], b.centre[i])),
-        intrinsics: Intrinsics { fx: mix(x.fx, y.fx), fy: mix(x.fy, y.fy), cx: mix(x.cx, y.cx), cy: mix(x.cy, y.cy) },
+/// `VideoX-Fun`'s own files leave out the time: one number fewer.
+fn pose(numbers: &[f64]) -> Result<Pose, String> {
+    let numbers = match numbers.len() {
+        COLUMNS => &numbers[1..],
+        count if count + 1 == COLUMNS => numbers,
+        count => return Err(format!("it has {count} numbers, not {COLUMNS} (or {} without the time)", COLUMNS - 1)),
+    };
+    let &[fx, fy, cx, cy, _, _, ref matrix @ ..] = numbers else { return Err("it is too short".into()) };
+    if fx > LONGEST_LENS || fy > LONGEST_LENS {
+        return Err(format!("focal lengths of {fx} and {fy} seem to be pixels, not fractions of the frame"));
     }
-}
-
-/// A `part` of the turn from `a` to `b`, about its axis (Rodrigues' formula).
-fn turned_towards(a: &Matrix, b: &Matrix, part: f64) -> Matrix {
-    let turn = a.transposed().product(b).0;
-    let angle = ((turn[0][0] + turn[1][1] + turn[2][2] - 1.0) / 2.0).clamp(-1.0, 1.0).acos();
-    let axis = [turn[2][1] - turn[1][2], turn[0][2] - turn[2][0], turn[1][0] - turn[0][1]];
-    let length = axis.iter().map(|value| value * value).sum::<f64>().sqrt();
-    if length < 1e-12 {
-        return if part < 0.5 { *a } else { *b };
-    }
-    let [x, y, z] = axis.map(|value| value / length);
-    let (s, c) = (angle * part).sin_cos();
-    let t = 1.0 - c;
-    let rotation = Matrix([
-        [t * x * x + c, t * x * y - s * z, t * x * z + s * y],
-        [t * x * y + s * z, t * y * y + c, t * y * z - s * x],
-        [t * x * z - s * y, t * y * z + s * x, t * z * z + c],
-    ]);
-    a.product(&rotation)
+    let row = |row: usize| [0, 1, 2, 3].map(|column| matrix[row * 4 + column]);
+    let pose = Pose::from_w2c(&[row(0), row(1), row(2)], Lens { fx, fy, cx, cy });
+    pose.fault().map_or(Ok(pose), Err)
 }
 
 #[cfg(test)]
+#[allow(clippy::float_cmp, reason = "the compared numbers are exact")]
 mod tests {
     use super::*;
 
-    const LINE: &str = "0 0.53 0.95 0.5 0.5 0 0 1 0 0 0 0 1 0 0 0 0 1 0";
+    const IDENTITY: &str = "1 0 0 0 0 1 0 0 0 0 1 0";
 
-    #[test]
-    fn lines_that_are_no_poses_are_named() {
-        for (bad, reason) in [
-            ("", "it has no poses"),
-            ("1 2 3", "line 1: it has 3 numbers, not 19"),
-            ("x", "line 1: `x` is no number"),
-            (&LINE.replace("0.53", "0"), "line 1: its focal lengths are not above 0"),
-            (&LINE.replace("0 0 1 0 0 0 0 1", "0 0 2 0 0 0 0 1"), "line 1: its matrix is no rotation"),
-            (&format!("https://x\n# a note\n{LINE}\n1 2"), "line 4: it has 2 numbers, not 19"),
-        ] {
-            assert_eq!(parse(bad).err().as_deref(), Some(reason));
-        }
-        assert_eq!(parse(&format!("https://x\n\n{LINE}\n{LINE}\n")).map(|poses| poses.len()), Ok(2));
+    fn line(matrix: &str) -> String {
+        format!("0 0.5 0.9 0.5 0.5 0 0 {matrix}")
+    }
+
+    fn path(lines: &[String]) -> CameraPath {
+        CameraPath { file: "poses.txt".into(), poses: parse(&lines.join("\n")).expect("poses") }
     }
 
     #[test]
-    fn poses_between_two_are_half_way() {
-        let pose = |pan: f64, x: f64| Pose {
-            rotation: Matrix::turned(pan, 0.0, 0.0),
-            centre: [x, 0.0, 0.0],
-            intrinsics: Intrinsics::default(),
+    fn titles_empty_lines_and_a_missing_time_are_read() {
+        let pose = line(IDENTITY);
+        let short = pose.strip_prefix("0 ").expect("a time");
+        for text in [
+            format!("https://www.example.com/watch?v=1\n{pose}\n{pose}\n"),
+            format!("\n{short}\n{short}\n"),
+            format!("# a comment\r\n{pose}\r\n\r\n{pose}"),
+            format!("\u{feff}{pose}\n{pose}"),
+            format!("{}\n{pose}", pose.replace(' ', "\t")),
+        ] {
+            let poses = parse(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
+            assert_eq!(poses.len(), 2, "{text}");
+            assert_eq!(poses[1].lens, Lens { fx: 0.5, fy: 0.9, cx: 0.5, cy: 0.5 });
+        }
+    }
+
+    #[test]
+    fn wrong_lines_are_named() {
+        let pose = line(IDENTITY);
+        for (text, part) in [
+            (String::new(), "it has no poses"),
+            ("https://example.com\n".into(), "it has no poses"),
+            (format!("\n{pose}\n1 2 3"), "line 3: it has 3 numbers, the lines before have 19"),
+            ("1 2 3".into(), "line 1: it has 3 numbers, not 19 (or 18 without the time)"),
+            (format!("{pose} 0"), "line 1: it has 20 numbers"),
+            (
+                format!("{pose}\n{}", pose.split_once(' ').expect("words").1),
+                "line 2: it has 18 numbers, the lines before",
+            ),
+            (format!("{pose}\n# later"), "line 2: `#` is not a number"),
+            (pose.replace("0.9", "0,9"), "line 1: `0,9` is not a number"),
+            (pose.replace("0.9", "nan"), "line 1: `nan` is not a number"),
+            (pose.replace("0.9", "-0.9"), "line 1: its focal lengths are 0.5 and -0.9"),
+            (pose.replace("0.9", "681"), "line 1: focal lengths of 0.5 and 681 seem to be pixels"),
+            (line("1 0 0 0 0 1 0 0 0 0 -1 0"), "line 1: its matrix is not a rotation"),
+            (line("0 0 0 0 0 0 0 0 0 0 0 0"), "line 1: it has NaN"),
+            (line("1 0 0.1 0 0 1 0 0 0 0 1 0"), "line 1: its matrix is not a rotation"),
+        ] {
+            let error = parse(&text).expect_err(&text);
+            assert!(error.contains(part), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn files_that_cannot_be_read_are_errors() {
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        assert!(matches!(CameraPath::read(&here.join("no such file")), Err(Error::Io { .. })));
+        let error = CameraPath::read(&here.join("Cargo.toml")).expect_err("no poses");
+        assert!(error.to_string().contains("line 1: `[package]` is not a number"), "{error}");
+        assert!(error.hint().is_some_and(|hint| hint.contains("world-to-camera")));
+    }
+
+    #[test]
+    fn other_numbers_of_frames_are_resampled() {
+        // A quarter turn to the right while the camera moves 4 to the right (x of w2c is -4 in the turned frame's z).
+        let path = path(&[line(IDENTITY), line("0 0 -1 0 0 1 0 0 1 0 0 -4").replacen("0.5", "1.5", 1)]);
+        let trajectory = path.trajectory(5).expect("a trajectory");
+        for (index, pose) in trajectory.poses().iter().enumerate() {
+            let part = index as f64 / 4.0;
+            let (sin, cos) = (part * std::f64::consts::FRAC_PI_2).sin_cos();
+            let expected = [[cos, 0.0, sin], [0.0, 1.0, 0.0], [-sin, 0.0, cos]];
+            let off = pose.rotation.iter().flatten().zip(expected.iter().flatten()).map(|(a, b)| (a - b).abs());
+            assert!(off.fold(0.0, f64::max) < 1e-12, "{pose:?}");
+            assert!((pose.center[0] - 4.0 * part).abs() < 1e-12, "{pose:?}");
+            assert!((pose.lens.fx - 0.5 - part).abs() < 1e-12, "{pose:?}");
+        }
+    }
+
+    #[test]
+    fn equal_and_single_counts_keep_the_poses() {
+        let moved = |x: f64| line(&format!("1 0 0 {x} 0 1 0 0 0 0 1 0"));
+        let path = path(&[moved(0.0), moved(-0.1), moved(-0.3), moved(-0.7)]);
+        let centers = |frames: usize| -> Vec<f64> {
+            path.trajectory(frames).expect("poses").poses().iter().map(|pose| pose.center[0]).collect()
         };
-        let all = resampled(&[pose(0.0, 0.0), pose(0.8, 2.0)], 3);
-        let expected = pose(0.4, 1.0);
-        let error = (0..3).flat_map(|i| (0..3).map(move |j| (i, j)));
-        let error = error.map(|(i, j)| (all[1].rotation.0[i][j] - expected.rotation.0[i][j]).abs()).fold(0.0, f64::max);
-        assert!(error < 1e-12 && (all[1].centre[0] - 1.0).abs() < 1e-12);
-        assert_eq!((all.len(), all[2].centre[0]), (3, 2.0));
+        assert_eq!(centers(4), [0.0, 0.1, 0.3, 0.7]);
+        assert_eq!(centers(2), [0.0, 0.7]);
+        assert_eq!(centers(1), [0.0]);
+        let single = CameraPath { poses: path.poses[..1].to_vec(), ..path.clone() };
+        assert_eq!(single.trajectory(9).expect("poses").poses(), [path.poses[0]; 9]);
     }
 }

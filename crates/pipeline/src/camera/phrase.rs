@@ -1,68 +1,124 @@
-//! A camera's move in words, for models that are told it in the prompt.
+//! Camera moves in words, for models that have no camera adapter.
+//!
+//! Pan, tilt and zoom are said as in the captions that the embedded model learned (`scripts/train/clips.py`); its
+//! Chinese words for pan and tilt say "moves", so they serve both. The other axes are said as film makers say them. How
+//! fast is not said.
 
 use super::{CameraMove, CameraPreset};
-use crate::given::Camera;
 
-/// The words for an axis: forward and backward, English and Chinese.
-type Words = [(&'static str, &'static str); 2];
+/// The languages that moves are said in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Language {
+    /// `the camera pans left`
+    English,
+    /// `镜头左移`
+    Chinese,
+}
 
-/// Those of pan, tilt and zoom are the ones that the embedded model learned.
-const AXES: [Words; 6] = [
-    [("moves right", "镜头向右平移"), ("moves left", "镜头向左平移")],
-    [("rises", "镜头上升"), ("sinks", "镜头下降")],
-    [("pans right", "镜头右移"), ("pans left", "镜头左移")],
-    [("tilts up", "镜头上移"), ("tilts down", "镜头下移")],
-    [("rolls clockwise", "镜头顺时针旋转"), ("rolls counterclockwise", "镜头逆时针旋转")],
-    [("zooms in", "镜头推进"), ("zooms out", "镜头拉远")],
+/// Negative and positive in English, then in Chinese, by axis.
+const WORDS: [[[&str; 2]; 2]; 6] = [
+    [["trucks left", "trucks right"], ["镜头左移", "镜头右移"]],
+    [["cranes down", "cranes up"], ["镜头下移", "镜头上移"]],
+    [["pans left", "pans right"], ["镜头左移", "镜头右移"]],
+    [["tilts down", "tilts up"], ["镜头下移", "镜头上移"]],
+    [["rolls counterclockwise", "rolls clockwise"], ["镜头逆时针旋转", "镜头顺时针旋转"]],
+    [["zooms out", "zooms in"], ["镜头拉远", "镜头推进"]],
 ];
 
-/// `prompt` with the camera's move at its end, in its language; a path cannot be said.
-pub(crate) fn with_phrase(prompt: &str, camera: &Camera) -> String {
-    let chinese = prompt.chars().any(|c| ('\u{4e00}'..='\u{9fff}').contains(&c));
-    let phrases = match camera {
-        Camera::Move(camera) => of_move(camera, chinese),
-        Camera::Preset(preset) => of_preset(*preset, chinese),
-        Camera::Path(_) => Vec::new(),
-    };
-    if phrases.is_empty() {
-        return prompt.to_string();
+impl Language {
+    /// Chinese if there is a Han character in the text, else English.
+    pub fn of(text: &str) -> Self {
+        let han = |c| matches!(c, '\u{3400}'..='\u{4dbf}' | '\u{4e00}'..='\u{9fff}' | '\u{f900}'..='\u{faff}' | '\u{20000}'..='\u{3134f}');
+        if text.chars().any(han) { Self::Chinese } else { Self::English }
     }
-    let prompt = prompt.trim_end().trim_end_matches(['.', '。', ',', '，']);
-    if chinese {
-        format!("{prompt}，{}", phrases.join("，"))
-    } else {
-        format!("{prompt}, the camera {}", phrases.join(" and "))
+
+    /// `phrase` after `prompt`, as one sentence.
+    pub(super) fn join(self, prompt: &str, phrase: &str) -> String {
+        let prompt = prompt.trim_end().trim_end_matches(['.', ',', '。', '，']).trim_end();
+        let comma = match self {
+            _ if prompt.is_empty() => "",
+            Self::English => ", ",
+            Self::Chinese => "，",
+        };
+        format!("{prompt}{comma}{phrase}")
     }
 }
 
-fn of_move(camera: &CameraMove, chinese: bool) -> Vec<&'static str> {
-    let said = camera.values().into_iter().zip(AXES).filter(|(value, _)| *value != 0.0);
-    said.map(|(value, words)| words[usize::from(value < 0.0)]).map(|(en, zh)| if chinese { zh } else { en }).collect()
+impl CameraMove {
+    /// The move in words, such as `the camera pans left and zooms in`; `None` if nothing moves.
+    pub fn phrase(&self, language: Language) -> Option<String> {
+        let moving = self.axes().into_iter().zip(WORDS).filter(|((_, value), _)| *value != 0.0);
+        let mut words = Vec::new();
+        for ((_, value), by_language) in moving {
+            let word = by_language[language as usize][usize::from(value > 0.0)];
+            if !words.contains(&word) {
+                words.push(word);
+            }
+        }
+        let (last, first) = words.split_last()?;
+        Some(match language {
+            Language::Chinese => words.join("，"),
+            Language::English if first.is_empty() => format!("the camera {last}"),
+            Language::English => format!("the camera {} and {last}", first.join(", ")),
+        })
+    }
 }
 
-fn of_preset(preset: CameraPreset, chinese: bool) -> Vec<&'static str> {
-    let (english, chinese_words) = match preset {
-        CameraPreset::DownBack => ("sinks and moves back", "镜头下降并后退"),
-        CameraPreset::ForwardUp => ("moves forward and tilts up", "镜头前进并上移"),
-        CameraPreset::LeftTurnForward => ("turns left and moves forward", "镜头左转并前进"),
-        CameraPreset::RightTurnForward => ("turns right and moves forward", "镜头右转并前进"),
-    };
-    vec![if chinese { chinese_words } else { english }]
+impl CameraPreset {
+    /// The move in words.
+    pub fn phrase(self, language: Language) -> &'static str {
+        let [english, chinese] = match self {
+            Self::DownBack => ["the camera tilts down and zooms out", "镜头下移，镜头拉远"],
+            Self::ForwardUp => ["the camera zooms in and tilts up", "镜头推进，镜头上移"],
+            Self::LeftTurnForward => ["the camera pans left and zooms in", "镜头左移，镜头推进"],
+            Self::RightTurnForward => ["the camera pans right and zooms in", "镜头右移，镜头推进"],
+        };
+        match language {
+            Language::English => english,
+            Language::Chinese => chinese,
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::camera::Camera;
+
+    fn in_prompt(camera: &str, prompt: &str) -> String {
+        camera.parse::<Camera>().expect("a camera").in_prompt(prompt)
+    }
 
     #[test]
-    fn moves_are_said_in_the_language_of_the_prompt() {
-        let camera = |text: &str| Camera::Move(text.parse().expect("a move"));
-        let said = with_phrase("a red ball on a blue background.", &camera("pan=-5,zoom=2"));
-        assert_eq!(said, "a red ball on a blue background, the camera pans left and zooms in");
-        assert_eq!(with_phrase("一个红色球，蓝色背景。", &camera("tilt=3")), "一个红色球，蓝色背景，镜头上移");
-        assert_eq!(with_phrase("a ball", &camera("pan=0")), "a ball");
-        assert_eq!(with_phrase("a ball", &Camera::Path("p.txt".into())), "a ball");
-        let preset = Camera::Preset(CameraPreset::ForwardUp);
-        assert_eq!(with_phrase("a ball", &preset), "a ball, the camera moves forward and tilts up");
+    fn moves_follow_the_prompt_in_its_language() {
+        for (camera, prompt, expected) in [
+            ("pan=-5", "a red ball on a blue background.", "a red ball on a blue background, the camera pans left"),
+            ("zoom=3", "一个红色球，蓝色背景。", "一个红色球，蓝色背景，镜头推进"),
+            ("pan=0", "a red ball.", "a red ball."),
+            ("roll=1,vertical=-2,zoom=1", "", "the camera cranes down, rolls clockwise and zooms in"),
+            ("pan=1,tilt=-1", "球", "球，镜头右移，镜头下移"),
+            ("horizontal=3,vertical=-1,pan=1", "球", "球，镜头右移，镜头下移"),
+            ("horizontal=-3", "a ball", "a ball, the camera trucks left"),
+            ("left_turn_forward", "a ball", "a ball, the camera pans left and zooms in"),
+        ] {
+            assert_eq!(in_prompt(camera, prompt), expected);
+        }
+    }
+
+    #[test]
+    fn the_embedded_model_learned_these_words() {
+        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts/train/clips.py");
+        let captions = std::fs::read_to_string(root).expect("the script that made the captions");
+        let learned = |text: &str| captions.contains(&format!("\"{text}\""));
+        for axis in [2, 3, 5] {
+            for (english, chinese) in WORDS[axis][0].iter().zip(WORDS[axis][1]) {
+                // One row of its table pairs them, so a swap shows.
+                assert!(captions.contains(&format!("\"{english}\": \"{chinese}\"")), "{english} {chinese}");
+                assert!(learned(english), "{english}");
+            }
+        }
+        for phrase in CameraPreset::ALL.map(|preset| preset.phrase(Language::Chinese)) {
+            assert!(phrase.split('，').all(learned), "{phrase}");
+        }
     }
 }

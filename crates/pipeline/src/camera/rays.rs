@@ -1,169 +1,158 @@
-//! Poses of a camera, and its rays in Plücker coordinates (<https://arxiv.org/abs/2404.02101>, section 3.2).
+//! [`Trajectory`]: one pose per frame, and the Plücker rays of its pixels
+//! (<https://arxiv.org/abs/2404.02101>, section 3.1).
 
-use candle_core::{DType, Device, Result, Tensor};
+use super::pose::{Pose, apply, cross};
+use crate::{Error, Result};
+use candle_core::{DType, Device, Tensor};
 
-/// Components of a ray: its moment and its direction.
-const COMPONENTS: usize = 6;
-/// Frames of a packed latent frame.
-const PACKED: usize = 4;
-/// Focal lengths of poses are in parts of a picture of this shape.
-const POSE_ASPECT: f64 = 1280.0 / 720.0;
+/// Coordinates of a ray: its moment (origin × direction), then its direction, each x, y, z.
+const RAY: usize = 6;
 
-/// A rotation, row by row.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Matrix(pub [[f64; 3]; 3]);
-
-/// Focal lengths and the picture's middle, in parts of its width and height.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Intrinsics {
-    pub fx: f64,
-    pub fy: f64,
-    pub cx: f64,
-    pub cy: f64,
-}
-
-/// Where a camera is, and how it looks: camera to world, in the axes of the first one.
+/// One pose per pixel frame, relative to the first, which is the identity.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Pose {
-    pub(super) rotation: Matrix,
-    pub(super) centre: [f64; 3],
-    pub(super) intrinsics: Intrinsics,
-}
-
-/// One pose per frame.
-#[derive(Debug, Clone)]
-pub(crate) struct Trajectory {
-    pub(super) poses: Vec<Pose>,
-}
-
-impl Matrix {
-    pub(super) const IDENTITY: Self = Self([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]);
-
-    /// Turned about y (to the right), then x (up), then z (clockwise), radians.
-    pub(super) fn turned(pan: f64, tilt: f64, roll: f64) -> Self {
-        let (sp, cp) = pan.sin_cos();
-        let (st, ct) = tilt.sin_cos();
-        let (sr, cr) = roll.sin_cos();
-        let pan = Self([[cp, 0.0, sp], [0.0, 1.0, 0.0], [-sp, 0.0, cp]]);
-        let tilt = Self([[1.0, 0.0, 0.0], [0.0, ct, -st], [0.0, st, ct]]);
-        let roll = Self([[cr, -sr, 0.0], [sr, cr, 0.0], [0.0, 0.0, 1.0]]);
-        pan.product(&tilt).product(&roll)
-    }
-
-    pub(super) fn product(&self, other: &Self) -> Self {
-        Self([0, 1, 2].map(|i| [0, 1, 2].map(|j| (0..3).map(|k| self.0[i][k] * other.0[k][j]).sum())))
-    }
-
-    pub(super) fn transposed(&self) -> Self {
-        Self([0, 1, 2].map(|i| [0, 1, 2].map(|j| self.0[j][i])))
-    }
-
-    pub(super) fn times(&self, v: [f64; 3]) -> [f64; 3] {
-        self.0.map(|row| row[0] * v[0] + row[1] * v[1] + row[2] * v[2])
-    }
-}
-
-impl Default for Intrinsics {
-    /// Those of diffsynth's directions.
-    fn default() -> Self {
-        Self { fx: 0.532_139_961, fy: 0.946_026_558, cx: 0.5, cy: 0.5 }
-    }
-}
-
-impl Intrinsics {
-    pub(super) fn zoomed(self, doublings: f64) -> Self {
-        let factor = doublings.exp2();
-        Self { fx: self.fx * factor, fy: self.fy * factor, ..self }
-    }
-
-    /// `[fx, fy, cx, cy]` in pixels of a picture of another shape, which shows the middle of the pose's.
-    fn in_pixels(self, width: usize, height: usize) -> [f32; 4] {
-        let (w, h) = (width as f64, height as f64);
-        let (mut fx, mut fy) = (self.fx, self.fy);
-        if POSE_ASPECT > w / h {
-            fx *= h * POSE_ASPECT / w;
-        } else {
-            fy *= w / POSE_ASPECT / h;
-        }
-        [fx * w, fy * h, self.cx * w, self.cy * h].map(|value| value as f32)
-    }
-}
-
-impl Pose {
-    /// Where a point is seen, in focal lengths from the middle.
-    #[cfg(test)]
-    pub(super) fn project(&self, point: [f64; 3]) -> (f64, f64) {
-        let from = [0, 1, 2].map(|i| point[i] - self.centre[i]);
-        let [x, y, z] = self.rotation.transposed().times(from);
-        (x / z * self.intrinsics.fx, y / z * self.intrinsics.fy)
-    }
-
-    /// Six planes of `height × width` numbers: the moment, then the direction of the ray through every pixel.
-    fn rays(&self, width: usize, height: usize, mut put: impl FnMut(usize, usize, f32)) {
-        let [fx, fy, cx, cy] = self.intrinsics.in_pixels(width, height);
-        let rotation = self.rotation.0.map(|row| row.map(|value| value as f32));
-        let centre = self.centre.map(|value| value as f32);
-        for y in 0..height {
-            for x in 0..width {
-                let v = [(x as f32 + 0.5 - cx) / fx, (y as f32 + 0.5 - cy) / fy, 1.0];
-                let norm = (v[0] * v[0] + v[1] * v[1] + v[2] * v[2]).sqrt();
-                let v = v.map(|value| value / norm);
-                let d = rotation.map(|row| row[0] * v[0] + row[1] * v[1] + row[2] * v[2]);
-                let moment = [
-                    centre[1] * d[2] - centre[2] * d[1],
-                    centre[2] * d[0] - centre[0] * d[2],
-                    centre[0] * d[1] - centre[1] * d[0],
-                ];
-                for (component, value) in moment.into_iter().chain(d).enumerate() {
-                    put(component, y * width + x, value);
-                }
-            }
-        }
-    }
+pub struct Trajectory {
+    poses: Vec<Pose>,
 }
 
 impl Trajectory {
-    /// The rays as a camera-controlled network takes them, f32 `[1, 24, F, H, W]`: a latent frame has those of its four
-    /// frames, component by component; the first has its one frame four times.
-    pub(crate) fn packed(&self, width: usize, height: usize, latent_frames: usize, dtype: DType) -> Result<Tensor> {
-        let area = width * height;
-        let mut frames = Vec::with_capacity(latent_frames);
-        for latent in 0..latent_frames {
-            let mut values = vec![0f32; COMPONENTS * PACKED * area];
-            for part in 0..PACKED {
-                let frame = if latent == 0 { 0 } else { PACKED * (latent - 1) + 1 + part };
-                let pose = &self.poses[frame.min(self.poses.len() - 1)];
-                pose.rays(width, height, |component, pixel, value| {
-                    values[(component * PACKED + part) * area + pixel] = value;
-                });
+    /// The trajectory through `poses`, in the coordinates of the first. A matrix that is no rotation is an error.
+    pub fn new(poses: &[Pose]) -> Result<Self> {
+        for (index, pose) in poses.iter().enumerate() {
+            if let Some(fault) = pose.fault() {
+                let what = format!("the camera's pose of frame {index} cannot be used: {fault}");
+                return Err(Error::request(what, "a pose is a rotation and a place, in finite numbers"));
             }
-            let shape = (1, COMPONENTS * PACKED, 1, height, width);
-            frames.push(Tensor::from_vec(values, shape, &Device::Cpu)?.to_dtype(dtype)?);
         }
-        Tensor::cat(&frames, 2)
+        let Some(first) = poses.first().copied() else {
+            return Err(Error::request("a camera's trajectory has no poses", "give at least one"));
+        };
+        let (rotation, center) = ([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]], [0.0; 3]);
+        let identity = Pose { rotation, center, ..first };
+        let others = poses[1..].iter().map(|pose| pose.relative_to(&first));
+        Ok(Self { poses: std::iter::once(identity).chain(others).collect() })
+    }
+
+    /// The poses; there is at least one.
+    pub fn poses(&self) -> &[Pose] {
+        &self.poses
+    }
+
+    /// The rays of all pixels `[F, 6, H, W]`, f32 on the CPU: moment and direction of the ray through each pixel's
+    /// centre, in the coordinates of the first frame. It is large (81 frames of 832 × 480: 776 MB); networks take
+    /// [`Trajectory::packed`].
+    pub fn plucker(&self, width: usize, height: usize) -> Result<Tensor> {
+        check_size(width, height)?;
+        let mut values = vec![0.0; self.poses.len() * RAY * height * width]; // [F, 6, H, W]
+        for (pose, planes) in self.poses.iter().zip(values.chunks_exact_mut(RAY * height * width)) {
+            draw(pose, [width, height], planes, [0, 1]);
+        }
+        Ok(Tensor::from_vec(values, (self.poses.len(), RAY, height, width), &Device::Cpu)?)
+    }
+
+    /// The rays as a camera adapter takes them, one latent frame at a time: each `[1, 6·k, 1, H, W]`, f32 on the CPU,
+    /// for the temporal factor k. The first latent frame has the first pixel frame k times, each other one the k pixel
+    /// frames it stands for; of the channels, those of one coordinate lie together. The pixel frames must be a multiple of
+    /// k, plus 1.
+    pub fn packed_frames(
+        &self,
+        width: usize,
+        height: usize,
+        temporal_factor: usize,
+    ) -> Result<impl ExactSizeIterator<Item = Result<Tensor>>> {
+        check_size(width, height)?;
+        let (k, last) = (temporal_factor, self.poses.len() - 1);
+        if k == 0 || last % k != 0 {
+            let what = format!("{} camera poses do not fit latent frames of {k} pixel frames", last + 1);
+            return Err(Error::request(what, "the number of frames must be a multiple of the factor, plus 1"));
+        }
+        let latent_frames = last / k + 1;
+        Ok((0..latent_frames).map(move |frame| {
+            let mut planes = vec![0.0; RAY * k * height * width]; // [6, k, H, W]
+            for which in 0..k {
+                let pixel_frame = if frame == 0 { 0 } else { (frame - 1) * k + which + 1 };
+                draw(&self.poses[pixel_frame], [width, height], &mut planes, [which, k]);
+            }
+            Ok(Tensor::from_vec(planes, (1, RAY * k, 1, height, width), &Device::Cpu)?)
+        }))
+    }
+
+    /// All of [`Trajectory::packed_frames`] as `[1, 6·k, F, H, W]` (F latent) in `dtype` on `device`. Beside the result
+    /// one latent frame is held.
+    pub fn packed(
+        &self,
+        width: usize,
+        height: usize,
+        temporal_factor: usize,
+        (dtype, device): (DType, &Device),
+    ) -> Result<Tensor> {
+        let frames = self.packed_frames(width, height, temporal_factor)?;
+        let packed = Tensor::zeros((1, RAY * temporal_factor, frames.len(), height, width), dtype, device)?;
+        for (index, frame) in frames.enumerate() {
+            packed.slice_set(&frame?.to_dtype(dtype)?.to_device(device)?, 2, index)?;
+        }
+        Ok(packed)
+    }
+}
+
+fn check_size(width: usize, height: usize) -> Result<()> {
+    let fault = || Error::request(format!("a camera cannot see a frame of {width}x{height}"), "both must be above 0");
+    if width == 0 || height == 0 { Err(fault()) } else { Ok(()) }
+}
+
+/// Writes the rays of one frame: coordinate c to plane `c * every + which` of `[planes, H, W]`.
+fn draw(pose: &Pose, [width, height]: [usize; 2], planes: &mut [f32], [which, every]: [usize; 2]) {
+    let lens = pose.lens.in_pixels(width, height);
+    let area = width * height;
+    for row in 0..height {
+        let y = (row as f64 + 0.5 - lens.cy) / lens.fy;
+        for column in 0..width {
+            let x = (column as f64 + 0.5 - lens.cx) / lens.fx;
+            let length = (x * x + y * y + 1.0).sqrt();
+            let direction = apply(&pose.rotation, [x / length, y / length, 1.0 / length]);
+            let moment = cross(pose.center, direction);
+            for (coordinate, value) in moment.into_iter().chain(direction).enumerate() {
+                planes[(coordinate * every + which) * area + row * width + column] = value as f32;
+            }
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::camera::path::{parse, resampled};
+    use crate::camera::Camera;
+    use candle_core::{DType, Device, Tensor};
 
-    /// What diffsynth 2.1.12 makes of the same poses; `scripts/fixtures/camera.py`.
+    fn flat(tensor: &Tensor) -> Vec<f32> {
+        tensor.flatten_all().and_then(|x| x.to_vec1()).expect("numbers")
+    }
+
     #[test]
-    fn rays_are_those_of_diffsynth() {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/camera/");
-        let poses = std::fs::read_to_string(format!("{folder}poses.txt")).expect("a fixture");
-        let file = std::path::Path::new(folder).join("rays.safetensors");
-        let (golden, _) = kinora_checkpoint::load_safetensors(&file).expect("a fixture");
-        for (name, expected) in golden {
-            let (_, _, latent_frames, height, width) = expected.dims5().expect("packed rays");
-            let poses = resampled(&parse(&poses).expect("poses"), 4 * (latent_frames - 1) + 1);
-            let found = Trajectory { poses }.packed(width, height, latent_frames, DType::F32).expect("rays");
-            assert_eq!(found.dims(), expected.dims());
-            let norm = |x: &Tensor| x.sqr().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap().sqrt();
-            let error = norm(&(&found - &expected).unwrap()) / norm(&expected);
-            assert!(error <= 1e-6, "{name}: {error:e}");
+    fn all_frames_at_once_are_the_frames_one_by_one() {
+        let camera: Camera = "pan=5,horizontal=-3,zoom=2".parse().expect("a camera");
+        let trajectory = camera.trajectory(7, 8.0).expect("a trajectory");
+        for dtype in [DType::F32, DType::BF16] {
+            let packed = trajectory.packed(5, 3, 3, (dtype, &Device::Cpu)).expect("rays");
+            assert_eq!(packed.dims(), [1, 18, 3, 3, 5]);
+            for (index, frame) in trajectory.packed_frames(5, 3, 3).expect("rays").enumerate() {
+                let frame = frame.and_then(|frame| Ok(frame.to_dtype(dtype)?.to_dtype(DType::F32)?)).expect("a frame");
+                let same = packed.narrow(2, index, 1).and_then(|x| x.to_dtype(DType::F32)).expect("a frame");
+                assert_eq!(flat(&frame), flat(&same), "{dtype:?} {index}");
+            }
+        }
+    }
+
+    #[test]
+    fn counts_and_sizes_that_do_not_fit_are_errors() {
+        let camera: Camera = "pan=5".parse().expect("a camera");
+        let trajectory = camera.trajectory(6, 8.0).expect("a trajectory");
+        for factor in [0, 4, 6, 7] {
+            let error = trajectory.packed(4, 4, factor, (DType::F32, &Device::Cpu)).expect_err("it does not fit");
+            assert!(error.to_string().contains(&format!("6 camera poses do not fit latent frames of {factor}")));
+        }
+        assert!(trajectory.plucker(0, 4).is_err() && trajectory.packed_frames(4, 0, 5).is_err());
+        assert!(trajectory.packed_frames(4, 4, 5).is_ok_and(|frames| frames.len() == 2));
+        for (frames, fps) in [(0, 8.0), (5, 0.0), (5, f64::NAN), (5, f64::INFINITY)] {
+            assert!(camera.trajectory(frames, fps).is_err(), "{frames} {fps}");
         }
     }
 }

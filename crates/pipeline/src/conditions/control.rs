@@ -117,7 +117,7 @@ impl<'a> ControlFrames<'a> {
         };
         let mask = mask.unwrap_or_else(|| vec![1.0; width * height]);
         match given.expand {
-            Some(expand) => expanded(frame, expand, width, height, given.mask.is_some().then_some(mask)),
+            Some(expand) => expanded(frame, expand, width, height, given.mask.is_some().then_some(&mask)),
             None => Ok((fitted_frame(frame, width, height, given.fit)?, mask)),
         }
     }
@@ -174,7 +174,7 @@ fn expanded(
     expand: Expand,
     width: usize,
     height: usize,
-    mask: Option<Vec<f32>>,
+    mask: Option<&[f32]>,
 ) -> Result<(Frame, Vec<f32>)> {
     let along = |size: usize, before: f64, after: f64| {
         let inner = ((size as f64 / (1.0 + before + after)).round() as usize).clamp(1, size);
@@ -193,7 +193,7 @@ fn expanded(
             whole.data[to..to + inner_width].copy_from_slice(&inner.data[from..from + inner_width]);
         }
         let to = (top + row) * width + left;
-        match &mask {
+        match mask {
             Some(mask) => generated[to..to + inner_width].copy_from_slice(&mask[to..to + inner_width]),
             None => generated[to..to + inner_width].fill(0.0),
         }

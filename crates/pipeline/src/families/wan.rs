@@ -333,7 +333,7 @@ mod tests {
                 built(TRANSFORMER, WanModel::new(&dit_config(&model, index).expect("a configuration"), &headers))
                     .unwrap_or_else(|error| panic!("{}: {error}", manifest.name));
                 let tensors = headers.asked();
-                parameters += tensors.iter().map(|(_, shape)| shape.iter().product::<usize>()).sum::<usize>();
+                parameters += tensors.values().map(|shape| shape.iter().product::<usize>()).sum::<usize>();
             }
             assert_eq!(parameters as u64, manifest.parameters.transformer, "{}", manifest.name);
         }

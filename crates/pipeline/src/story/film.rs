@@ -208,13 +208,13 @@ impl<'a> Film<'a> {
         }
         let vae = self.pipeline.vae(Parts::Decoder)?;
         let mut decoder: Option<Box<dyn StreamDecoder + '_>> = None;
-        let mut colours = Colours::default();
+        let mut colours: Option<Colours> = None;
         let parts = std::mem::take(&mut self.parts);
         let total: usize = self.frames + parts.iter().map(|part| self.pixel_frames(part)).sum::<Result<usize>>()?;
         for part in &parts {
             if part.cut || decoder.is_none() {
                 decoder = Some(vae.decoder()?);
-                colours = Colours::default();
+                colours = None;
             }
             let decoder = decoder.as_mut().expect("just filled");
             let file = TensorFile::open(&part.latents)?;
@@ -226,11 +226,15 @@ impl<'a> Film<'a> {
                     if seen.len() < part.overlap {
                         seen.push(frame);
                         if seen.len() == part.overlap {
-                            colours = Colours::from(&seen, &known);
+                            colours = Some(Colours::from(&seen, &known));
                         }
                         continue;
                     }
-                    self.write(colours.apply(frame), self.remembered())?;
+                    let frame = match colours {
+                        Some(colours) => colours.apply(frame),
+                        None => frame,
+                    };
+                    self.write(frame, self.remembered())?;
                 }
                 if on_event(Event::Frames { done: self.frames, total }).is_break() {
                     return Err(Error::Stopped { resumable: None });
@@ -312,16 +316,10 @@ struct Colours {
     offset: [f32; 3],
 }
 
-impl Default for Colours {
-    fn default() -> Self {
-        Self { gain: [1.0; 3], offset: [0.0; 3] }
-    }
-}
-
 impl Colours {
     /// Means and deviations of `seen` become those of `known`, which show the same.
     fn from(seen: &[Frame], known: &[Frame]) -> Self {
-        let mut colours = Self::default();
+        let mut colours = Self { gain: [1.0; 3], offset: [0.0; 3] };
         for plane in 0..3 {
             let (mean, deviation) = statistics(seen, plane);
             let (wanted_mean, wanted_deviation) = statistics(known, plane);
@@ -333,10 +331,7 @@ impl Colours {
         colours
     }
 
-    fn apply(&self, mut frame: Frame) -> Frame {
-        if self.gain == [1.0; 3] && self.offset == [0.0; 3] {
-            return frame;
-        }
+    fn apply(self, mut frame: Frame) -> Frame {
         let area = frame.width * frame.height;
         for (plane, values) in frame.data.chunks_exact_mut(area).enumerate() {
             for value in values {

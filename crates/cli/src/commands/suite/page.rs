@@ -35,7 +35,7 @@ pub fn html(title: &str, seed: u64, headings: &[(String, String)], prompts: &[Pr
             let _ = write!(page, "<p><small>{}</small></p>", escape_text(more));
         }
         page.push_str("</td>");
-        cells.iter().for_each(|cell| page.push_str(&of_cell(cell)));
+        page.extend(cells.iter().map(of_cell));
         page.push_str("</tr>\n");
     }
     page.push_str("</tbody></table>\n</html>\n");
