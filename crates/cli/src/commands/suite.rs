@@ -103,18 +103,25 @@ pub fn run(args: &SuiteArgs) -> Result<()> {
 
 /// The prompts that are asked for.
 fn chosen(args: &SuiteArgs) -> Result<Vec<Prompt>> {
-    let path = &args.prompts;
-    let hint = "it needs `[[prompt]]` tables with `text`, and may have category, english, known_hard, note";
-    let bad = |reason: String| Error::BadFile { path: path.clone(), reason, hint };
-    let text = fs::read_to_string(path).map_err(|source| Error::Io { path: path.clone(), source })?;
-    let all: Prompts = toml::from_str(&text).map_err(|error| bad(error.message().to_string()))?;
     let wanted = |prompt: &Prompt| args.category.as_ref().is_none_or(|prefix| prompt.category.starts_with(prefix));
-    let mut prompts: Vec<Prompt> = all.prompt.into_iter().filter(wanted).collect();
+    let mut prompts: Vec<Prompt> = read(&args.prompts)?.into_iter().filter(wanted).collect();
     prompts.truncate(args.limit.unwrap_or(usize::MAX));
     if prompts.is_empty() {
-        return Err(bad("it has no prompt that is asked for".into()));
+        return Err(bad(&args.prompts, "it has no prompt that is asked for".into()));
     }
     Ok(prompts)
+}
+
+/// All prompts of a file.
+fn read(path: &Path) -> Result<Vec<Prompt>> {
+    let text = fs::read_to_string(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
+    let all: Prompts = toml::from_str(&text).map_err(|error| bad(path, error.message().to_string()))?;
+    Ok(all.prompt)
+}
+
+fn bad(path: &Path, reason: String) -> Error {
+    let hint = "it needs `[[prompt]]` tables with `text`, and may have category, english, known_hard, note";
+    Error::BadFile { path: path.to_path_buf(), reason, hint }
 }
 
 /// Every model with every set of settings.
@@ -218,4 +225,22 @@ fn write(path: &Path, text: &str) -> Result<()> {
     let temporary = path.with_extension("part");
     let written = fs::write(&temporary, text).and_then(|()| fs::rename(&temporary, path));
     written.map_err(|source| Error::Io { path: path.to_path_buf(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_suites_of_the_repository_can_be_read() {
+        for (file, count) in [("prompts.toml", 64), ("embedded.toml", 12)] {
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/suite").join(file);
+            let prompts = read(&path).unwrap();
+            assert_eq!(prompts.len(), count, "{file}");
+            for Prompt { text, english, category, .. } in prompts {
+                assert!(!text.is_empty() && !category.is_empty(), "{file}: {text}");
+                assert!(text.is_ascii() || english.is_some_and(|english| !english.is_empty()), "{file}: {text}");
+            }
+        }
+    }
 }
