@@ -51,7 +51,7 @@ impl Family for Wan {
             Some(Role::Vae)
         } else if has("token_embedding.weight") || has("block.0.layer.0.SelfAttention.q.weight") {
             Some(Role::TextEncoder)
-        } else if has("vision_model.pre_layrnorm.weight") || has("visual.pre_norm.weight") {
+        } else if has("pre_layrnorm.weight") || has("visual.pre_norm.weight") {
             Some(Role::ImageEncoder)
         } else {
             None
