@@ -100,7 +100,7 @@ pub struct Conditioning {
     pub latents: Option<Tensor>,
     /// What control blocks (VACE) follow.
     pub control: Option<Control>,
-    /// Rays of a camera, packed per latent frame, `[B, 24, F, 8H, 8W]`.
+    /// Rays of a camera, packed per latent frame, `[B, 24, F, s·H, s·W]` for the spatial factor s of the VAE.
     pub camera: Option<Tensor>,
 }
 

@@ -210,6 +210,11 @@ impl<'a> Filming<'a> {
             window.request.seed.get_or_insert(plan.seed.wrapping_add(index as u64));
             window.request.output.resume = Some(project.join(format!("{index:03}")));
         }
+        // What is wrong with a window that continues must come out before the first one is made.
+        if let Some(window) = windows.iter().find(|window| !window.cut) {
+            let more = pipeline.plan_of(&window.request, true)?.notices;
+            notices.extend(more.into_iter().filter(|notice| !plan.notices.contains(notice)));
+        }
         let output = request.output.clone();
         let latents = film::sidecar(&output.clip);
         let mut files = vec![("the clip", output.clip.as_path()), ("its latents", &latents)];
@@ -226,6 +231,11 @@ impl<'a> Filming<'a> {
         let recipe = self.output.metadata.then_some(self.recipe.as_str());
         let mut film = Film::new(self.pipeline, &self.output, self.shape, self.tail, recipe)?;
         self.keep_story()?;
+        for notice in &self.notices {
+            if on_event(Event::Notice(notice)).is_break() {
+                return Err(self.stopped());
+            }
+        }
         if let Some(clip) = &self.after {
             film.take_over(clip, &self.project.join("before.safetensors"), on_event)?;
         }

@@ -4,6 +4,7 @@ mod diffusers;
 mod infer;
 mod original;
 
+use super::camera;
 use crate::{Error, Result};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -52,6 +53,8 @@ pub struct WanConfig {
     pub vace_in_channels: Option<usize>,
     /// Whether the model follows the rays of a camera.
     pub camera: bool,
+    /// Rows and columns of rays per row and column of latents.
+    pub camera_scale: usize,
 }
 
 impl WanConfig {
@@ -83,6 +86,7 @@ impl WanConfig {
             ("ffn_dim", self.ffn_dim),
             ("num_layers", self.num_layers),
             ("rope_max_seq_len", self.rope_max_seq_len),
+            ("camera_scale", self.camera_scale),
         ];
         let patch = self.patch_size.map(|size| ("patch_size", size));
         let optional = [
@@ -161,6 +165,7 @@ impl WanConfig {
             vace_layers: Vec::new(),
             vace_in_channels: None,
             camera: false,
+            camera_scale: camera::SCALE,
         }
     }
 }

@@ -18,7 +18,7 @@ pub(super) fn check_conditioning(config: &WanConfig, conditioning: &Conditioning
     let videos = [
         ("conditioning latents", config.appended_channels(), 1, conditioning.latents.as_ref()),
         ("control latents", config.vace_in_channels.unwrap_or(0), 1, control),
-        ("camera rays", rays, camera::SCALE, conditioning.camera.as_ref()),
+        ("camera rays", rays, config.camera_scale, conditioning.camera.as_ref()),
     ];
     let mut sizes = None;
     for (what, channels, scale, given) in videos {

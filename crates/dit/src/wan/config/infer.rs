@@ -1,6 +1,7 @@
 //! The configuration of a checkpoint that comes without one.
 
 use super::{RELEASED_HEAD_DIM, WanConfig, unsupported};
+use crate::wan::camera;
 use crate::{Error, Result};
 use std::collections::BTreeMap;
 
@@ -57,6 +58,9 @@ impl WanConfig {
             vace_layers: controlled_layers(blocks("blocks"), blocks("vace_blocks"))?,
             vace_in_channels: optional(&shapes, "vace_patch_embedding.weight")?.map(|[_, channels, _, _, _]| channels),
             camera: has("control_adapter.conv.weight"),
+            // Of a number that is no square, the tensor's own check says what is wrong.
+            camera_scale: optional(&shapes, "control_adapter.conv.weight")?
+                .map_or(camera::SCALE, |[_, rays, _, _]| (rays / camera::CHANNELS).isqrt().max(1)),
             ..Self::base()
         };
         config.validate()?;

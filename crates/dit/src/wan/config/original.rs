@@ -62,6 +62,7 @@ impl WanConfig {
             vace_layers: vace_layers.unwrap_or_default(),
             vace_in_channels,
             camera: file.add_control_adapter,
+            camera_scale: file.downscale_factor_control_adapter.unwrap_or(camera::SCALE),
             ..Self::base()
         };
         config.validate()?;
@@ -91,6 +92,7 @@ struct OriginalConfig {
     /// Of VideoX-Fun: whether there is an adapter for cameras, and how many channels it takes.
     add_control_adapter: bool,
     in_dim_control_adapter: Option<usize>,
+    downscale_factor_control_adapter: Option<usize>,
     #[serde(flatten)]
     rest: BTreeMap<String, Value>,
 }
@@ -126,6 +128,7 @@ impl Default for OriginalConfig {
             eps: base.eps,
             add_control_adapter: false,
             in_dim_control_adapter: None,
+            downscale_factor_control_adapter: None,
             rest: BTreeMap::new(),
         }
     }
