@@ -5,11 +5,13 @@
 
 mod error;
 mod latent_format;
+mod tile;
 pub mod wan;
 
 use candle_core::Tensor;
 pub use error::{Error, Result};
 pub use latent_format::LatentFormat;
+pub use tile::Tile;
 
 /// What of an autoencoder to load: each half takes memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +34,16 @@ pub trait VideoVae: Send + Sync {
     /// # Errors
     /// It was not loaded.
     fn decoder(&self) -> Result<Box<dyn StreamDecoder + '_>>;
+
+    /// A decoder of one tile of every frame, at the start of a clip. It takes whole latent frames, `[B, C, 1, h, w]`, and
+    /// gives the pixels of the tile alone, `[B, 3, F, H, W]`: those that [`VideoVae::decoder`] has there, up to rounding.
+    ///
+    /// What a stream holds is mostly its causal caches, which at full resolution are many times as large as a frame: to
+    /// save memory, take a clip through the decoder of one tile before the next tile's is made.
+    ///
+    /// # Errors
+    /// It was not loaded. A tile that lies outside of the frames is an error of the first push.
+    fn tile_decoder(&self, tile: &Tile) -> Result<Box<dyn StreamDecoder + '_>>;
 
     /// An encoder at the start of a clip.
     ///

@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Tensor};
 use kinora_checkpoint::{KeyMap, Weights};
 use kinora_vae::wan::{Config, WanVae, canonical_from_diffusers};
-use kinora_vae::{Error, Parts, VideoVae};
+use kinora_vae::{Error, Parts, Tile, VideoVae};
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
@@ -49,6 +49,44 @@ fn a_prefix_of_a_clip_is_coded_like_the_clip() {
             let expected = latents.narrow(2, 0, count).unwrap();
             assert_close(&vae.encode(&video.narrow(2, 0, frames).unwrap()).unwrap(), &expected, F32, kind);
         }
+    }
+}
+
+#[test]
+fn tiles_are_what_the_whole_frame_has_there() {
+    for kind in KINDS {
+        let vae = vae(kind, DType::F32);
+        let channels = vae.latent_format().channels;
+        // Odd sizes, tiles that do not divide them, and some with no edge of the frame in their halo.
+        for (batch, frames, h, w, side) in [(1, 3, 9, 11, 4), (2, 2, 5, 7, 3), (1, 2, 1, 40, 3), (1, 1, 40, 2, 7)] {
+            let latents = Tensor::randn(0f32, 1f32, (batch, channels, frames, h, w), &Device::Cpu).unwrap();
+            let whole = vae.decode(&latents).unwrap();
+            let psnr = psnr(&in_tiles(&vae, &latents, side), &whole);
+            println!("{kind} {h}×{w} in tiles of {side}: {psnr:.0} dB");
+            assert!(psnr >= 110.0, "{kind} {h}×{w} in tiles of {side}: {psnr:.1} dB");
+        }
+    }
+}
+
+#[test]
+fn a_tile_outside_of_the_frame_is_an_error() {
+    let vae = vae("wan21", DType::F32);
+    let latents = Tensor::zeros((1, 5, 1, 3, 4), DType::F32, &Device::Cpu).unwrap();
+    for (tile, fits) in [([0..3, 0..4], true), ([0..4, 0..4], false), ([1..1, 0..4], false), ([0..3, 3..5], false)] {
+        let [rows, columns] = tile;
+        let pushed = vae.tile_decoder(&Tile { rows, columns }).unwrap().push(&latents);
+        assert_eq!(pushed.is_ok(), fits, "{:?}", pushed.err());
+    }
+}
+
+#[test]
+fn a_single_frame_becomes_one_latent_frame() {
+    for kind in KINDS {
+        let (vae, golden) = (vae(kind, DType::F32), golden(kind));
+        let video = golden["encode.video"].narrow(2, 0, 1).unwrap();
+        let latents = vae.encode(&video).unwrap();
+        assert_eq!(latents.dim(2).unwrap(), 1);
+        assert_close(&latents, &golden["encode.latents"].narrow(2, 0, 1).unwrap(), F32, kind);
     }
 }
 
@@ -162,6 +200,27 @@ fn wrong_configurations_are_errors_that_name_the_field() {
     }
     assert!(matches!(Config::from_json("{"), Err(Error::Json(_))));
     assert_eq!(Config::from_json("{}").unwrap(), Config::wan21());
+}
+
+/// Decodes tile after tile, each over all frames.
+fn in_tiles(vae: &WanVae, latents: &Tensor, side: usize) -> Tensor {
+    let (_, _, frames, h, w) = latents.dims5().unwrap();
+    let tiles = Tile::grid(h, w, side);
+    let decoded = tiles.iter().map(|tile| {
+        let mut decoder = vae.tile_decoder(tile).unwrap();
+        let pushed: Vec<_> = (0..frames).map(|at| decoder.push(&latents.narrow(2, at, 1).unwrap()).unwrap()).collect();
+        Tensor::cat(&pushed, 2).unwrap()
+    });
+    let decoded: Vec<_> = decoded.collect();
+    let rows = decoded.chunks(w.div_ceil(side)).map(|row| Tensor::cat(row, 4).unwrap());
+    Tensor::cat(&rows.collect::<Vec<_>>(), 3).unwrap()
+}
+
+/// Of pixels in -1..1, in dB; infinite where all are equal.
+fn psnr(found: &Tensor, expected: &Tensor) -> f64 {
+    assert_eq!(found.dims(), expected.dims());
+    let error = (found - expected).unwrap().sqr().unwrap().mean_all().unwrap().to_scalar::<f32>().unwrap();
+    10.0 * (4.0 / f64::from(error)).log10()
 }
 
 /// Runs `check(vae, latents, video, what)` on the cases of every kind whose names begin with `direction`.

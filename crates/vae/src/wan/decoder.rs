@@ -4,6 +4,7 @@
 use super::blocks::{CausalLayer, Head, Middle, Pointwise, ResidualBlock};
 use super::cache::{Slots, StreamState};
 use super::resample::{Shortcut, Upsample};
+use super::windows::{Windows, crop, doubled};
 use super::{Config, layer_weights};
 use candle_core::{Result, Tensor};
 use kinora_checkpoint::Weights;
@@ -35,25 +36,36 @@ impl Decoder {
         })
     }
 
-    /// The next latent frame `z [B, h, w, z_dim]` → frames `[B, H, W, out_channels]`.
-    pub(super) fn forward(&self, z: &Tensor, state: &mut StreamState) -> Result<Vec<Tensor>> {
+    /// The next latent frame `z [B, h, w, z_dim]` → of its frames `[B, H, W, out_channels]` the tile of `windows`, which
+    /// must be the same for all frames of a stream.
+    pub(super) fn forward(&self, z: &Tensor, windows: &Windows, state: &mut StreamState) -> Result<Vec<Tensor>> {
         let x = self.conv.forward(&[self.from_latents.forward(z)?], state, None)?;
-        let x = self.middle.forward(x, state)?;
+        let (_, h, w, _) = x.dims4()?;
+        // Its attention sees the whole frame, at the lowest resolution.
+        let x = crop(self.middle.forward(x, state)?, &[0..h, 0..w], &windows.stages[0])?;
         let mut frames = Vec::new();
-        self.finish(&self.stages, x, state, &mut frames)?;
+        self.finish(&self.stages, x, windows, state, &mut frames)?;
         Ok(frames)
     }
 
     /// Takes a frame through the stages that are left.
-    fn finish(&self, stages: &[Stage], x: Tensor, state: &mut StreamState, out: &mut Vec<Tensor>) -> Result<()> {
+    fn finish(
+        &self,
+        stages: &[Stage],
+        x: Tensor,
+        windows: &Windows,
+        state: &mut StreamState,
+        out: &mut Vec<Tensor>,
+    ) -> Result<()> {
+        let at = self.stages.len() - stages.len();
         let Some((stage, rest)) = stages.split_first() else {
-            out.push(self.head.forward(&x, state)?);
+            out.push(crop(self.head.forward(&x, state)?, &windows.stages[at - 1], &windows.out)?);
             return Ok(());
         };
         // Kept only where a shortcut needs it.
         let input = stage.shortcut.as_ref().map(|_| x.clone());
         let x = stage.blocks.iter().try_fold(x, |x, block| block.forward(x, state))?;
-        let Some(upsample) = &stage.upsample else { return self.finish(rest, x, state, out) };
+        let Some(upsample) = &stage.upsample else { return self.finish(rest, x, windows, state, out) };
         let frames = upsample.frames(x, state)?;
         // The clip's first frame stays alone; to the shortcut it is the last of those that another would become.
         let absent = upsample.factor() - frames.len();
@@ -65,7 +77,8 @@ impl Decoder {
                 _ => upsample.enlarge(&frame, None)?,
             };
             drop(frame); // before the next stage needs memory
-            self.finish(rest, enlarged, state, out)?;
+            let enlarged = crop(enlarged, &doubled(&windows.stages[at]), &windows.stages[at + 1])?;
+            self.finish(rest, enlarged, windows, state, out)?;
         }
         Ok(())
     }

@@ -15,8 +15,9 @@ mod encoder;
 mod keys;
 mod memory;
 mod resample;
+mod windows;
 
-use crate::{Error, LatentFormat, Parts, Result, StreamDecoder, StreamEncoder, VideoVae};
+use crate::{Error, LatentFormat, Parts, Result, StreamDecoder, StreamEncoder, Tile, VideoVae};
 use cache::StreamState;
 use candle_core::{DType, Device, Tensor};
 pub use config::Config;
@@ -25,14 +26,15 @@ use encoder::Encoder;
 pub use keys::canonical_from_diffusers;
 use kinora_checkpoint::Weights;
 use resample::{patchify, unpatchify};
+use windows::Windows;
 
 /// A Wan autoencoder. It computes in the dtype of its weights, which in all of diffusers' examples is f32: in bf16 pixels
 /// are off by a few percent.
 pub struct WanVae {
     encoder: Option<Encoder>,
     decoder: Option<Decoder>,
+    config: Config,
     format: LatentFormat,
-    patch: usize,
     device: Device,
     dtype: DType,
 }
@@ -46,11 +48,17 @@ impl WanVae {
         Ok(Self {
             encoder,
             decoder,
+            config: config.clone(),
             format: config.latent_format(),
-            patch: config.patch(),
             device: weights.device().clone(),
             dtype: weights.dtype(),
         })
+    }
+
+    /// A decoder of whole frames, or of a tile of them.
+    fn decoder_of(&self, tile: Option<Tile>) -> Result<Box<dyn StreamDecoder + '_>> {
+        let network = self.decoder.as_ref().ok_or(Error::NotLoaded { part: "decoder" })?;
+        Ok(Box::new(Decoding { vae: self, network, tile, state: StreamState::default() }))
     }
 
     fn encode_chunk(&self, encoder: &Encoder, frames: &Tensor, state: &mut StreamState) -> Result<Tensor> {
@@ -61,7 +69,7 @@ impl WanVae {
             let expected = format!("[B, 3, {expected_frames}, a multiple of {factor}, a multiple of {factor}]");
             return Err(Error::Shape { what: "the frames", found: shape.to_vec(), expected });
         }
-        let x = patchify(&frames.to_device(&self.device)?.to_dtype(self.dtype)?, self.patch)?;
+        let x = patchify(&frames.to_device(&self.device)?.to_dtype(self.dtype)?, self.config.patch())?;
         let frames = (0..expected_frames).map(|index| channels_last(&x, index)).collect::<candle_core::Result<_>>()?;
         let moments = encoder.forward(frames, state)?;
         state.finish_chunk();
@@ -69,17 +77,29 @@ impl WanVae {
         Ok(self.format.normalise(&mean.permute((0, 3, 1, 2))?.unsqueeze(2)?)?)
     }
 
-    fn decode_chunk(&self, decoder: &Decoder, latents: &Tensor, state: &mut StreamState) -> Result<Tensor> {
+    fn decode_chunk(
+        &self,
+        decoder: &Decoder,
+        latents: &Tensor,
+        tile: Option<&Tile>,
+        state: &mut StreamState,
+    ) -> Result<Tensor> {
         let (channels, shape) = (self.format.channels, latents.dims());
-        if !matches!(*shape, [_, c, 1, _, _] if c == channels) || shape.contains(&0) {
-            let expected = format!("[B, {channels}, 1, h, w]");
-            return Err(Error::Shape { what: "the latents", found: shape.to_vec(), expected });
+        let wrong = |expected| Error::Shape { what: "the latents", found: shape.to_vec(), expected };
+        let &[_, c, 1, h, w] = shape else { return Err(wrong(format!("[B, {channels}, 1, h, w]"))) };
+        if c != channels || shape.contains(&0) {
+            return Err(wrong(format!("[B, {channels}, 1, h, w]")));
         }
+        let tile = tile.cloned().unwrap_or_else(|| Tile::whole(h, w));
+        if tile.rows.is_empty() || tile.columns.is_empty() || tile.rows.end > h || tile.columns.end > w {
+            return Err(wrong(format!("a frame with rows {:?} and columns {:?} for this tile", tile.rows, tile.columns)));
+        }
+        let windows = Windows::new(&self.config, [h, w], &tile);
         let z = self.format.denormalise(&latents.to_device(&self.device)?)?.to_dtype(self.dtype)?;
-        let frames = decoder.forward(&channels_last(&z, 0)?, state)?;
+        let frames = decoder.forward(&channels_last(&z, 0)?, &windows, state)?;
         state.finish_chunk();
         let x = Tensor::stack(&frames, 1)?.permute((0, 4, 1, 2, 3))?.to_dtype(DType::F32)?; // [B, C, F, H, W]
-        Ok(unpatchify(&x, self.patch)?.clamp(-1f32, 1f32)?)
+        Ok(unpatchify(&x, self.config.patch())?.clamp(-1f32, 1f32)?)
     }
 }
 
@@ -89,30 +109,41 @@ impl VideoVae for WanVae {
     }
 
     fn decoder(&self) -> Result<Box<dyn StreamDecoder + '_>> {
-        let network = self.decoder.as_ref().ok_or(Error::NotLoaded { part: "decoder" })?;
-        Ok(Box::new(Stream { vae: self, network, state: StreamState::default() }))
+        self.decoder_of(None)
+    }
+
+    fn tile_decoder(&self, tile: &Tile) -> Result<Box<dyn StreamDecoder + '_>> {
+        self.decoder_of(Some(tile.clone()))
     }
 
     fn encoder(&self) -> Result<Box<dyn StreamEncoder + '_>> {
         let network = self.encoder.as_ref().ok_or(Error::NotLoaded { part: "encoder" })?;
-        Ok(Box::new(Stream { vae: self, network, state: StreamState::default() }))
+        Ok(Box::new(Encoding { vae: self, network, state: StreamState::default() }))
     }
 }
 
-/// One clip on its way through the autoencoder, in either direction.
-struct Stream<'a, T> {
+/// One clip on its way out, or a tile of it.
+struct Decoding<'a> {
     vae: &'a WanVae,
-    network: &'a T,
+    network: &'a Decoder,
+    tile: Option<Tile>,
     state: StreamState,
 }
 
-impl StreamDecoder for Stream<'_, Decoder> {
+impl StreamDecoder for Decoding<'_> {
     fn push(&mut self, latents: &Tensor) -> Result<Tensor> {
-        self.vae.decode_chunk(self.network, latents, &mut self.state)
+        self.vae.decode_chunk(self.network, latents, self.tile.as_ref(), &mut self.state)
     }
 }
 
-impl StreamEncoder for Stream<'_, Encoder> {
+/// One clip on its way in.
+struct Encoding<'a> {
+    vae: &'a WanVae,
+    network: &'a Encoder,
+    state: StreamState,
+}
+
+impl StreamEncoder for Encoding<'_> {
     fn push(&mut self, frames: &Tensor) -> Result<Tensor> {
         self.vae.encode_chunk(self.network, frames, &mut self.state)
     }

@@ -1,0 +1,50 @@
+//! [`Tile`]: a part of a frame that is decoded on its own, where a whole one does not fit the memory.
+
+use std::ops::Range;
+
+/// Rows and columns of a latent frame, that many times the spatial factor of the pixels.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tile {
+    /// Rows.
+    pub rows: Range<usize>,
+    /// Columns.
+    pub columns: Range<usize>,
+}
+
+impl Tile {
+    /// The whole of a frame of `h × w`.
+    pub fn whole(h: usize, w: usize) -> Self {
+        Self { rows: 0..h, columns: 0..w }
+    }
+
+    /// Tiles of at most `side × side` that cover a frame of `h × w` and do not overlap, row by row, as equal as can be.
+    /// A side of 0 counts as 1.
+    pub fn grid(h: usize, w: usize, side: usize) -> Vec<Self> {
+        let columns = parts(w, side);
+        let row = |rows: Range<usize>| columns.iter().map(move |columns| Self { rows: rows.clone(), columns: columns.clone() });
+        parts(h, side).into_iter().flat_map(row).collect()
+    }
+}
+
+/// `0..size` in as few parts of at most `most` as can be.
+fn parts(size: usize, most: usize) -> Vec<Range<usize>> {
+    let count = size.div_ceil(most.max(1));
+    (0..count).map(|part| part * size / count..(part + 1) * size / count).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tiles_cover_the_frame_once() {
+        for (h, w, side) in [(1, 1, 1), (7, 5, 3), (6, 6, 3), (5, 9, 100), (3, 4, 0), (136, 240, 64)] {
+            let mut seen = vec![0; h * w];
+            for Tile { rows, columns } in Tile::grid(h, w, side) {
+                assert!(rows.len().max(columns.len()) <= side.max(1), "{h}×{w} by {side}: {rows:?}, {columns:?}");
+                rows.for_each(|row| columns.clone().for_each(|column| seen[row * w + column] += 1));
+            }
+            assert!(seen.iter().all(|count| *count == 1), "{h}×{w} by {side}: {seen:?}");
+        }
+    }
+}
