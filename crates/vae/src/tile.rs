@@ -21,7 +21,9 @@ impl Tile {
     /// A side of 0 counts as 1.
     pub fn grid(h: usize, w: usize, side: usize) -> Vec<Self> {
         let columns = parts(w, side);
-        let row = |rows: Range<usize>| columns.iter().map(move |columns| Self { rows: rows.clone(), columns: columns.clone() });
+        let row = |rows: Range<usize>| {
+            columns.iter().map(move |columns| Self { rows: rows.clone(), columns: columns.clone() })
+        };
         parts(h, side).into_iter().flat_map(row).collect()
     }
 }

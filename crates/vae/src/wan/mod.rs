@@ -92,14 +92,22 @@ impl WanVae {
         }
         let tile = tile.cloned().unwrap_or_else(|| Tile::whole(h, w));
         if tile.rows.is_empty() || tile.columns.is_empty() || tile.rows.end > h || tile.columns.end > w {
-            return Err(wrong(format!("a frame with rows {:?} and columns {:?} for this tile", tile.rows, tile.columns)));
+            return Err(wrong(format!(
+                "a frame with rows {:?} and columns {:?} for this tile",
+                tile.rows, tile.columns
+            )));
         }
         let windows = Windows::new(&self.config, [h, w], &tile);
         let z = self.format.denormalise(&latents.to_device(&self.device)?)?.to_dtype(self.dtype)?;
         let frames = decoder.forward(&channels_last(&z, 0)?, &windows, state)?;
         state.finish_chunk();
-        let x = Tensor::stack(&frames, 1)?.permute((0, 4, 1, 2, 3))?.to_dtype(DType::F32)?; // [B, C, F, H, W]
-        Ok(unpatchify(&x, self.config.patch())?.clamp(-1f32, 1f32)?)
+        let pixels = {
+            let x = Tensor::stack(&frames, 1)?;
+            drop(frames);
+            let x = x.permute((0, 4, 1, 2, 3))?.to_dtype(DType::F32)?; // [B, C, F, H, W]
+            unpatchify(&x, self.config.patch())?
+        };
+        Ok(pixels.clamp(-1f32, 1f32)?)
     }
 }
 

@@ -9,8 +9,8 @@ use candle_core::{Result, Tensor};
 use std::array::from_fn;
 use std::ops::Range;
 
-/// Windows begin and end where the tiles of a Winograd convolution do: a position is then computed from the same numbers in
-/// the same order as in the whole frame.
+/// Windows begin and end where the tiles of a Winograd convolution do: a position then comes from the same sums as in the
+/// whole frame, but for the last bits.
 const GRAIN: usize = 4;
 
 /// Rows and columns.
