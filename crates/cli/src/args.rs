@@ -128,6 +128,10 @@ pub struct OutputArgs {
     /// Video encoder by its FFmpeg name, such as libx265 (builds with the ffmpeg feature).
     #[arg(long, value_name = "NAME")]
     pub encoder: Option<String>,
+    /// Decode in tiles of that many latent pixels per side, each through the whole clip [default: where frames do not fit
+    /// in memory]. Meanwhile 6 bytes per pixel of every frame lie on disk.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(8..))]
+    pub tile: Option<u16>,
     /// Enlarge the frames after decoding: 2x, 4x, or to a height such as 1080p (Lanczos).
     #[arg(long, value_name = "SIZE")]
     pub upscale: Option<UpscaleTarget>,

@@ -1,5 +1,7 @@
 //! The last stage, latents to a clip on disk, and its inverse; both hold a few frames at a time.
 
+mod spool;
+
 use crate::event::Event;
 use crate::output::Output;
 use crate::recipe::Recipe;
@@ -9,7 +11,8 @@ use kinora_checkpoint::TensorFile;
 use kinora_media::{
     ClipReader, ClipSpec, ClipWriter, Cropped, Fps, Frame, Lanczos, Upscale, Upscaled, WriteOptions, Written,
 };
-use kinora_vae::{LatentFormat, VideoVae};
+use kinora_vae::{LatentFormat, StreamDecoder, Tile, VideoVae};
+use spool::Spool;
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -20,7 +23,7 @@ const WAITING: usize = 1;
 /// push in f32 as it comes, of one that waits, and of one that is turned, scaled and split into frames.
 pub(crate) fn writing_bytes(format: &LatentFormat, h: usize, w: usize) -> usize {
     let pixels = h * w * format.spatial_factor * format.spatial_factor;
-    5 * pixels * 3 * format.temporal_factor * DType::F32.size_in_bytes()
+    3 * pixels * 3 * format.temporal_factor * DType::F32.size_in_bytes()
 }
 
 /// A writer for the clip of `output`, of frames of `size`: they are `cut` and enlarged on the way, where that is asked for.
@@ -75,25 +78,47 @@ pub(crate) fn decode_latents(
     }
     let (width, height) = (w * format.spatial_factor, h * format.spatial_factor);
     let total = format.pixel_frames(latent_frames);
-    let mut decoder = vae.decoder()?;
     let cut = recipe.and_then(|recipe| cut_of(recipe, width, height));
-    writing(writer(output, (width, height), cut, fps, recipe)?, |write| {
+    let writer = writer(output, (width, height), cut, fps, recipe)?;
+    // Takes a decoder through the whole clip: pixels [1, 3, F, H, W] in -1..1, and the number of the first frame.
+    let decode = |decoder: &mut dyn StreamDecoder, take: &mut dyn FnMut(Tensor, usize) -> Result<()>| {
         let mut done = 0;
         for index in 0..latent_frames {
             let latents = file.narrow("latents", 2, index, 1)?.to_device(device)?.to_dtype(DType::F32)?;
             if !kinora_sampler::all_finite(&latents)? {
                 return Err(bad(format!("`latents` has NaN or infinite values in frame {index}")));
             }
-            let pixels = decoder.push(&latents)?; // [1, 3, F, H, W], -1..1
+            let pixels = decoder.push(&latents)?;
             kinora_sampler::check_finite(&pixels, || format!("the decoded frames at latent frame {index}"))?;
-            done += pixels.dim(2)?;
-            write(pixels)?;
-            if on_event(Event::Frames { done, total }).is_break() {
-                return Err(Error::Stopped { resumable: None });
-            }
+            let frames = pixels.dim(2)?;
+            take(pixels, done)?;
+            done += frames;
         }
         Ok(())
-    })
+    };
+    let mut told = |done: usize| match on_event(Event::Frames { done, total }) {
+        ControlFlow::Break(()) => Err(Error::Stopped { resumable: None }),
+        ControlFlow::Continue(()) => Ok(()),
+    };
+    let Some(side) = output.tile.filter(|&side| side < h.max(w)) else {
+        return writing(writer, |write| {
+            decode(vae.decoder()?.as_mut(), &mut |pixels, first| {
+                let done = first + pixels.dim(2)?;
+                write(pixels)?;
+                told(done)
+            })
+        });
+    };
+    // One tile through the whole clip, then the next; then all of them frame by frame.
+    let tiles = Tile::grid(h, w, side);
+    let mut spool = Spool::create(&output.clip, &tiles, format.spatial_factor, [total, height, width])?;
+    for (number, tile) in tiles.iter().enumerate() {
+        decode(vae.tile_decoder(tile)?.as_mut(), &mut |pixels, first| {
+            spool.put(number, first, &pixels)?;
+            told((number * total + first + pixels.dim(2)?) / tiles.len())
+        })?;
+    }
+    writing(writer, |write| (0..total).try_for_each(|index| write(spool.frame(index)?)))
 }
 
 /// Runs `produce`, which hands over pixels `[1, 3, F, H, W]` in -1..1, while another thread turns the ones before into

@@ -23,6 +23,8 @@ pub(crate) struct Demand {
     pub cached: bool,
     /// Threads, each with scratch of its own.
     pub threads: usize,
+    /// Latent pixels per side of the tiles that are decoded one after the other.
+    pub tile: Option<usize>,
 }
 
 impl Demand {
@@ -35,6 +37,7 @@ impl Demand {
             texts: texts.into_iter().flatten().map(tokens).collect(),
             cached: plan.cache.is_some(),
             threads,
+            tile: plan.tile,
         }
     }
 }

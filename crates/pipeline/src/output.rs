@@ -20,6 +20,10 @@ pub struct Output {
     pub quality: Option<u8>,
     /// Encoder by name, in builds with FFmpeg.
     pub encoder: Option<String>,
+    /// Decode tiles of at most so many latent pixels per side, one through the whole clip after the other: less memory and
+    /// more time, with six bytes on disk for each pixel of each frame until all are there. `None` does so where whole
+    /// frames do not fit.
+    pub tile: Option<usize>,
     /// Enlarge the decoded frames.
     pub upscale: Option<UpscaleTarget>,
 }
@@ -34,6 +38,7 @@ impl Default for Output {
             metadata: true,
             quality: None,
             encoder: None,
+            tile: None,
             upscale: None,
         }
     }

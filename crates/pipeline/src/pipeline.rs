@@ -76,20 +76,20 @@ impl Pipeline {
 
     /// What [`Pipeline::generate`] would do: the request with every default filled in, checked and snapped.
     pub fn plan(&self, request: &Request) -> Result<Plan> {
-        self.plan_of(request, false)
+        self.plan_of(request, Part::Alone)
     }
 
     /// What `plan` will need, and what would fit where that is too much.
     fn memory(&self, plan: &Plan) -> Result<MemoryPlan> {
         let available = if self.placement.device.is_cpu() { memory::available() } else { None };
-        let needed = |placement: &Placement, latents: [usize; 4]| {
-            let demand = Demand { latents, ..Demand::of(plan, self.threads.current_num_threads()) };
+        let needed = |placement: &Placement, latents: [usize; 4], tile: Option<usize>| {
+            let demand = Demand { latents, tile, ..Demand::of(plan, self.threads.current_num_threads()) };
             let parts = self.family.memory(&self.model, placement, &demand)?;
             Ok(MemoryPlan::new(parts, self.model.bytes_in_program(), available))
         };
-        let mut memory = needed(&self.placement, plan.latent_shape)?;
+        let mut memory = needed(&self.placement, plan.latent_shape, plan.tile)?;
         if !memory.fits() {
-            memory.would_fit = self.would_fit(plan.latent_shape, needed)?;
+            memory.would_fit = self.would_fit(plan.latent_shape, plan.tile, needed)?;
         }
         Ok(memory)
     }
@@ -98,7 +98,8 @@ impl Pipeline {
     fn would_fit(
         &self,
         [c, f, h, w]: [usize; 4],
-        needed: impl Fn(&Placement, [usize; 4]) -> Result<MemoryPlan>,
+        tile: Option<usize>,
+        needed: impl Fn(&Placement, [usize; 4], Option<usize>) -> Result<MemoryPlan>,
     ) -> Result<Vec<String>> {
         let (format, [_, ph, pw]) = (&self.limits.latent_format, self.limits.patch);
         let bf16 = Placement { dtype: DType::BF16, ..self.placement.clone() };
@@ -115,7 +116,7 @@ impl Pipeline {
         let mut found = Vec::new();
         for kind in [&[("--dtype bf16".to_string(), &bf16, [c, f, h, w])][..], &shorter, &smaller] {
             for (change, placement, latents) in kind {
-                let memory = needed(placement, *latents)?;
+                let memory = needed(placement, *latents, tile)?;
                 if memory.fits() {
                     found.push(format!("{change} ({})", memory::gb(memory.peak)));
                     break;
@@ -157,6 +158,12 @@ impl Pipeline {
             let recipe = changed.or(stored);
             let fps = fps.or(own_fps).unwrap_or(self.model.manifest.defaults.fps);
             let start = Instant::now();
+            let size = latent_size(latents)?;
+            let tile = self.tile(output, size)?;
+            if let Some(side) = tile.filter(|side| output.tile.is_none() && *side < size[0].max(size[1])) {
+                stopped_if(on_event(Event::Notice(&in_tiles(side))), None)?;
+            }
+            let output = &Output { tile, ..output.clone() };
             let mut report = self.decode_file(latents, output, fps, recipe.as_deref(), &mut on_event)?;
             report.seconds.total = start.elapsed().as_secs_f64();
             report.seed = recorded.map(|recipe| recipe.seed);
@@ -186,15 +193,20 @@ impl Pipeline {
         })
     }
 
-    /// What [`Pipeline::plan`] gives, for a clip that continues another one or not.
-    pub(crate) fn plan_of(&self, request: &Request, goes_on: bool) -> Result<Plan> {
+    /// What [`Pipeline::plan`] gives, for a whole clip or a part of a story.
+    pub(crate) fn plan_of(&self, request: &Request, part: Part) -> Result<Plan> {
         let mut request = request.clone();
         if request.seed.is_none()
             && let Some(dir) = &request.output.resume
         {
             request.seed = recorded(dir)?.map(|recipe| recipe.seed);
         }
-        let mut plan = Plan::new(&request, &self.model.manifest, &self.limits, goes_on)?;
+        let mut plan = Plan::new(&request, &self.model.manifest, &self.limits, part == Part::GoesOn)?;
+        if part == Part::Alone && plan.tile.is_none() {
+            let [_, _, h, w] = plan.latent_shape;
+            plan.tile = self.tile(&request.output, [h, w])?;
+            plan.notices.extend(plan.tile.map(in_tiles));
+        }
         plan.memory = self.memory(&plan)?;
         plan.notices.extend(plan.memory.warning());
         Ok(plan)
@@ -234,6 +246,16 @@ impl Pipeline {
         self.limits.takes
     }
 
+    /// Latent pixels per side of the tiles that frames of `h × w` are decoded in: what is asked for, else what fits.
+    fn tile(&self, output: &Output, size: [usize; 2]) -> Result<Option<usize>> {
+        if output.tile.is_some() || !self.placement.device.is_cpu() {
+            return Ok(output.tile);
+        }
+        let Some(available) = memory::available() else { return Ok(None) };
+        let threads = self.threads.current_num_threads();
+        self.family.tile_that_fits(&self.model, size, threads, available / 10 * 9)
+    }
+
     /// What is known about the model beside its files.
     pub fn manifest(&self) -> &Manifest {
         &self.model.manifest
@@ -264,7 +286,7 @@ impl Pipeline {
     ) -> Result<Report> {
         let start = Instant::now();
         let plan = self.plan(request)?;
-        let output = &request.output;
+        let output = &Output { tile: plan.tile, ..request.output.clone() };
         let recipe = self.recipe(&plan, output);
         let stored = recipe.to_text();
         let stored = output.metadata.then_some(stored.as_str());
@@ -462,6 +484,17 @@ impl Pipeline {
     }
 }
 
+/// What a plan is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// A clip of its own.
+    Alone,
+    /// A part of a story, whose frames are decoded whole, at its beginning or after a cut.
+    Begins,
+    /// One that continues another.
+    GoesOn,
+}
+
 /// What making the clip of `request` would be like, also with a known model that is not on this machine.
 pub fn outline(options: &LoadOptions, request: &Request) -> Result<Plan> {
     let pipeline = match options.model.as_slice() {
@@ -469,6 +502,17 @@ pub fn outline(options: &LoadOptions, request: &Request) -> Result<Plan> {
         _ => Pipeline::load(options)?,
     };
     pipeline.plan(request)
+}
+
+fn in_tiles(side: usize) -> String {
+    format!("whole frames do not fit in memory: they are decoded in tiles of {side}×{side} latent pixels")
+}
+
+/// Rows and columns of the latents in a file; 0 where it has none, which decoding says.
+fn latent_size(path: &Path) -> Result<[usize; 2]> {
+    let infos = kinora_checkpoint::TensorFile::open(path)?.infos();
+    let found = infos.iter().find(|info| info.name == "latents" && info.shape.len() == 5);
+    Ok(found.map_or([0, 0], |info| [info.shape[3], info.shape[4]]))
 }
 
 fn latents_path(output: &Output) -> PathBuf {

@@ -88,6 +88,8 @@ pub struct Plan {
     pub given: Given,
     /// What the model can be given.
     pub(crate) takes: Takes,
+    /// Latent pixels per side of the tiles that are decoded one after the other, where it is asked for.
+    pub tile: Option<usize>,
     /// File that replaces the noise.
     pub init_latents: Option<std::path::PathBuf>,
     /// What was changed or is worth knowing, one sentence each.
@@ -205,6 +207,7 @@ impl Plan {
             seed: request.seed.unwrap_or_else(random_seed),
             given: request.given.clone(),
             takes: limits.takes,
+            tile: request.output.tile,
             init_latents: request.init_latents.clone(),
             notices,
             memory: MemoryPlan::default(),

@@ -9,7 +9,7 @@ mod film;
 use crate::conditions::Before;
 use crate::given::Images;
 use crate::output::{Output, Predictions, Report, Seconds, distinct};
-use crate::pipeline::Pipeline;
+use crate::pipeline::{Part, Pipeline};
 use crate::plan::Plan;
 use crate::recipe::Recipe;
 use crate::request::{Request, Size};
@@ -190,7 +190,7 @@ impl<'a> Filming<'a> {
         }
         let first = story.shots.first().ok_or_else(|| Error::request("the story has no shots", "add one"))?;
         let own = request_of(&request, first)?;
-        let plan = pipeline.plan_of(&own, goes_on(0, first))?;
+        let plan = pipeline.plan_of(&own, if goes_on(0, first) { Part::GoesOn } else { Part::Begins })?;
         notices.extend(plan.notices.clone());
         // Every window has the size that the first one got.
         let (width, height) = plan.cropped.unwrap_or((plan.width, plan.height));
@@ -212,7 +212,7 @@ impl<'a> Filming<'a> {
         }
         // What is wrong with a window that continues must come out before the first one is made.
         if let Some(window) = windows.iter().find(|window| !window.cut) {
-            let more = pipeline.plan_of(&window.request, true)?.notices;
+            let more = pipeline.plan_of(&window.request, Part::GoesOn)?.notices;
             notices.extend(more.into_iter().filter(|notice| !plan.notices.contains(notice)));
         }
         let output = request.output.clone();
@@ -242,7 +242,7 @@ impl<'a> Filming<'a> {
         let (mut seconds, mut predictions) = (Seconds::default(), Predictions::default());
         for (index, window) in self.windows.iter().enumerate() {
             let before = if window.cut { None } else { Some(film.end(on_event)?) };
-            let plan = self.pipeline.plan_of(&window.request, before.is_some())?;
+            let plan = self.pipeline.plan_of(&window.request, if window.cut { Part::Begins } else { Part::GoesOn })?;
             let text = format!("window {} of {}: {}", index + 1, self.windows.len(), plan.spoken_prompt());
             if on_event(Event::Notice(&text)).is_break() {
                 return Err(self.stopped());

@@ -62,7 +62,6 @@ fn tiles_are_what_the_whole_frame_has_there() {
             let latents = Tensor::randn(0f32, 1f32, (batch, channels, frames, h, w), &Device::Cpu).unwrap();
             let whole = vae.decode(&latents).unwrap();
             let psnr = psnr(&in_tiles(&vae, &latents, side), &whole);
-            println!("{kind} {h}×{w} in tiles of {side}: {psnr:.0} dB");
             assert!(psnr >= 110.0, "{kind} {h}×{w} in tiles of {side}: {psnr:.1} dB");
         }
     }

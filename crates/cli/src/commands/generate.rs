@@ -64,6 +64,7 @@ pub fn output(args: &OutputArgs) -> Output {
         metadata: !args.no_metadata,
         quality: args.quality,
         encoder: args.encoder.clone(),
+        tile: args.tile.map(usize::from),
         upscale: args.upscale,
         ..Output::default()
     }

@@ -112,6 +112,10 @@ pub(crate) trait Family: Sync {
     /// What each part takes, from shapes alone.
     fn memory(&self, model: &Model, placement: &Placement, demand: &Demand) -> Result<PartsMemory>;
 
+    /// The largest side of tiles, in latent pixels, with which frames of `h × w` are decoded within `bytes`; `None` where
+    /// whole frames are.
+    fn tile_that_fits(&self, model: &Model, size: [usize; 2], threads: usize, bytes: u64) -> Result<Option<usize>>;
+
     /// Builds the VAE, or half of it.
     fn vae(&self, model: &Model, parts: Parts, placement: &Placement) -> Result<Box<dyn VideoVae>>;
 }

@@ -206,8 +206,19 @@ impl Family for Wan {
         let config = vae_config(model)?;
         let headers = headers_of(VAE, &model.vae, &vae_key_maps(&config), DType::F32)?;
         built(VAE, WanVae::new(&config, &headers, Parts::Decoder))?;
-        let working = config.decoding_bytes(h, w, demand.threads) + writing_bytes(&config.latent_format(), h, w);
+        let decoding = match demand.tile {
+            Some(side) => config.tile_decoding_bytes(h, w, side, demand.threads),
+            None => config.decoding_bytes(h, w, demand.threads),
+        };
+        let working = decoding + writing_bytes(&config.latent_format(), h, w);
         Ok(PartsMemory { text, denoise, decode: memory_of(&headers, working) })
+    }
+
+    fn tile_that_fits(&self, model: &Model, [h, w]: [usize; 2], threads: usize, bytes: u64) -> Result<Option<usize>> {
+        let config = vae_config(model)?;
+        let frames = writing_bytes(&config.latent_format(), h, w);
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX).saturating_sub(frames);
+        Ok(config.side_that_fits(h, w, threads, bytes))
     }
 
     fn vae(&self, model: &Model, parts: Parts, placement: &Placement) -> Result<Box<dyn VideoVae>> {
