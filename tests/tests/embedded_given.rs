@@ -135,7 +135,7 @@ fn continued_clips_are_seamless_and_do_not_drift() {
     let long = video(&report.unwrap_or_else(|error| panic!("{error}")).clip);
     // 17 frames, then 12 with every window.
     let frames = long.dim(0).expect("frames");
-    assert!(frames >= 200 && (frames - 17) % 4 == 0, "{frames} frames");
+    assert!(frames >= 200 && (frames - 17).is_multiple_of(4), "{frames} frames");
     let steps = steps(&long);
     let mut sorted = steps.clone();
     sorted.sort_by(f32::total_cmp);
