@@ -94,6 +94,18 @@ fn the_number_of_threads_changes_no_bit() {
 }
 
 #[test]
+fn a_model_with_control_changes_clips_too() {
+    let golden = Golden::read("given/wan21_vace_control", "golden.safetensors");
+    let sandbox = Sandbox::given("wan21_vace_control");
+    let pipeline = load(&sandbox.path("model").to_string_lossy(), DType::F32, 1);
+    let mut request = request("wan21_vace_control", &golden, &sandbox);
+    (request.given.video, request.given.control) = (request.given.control.take(), None);
+    (request.given.control_scale, request.given.strength) = (None, Some(0.5));
+    let (_, steps) = generate(&pipeline, &request).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(steps.len(), 2);
+}
+
+#[test]
 fn a_stopped_run_goes_on_with_the_same_bits() {
     let case = "wan22_ti2v_i2v";
     let golden = Golden::read(&format!("given/{case}"), "golden.safetensors");

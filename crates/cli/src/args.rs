@@ -287,6 +287,21 @@ fn parse_interval(text: &str) -> Result<Interval, String> {
 impl SamplingArgs {
     /// `request` with what is given here.
     pub fn apply(&self, request: Request) -> Request {
+        // A mode replaces what an earlier clip was made with.
+        let request = match self.mode {
+            None => request,
+            Some(_) => Request {
+                steps: None,
+                sigmas: None,
+                timesteps: None,
+                shift: None,
+                sampler: None,
+                guidance_scale: None,
+                guidance_scale_2: None,
+                cache: None,
+                ..request
+            },
+        };
         let explicit = self.steps.is_some() || self.sigmas.is_some() || self.timesteps.is_some();
         // A list of steps replaces an earlier one, of whichever kind.
         let earlier = if explicit { Request::default() } else { request.clone() };

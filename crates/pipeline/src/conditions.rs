@@ -137,8 +137,7 @@ impl Maker<'_> {
     pub(crate) fn is_needed(&self) -> bool {
         let Plan { given, takes, .. } = self.plan;
         let pictures = given.image.is_some() || given.last_image.is_some() || self.before.is_some();
-        let camera = takes.camera && !given.says_camera(*takes);
-        pictures || given.video.is_some() || takes.images == Images::Control || camera
+        pictures || given.video.is_some() || takes.images == Images::Control || takes.camera
     }
 
     /// Everything that the plan asks for.
@@ -158,10 +157,9 @@ impl Maker<'_> {
         let first = first.map(|picture| self.frame(picture)).transpose()?;
         let last = last.map(|picture| self.frame(picture)).transpose()?;
         let vae = self.family.vae(self.model, Parts::Encoder, self.placement)?;
-        let encoding = Encoding { vae: vae.as_ref(), device: &self.placement.device, on_event };
+        let mut encoding = Encoding { vae: vae.as_ref(), device: &self.placement.device, on_event };
         if let Some(path) = &given.video {
-            conditions.start = Some(self.start(path, encoding)?);
-            return Ok(conditions);
+            conditions.start = Some(self.start(path, &mut encoding)?);
         }
         match takes.images {
             Images::None => {}
@@ -175,14 +173,14 @@ impl Maker<'_> {
             }
             Images::Control => conditions.control = Some(self.control(first.as_ref(), last.as_ref(), encoding)?),
         }
-        if takes.camera && !given.says_camera(*takes) {
+        if takes.camera {
             conditions.camera = Some(self.camera()?);
         }
         Ok(conditions)
     }
 
     /// Latents of the clip that is changed.
-    fn start(&self, path: &std::path::Path, mut encoding: Encoding) -> Result<Tensor> {
+    fn start(&self, path: &std::path::Path, encoding: &mut Encoding) -> Result<Tensor> {
         let Plan { width, height, frames, given, .. } = self.plan;
         let mut clip = kinora_media::open(path)?;
         encoding.encode(*frames, |index| {
@@ -191,11 +189,12 @@ impl Maker<'_> {
         })
     }
 
-    /// Rays of the camera's path; a camera that stands still where none is given.
+    /// Rays of the camera's path; a camera that stands still where none is given, or its move is said in the prompt.
     fn camera(&self) -> Result<Tensor> {
-        let Plan { width, height, frames, fps, temporal_factor, given, .. } = self.plan;
+        let Plan { width, height, frames, fps, temporal_factor, given, takes, .. } = self.plan;
         let still = Camera::Move(CameraMove::default());
-        let trajectory = given.camera.as_ref().unwrap_or(&still).trajectory(*frames, *fps)?;
+        let asked = given.camera.as_ref().filter(|_| !given.says_camera(*takes));
+        let trajectory = asked.unwrap_or(&still).trajectory(*frames, *fps)?;
         let Placement { dtype, device, .. } = self.placement;
         trajectory.packed(*width, *height, *temporal_factor, (*dtype, device))
     }

@@ -191,7 +191,7 @@ impl Given {
             let what = format!("a strength of {strength} is not possible");
             return Err(Error::request(what, "give above 0 (nothing changes) to 1 (nothing is kept); 0.8 is usual"));
         }
-        if self.video.is_some() && takes.needs_image() {
+        if self.video.is_some() && matches!(takes.images, Images::Channels { .. }) {
             let what = format!("{model} does not start from a clip");
             return Err(Error::request(what, "--video works with every text-to-video model"));
         }

@@ -75,4 +75,4 @@ pub use preview::{LatentRgb, write_preview};
 pub use recipe::Recipe;
 pub use request::{Mode, Request, Resolution, Size, parse_aspect};
 pub use sheet::contact_sheet;
-pub use story::{Join, Shot, Story, story_seed};
+pub use story::{Join, Shot, Story, discard_project, story_seed};

@@ -29,6 +29,8 @@ const TAIL_OF_FRAMES: usize = 5;
 const TAIL_OF_CONTROL: usize = 9;
 /// Latent frames before those that are continued, encoded too: the autoencoder looks back.
 const LOOKS_BACK: usize = 4;
+/// The end of the clip that a story continues, encoded.
+const BEFORE: &str = "before.safetensors";
 /// What a project says of its story.
 const STORY: &str = "story.json";
 /// The longest story.
@@ -141,6 +143,22 @@ pub fn story_seed(directory: &Path) -> Option<u64> {
     serde_json::from_str::<Recipe>(&text).ok().map(|recipe| recipe.seed)
 }
 
+/// Removes what a finished story left in its project, and the directory if nothing else is in it.
+pub fn discard_project(directory: &Path) {
+    // The clip is complete: what cannot be removed is only untidy.
+    for index in 0.. {
+        let window = directory.join(format!("{index:03}"));
+        if !window.is_dir() {
+            break;
+        }
+        let _ = std::fs::remove_dir_all(window);
+    }
+    for file in [STORY, BEFORE] {
+        let _ = std::fs::remove_file(directory.join(file));
+    }
+    let _ = std::fs::remove_dir(directory);
+}
+
 impl Pipeline {
     /// Makes the clip of `story` in windows, with `request` for everything that a shot does not say; what is needed to
     /// go on after an interruption is kept in the directory `project`.
@@ -237,7 +255,7 @@ impl<'a> Filming<'a> {
             }
         }
         if let Some(clip) = &self.after {
-            film.take_over(clip, &self.project.join("before.safetensors"), on_event)?;
+            film.take_over(clip, &self.project.join(BEFORE), on_event)?;
         }
         let (mut seconds, mut predictions) = (Seconds::default(), Predictions::default());
         for (index, window) in self.windows.iter().enumerate() {
@@ -290,6 +308,11 @@ impl<'a> Filming<'a> {
                 Err(Error::ResumeMismatch { path, difference })
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let other = std::fs::read_dir(self.project).map_err(io)?.next().is_some();
+                if other {
+                    let what = format!("`{}` is not empty, and no project of a story", self.project.display());
+                    return Err(Error::request(what, "name another directory with --project"));
+                }
                 std::fs::write(&path, &self.recipe).map_err(io)
             }
             Err(error) => Err(io(error)),

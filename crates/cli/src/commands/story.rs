@@ -76,7 +76,7 @@ pub fn film(
     let report: Report = pipeline.film(story, &request, &project_path, |event| progress.handle(&event))?;
     drop(progress);
     if project.is_none() {
-        let _ = std::fs::remove_dir_all(&project_path); // the clip is complete; what is left is only untidy
+        kinora::discard_project(&project_path);
     }
     print(&report, args.json);
     Ok(())
