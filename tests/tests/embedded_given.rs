@@ -228,6 +228,12 @@ fn any_clip_can_be_continued_from_the_command_line() {
     run(&["generate", prompt, "--seed", "3", "-o", "e.mp4", "--save-latents", "e.mp4.latents.safetensors", "--json"]);
     let stream = run(&["extend", "e.mp4", "--seconds", "1.5", "-o", "f.mp4", "--json"]);
     assert_eq!((stream["frames"].as_u64(), stream["latents"].as_str()), (Some(29), Some("f.mp4.latents.safetensors")));
+    // Enlarged frames go on in the size that they were made in.
+    run(&["extend", "a.mp4", "--seconds", "1", "--upscale", "2x", "-o", "u.mp4", "--json"]);
+    let larger = run(&["extend", "u.mp4", "--seconds", "1", "-o", "v.mp4", "--json"]);
+    assert_eq!((larger["width"].as_u64(), larger["height"].as_u64()), (Some(224), Some(128)));
+    let recipe = run(&["show", "v.mp4", "--json"]);
+    assert_eq!((recipe["width"].as_u64(), recipe["upscale"].as_str()), (Some(112), Some("2x")));
     let left: Vec<_> =
         std::fs::read_dir(scratch.path()).expect("a folder").map(|entry| entry.expect("an entry").path()).collect();
     assert!(left.iter().all(|path| path.is_file()), "projects are gone: {left:?}");
@@ -299,6 +305,8 @@ fn a_changed_clip_keeps_what_its_strength_leaves() {
         request.given = Given { video: Some(source.clone()), strength: Some(strength), ..Given::default() };
         let plan = pipeline.plan(&request).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!((plan.steps(), plan.frames), ((16.0 * strength) as usize, 17));
+        // Made again, as many steps are asked for as before.
+        assert_eq!(pipeline.recipe_of(&request).unwrap_or_else(|error| panic!("{error}")).steps, 16);
         let changed = made(&pipeline, &request);
         let difference = (&changed - &original).and_then(|d| d.abs()?.mean_all()?.to_scalar::<f32>());
         difference.expect("a number")
@@ -345,6 +353,7 @@ fn modes_sizes_previews_and_suites_from_the_command_line() {
     let clip = scratch.path().join("gallery/embedded-steps-2/001.mp4");
     let before = std::fs::metadata(&clip).and_then(|data| data.modified()).expect("a clip");
     run(&suite);
+    run(&[&suite[..], &["--category", "a"]].concat());
     assert_eq!(
         std::fs::metadata(&clip).and_then(|data| data.modified()).expect("a clip"),
         before,

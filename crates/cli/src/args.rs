@@ -310,7 +310,7 @@ impl SamplingArgs {
             steps: self.steps.or(earlier.steps),
             sigmas: self.sigmas.clone().or(earlier.sigmas),
             timesteps: self.timesteps.clone().or(earlier.timesteps),
-            shift: self.shift.or(request.shift),
+            shift: self.shift.or(request.shift.filter(|_| self.sigmas.is_none() && self.timesteps.is_none())),
             sampler: self.sampler.or(request.sampler),
             guidance_scale: self.guidance_scale.or(request.guidance_scale),
             guidance_scale_2: self.guidance_scale_2.or(request.guidance_scale_2),

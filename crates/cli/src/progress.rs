@@ -36,7 +36,7 @@ impl Preview {
         }
         let colours = pipeline.latent_rgb().ok_or("what this model's latents look like is not known")?;
         let terminal = args.preview_in_terminal.then(|| Protocol::detect(|name| std::env::var(name).ok())).flatten();
-        if args.preview_in_terminal && terminal.is_none() {
+        if args.preview_in_terminal && terminal.is_none() && args.preview.is_none() {
             return Err("this terminal shows no pictures (kitty, iTerm2 and sixel ones do): --preview FILE writes one");
         }
         let (file, every) = (args.preview.clone(), usize::from(args.preview_every));

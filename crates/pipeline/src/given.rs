@@ -253,6 +253,10 @@ impl Given {
             let what = format!("{flag} is given without --control");
             return Err(Error::request(what, "--control FILE is the clip that it speaks of"));
         }
+        if self.video.is_some() && !self.references.is_empty() {
+            let what = "--video and --reference are both given";
+            return Err(Error::request(what, "--control with --reference changes a clip too"));
+        }
         if self.video.is_some() && self.control.is_some() {
             let what = "--video and --control are both given";
             return Err(Error::request(

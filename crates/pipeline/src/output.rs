@@ -20,6 +20,8 @@ pub struct Output {
     pub quality: Option<u8>,
     /// Encoder by name, in builds with FFmpeg.
     pub encoder: Option<String>,
+    /// A preview that the caller writes meanwhile: no other file may be it.
+    pub preview: Option<PathBuf>,
     /// Decode tiles of at most so many latent pixels per side, one through the whole clip after the other: less memory and
     /// more time, with six bytes on disk for each pixel of each frame until all are there. `None` does so where whole
     /// frames do not fit.
@@ -38,6 +40,7 @@ impl Default for Output {
             metadata: true,
             quality: None,
             encoder: None,
+            preview: None,
             tile: None,
             upscale: None,
         }

@@ -233,6 +233,14 @@ impl Pipeline {
         Ok((path, predictions, seconds))
     }
 
+    /// The recipe that the clip of `request` would have.
+    ///
+    /// # Errors
+    /// As of [`Pipeline::plan`].
+    pub fn recipe_of(&self, request: &Request) -> Result<Recipe> {
+        Ok(self.recipe(&self.plan(request)?, &request.output))
+    }
+
     /// The recipe of `plan`.
     pub(crate) fn recipe(&self, plan: &Plan, output: &Output) -> Recipe {
         Recipe::new(plan, output, &self.model.argument, &self.placement)
@@ -299,6 +307,7 @@ impl Pipeline {
             output.latents.iter().filter(|_| output.resume.is_some()).map(|path| ("the saved latents", path.as_path())),
         );
         files.extend(plan.init_latents.iter().map(|path| ("the initial latents", path.as_path())));
+        files.extend(output.preview.iter().map(|path| ("the preview", path.as_path())));
         let results = files.len();
         files.extend(plan.given.files());
         distinct(&files, results)?;

@@ -70,6 +70,8 @@ pub struct Plan {
     pub timesteps: Option<Vec<f64>>,
     /// Noise levels and timesteps.
     pub schedule: Schedule,
+    /// Steps before those that the strength of a changed clip leaves out.
+    pub(crate) asked_steps: usize,
     /// Guidance of the (first, second) expert; 1 is off.
     pub guidance_scale: [f64; 2],
     /// CFG-Zero*: the optimised scale.
@@ -162,6 +164,7 @@ impl Plan {
         let own_shift = limits.scheduler.as_ref().and_then(|scheduler| scheduler.shift);
         let shift = within("shift", request.shift.or(own_shift).unwrap_or(manifest.defaults.shift), 0.01, 100.0)?;
         let schedule = schedule(request, manifest, sampler, shift)?;
+        let asked_steps = schedule.steps();
         let schedule = match (&request.given.video, request.given.strength.unwrap_or(USUAL_STRENGTH)) {
             (Some(_), strength) => weakened(&schedule, strength)?,
             (None, _) => schedule,
@@ -198,6 +201,7 @@ impl Plan {
             sigmas: request.sigmas.clone(),
             timesteps: request.timesteps.clone(),
             schedule,
+            asked_steps,
             guidance_scale,
             cfg_zero_star: request.cfg_zero_star,
             zero_init,
@@ -335,6 +339,7 @@ fn frames(
     fps: f64,
     notices: &mut Vec<String>,
 ) -> Result<usize> {
+    let factor = limits.latent_format.temporal_factor;
     let asked = match (request.frames, request.duration) {
         (Some(_), Some(_)) => {
             return Err(Error::request("--frames and --duration are both given", "give one of the two"));
@@ -344,13 +349,15 @@ fn frames(
         (None, Some(seconds)) => {
             return Err(Error::request(format!("a duration of {seconds} s is not possible"), "give seconds above 0"));
         }
-        (None, None) => guide.frames.map_or(manifest.defaults.frames, |frames| frames.min(manifest.defaults.frames)),
+        (None, None) => guide.frames.map_or(manifest.defaults.frames, |frames| {
+            // No more than there are.
+            (frames.min(manifest.defaults.frames).max(1) - 1) / factor * factor + 1
+        }),
     };
     if asked == 0 || asked > MOST_FRAMES {
         let what = format!("{asked} frames are outside 1 to {MOST_FRAMES}");
         return Err(Error::request(what, format!("the model's default is {}", manifest.defaults.frames)));
     }
-    let factor = limits.latent_format.temporal_factor;
     let frames = (asked - 1 + factor / 2) / factor * factor + 1;
     if frames != asked {
         notices.push(format!("{asked} frames became {frames}: the model makes {factor}k + 1"));

@@ -104,7 +104,7 @@ impl Recipe {
             height: plan.cropped.map_or(plan.height, |(_, height)| height),
             frames: plan.frames,
             fps: plan.fps,
-            steps: plan.steps(),
+            steps: plan.asked_steps,
             sampler: plan.sampler.to_string(),
             shift: (plan.sigmas.is_none() && plan.timesteps.is_none()).then_some(plan.shift),
             sigmas: plan.sigmas.as_deref().map(narrow),
@@ -191,7 +191,7 @@ impl Recipe {
     }
 
     /// The first setting in which two recipes differ, as `name: mine, not theirs`; the version does not count, nor how the clip is encoded.
-    pub(crate) fn difference(&self, other: &Self) -> Option<String> {
+    pub fn difference(&self, other: &Self) -> Option<String> {
         let (mine, theirs) = (serde_json::to_value(self).ok()?, serde_json::to_value(other).ok()?);
         let names = mine.as_object()?.keys().chain(theirs.as_object()?.keys());
         names

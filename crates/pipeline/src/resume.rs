@@ -180,7 +180,7 @@ fn context_names(guided: bool) -> &'static [&'static str] {
     if guided { &["context", "negative"] } else { &["context"] }
 }
 
-fn write_text(path: &Path, text: &str) -> Result<()> {
+pub(crate) fn write_text(path: &Path, text: &str) -> Result<()> {
     let io = |source| Error::Io { path: path.to_path_buf(), source };
     let temporary = path.with_extension("tmp");
     let written = std::fs::write(&temporary, text).and_then(|()| std::fs::rename(&temporary, path));

@@ -1,6 +1,6 @@
 //! [`contact_sheet`]: a clip at a glance.
 
-use crate::Result;
+use crate::{Error, Result};
 use kinora_media::Picture;
 use std::path::Path;
 
@@ -19,8 +19,12 @@ pub fn contact_sheet(clip: &Path, picture: &Path, count: usize) -> Result<()> {
     while let Some(frame) = reader.next_frame()? {
         all.push(Picture::from_frame(&frame).thumbnail(LONGEST)?);
     }
-    let count = count.clamp(1, all.len().max(1));
-    let last = all.len().saturating_sub(1);
+    if all.is_empty() {
+        let hint = "give a clip with at least one frame";
+        return Err(Error::BadFile { path: clip.to_path_buf(), reason: "it has no frames".into(), hint });
+    }
+    let count = count.clamp(1, all.len());
+    let last = all.len() - 1;
     let chosen: Vec<Picture> = (0..count).map(|index| all[index * last / (count.max(2) - 1)].clone()).collect();
     let columns = count.min(4);
     Ok(kinora_media::contact_sheet(&chosen, columns, GAP)?.write_png(picture)?)

@@ -195,9 +195,16 @@ impl<'a> Filming<'a> {
         let tail = tail(pipeline)?;
         let mut request = request.clone();
         let mut notices = Vec::new();
+        if request.output.tile.is_some() {
+            let what = "frames of a story are decoded whole, not in tiles";
+            return Err(Error::request(what, "leave --tile out, or make the frames smaller and --upscale them"));
+        }
         if let Some(clip) = &story.after {
             let spec = kinora_media::open(clip)?.spec();
-            request.size = Size::Pixels { width: Some(spec.width), height: Some(spec.height) };
+            // Frames that were enlarged after decoding go on in the size that they were made in.
+            let made = Recipe::read(clip).ok().filter(|recipe| recipe.upscale.is_some());
+            let (width, height) = made.map_or((spec.width, spec.height), |recipe| (recipe.width, recipe.height));
+            request.size = Size::Pixels { width: Some(width), height: Some(height) };
             request.fps = Some(request.fps.unwrap_or(spec.fps.as_f64()));
         }
         let goes_on = |index: usize, shot: &Shot| shot.join == Join::Continue && (index > 0 || story.after.is_some());
@@ -224,22 +231,46 @@ impl<'a> Filming<'a> {
             }
             windows.extend(windows_of(&own, shot, &plan, tail, goes_on)?);
         }
+        let request = request; // what shots do not say, from here on
         for (index, window) in windows.iter_mut().enumerate() {
             window.request.seed.get_or_insert(plan.seed.wrapping_add(index as u64));
             window.request.output.resume = Some(project.join(format!("{index:03}")));
         }
-        // What is wrong with a window that continues must come out before the first one is made.
-        if let Some(window) = windows.iter().find(|window| !window.cut) {
-            let more = pipeline.plan_of(&window.request, Part::GoesOn)?.notices;
+        // What is wrong with a later window must come out before the first one is made.
+        let mut checked: Vec<(&Request, bool)> = Vec::new();
+        for window in &windows {
+            let same = |request: &Request| {
+                let plain = |request: &Request| Request { seed: None, frames: None, ..request.clone() };
+                plain(request) == plain(&window.request)
+            };
+            if checked.iter().any(|(request, cut)| *cut == window.cut && same(request)) {
+                continue;
+            }
+            for (_, path) in window.request.given.files() {
+                std::fs::metadata(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
+            }
+            let more = pipeline.plan_of(&window.request, if window.cut { Part::Begins } else { Part::GoesOn })?.notices;
             notices.extend(more.into_iter().filter(|notice| !plan.notices.contains(notice)));
+            checked.push((&window.request, window.cut));
         }
+        notices.dedup();
         let output = request.output.clone();
         let latents = film::sidecar(&output.clip);
         let mut files = vec![("the clip", output.clip.as_path()), ("its latents", &latents)];
         files.extend(story.after.iter().map(|path| ("the clip before", path.as_path())));
+        files.extend(story.shots.iter().filter_map(|shot| Some(("the image of a shot", shot.image.as_deref()?))));
         distinct(&files, 2)?;
         let shape = Shape { size: (plan.width, plan.height), cut: plan.cropped, fps: plan.fps };
-        let recipe = Recipe { story: Some(story.with_whole_paths()), ..pipeline.recipe(&plan, &output) };
+        let recipe = Recipe {
+            story: Some(story.with_whole_paths()),
+            // What the first shot says is in the story.
+            given: request.given.with_whole_paths(),
+            negative_prompt: request
+                .negative_prompt
+                .clone()
+                .unwrap_or(pipeline.manifest().defaults.negative_prompt.clone()),
+            ..pipeline.recipe(&plan, &output)
+        };
         let (recipe, seed, after) = (recipe.to_text(), plan.seed, story.after.clone());
         Ok(Self { pipeline, windows, output, project, after, tail, shape, seed, recipe, notices })
     }
@@ -255,11 +286,13 @@ impl<'a> Filming<'a> {
             }
         }
         if let Some(clip) = &self.after {
-            film.take_over(clip, &self.project.join(BEFORE), on_event)?;
+            let taken = film.take_over(clip, &self.project.join(BEFORE), on_event);
+            taken.map_err(|error| self.resumable(error))?;
         }
         let (mut seconds, mut predictions) = (Seconds::default(), Predictions::default());
         for (index, window) in self.windows.iter().enumerate() {
-            let before = if window.cut { None } else { Some(film.end(on_event)?) };
+            let before = if window.cut { None } else { Some(film.end(on_event)) };
+            let before = before.transpose().map_err(|error| self.resumable(error))?;
             let plan = self.pipeline.plan_of(&window.request, if window.cut { Part::Begins } else { Part::GoesOn })?;
             let text = format!("window {} of {}: {}", index + 1, self.windows.len(), plan.spoken_prompt());
             if on_event(Event::Notice(&text)).is_break() {
@@ -302,10 +335,13 @@ impl<'a> Filming<'a> {
         let io = |source| Error::Io { path: path.clone(), source };
         std::fs::create_dir_all(self.project).map_err(io)?;
         match std::fs::read_to_string(&path) {
-            Ok(kept) if kept == self.recipe => Ok(()),
-            Ok(_) => {
-                let (path, difference) = (self.project.to_path_buf(), format!("{STORY} says something else"));
-                Err(Error::ResumeMismatch { path, difference })
+            Ok(kept) => {
+                let read = |text: &str| serde_json::from_str::<Recipe>(text);
+                let bad = |error: serde_json::Error| Error::BadRun { path: path.clone(), reason: error.to_string() };
+                let (kept, own) = (read(&kept).map_err(bad)?, read(&self.recipe).map_err(bad)?);
+                let difference = own.difference(&kept);
+                let path = self.project.to_path_buf();
+                difference.map_or(Ok(()), |difference| Err(Error::ResumeMismatch { path, difference }))
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 let other = std::fs::read_dir(self.project).map_err(io)?.next().is_some();
@@ -313,7 +349,7 @@ impl<'a> Filming<'a> {
                     let what = format!("`{}` is not empty, and no project of a story", self.project.display());
                     return Err(Error::request(what, "name another directory with --project"));
                 }
-                std::fs::write(&path, &self.recipe).map_err(io)
+                crate::resume::write_text(&path, &self.recipe)
             }
             Err(error) => Err(io(error)),
         }

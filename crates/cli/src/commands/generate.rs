@@ -13,6 +13,7 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
     for index in 0..args.count {
         request.output = Output {
             latents: args.save_latents.as_ref().map(|path| numbered(path, index, args.count)),
+            preview: args.preview.preview.clone(),
             resume: args
                 .resume
                 .as_ref()
@@ -51,8 +52,7 @@ pub fn rerun(args: &RerunArgs) -> Result<()> {
         threads: args.threads,
     };
     if let Some(story) = &recipe.story {
-        let clip = request.output.clip.clone();
-        return super::story::film(&options, story, request, clip, &args.output, None);
+        return super::story::film(&options, story, request, args.output.json, None);
     }
     let pipeline = Pipeline::load(&options)?;
     make(&pipeline, &request, args.output.json, None)

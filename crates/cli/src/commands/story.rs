@@ -1,13 +1,14 @@
 //! `kinora extend` and `kinora story`.
 
 use super::generate::{output, print};
-use crate::args::{ExtendArgs, OutputArgs, StoryArgs};
+use crate::args::{ExtendArgs, StoryArgs};
 use crate::progress::Progress;
-use kinora::{LoadOptions, Output, Pipeline, Recipe, Report, Request, Result, Shot, Story};
+use kinora::{Error, LoadOptions, Output, Pipeline, Recipe, Report, Request, Result, Shot, Story};
 use std::path::{Path, PathBuf};
 
 /// Goes on where a clip ends.
 pub fn extend(args: &ExtendArgs) -> Result<()> {
+    std::fs::metadata(&args.clip).map_err(|source| Error::Io { path: args.clip.clone(), source })?;
     // A clip of another program has no recipe: then everything is the model's own.
     let recipe = Recipe::read(&args.clip).ok();
     let made = recipe.as_ref().map(Recipe::request).transpose()?;
@@ -20,8 +21,9 @@ pub fn extend(args: &ExtendArgs) -> Result<()> {
             ..options
         };
     }
-    let own_prompt = made.as_ref().map(|request| request.prompt.clone());
-    let prompt = args.prompt.clone().or(own_prompt).ok_or_else(|| kinora::Error::Request {
+    let last = recipe.as_ref().and_then(|recipe| recipe.story.as_ref()?.shots.last());
+    let own_prompt = last.map(|shot| shot.prompt.clone()).or(made.as_ref().map(|request| request.prompt.clone()));
+    let prompt = args.prompt.clone().or(own_prompt).ok_or_else(|| Error::Request {
         what: "the clip does not say its prompt".into(),
         hint: "say what happens next: kinora extend CLIP PROMPT".into(),
     })?;
@@ -34,19 +36,35 @@ pub fn extend(args: &ExtendArgs) -> Result<()> {
         init_latents: None,
         ..request
     });
-    let mut request = args.sampling.apply(earlier.unwrap_or_default());
+    let earlier = earlier.unwrap_or_default();
+    // Another model has settings of its own.
+    let earlier = match &args.model.model {
+        None => earlier,
+        Some(_) => Request { output: earlier.output, negative_prompt: earlier.negative_prompt, ..Request::default() },
+    };
+    let mut request = args.sampling.apply(earlier);
     request.negative_prompt = args.negative_prompt.clone().or(request.negative_prompt);
     let shot = Shot { prompt, seconds: Some(args.seconds), camera: args.camera.clone(), ..Shot::default() };
     let story = Story { after: Some(args.clip.clone()), shots: vec![shot; usize::from(args.times)] };
     let clip = args.output.output.clone().unwrap_or_else(|| beside(&args.clip, "-extended.mp4"));
-    film(&options, &story, request, clip, &args.output, args.project.as_deref())
+    let own = output(&args.output);
+    request.output = Output {
+        clip,
+        quality: own.quality.or(request.output.quality),
+        encoder: own.encoder.clone().or(request.output.encoder),
+        upscale: own.upscale.or(request.output.upscale),
+        ..own
+    };
+    film(&options, &story, request, args.output.json, args.project.as_deref())
 }
 
 /// Makes the clip of a story.
 pub fn run(args: &StoryArgs) -> Result<()> {
     let story = Story::read(&args.story)?;
     let shape = &args.shape;
+    let clip = args.output.output.clone().unwrap_or_else(|| args.story.with_extension("mp4"));
     let request = args.sampling.apply(Request {
+        output: Output { clip, ..output(&args.output) },
         negative_prompt: args.negative_prompt.clone(),
         size: shape.size(),
         frames: shape.frames,
@@ -54,8 +72,7 @@ pub fn run(args: &StoryArgs) -> Result<()> {
         fps: shape.fps,
         ..Request::default()
     });
-    let clip = args.output.output.clone().unwrap_or_else(|| args.story.with_extension("mp4"));
-    film(&args.model.load_options(), &story, request, clip, &args.output, args.project.as_deref())
+    film(&args.model.load_options(), &story, request, args.output.json, args.project.as_deref())
 }
 
 /// Films `story`; a project that nobody named is only kept until the clip is there.
@@ -63,22 +80,20 @@ pub fn film(
     options: &LoadOptions,
     story: &Story,
     mut request: Request,
-    clip: PathBuf,
-    args: &OutputArgs,
+    json: bool,
     project: Option<&Path>,
 ) -> Result<()> {
-    let project_path = project.map_or_else(|| beside(&clip, ".project"), Path::to_path_buf);
-    request.output = Output { clip, ..output(args) };
+    let project_path = project.map_or_else(|| beside(&request.output.clip, ".project"), Path::to_path_buf);
     // What was random the first time stays.
     request.seed = request.seed.or(kinora::story_seed(&project_path));
     let pipeline = Pipeline::load(options)?;
-    let mut progress = Progress::new(args.json);
+    let mut progress = Progress::new(json);
     let report: Report = pipeline.film(story, &request, &project_path, |event| progress.handle(&event))?;
     drop(progress);
     if project.is_none() {
         kinora::discard_project(&project_path);
     }
-    print(&report, args.json);
+    print(&report, json);
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use crate::args::{SamplingArgs, SuiteArgs};
 use crate::progress::Progress;
 use crate::report;
 use clap::Parser;
-use kinora::{Error, LoadOptions, Output, Pipeline, Report, Request, Result};
+use kinora::{Error, LoadOptions, Output, Pipeline, Recipe, Report, Request, Result};
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -86,14 +86,14 @@ pub fn run(args: &SuiteArgs) -> Result<()> {
         let options =
             LoadOptions { model: vec![column.model.clone()], threads: args.threads, ..LoadOptions::default() };
         let pipeline = Pipeline::load(&options)?;
-        for (index, (prompt, row)) in prompts.iter().zip(&mut rows).enumerate() {
+        for (index, ((number, prompt), row)) in prompts.iter().zip(&mut rows).enumerate() {
             eprintln!("{}, {} of {}: {}", column.name, index + 1, prompts.len(), prompt.text);
-            row.push(cell(&pipeline, args, column, index, prompt)?);
+            row.push(cell(&pipeline, args, column, *number, prompt)?);
         }
     }
     let path = args.output.join("index.html");
-    let headings: Vec<(String, String)> =
-        columns.iter().map(|column| (column.name.clone(), column.settings.join(", "))).collect();
+    let headings: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
+    let prompts: Vec<&Prompt> = prompts.iter().map(|(_, prompt)| prompt).collect();
     let title = args.prompts.file_stem().unwrap_or_default().to_string_lossy();
     let html = page::html(&title, args.seed, &headings, &prompts, &rows);
     write(&path, &html)?;
@@ -101,10 +101,11 @@ pub fn run(args: &SuiteArgs) -> Result<()> {
     Ok(())
 }
 
-/// The prompts that are asked for.
-fn chosen(args: &SuiteArgs) -> Result<Vec<Prompt>> {
+/// The prompts that are asked for, with their numbers in the file.
+fn chosen(args: &SuiteArgs) -> Result<Vec<(usize, Prompt)>> {
     let wanted = |prompt: &Prompt| args.category.as_ref().is_none_or(|prefix| prompt.category.starts_with(prefix));
-    let mut prompts: Vec<Prompt> = read(&args.prompts)?.into_iter().filter(wanted).collect();
+    let numbered = read(&args.prompts)?.into_iter().enumerate().map(|(index, prompt)| (index + 1, prompt));
+    let mut prompts: Vec<(usize, Prompt)> = numbered.filter(|(_, prompt)| wanted(prompt)).collect();
     prompts.truncate(args.limit.unwrap_or(usize::MAX));
     if prompts.is_empty() {
         return Err(bad(&args.prompts, "it has no prompt that is asked for".into()));
@@ -131,7 +132,7 @@ fn columns(args: &SuiteArgs) -> Result<Vec<Column>> {
     let mut columns = Vec::new();
     for model in &models {
         for set in &sets {
-            let settings: Vec<String> = set.split(',').filter(|part| !part.is_empty()).map(str::to_string).collect();
+            let settings = settings(set);
             apply(&settings, Request::default())?; // a mistake is said before the first clip
             let last = Path::new(model).file_name().unwrap_or_default().to_string_lossy();
             let name = [&[last.into_owned()], &settings[..]].concat().join(" ");
@@ -145,6 +146,18 @@ fn columns(args: &SuiteArgs) -> Result<Vec<Column>> {
         }
     }
     Ok(columns)
+}
+
+/// `steps=4,sigmas=1,0.5` in parts: a number after a comma belongs to the list before it.
+fn settings(set: &str) -> Vec<String> {
+    let mut settings: Vec<String> = Vec::new();
+    for part in set.split(',').filter(|part| !part.is_empty()) {
+        match settings.last_mut() {
+            Some(last) if part.parse::<f64>().is_ok() => *last = format!("{last},{part}"),
+            _ => settings.push(part.to_string()),
+        }
+    }
+    settings
 }
 
 /// `request` with settings such as `steps=4`.
@@ -161,10 +174,10 @@ fn apply(settings: &[String], request: Request) -> Result<Request> {
 }
 
 /// The clip of one prompt in one column, made unless it is there.
-fn cell(pipeline: &Pipeline, args: &SuiteArgs, column: &Column, index: usize, prompt: &Prompt) -> Result<Cell> {
+fn cell(pipeline: &Pipeline, args: &SuiteArgs, column: &Column, number: usize, prompt: &Prompt) -> Result<Cell> {
     let folder: String =
         column.name.chars().map(|c| if c.is_alphanumeric() || "-._".contains(c) { c } else { '-' }).collect();
-    let relative = |ending: &str| PathBuf::from(&folder).join(format!("{:03}{ending}", index + 1));
+    let relative = |ending: &str| PathBuf::from(&folder).join(format!("{number:03}{ending}"));
     let (clip, sheet, note) = (relative(".mp4"), relative(".png"), relative(".json"));
     let shape = &args.shape;
     let request = apply(
@@ -184,13 +197,13 @@ fn cell(pipeline: &Pipeline, args: &SuiteArgs, column: &Column, index: usize, pr
         },
     )?;
     let request = Request { seed: Some(request.seed.unwrap_or(args.seed)), ..request };
-    let plan = pipeline.plan(&request)?;
+    let recipe = pipeline.recipe_of(&request)?;
     let (clip_path, sheet_path, note_path) =
         (args.output.join(&clip), args.output.join(&sheet), args.output.join(&note));
     let kept = fs::read_to_string(&note_path).ok().and_then(|text| serde_json::from_str::<Made>(&text).ok());
-    let fits = |made: &Made| {
-        let wanted = (&prompt.text, plan.seed, plan.frames);
-        (&made.prompt, made.seed, made.frames) == wanted && clip_path.exists() && sheet_path.exists()
+    let fits = |_: &Made| {
+        let same = Recipe::read(&clip_path).is_ok_and(|kept| recipe.difference(&kept).is_none());
+        same && sheet_path.exists()
     };
     if let Some(made) = kept.filter(fits) {
         return Ok(Cell { clip, sheet, made });
@@ -201,7 +214,7 @@ fn cell(pipeline: &Pipeline, args: &SuiteArgs, column: &Column, index: usize, pr
     let report = pipeline.generate(&request, |event| progress.handle(&event))?;
     drop(progress);
     kinora::contact_sheet(&clip_path, &sheet_path, SHEET_FRAMES)?;
-    let made = made(&report, prompt, plan.seed);
+    let made = made(&report, prompt, recipe.seed);
     write(&note_path, &serde_json::to_string_pretty(&made).expect("plain data"))?;
     if let Some(run) = &request.output.resume {
         let _ = fs::remove_dir_all(run); // the clip is complete
@@ -230,6 +243,13 @@ fn write(path: &Path, text: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_after_a_comma_belong_to_a_list() {
+        assert_eq!(settings("steps=4,cache=easycache"), ["steps=4", "cache=easycache"]);
+        assert_eq!(settings("sigmas=1,0.5,shift=3"), ["sigmas=1,0.5", "shift=3"]);
+        assert!(settings("").is_empty());
+    }
 
     #[test]
     fn the_suites_of_the_repository_can_be_read() {

@@ -25,8 +25,9 @@ struct ControlFrames<'a> {
 
 /// Where the masks of the frames come from.
 enum Mask {
-    Still(Frame),
-    Clip(Box<dyn ClipReader>),
+    Still(Vec<f32>),
+    /// After its end its last mask stays.
+    Clip(Box<dyn ClipReader>, Vec<f32>),
 }
 
 impl Maker<'_> {
@@ -103,7 +104,7 @@ impl<'a> ControlFrames<'a> {
         let (width, height, index) = (*width, *height, self.next);
         self.next += 1;
         let of_clip = self.clip.as_mut().map(|clip| clip.next_frame()).transpose()?.flatten();
-        let mask = self.mask.as_mut().map(|mask| mask.next(self.plan)).transpose()?.flatten();
+        let mask = self.mask.as_mut().map(|mask| mask.next(self.plan)).transpose()?;
         let kept = |frame: &Frame| (frame.clone(), vec![0.0; width * height]);
         if let Some(frame) = self.begin.get(index) {
             return Ok(kept(frame));
@@ -115,11 +116,11 @@ impl<'a> ControlFrames<'a> {
             // Nothing is known of it: grey, and all of it generated.
             return Ok((grey(width, height)?, vec![1.0; width * height]));
         };
-        let mask = mask.unwrap_or_else(|| vec![1.0; width * height]);
-        match given.expand {
-            Some(expand) => expanded(frame, expand, width, height, given.mask.is_some().then_some(&mask)),
-            None => Ok((fitted_frame(frame, width, height, given.fit)?, mask)),
+        if let Some(expand) = given.expand {
+            return expanded(frame, Inner::of(expand, width, height), self.plan, mask.as_deref());
         }
+        let mask = mask.unwrap_or_else(|| vec![1.0; width * height]);
+        Ok((fitted_frame(frame, width, height, given.fit)?, mask))
     }
 }
 
@@ -134,23 +135,32 @@ impl Mask {
                 reason: "it has no frames".into(),
                 hint: "give a picture, or a clip with a frame for each of the control clip",
             }),
-            (Some(still), None) => Ok(Self::Still(fitted_frame(still, plan.width, plan.height, plan.given.fit)?)),
-            (Some(_), Some(_)) => Ok(Self::Clip(kinora_media::open(path)?)),
+            (Some(still), None) => Ok(Self::Still(values(still, plan)?)),
+            (Some(_), Some(_)) => Ok(Self::Clip(kinora_media::open(path)?, Vec::new())),
         }
     }
 
-    /// The mask `[H, W]` of the next frame, 0..1; the first of the three colours counts.
-    fn next(&mut self, plan: &Plan) -> Result<Option<Vec<f32>>> {
-        let red = |frame: &Frame| frame.data[..plan.width * plan.height].iter().map(|v| v.clamp(0.0, 1.0)).collect();
+    /// The mask `[H, W]` of the next frame, 0..1, in the size of the control clip's part of the frame.
+    fn next(&mut self, plan: &Plan) -> Result<Vec<f32>> {
         match self {
-            Self::Still(frame) => Ok(Some(red(frame))),
-            Self::Clip(clip) => {
-                let frame = clip.next_frame()?;
-                let fit = |frame| fitted_frame(frame, plan.width, plan.height, plan.given.fit);
-                Ok(frame.map(fit).transpose()?.as_ref().map(red))
+            Self::Still(mask) => Ok(mask.clone()),
+            Self::Clip(clip, last) => {
+                if let Some(frame) = clip.next_frame()? {
+                    *last = values(frame, plan)?;
+                }
+                Ok(last.clone())
             }
         }
     }
+}
+
+/// The first of the three colours, 0..1.
+fn values(frame: Frame, plan: &Plan) -> Result<Vec<f32>> {
+    let whole = Inner { left: 0, top: 0, width: plan.width, height: plan.height };
+    let Inner { width, height, .. } =
+        plan.given.expand.map_or(whole, |expand| Inner::of(expand, plan.width, plan.height));
+    let frame = fitted_frame(frame, width, height, plan.given.fit)?;
+    Ok(frame.data[..width * height].iter().map(|value| value.clamp(0.0, 1.0)).collect())
 }
 
 /// What of `frame` is generated (`changed`) or kept; the rest is grey, the middle of the VAE's range.
@@ -168,34 +178,44 @@ fn grey(width: usize, height: usize) -> Result<Frame> {
     Ok(Frame::new(width, height, vec![0.5; 3 * width * height])?)
 }
 
-/// `frame` in the middle of a larger one that is generated around it.
-fn expanded(
-    frame: Frame,
-    expand: Expand,
+/// Where the control clip lies in a larger frame.
+#[derive(Debug, Clone, Copy)]
+struct Inner {
+    left: usize,
+    top: usize,
     width: usize,
     height: usize,
-    mask: Option<&[f32]>,
-) -> Result<(Frame, Vec<f32>)> {
-    let along = |size: usize, before: f64, after: f64| {
-        let inner = ((size as f64 / (1.0 + before + after)).round() as usize).clamp(1, size);
-        let start = ((inner as f64 * before).round() as usize).min(size - inner);
-        (start, inner)
-    };
-    let (left, inner_width) = along(width, expand.left, expand.right);
-    let (top, inner_height) = along(height, expand.top, expand.bottom);
-    let inner = fitted_frame(frame, inner_width, inner_height, Fit::Stretch)?;
+}
+
+impl Inner {
+    fn of(expand: Expand, width: usize, height: usize) -> Self {
+        let along = |size: usize, before: f64, after: f64| {
+            let inner = ((size as f64 / (1.0 + before + after)).round() as usize).clamp(1, size);
+            (((inner as f64 * before).round() as usize).min(size - inner), inner)
+        };
+        let (left, inner_width) = along(width, expand.left, expand.right);
+        let (top, inner_height) = along(height, expand.top, expand.bottom);
+        Self { left, top, width: inner_width, height: inner_height }
+    }
+}
+
+/// `frame` in a larger one that is generated around it; `mask` is of its own size.
+fn expanded(frame: Frame, inner: Inner, plan: &Plan, mask: Option<&[f32]>) -> Result<(Frame, Vec<f32>)> {
+    let (width, height) = (plan.width, plan.height);
+    let frame = fitted_frame(frame, inner.width, inner.height, plan.given.fit)?;
     let mut whole = grey(width, height)?;
     let mut generated = vec![1.0; width * height];
-    for row in 0..inner_height {
+    for row in 0..inner.height {
         for plane in 0..3 {
-            let from = (plane * inner_height + row) * inner_width;
-            let to = (plane * height + top + row) * width + left;
-            whole.data[to..to + inner_width].copy_from_slice(&inner.data[from..from + inner_width]);
+            let from = (plane * inner.height + row) * inner.width;
+            let to = (plane * height + inner.top + row) * width + inner.left;
+            whole.data[to..to + inner.width].copy_from_slice(&frame.data[from..from + inner.width]);
         }
-        let to = (top + row) * width + left;
+        let to = (inner.top + row) * width + inner.left;
+        let generated = &mut generated[to..to + inner.width];
         match mask {
-            Some(mask) => generated[to..to + inner_width].copy_from_slice(&mask[to..to + inner_width]),
-            None => generated[to..to + inner_width].fill(0.0),
+            Some(mask) => generated.copy_from_slice(&mask[row * inner.width..(row + 1) * inner.width]),
+            None => generated.fill(0.0),
         }
     }
     Ok((whole, generated))

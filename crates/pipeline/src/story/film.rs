@@ -184,16 +184,23 @@ impl<'a> Film<'a> {
     /// Decodes and writes what is left, and completes the file.
     pub(super) fn finish(mut self, on_event: &mut dyn FnMut(Event) -> ControlFlow<()>) -> Result<Written> {
         self.decode(on_event)?;
-        let latents = if self.one_stream { Some(self.keep_latents()?) } else { None };
-        let written = self.writer.finish()?;
+        let Self { writer, latents, output, shape, recipe, one_stream, .. } = self;
+        let written = writer.finish()?;
         let _ = on_event(Event::Saved(&written.path));
+        let mut notes = written.notes;
+        // The clip is complete: without its latents it can be continued too.
+        let kept = one_stream.then(|| keep_latents(&latents, output, shape, recipe)).transpose();
+        let latents = kept.unwrap_or_else(|error| {
+            notes.push(format!("the clip's latents are not kept: {error}"));
+            None
+        });
         Ok(Written {
             path: written.path,
             width: written.width,
             height: written.height,
             frames: written.frames,
             bytes: written.bytes,
-            notes: written.notes,
+            notes,
             latents,
         })
     }
@@ -213,6 +220,9 @@ impl<'a> Film<'a> {
         let total: usize = self.frames + parts.iter().map(|part| self.pixel_frames(part)).sum::<Result<usize>>()?;
         for part in &parts {
             if part.cut || decoder.is_none() {
+                if part.overlap == 0 {
+                    self.end.clear(); // nothing goes on from before a cut
+                }
                 decoder = Some(vae.decoder()?);
                 colours = None;
             }
@@ -274,21 +284,26 @@ impl<'a> Film<'a> {
         }
         Ok(())
     }
+}
 
-    /// Writes the latents of the whole clip beside it.
-    fn keep_latents(&self) -> Result<PathBuf> {
-        let mut all = Vec::new();
-        for (path, known) in &self.latents {
-            let file = TensorFile::open(path)?;
-            let count = latent_frames(&file);
-            all.push(file.narrow("latents", 2, *known, count - known)?.to_dtype(DType::F32)?);
-        }
-        let path = sidecar(&self.output.clip);
-        let mut metadata = BTreeMap::from([("fps".to_string(), self.shape.fps.to_string())]);
-        metadata.extend(self.recipe.clone().map(|recipe| ("recipe".to_string(), recipe)));
-        kinora_checkpoint::save_safetensors(&path, &[("latents".to_string(), Tensor::cat(&all, 2)?)], &metadata)?;
-        Ok(path)
+/// Writes the latents of a whole clip, those of its windows without what the window before has too, beside it.
+fn keep_latents(
+    windows: &[(PathBuf, usize)],
+    output: &Output,
+    shape: Shape,
+    recipe: Option<String>,
+) -> Result<PathBuf> {
+    let mut all = Vec::new();
+    for (path, known) in windows {
+        let file = TensorFile::open(path)?;
+        let count = latent_frames(&file);
+        all.push(file.narrow("latents", 2, *known, count - known)?.to_dtype(DType::F32)?);
     }
+    let path = sidecar(&output.clip);
+    let mut metadata = BTreeMap::from([("fps".to_string(), shape.fps.to_string())]);
+    metadata.extend(recipe.map(|recipe| ("recipe".to_string(), recipe)));
+    kinora_checkpoint::save_safetensors(&path, &[("latents".to_string(), Tensor::cat(&all, 2)?)], &metadata)?;
+    Ok(path)
 }
 
 /// The frame that `frame` was cut out of the middle of, as far as it is known: its edges go on.

@@ -11,8 +11,8 @@ thead th{position:sticky;top:0;background:#fafafa;border:0}td.prompt{max-width:2
 img{width:22rem;display:block;margin-top:.3rem}small{color:#666}.hard{color:#a40}\
 @media(prefers-color-scheme:dark){body,thead th{background:#181818;color:#ddd}th,td{border-color:#333}small{color:#999}}";
 
-/// `headings` are names and settings of the columns; `rows` have a cell for each.
-pub fn html(title: &str, seed: u64, headings: &[(String, String)], prompts: &[Prompt], rows: &[Vec<Cell>]) -> String {
+/// `headings` are the names of the columns; `rows` have a cell for each.
+pub fn html(title: &str, seed: u64, headings: &[&str], prompts: &[&Prompt], rows: &[Vec<Cell>]) -> String {
     let mut page = format!(
         "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
          <title>{title}</title><style>{STYLE}</style>\n<h1>{title}</h1>\n<p>{} prompts, seed {seed}, Kinora {}.</p>\n\
@@ -21,8 +21,8 @@ pub fn html(title: &str, seed: u64, headings: &[(String, String)], prompts: &[Pr
         env!("CARGO_PKG_VERSION"),
         title = escape_text(title),
     );
-    for (name, _) in headings {
-        let _ = write!(page, "<th>{}</th>", escape_text(name));
+    for name in headings {
+        let _ = write!(page, "<th>{}</th>", escape_text(*name));
     }
     page.push_str("</tr></thead>\n<tbody>\n");
     for (prompt, cells) in prompts.iter().zip(rows) {
@@ -82,7 +82,7 @@ mod tests {
             decode_seconds: 0.5,
         };
         let cell = Cell { clip: "a\"b/001.mp4".into(), sheet: "s.png".into(), made };
-        let page = html("t<", 7, &[("x>".into(), String::new())], &[prompt], &[vec![cell]]);
+        let page = html("t<", 7, &["x>"], &[&prompt], &[vec![cell]]);
         assert!(!page.contains("<script>") && page.contains("&lt;script&gt;a &amp; b"));
         assert!(page.contains("a&quot;b/001.mp4") && page.contains("1:01 min") && page.contains("known to be hard"));
     }
