@@ -336,7 +336,7 @@ fn modes_sizes_previews_and_suites_from_the_command_line() {
     let recipe = json(&["show", "f.mp4", "--json"]);
     assert_eq!((recipe["steps"].as_u64(), recipe["upscale"].as_str()), (Some(12), Some("2x")));
     // The grid has no 1080 rows: more are made, and cut.
-    let plan = json(&["plan", "a red ball", "--resolution", "1080p", "--aspect", "16:9", "--frames", "1", "--json"]);
+    let plan = json(&["plan", "a red ball", "--resolution", "1080p", "--frames", "1", "--json"]);
     assert_eq!((plan["width"].as_u64(), plan["height"].as_u64()), (Some(1920), Some(1088)));
     assert!(plan["notices"][0].as_str().is_some_and(|notice| notice.contains("cut to 1920×1080")), "{plan}");
     let none = json(&[&fast[..6], &["--cache", "none", "-o", "n.mp4", "--json"]].concat());

@@ -187,7 +187,7 @@ pub struct ShapeArgs {
     /// Aspect such as 16:9, 9:16 or 1:1; keeps the area.
     #[arg(long, value_parser = kinora::parse_aspect, value_name = "W:H", conflicts_with_all = ["width", "height"])]
     pub aspect: Option<f64>,
-    /// Area: 480p (832×480), 720p (1280×720) or 1080p (1920×1080).
+    /// 480p (832×480), 720p (1280×720) or 1080p (1920×1080); with --aspect or a picture, the area of these.
     #[arg(long, value_name = "NAME", conflicts_with_all = ["width", "height"])]
     pub resolution: Option<Resolution>,
     /// Width in pixels.

@@ -4,7 +4,7 @@ use crate::cache::CacheRule;
 use crate::given::{Given, Images, Takes};
 use crate::manifest::Manifest;
 use crate::memory::MemoryPlan;
-use crate::request::{Request, Size};
+use crate::request::{Request, Resolution, Size};
 use crate::scheduler::Scheduler;
 use crate::{Error, Result};
 use kinora_sampler::{SamplerKind, Schedule};
@@ -294,7 +294,9 @@ fn size(
             (None, None) => (own_width, own_height),
         },
         Size::Aspect { ratio, resolution } => {
-            let ratio = ratio.unwrap_or(own_ratio);
+            // A resolution that is named is meant as it is known, unless a picture or the model is upright or square.
+            let named = resolution.map(Resolution::ratio).filter(|_| guide.ratio.is_none() && own_ratio > 1.0);
+            let ratio = ratio.or(named).unwrap_or(own_ratio);
             let area = resolution.map_or(own_width * own_height, |resolution| resolution.area() as f64);
             ((area * ratio).sqrt(), (area / ratio).sqrt())
         }

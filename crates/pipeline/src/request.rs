@@ -139,13 +139,23 @@ pub enum Resolution {
 }
 
 impl Resolution {
+    /// Width and height.
+    fn sides(self) -> (usize, usize) {
+        match self {
+            Self::P480 => (832, 480),
+            Self::P720 => (1280, 720),
+            Self::P1080 => (1920, 1080),
+        }
+    }
+
     /// Pixels in a frame.
     pub fn area(self) -> usize {
-        match self {
-            Self::P480 => 832 * 480,
-            Self::P720 => 1280 * 720,
-            Self::P1080 => 1920 * 1080,
-        }
+        self.sides().0 * self.sides().1
+    }
+
+    /// Width / height.
+    pub(crate) fn ratio(self) -> f64 {
+        self.sides().0 as f64 / self.sides().1 as f64
     }
 }
 
