@@ -3,8 +3,8 @@
 //!
 //! Pictures of 8 bits have fixed-point weights and are rounded to 8 bits between the two passes; the result is Pillow's
 //! bit for bit. A pass whose size does not change is left out. Planes of floats go through the same weights unrounded.
-//! (Pillow 13 makes rows first where that is less work, as when a picture gets wider and lower; of such sizes single values
-//! differ by 1.)
+//! Since version 13 Pillow takes rows first where much of the height goes and little of the width
+//! (<https://github.com/python-pillow/Pillow/pull/9549>); before, columns always were, which leaves other roundings.
 
 use rayon::prelude::*;
 use std::f64::consts::PI;
@@ -129,6 +129,12 @@ impl<W> Taps<W> {
 /// sizes are at least 1, the window lies within the scaled picture.
 pub(crate) fn resize_rgb8(source: &[u8], input: (usize, usize), window: &Window, filter: Filter) -> Vec<u8> {
     let ((in_w, in_h), Window { scaled, origin: (x, y), size: (width, height) }) = (input, *window);
+    if rows_first(input, scaled) {
+        let rows = Taps::new(in_h, scaled.1, y..y + height, filter).map(to_fixed);
+        let low = mix_rows(source, 0, in_w * 3, &rows, height); // [h, W, 3]
+        let window = Window { scaled: (scaled.0, height), origin: (x, 0), size: window.size };
+        return resize_rgb8(&low, (in_w, height), &window, filter);
+    }
     let rows = (in_h != scaled.1).then(|| Taps::new(in_h, scaled.1, y..y + height, filter).map(to_fixed));
     let needed = rows.as_ref().map_or(y..y + height, Taps::inputs);
     let source = &source[needed.start * in_w * 3..needed.end * in_w * 3];
@@ -140,12 +146,22 @@ pub(crate) fn resize_rgb8(source: &[u8], input: (usize, usize), window: &Window,
         None => out.copy_from_slice(&row[x * 3..(x + width) * 3]),
     });
     let Some(rows) = rows else { return narrow };
-    let mut out = vec![0; height * width * 3];
-    out.par_chunks_exact_mut(width * 3).enumerate().for_each_init(Vec::new, |sums, (index, out)| {
+    mix_rows(&narrow, needed.start, width * 3, &rows, height)
+}
+
+/// Whether Pillow scales the height before the width.
+fn rows_first(from: (usize, usize), to: (usize, usize)) -> bool {
+    to.1 < from.1 && to.0 != from.0 && from.1 - to.1 > 2 * from.0.saturating_sub(to.0)
+}
+
+/// `height` rows of `stride` bytes, made of the rows of `source`, the first of which is number `start`.
+fn mix_rows(source: &[u8], start: usize, stride: usize, rows: &Taps<i32>, height: usize) -> Vec<u8> {
+    let mut out = vec![0; height * stride];
+    out.par_chunks_exact_mut(stride).enumerate().for_each_init(Vec::new, |sums, (index, out)| {
         let (first, weights) = rows.get(index);
         sums.clear();
         sums.resize(out.len(), 1 << (PRECISION_BITS - 1));
-        let used = narrow[(first - needed.start) * width * 3..].chunks_exact(width * 3);
+        let used = source[(first - start) * stride..].chunks_exact(stride);
         for (&weight, row) in weights.iter().zip(used) {
             sums.iter_mut().zip(row).for_each(|(sum, &pixel)| *sum += i32::from(pixel) * weight);
         }

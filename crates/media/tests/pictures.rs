@@ -53,7 +53,7 @@ fn resizing_is_pillows_bit_for_bit() {
         assert!(source.fitted(expected.width, expected.height, fit, filter).unwrap() == expected, "{name}");
         cases += 1;
     }
-    assert_eq!(cases, 18);
+    assert_eq!(cases, 22);
     let same = source.fitted(source.width, source.height, Fit::Crop, Filter::Bicubic).unwrap();
     assert!(same == source);
 }
