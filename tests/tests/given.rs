@@ -126,4 +126,11 @@ fn a_stopped_run_goes_on_with_the_same_bits() {
     let video = kinora_checkpoint::load_safetensors(&report.clip).expect("raw frames").0["video"].clone();
     let (_, _, whole) = run(case, DType::F32, 1);
     assert!(same_bits(&video, &whole));
+    // Another picture of the same name is another run.
+    let image = request.given.image.clone().expect("an image");
+    let mut bytes = std::fs::read(&image).expect("a picture");
+    bytes.push(0);
+    std::fs::write(&image, bytes).expect("a longer file");
+    let error = pipeline.generate(&request, |_| std::ops::ControlFlow::Continue(())).expect_err("it has changed");
+    assert!(error.to_string().contains("image.png` has changed since"), "{error}");
 }

@@ -7,15 +7,20 @@ use crate::cache::{CacheRule, StepCache};
 use crate::conditions::Conditions;
 use crate::plan::Plan;
 use crate::recipe::Recipe;
+use crate::story::Story;
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
 use kinora_checkpoint::TensorFile;
 use kinora_sampler::{Sampler, SamplerState, all_finite};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 const RECIPE: &str = "recipe.json";
+/// What the files of a run were like when it began.
+pub(crate) const INPUTS: &str = "inputs.json";
 const CONTEXTS: &str = "context.safetensors";
 const CONDITIONS: &str = "conditions.safetensors";
 const STATE: &str = "state.safetensors";
@@ -26,6 +31,42 @@ const CACHE: &str = "cache.";
 /// An open run directory.
 pub(crate) struct RunDir {
     path: PathBuf,
+}
+
+/// Notes in `dir` what the files of `recipe` are like, and refuses to go on with others of the same names.
+pub(crate) fn check_inputs(dir: &Path, recipe: &Recipe) -> Result<()> {
+    let now = inputs(recipe)?;
+    let file = dir.join(INPUTS);
+    let Ok(text) = std::fs::read_to_string(&file) else {
+        return write_text(&file, &serde_json::to_string_pretty(&now).expect("plain data"));
+    };
+    let before: BTreeMap<PathBuf, Input> = serde_json::from_str(&text).map_err(|error| bad_run(dir, error))?;
+    match now.iter().find(|(path, input)| before.get(*path).is_some_and(|before| before != *input)) {
+        Some((path, _)) => {
+            let difference = format!("`{}` has changed since", path.display());
+            Err(Error::ResumeMismatch { path: dir.to_path_buf(), difference })
+        }
+        None => Ok(()),
+    }
+}
+
+/// A file that is read: its bytes, and the seconds of its last change.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Input {
+    bytes: u64,
+    changed: Option<u64>,
+}
+
+fn inputs(recipe: &Recipe) -> Result<BTreeMap<PathBuf, Input>> {
+    let given = recipe.given.files().into_iter().map(|(_, path)| path);
+    let story = recipe.story.iter().flat_map(Story::files);
+    let input = |path: &Path| {
+        let data = std::fs::metadata(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
+        let changed = data.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        Ok((path.to_path_buf(), Input { bytes: data.len(), changed: changed.map(|time| time.as_secs()) }))
+    };
+    // A pattern of numbered pictures is no file.
+    given.chain(story).chain(recipe.init_latents.as_deref()).filter(|path| path.exists()).map(input).collect()
 }
 
 /// The recipe of the run that `dir` holds, if it holds one: a resumed run keeps its random seed.
@@ -52,6 +93,7 @@ impl RunDir {
             }
             None => write_text(&path.join(RECIPE), &serde_json::to_string_pretty(recipe).expect("plain data"))?,
         }
+        check_inputs(path, recipe)?;
         Ok(Self { path: path.to_path_buf() })
     }
 

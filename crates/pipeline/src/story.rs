@@ -117,6 +117,11 @@ impl Story {
         Self { after: self.after.as_ref().map(whole), shots: self.shots.iter().map(shot).collect() }
     }
 
+    /// Every file that it names.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
+        self.after.as_deref().into_iter().chain(self.shots.iter().filter_map(|shot| shot.image.as_deref()))
+    }
+
     /// Reads a story: `[[shot]]` tables of TOML.
     ///
     /// # Errors
@@ -153,7 +158,7 @@ pub fn discard_project(directory: &Path) {
         }
         let _ = std::fs::remove_dir_all(window);
     }
-    for file in [STORY, BEFORE] {
+    for file in [STORY, BEFORE, crate::resume::INPUTS] {
         let _ = std::fs::remove_file(directory.join(file));
     }
     let _ = std::fs::remove_dir(directory);
@@ -334,14 +339,15 @@ impl<'a> Filming<'a> {
         let path = self.project.join(STORY);
         let io = |source| Error::Io { path: path.clone(), source };
         std::fs::create_dir_all(self.project).map_err(io)?;
+        let own: Recipe = serde_json::from_str(&self.recipe).expect("its own text");
         match std::fs::read_to_string(&path) {
             Ok(kept) => {
                 let read = |text: &str| serde_json::from_str::<Recipe>(text);
                 let bad = |error: serde_json::Error| Error::BadRun { path: path.clone(), reason: error.to_string() };
-                let (kept, own) = (read(&kept).map_err(bad)?, read(&self.recipe).map_err(bad)?);
-                let difference = own.difference(&kept);
-                let path = self.project.to_path_buf();
-                difference.map_or(Ok(()), |difference| Err(Error::ResumeMismatch { path, difference }))
+                if let Some(difference) = own.difference(&read(&kept).map_err(bad)?) {
+                    return Err(Error::ResumeMismatch { path: self.project.to_path_buf(), difference });
+                }
+                crate::resume::check_inputs(self.project, &own)
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 let other = std::fs::read_dir(self.project).map_err(io)?.next().is_some();
@@ -349,7 +355,8 @@ impl<'a> Filming<'a> {
                     let what = format!("`{}` is not empty, and no project of a story", self.project.display());
                     return Err(Error::request(what, "name another directory with --project"));
                 }
-                crate::resume::write_text(&path, &self.recipe)
+                crate::resume::write_text(&path, &self.recipe)?;
+                crate::resume::check_inputs(self.project, &own)
             }
             Err(error) => Err(io(error)),
         }
