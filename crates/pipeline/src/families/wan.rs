@@ -194,7 +194,10 @@ impl Family for Wan {
             // A step cache keeps two tensors of the tokens' size per prediction, and holds one more meanwhile.
             let kept = if demand.cached { 2 * texts.len() + 1 } else { 0 };
             let kept = kept * tokens * config.dim() * dtype.size_in_bytes();
-            let given = texts.len() * config.conditioning_bytes(tokens, dtype);
+            // The rays of a camera are as large as a clip of 24 channels, six for each of a latent frame's four frames.
+            let pixels = f * h * w * config.camera_scale.pow(2);
+            let rays = if config.camera { 24 * pixels * dtype.size_in_bytes() } else { 0 };
+            let given = rays + texts.len() * config.conditioning_bytes(tokens, dtype);
             let working = config.working_bytes(tokens, dtype) + prepared.sum::<usize>() + given + kept;
             let expert = memory_of(&headers, working);
             denoise = if expert.total() > denoise.total() { expert } else { denoise };
