@@ -7,6 +7,7 @@ use crate::picture::{Picture, check_stored_size, over_white, riff_len};
 use image_webp::{DecodingError, WebPDecoder};
 use std::fs::File;
 use std::io::{self, BufReader};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 /// The most that is allocated for a chunk of metadata.
@@ -66,11 +67,19 @@ impl ClipReader for WebpReader {
         let ClipSpec { width, height, .. } = self.spec;
         let alpha = self.decoder.has_alpha();
         let mut pixels = vec![0; width * height * if alpha { 4 } else { 3 }];
-        self.decoder.read_frame(&mut pixels).map_err(|error| failed(&self.path, error))?;
+        let decoder = &mut self.decoder;
+        contained(&self.path, || decoder.read_frame(&mut pixels))?.map_err(|error| failed(&self.path, error))?;
         let rgb = if alpha { over_white(&pixels) } else { pixels };
         self.done += 1;
         Ok(Some(Picture { width, height, rgb }.to_frame()))
     }
+}
+
+/// Runs the decoder, which indexes past the end of some damaged transparency chunks: a panic of it is a damaged file. The
+/// decoder must not be used after that.
+fn contained<T>(path: &Path, decode: impl FnOnce() -> T) -> Result<T> {
+    let damaged = |_| MediaError::Damaged { path: path.to_path_buf(), what: "a frame cannot be decoded".into() };
+    catch_unwind(AssertUnwindSafe(decode)).map_err(damaged)
 }
 
 fn failed(path: &Path, error: DecodingError) -> MediaError {
@@ -81,5 +90,19 @@ fn failed(path: &Path, error: DecodingError) -> MediaError {
         }
         DecodingError::IoError(source) => MediaError::io("read", path, source),
         other => damaged(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_of_the_decoder_is_a_damaged_file() {
+        let path = Path::new("a.webp");
+        assert!(matches!(contained(path, || 7), Ok(7)));
+        let empty: &[u8] = &[];
+        let failed = contained(path, || empty[std::hint::black_box(3)]);
+        assert!(matches!(failed, Err(MediaError::Damaged { .. })));
     }
 }
