@@ -1,6 +1,6 @@
 """Kinora beside PyTorch and diffusers: the same work, random weights, the same number of threads, in turns.
 
-    python scripts/compare/compare.py [--only ROW …] [--quick] [--threads 2] [--out benches/results]
+    python scripts/compare/compare.py [--only ROW …] [--quick] [--sdcpp] [--threads 2] [--out benches/results]
 
 See README.md beside this file.
 """
@@ -12,6 +12,7 @@ import os
 import platform
 import re
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -19,11 +20,12 @@ import tempfile
 import time
 import tomllib
 from datetime import datetime, timezone
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 TORCH_SIDE = Path(__file__).with_name("torch_side.py")
+SDCPP_SIDE, SDCPP_PACKAGE = Path(__file__).with_name("sdcpp_side.py"), "stable-diffusion-cpp-python"
 VARIANT = "wan2.1-t2v-1.3b"
 PROMPT = "a red ball bounces on a striped blue background"
 UMT5_LAYERS, UMT5_MEASURED = 24, 2
@@ -55,6 +57,31 @@ class Torch:
     def close(self):
         self.process.stdin.close()
         self.process.wait()
+
+
+class Sdcpp:
+    """stable-diffusion.cpp (sdcpp_side.py): a process a run, all of them from one directory of random weights."""
+
+    def __init__(self, size, threads):
+        self.settings = {"size": size, "threads": threads}
+        self.weights = None
+
+    def run(self, dtype):
+        if self.weights is None:
+            self.weights = tempfile.mkdtemp()
+            say("    writing random weights")
+            self.call("weights", self.weights)
+        return json.loads(self.call("dit", json.dumps({**self.settings, "weights": self.weights, "dtype": dtype})))
+
+    def call(self, *arguments):
+        run = subprocess.run([sys.executable, SDCPP_SIDE, *arguments], capture_output=True, text=True, errors="replace")
+        if run.returncode != 0:
+            raise Skipped((run.stderr.strip().splitlines() or [f"status {run.returncode}"])[-1])
+        return run.stdout
+
+    def close(self):
+        if self.weights is not None:
+            shutil.rmtree(self.weights)
 
 
 class Bench:
@@ -143,7 +170,16 @@ def dit_row(options, name, size):
         "diffusers computes keys and values of the text in every forward (about 4 % of the operations at 1280 tokens); "
         "Kinora keeps them over the steps, and they are not in its time"
     ]
-    return Row(name, work, sides, list(sides)[:2], notes=notes, close=[torch])
+    baselines, close = list(sides)[:2], [torch]
+    if options.sdcpp:
+        sdcpp = Sdcpp(size, options.threads)
+        others = {f"sd.cpp {dtype}": lambda dtype=dtype: sdcpp.run(dtype) for dtype in ("f32", "f16", "bf16", "q8_0")}
+        sides, baselines, close = sides | others, [*baselines, *others], [*close, sdcpp]
+        notes.append(
+            "sd.cpp (stable-diffusion.cpp) computes keys and values of the text in every forward too, but of 256 text tokens: "
+            "with Kinora's step it has the same number of operations, to 1 %"
+        )
+    return Row(name, work, sides, baselines, notes=notes, close=close)
 
 
 def dit_bf16_row(options, name, size):
@@ -294,10 +330,15 @@ def machine():
     }
 
 
-def versions(kinora):
+def versions(kinora, sdcpp):
     said = subprocess.run([kinora, "--version"], capture_output=True, text=True, check=True).stdout.split()[-1]
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=ROOT).stdout
     packages = {name: version(name) for name in ("torch", "diffusers", "transformers")}
+    if sdcpp:
+        try:
+            packages[SDCPP_PACKAGE] = version(SDCPP_PACKAGE)
+        except PackageNotFoundError:
+            pass  # its sides will be skipped, and say so
     return {"kinora": said, "commit": commit.strip(), "python": platform.python_version(), **packages}
 
 
@@ -371,12 +412,13 @@ def main():
     parser.add_argument("--quick", action="store_true", help="one round instead of three")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--kinora", default=str(ROOT / "target/release/kinora"), help="the release binary")
+    parser.add_argument("--sdcpp", action="store_true", help="stable-diffusion.cpp too, in the rows dit-1280 and dit-5400")
     parser.add_argument("--compile-vae", action="store_true", help="torch.compile for the VAE too: minutes")
     parser.add_argument("--out", type=Path, default=ROOT / "benches/results")
     options = parser.parse_args()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     report = {
-        "date": datetime.now().date().isoformat(), "machine": machine(), "versions": versions(options.kinora),
+        "date": datetime.now().date().isoformat(), "machine": machine(), "versions": versions(options.kinora, options.sdcpp),
         "threads": options.threads,
     }  # fmt: skip
     rounds = 1 if options.quick else 3

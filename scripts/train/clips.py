@@ -118,55 +118,62 @@ def ramp(d, width):
     return t * t * (3 - 2 * t)
 
 
-def render(s, frames, width, height, start=0, crop=None):
-    """Frames start..start+frames of the clip, [3, frames, h, w] in -1..1; crop = (x, y, w, h) draws a window only."""
+WAY = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}  # of a motion or a camera move, by its last word
+
+
+def table(specs, device="cpu"):
+    """What `draw` needs of some clips, a tensor of each quantity with one row for a clip."""
+    rows = []
+    for s in specs:
+        mo, cam = s["motion"], s["cam"]
+        vx, vy = WAY[mo.split()[1]] if mo.startswith("moves") else (0, 0)
+        camx, camy = WAY[cam.split()[1]] if cam[:4] in ("pans", "tilt") else (0, 0)
+        jx = s["jx"] * (0.6 if mo == "circles around" else 1.0)
+        jy = s["jy"] * (0.4 if mo in ("bounces", "circles around") else 1.0)
+        if mo == "bounces" and not s["canonical"] and abs(s["jy"]) > 0.05: jy = 0.0
+        rows.append([vx, vy, camx, camy, (cam == "zooms in") - (cam == "zooms out"), mo == "bounces", mo == "circles around", jx, jy, s["phase"], s["phase"] % 12,
+                     0.0 if s["canonical"] else s["phase"] * 7.3, s["back"] == "striped", SIZES[s["size"]], s["shape"] == "ball", s["shape"] == "square"])
+    names = ["vx", "vy", "camx", "camy", "zoom", "bounces", "circles", "jx", "jy", "phase", "zoom_phase", "stripe_phase", "striped", "size", "ball", "square"]
+    values = torch.tensor(rows, dtype=torch.float32)
+    out = {name: column.view(-1, 1, 1, 1) for name, column in zip(names, values.unbind(1))}
+    for name, color in (("color", lambda s: COLORS[s["color"]][0]), ("base", lambda s: COLORS[s["bcolor"]][0]), ("shade", lambda s: shade(s["bcolor"]))):
+        out[name] = torch.tensor([color(s) for s in specs]).view(-1, 3, 1, 1, 1)
+    return {name: value.to(device) for name, value in out.items()}
+
+
+def draw(t, frames, width, height, start=0, crop=None):
+    """Frames start..start+frames of the clips of a table, [N, 3, frames, h, w] in -1..1, and how much of each pixel is shape [N, 1, frames, h, w].
+    crop = (x, y, w, h) draws a window only. start, x and y are numbers, or tensors [N, 1, 1, 1] with one for each clip."""
     x0, y0, w, h = crop or (0, 0, width, height)
-    i = torch.arange(start, start + frames, dtype=torch.float32).view(-1, 1, 1)  # frame index
-    n = i + s["phase"]
-    yy, xx = torch.meshgrid(torch.arange(y0, y0 + h) + 0.5, torch.arange(x0, x0 + w) + 0.5, indexing="ij")
-    zoom, camx, camy = torch.ones_like(i), torch.zeros_like(i), torch.zeros_like(i)
-    ox, oy = torch.full_like(i, width / 2), torch.full_like(i, height / 2)
+    dev = t["vx"].device
+    i = start + torch.arange(frames, dtype=torch.float32, device=dev).view(1, -1, 1, 1)  # frame index
+    n = i + t["phase"]
+    yy, xx = y0 + torch.arange(h, device=dev).view(1, 1, -1, 1) + 0.5, x0 + torch.arange(w, device=dev).view(1, 1, 1, -1) + 0.5
     go_x, go_y = width * (SPEED * n - 0.16), height * (SPEED * n - 0.16)
-    mo, cam = s["motion"], s["cam"]
-    if mo == "moves left": ox = ox - go_x
-    if mo == "moves right": ox = ox + go_x
-    if mo == "moves up": oy = oy - go_y
-    if mo == "moves down": oy = oy + go_y
-    if mo == "bounces":  # falls from the top, 16 frames a bounce
-        u = (n / 16 + 0.5) % 1.0
-        oy = oy + height * (0.20 - 0.40 * 4 * u * (1 - u))
-    if mo == "circles around":  # clockwise from the top, 24 frames a turn
-        th, rad = n * (2 * math.pi / 24), 0.22 * min(width, height)
-        ox, oy = ox + rad * torch.sin(th), oy - rad * torch.cos(th)
-    if cam == "pans left": camx = -go_x
-    if cam == "pans right": camx = go_x
-    if cam == "tilts up": camy = -go_y
-    if cam == "tilts down": camy = go_y
-    if cam in ("zooms in", "zooms out"):
-        k = ((i + (s["phase"] % 12)) / (FRAMES - 1)).clamp(0, 1)
-        zoom = torch.exp(0.37 * (1 - 2 * k) * (1 if cam == "zooms in" else -1))
-    along_x, along_y = mo in ("moves left", "moves right"), mo in ("moves up", "moves down", "bounces")
-    if not (mo == "bounces" and not s["canonical"] and abs(s["jy"]) > 0.05):
-        oy = oy + s["jy"] * height * (0.4 if mo in ("bounces", "circles around") else 1.0)
-    ox = ox + s["jx"] * width * (0.6 if mo == "circles around" else 1.0)
-    wx, wy = (xx - width / 2) * zoom + width / 2 + camx, (yy - height / 2) * zoom + height / 2 + camy
-    base = torch.tensor(COLORS[s["bcolor"]][0]).view(3, 1, 1, 1)
-    if s["back"] == "striped":
-        period = width / 2  # the stripes of a random-phase clip may start anywhere
-        u = (wx + (0 if s["canonical"] else s["phase"] * 7.3)) / period
-        m = 0.5 - 0.5 * torch.cos(2 * math.pi * u)
-        img = base * (1 - m) + torch.tensor(shade(s["bcolor"])).view(3, 1, 1, 1) * m
-    else:
-        img = base.expand(3, frames, h, w)
-    r = SIZES[s["size"]] * math.sqrt(width * height)
-    if cam.startswith("zooms"): dx, dy = wx - ox, wy - oy
-    else: dx, dy = (wx - ox + width / 2) % width - width / 2, (wy - oy + height / 2) % height - height / 2
-    if s["shape"] == "ball": d = torch.sqrt(dx * dx + dy * dy) - r
-    elif s["shape"] == "square": d = torch.maximum(dx.abs(), dy.abs()) - 0.9 * r
-    else: d = torch.maximum(dy - 1.05 * r, (2 * dx.abs() - (dy + 1.05 * r)) / math.sqrt(5))
-    alpha = ramp(d / zoom, 4.0)
-    img = img * (1 - alpha) + torch.tensor(COLORS[s["color"]][0]).view(3, 1, 1, 1) * alpha
-    return img * 2 - 1
+    u = (n / 16 + 0.5) % 1.0  # bounces: falls from the top, 16 frames a bounce
+    th, rad = n * (2 * math.pi / 24), 0.22 * min(width, height)  # circles: clockwise from the top, 24 frames a turn
+    ox = width / 2 + t["vx"] * go_x + t["circles"] * rad * torch.sin(th) + t["jx"] * width
+    oy = height / 2 + t["vy"] * go_y + t["bounces"] * height * (0.20 - 0.40 * 4 * u * (1 - u)) - t["circles"] * rad * torch.cos(th) + t["jy"] * height
+    zoom = torch.exp(0.37 * (1 - 2 * ((i + t["zoom_phase"]) / (FRAMES - 1)).clamp(0, 1)) * t["zoom"])
+    wx, wy = (xx - width / 2) * zoom + width / 2 + t["camx"] * go_x, (yy - height / 2) * zoom + height / 2 + t["camy"] * go_y
+    m = t["striped"] * (0.5 - 0.5 * torch.cos(2 * math.pi * (wx + t["stripe_phase"]) / (width / 2)))  # the stripes of a random-phase clip may start anywhere
+    m = m.unsqueeze(1)
+    img = t["base"] * (1 - m) + t["shade"] * m
+    r = t["size"] * math.sqrt(width * height)
+    dx, dy, wraps = wx - ox, wy - oy, t["zoom"] == 0
+    dx = torch.where(wraps, (dx + width / 2) % width - width / 2, dx)
+    dy = torch.where(wraps, (dy + height / 2) % height - height / 2, dy)
+    ball = torch.sqrt(dx * dx + dy * dy) - r
+    square = torch.maximum(dx.abs(), dy.abs()) - 0.9 * r
+    triangle = torch.maximum(dy - 1.05 * r, (2 * dx.abs() - (dy + 1.05 * r)) / math.sqrt(5))
+    d = torch.where(t["ball"] > 0, ball, torch.where(t["square"] > 0, square, triangle))
+    alpha = ramp(d / zoom, 4.0).unsqueeze(1)
+    return (img * (1 - alpha) + t["color"] * alpha) * 2 - 1, alpha
+
+
+def render(s, frames, width, height, start=0, crop=None):
+    """Frames start..start+frames of one clip, [3, frames, h, w] in -1..1; crop = (x, y, w, h) draws a window only."""
+    return draw(table([s]), frames, width, height, start, crop)[0][0]
 
 
 if __name__ == "__main__":

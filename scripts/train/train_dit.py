@@ -155,6 +155,27 @@ def unique_times(embedder):
     embedder.forward = forward
 
 
+def velocity_loss(dit, x0, cond, given, context, bf16):
+    """The loss of latents x0 [B, C, F, h, w] at random times; the frames of `given` [B, F] are clean and hold the values of cond."""
+    u = torch.sigmoid(torch.randn(len(x0), device=x0.device) * 1.2 + 0.6); sigma = SHIFT * u / (1 + (SHIFT - 1) * u)
+    s = sigma.view(-1, 1) * (1 - given)  # each latent frame's own sigma: 0 where it is given
+    g, sv = given.view(len(x0), 1, -1, 1, 1), s.view(len(x0), 1, -1, 1, 1)
+    noise = torch.randn_like(x0)
+    xt = g * cond + (1 - g) * ((1 - sv) * x0 + sv * noise)
+    ts = (1000 * s).unsqueeze(2).expand(-1, -1, x0.shape[3] * x0.shape[4]).flatten(1)
+    with torch.autocast(x0.device.type, torch.bfloat16, enabled=bf16):
+        v = dit(hidden_states=xt, timestep=ts, encoder_hidden_states=context, return_dict=False)[0].float()
+    moving = (x0 - x0.mean(2, keepdim=True)).pow(2).mean(1, keepdim=True).clamp(max=2)
+    w = (1 - g) * (1 + 3 * moving)  # what moves counts more: motion is learned last
+    return ((v - (noise - x0)).pow(2) * w).sum() / (w.sum() * x0.shape[1])
+
+
+def block_matrices(dit):
+    """Which weights of the transformer Muon trains."""
+    matrices = {id(p) for p in dit.blocks.parameters() if p.ndim == 2}
+    return lambda p: id(p) in matrices
+
+
 def cmd_train(out, budget):
     budget, batch = float(budget), int(os.environ.get("BATCH", "24"))
     torch.manual_seed(3)
@@ -170,8 +191,7 @@ def cmd_train(out, budget):
     unique_times(dit.condition_embedder)
     print("parameters", sum(p.numel() for p in dit.parameters()) / 1e6, sum(p.numel() for p in text.parameters()) / 1e6)
     params = list(dit.parameters()) + list(text.parameters())
-    matrices = {id(p) for p in dit.blocks.parameters() if p.ndim == 2}
-    opt = Muon(params, float(os.environ.get("LR", "0.015")), float(os.environ.get("ADAM_LR", "1e-3")), muon_if=lambda p: id(p) in matrices)
+    opt = Muon(params, float(os.environ.get("LR", "0.015")), float(os.environ.get("ADAM_LR", "1e-3")), muon_if=block_matrices(dit))
     ema, step, spent = [p.detach().clone() for p in params], 0, 0.0
     if os.path.exists(out + "/state.pt"):
         st = torch.load(out + "/state.pt", map_location=DEV)
@@ -202,17 +222,8 @@ def cmd_train(out, budget):
         specs, x0, cond, given = zip(*[example(group) for _ in range(batch)])
         x0, cond, given = torch.stack(x0).to(DEV), torch.stack(cond).to(DEV), torch.stack(given).to(DEV)
         prompts = ["" if rng.random() < 0.1 else messy(caption(s, "zh" if rng.random() < 0.35 else "en", rng), rng) for s in specs]
-        u = torch.sigmoid(torch.randn(batch, device=DEV) * 1.2 + 0.6); sigma = SHIFT * u / (1 + (SHIFT - 1) * u)
-        s = sigma.view(-1, 1) * (1 - given)  # each latent frame's own sigma: 0 where it is given
-        g, sv = given.view(batch, 1, -1, 1, 1), s.view(batch, 1, -1, 1, 1)
-        noise = torch.randn_like(x0)
-        xt = g * cond + (1 - g) * ((1 - sv) * x0 + sv * noise)
-        ts = (1000 * s).repeat_interleave(x0.shape[3] * x0.shape[4], 1)
-        with torch.autocast(DEV, torch.bfloat16, enabled=DEV == "cuda"):
-            v = dit(hidden_states=xt, timestep=ts, encoder_hidden_states=contexts(tokenizer, text, prompts), return_dict=False)[0].float()
-        moving = (x0 - x0.mean(2, keepdim=True)).pow(2).mean(1, keepdim=True).clamp(max=2)
-        w = (1 - g) * (1 + 3 * moving)  # what moves counts more: motion is learned last
-        loss = ((v - (noise - x0)).pow(2) * w).sum() / (w.sum() * x0.shape[1])
+        with torch.autocast(DEV, torch.bfloat16, enabled=DEV == "cuda"): context = contexts(tokenizer, text, prompts)
+        loss = velocity_loss(dit, x0, cond, given, context, DEV == "cuda")
         opt.zero_grad(); loss.backward(); torch.nn.utils.clip_grad_norm_(opt.adam, 1.0)
         opt.step(min(1, (step + 1) / 60) * max(0.02, min(1.0, 3.0 * (1 - done))), decay=0.01)
         decay = min(0.995, (step + 1) / (step + 10))

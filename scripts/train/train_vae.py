@@ -44,11 +44,12 @@ def decode(vae, z):
 
 
 def orthogonalise(x, steps=5):
-    """About the nearest semi-orthogonal matrix (Newton-Schulz, as in Muon), iterated on the small Gram matrix only."""
-    if x.shape[0] > x.shape[1]: return orthogonalise(x.T, steps).T
-    x = x / (x.norm() + 1e-7)
-    gram = x @ x.T
-    total = eye = torch.eye(len(gram), device=x.device)
+    """About the nearest semi-orthogonal matrices [..., r, c] (Newton-Schulz, as in Muon), iterated on the small Gram matrices only.
+    In plain f32: with the rounding of TF32 or bf16 the small eigenvalues of a Gram matrix turn negative, and those grow."""
+    if x.shape[-2] > x.shape[-1]: return orthogonalise(x.mT, steps).mT
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    gram = x @ x.mT
+    total = eye = torch.eye(gram.shape[-1], device=x.device)
     for _ in range(steps):
         p = 3.4445 * eye - 4.7750 * gram + 2.0315 * gram @ gram
         total, gram = p @ total, p @ gram @ p
@@ -56,33 +57,51 @@ def orthogonalise(x, steps=5):
 
 
 class Muon:
-    """Momentum with orthogonalised updates for every weight of two or more dimensions, AdamW for the rest."""
+    """Momentum with orthogonalised updates for every weight of two or more dimensions, Adam for the rest. Weights of one shape are updated
+    together. The scale of a step may be a number or a tensor; nothing is read back, so a GPU can record a step and replay it."""
 
     def __init__(self, params, lr, adam_lr, momentum=0.95, muon_if=lambda p: p.ndim >= 2):
-        self.muon, self.adam = [p for p in params if muon_if(p)], [p for p in params if not muon_if(p)]
-        self.lr, self.momentum, self.buf = lr, momentum, [torch.zeros_like(p) for p in self.muon]
-        self.other, self.adam_lr = torch.optim.AdamW(self.adam, lr=adam_lr, betas=(0.9, 0.97), weight_decay=0.0), adam_lr
+        self.adam, shapes = [p for p in params if not muon_if(p)], {}
+        for p in params:
+            if muon_if(p): shapes.setdefault(p.shape, []).append(p)
+        self.groups, self.lr, self.adam_lr, self.momentum, self.betas = list(shapes.values()), lr, adam_lr, momentum, (0.9, 0.97)
+        self.buf = [torch.zeros(len(g), g[0].shape[0], g[0][0].numel(), device=g[0].device) for g in self.groups]
+        self.first, self.second = [[torch.zeros_like(p) for p in self.adam] for _ in range(2)]
+        self.left = [torch.ones((), device=self.adam[0].device) for _ in range(2)]  # what is left of the zeros that the averages began with
 
     @torch.no_grad()
     def step(self, scale, decay=0.0):
-        for g in self.other.param_groups: g["lr"] = self.adam_lr * scale
-        self.other.step()
-        for p, m in zip(self.muon, self.buf):
-            if p.grad is None: continue
-            m.mul_(self.momentum).add_(p.grad)
-            g = p.grad.add(m, alpha=self.momentum).reshape(p.shape[0], -1)
-            u = orthogonalise(g) * max(1.0, g.shape[0] / g.shape[1]) ** 0.5
-            if decay: p.mul_(1 - self.lr * scale * decay)
-            p.add_(u.reshape(p.shape), alpha=-self.lr * scale)
+        grad = lambda p: torch.zeros_like(p) if p.grad is None else p.grad
+        (a, b), g = self.betas, [grad(p) for p in self.adam]
+        self.left[0] *= a; self.left[1] *= b
+        torch._foreach_lerp_(self.first, g, 1 - a)
+        torch._foreach_mul_(self.second, b); torch._foreach_addcmul_(self.second, g, g, 1 - b)
+        below = torch._foreach_sqrt(self.second); torch._foreach_add_(below, 1e-8)
+        update = torch._foreach_div(self.first, below)
+        torch._foreach_mul_(update, -self.adam_lr * scale * (1 - self.left[1]).sqrt() / (1 - self.left[0]))
+        torch._foreach_add_(self.adam, update)
+        for params, m in zip(self.groups, self.buf):
+            g = torch.stack([grad(p).reshape(m.shape[1:]) for p in params])
+            m.mul_(self.momentum).add_(g)
+            u = orthogonalise(g.add(m, alpha=self.momentum)) * (max(1.0, m.shape[1] / m.shape[2]) ** 0.5 * -self.lr * scale)
+            if decay:
+                for p in params: p.mul_(1 - self.lr * scale * decay)
+            for p, d in zip(params, u): p.add_(d.reshape(p.shape))
 
     def zero_grad(self):
-        for p in self.muon + self.adam: p.grad = None
+        for p in self.adam + [p for g in self.groups for p in g]: p.grad = None
 
-    def state(self): return {"buf": self.buf, "adam": self.other.state_dict()}
+    def state(self): return self.buf + self.first + self.second + self.left
 
-    def load(self, s):
-        for a, b in zip(self.buf, s["buf"]): a.copy_(b)
-        self.other.load_state_dict(s["adam"])
+    @torch.no_grad()
+    def load(self, state):
+        for a, b in zip(self.state(), state): a.copy_(b)
+
+
+def inner_convolutions(vae):
+    """Which weights of the autoencoder Muon trains."""
+    ends = {id(p) for n, p in vae.named_parameters() if "conv_in" in n or "conv_out" in n or "quant" in n or "to_qkv" in n}
+    return lambda p: p.ndim >= 2 and id(p) not in ends and p.numel() > 8 * max(p.shape)
 
 
 def batch(rng, n, frames, side):
@@ -110,13 +129,12 @@ def main():
     for m in vae.modules():
         if isinstance(m, torch.nn.Conv3d): m.to(memory_format=torch.channels_last_3d)
     params = [p for p in vae.parameters() if p.requires_grad]
-    ends = {id(p) for n, p in vae.named_parameters() if "conv_in" in n or "conv_out" in n or "quant" in n or "to_qkv" in n}
-    opt = Muon(params, lr, base_lr, muon_if=lambda p: p.ndim >= 2 and id(p) not in ends and p.numel() > 8 * max(p.shape))
+    opt = Muon(params, lr, base_lr, muon_if=inner_convolutions(vae))
     ema, step, spent = [p.detach().clone() for p in params], 0, 0.0
     if os.path.exists(out + "/state.pt"):
         st = torch.load(out + "/state.pt", map_location=dev)
         vae.load_state_dict(st["vae"])
-        if len(st["opt"]["buf"]) == len(opt.buf): opt.load(st["opt"])
+        if len(st["opt"]) == len(opt.state()): opt.load(st["opt"])
         ema, step, spent = [e.to(dev) for e in st["ema"]], st["step"], st["spent"]
     rng = random.Random(1000 + step)
 

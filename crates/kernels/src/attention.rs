@@ -1,8 +1,13 @@
 //! Scaled dot-product attention.
 
 use crate::profile::{Work, timed};
-use crate::{cpu, reference};
+#[cfg(feature = "cuda")]
+use crate::cuda;
+use crate::{cpu, on_cuda, reference};
 use candle_core::{Result, Tensor, bail};
+
+/// Scores that may be held at once, where there is no kernel that holds none.
+const SCORES: usize = 1 << 28;
 
 /// `softmax(scale · q kᵀ + bias) v` over `q [B, L, N, D]`, `k v [B, S, N, D]`, `bias [1|B, 1|N, 1|L, S]` → `[B, L, N, D]`.
 ///
@@ -11,10 +16,10 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Option<&T
     check(q, k, v, bias)?;
     timed("attention", Work::F32(operations(q, k)), || {
         if cpu::supports(q) {
-            cpu::attention(q, k, v, scale, None, bias)
-        } else {
-            reference::attention(q, k, v, scale, bias)
+            return cpu::attention(q, k, v, scale, None, bias);
         }
+        on_cuda!(q, cuda::attention(q, k, v, scale, bias));
+        in_parts(q, k, v, scale, bias)
     })
 }
 
@@ -48,11 +53,38 @@ pub fn attention_int8(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Opti
     check(q, k, v, bias)?;
     timed("attention_int8", Work::Int8(operations(q, k)), || {
         if cpu::supports(q) {
-            cpu::attention_int8(q, k, v, scale, bias)
-        } else {
-            reference::attention(q, k, v, scale, bias)
+            return cpu::attention_int8(q, k, v, scale, bias);
         }
+        on_cuda!(q, cuda::attention(q, k, v, scale, bias));
+        in_parts(q, k, v, scale, bias)
     })
+}
+
+/// [`attention`] with queries and keys rounded to 8-bit floating point, on GPUs where that is faster; the same elsewhere.
+pub fn attention_fp8(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Option<&Tensor>) -> Result<Tensor> {
+    check(q, k, v, bias)?;
+    timed("attention_fp8", Work::F32(operations(q, k)), || {
+        if cpu::supports(q) {
+            return cpu::attention(q, k, v, scale, None, bias);
+        }
+        on_cuda!(q, cuda::attention_fp8(q, k, v, scale, bias));
+        in_parts(q, k, v, scale, bias)
+    })
+}
+
+/// The reference over as many queries at a time as keep the scores small.
+fn in_parts(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Option<&Tensor>) -> Result<Tensor> {
+    let (b, l, n, _) = q.dims4()?;
+    let part = (SCORES / (b * n * k.dim(1)?).max(1)).max(1);
+    if l <= part {
+        return reference::attention(q, k, v, scale, bias);
+    }
+    let parts = (0..l).step_by(part).map(|first| {
+        let len = part.min(l - first);
+        let bias = bias.map(|bias| if bias.dim(2)? == 1 { Ok(bias.clone()) } else { bias.narrow(2, first, len) });
+        reference::attention(&q.narrow(1, first, len)?, k, v, scale, bias.transpose()?.as_ref())
+    });
+    Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 1)
 }
 
 fn operations(q: &Tensor, k: &Tensor) -> f64 {

@@ -2,6 +2,8 @@
 //! frames of its own, so that nobody copies it, and memory does not grow with the frames of a chunk.
 
 use crate::profile::{Work, timed};
+#[cfg(feature = "cuda")]
+use crate::cuda;
 use crate::{cpu, reference};
 use candle_core::{Result, Tensor, bail};
 
@@ -33,6 +35,8 @@ pub struct FrameConv {
 
 enum Weights {
     Packed(cpu::PackedConv),
+    #[cfg(feature = "cuda")]
+    Gpu(cuda::GpuConv),
     Plain { weight: Tensor, bias: Tensor },
 }
 
@@ -50,9 +54,23 @@ impl FrameConv {
         let weights = if cpu::supports(weight) && weight.is_contiguous() {
             Weights::Packed(cpu::PackedConv::new(weight, bias, options)?)
         } else {
-            Weights::Plain { weight: weight.clone(), bias: bias.clone() }
+            Self::plain(weight, bias)?
         };
         Ok(Self { inputs, outputs, kernel: [kf, kh, kw], options, weights })
+    }
+
+    #[cfg(feature = "cuda")]
+    fn plain(weight: &Tensor, bias: &Tensor) -> Result<Weights> {
+        Ok(match cuda::GpuConv::new(weight, bias)? {
+            Some(conv) => Weights::Gpu(conv),
+            None => Weights::Plain { weight: weight.clone(), bias: bias.clone() },
+        })
+    }
+
+    #[cfg(not(feature = "cuda"))]
+    #[expect(clippy::unnecessary_wraps, reason = "packing for a GPU can fail")]
+    fn plain(weight: &Tensor, bias: &Tensor) -> Result<Weights> {
+        Ok(Weights::Plain { weight: weight.clone(), bias: bias.clone() })
     }
 
     /// One frame of the result, `[B, H', W', O]` in the dtype of the frames.
@@ -67,6 +85,8 @@ impl FrameConv {
         let weights = self.outputs * self.inputs * present * self.kernel[1..].iter().product::<usize>();
         timed("conv3d", Work::F32(2.0 * positions as f64 * weights as f64), || match &self.weights {
             Weights::Packed(packed) => packed.forward(frames, residual, out_size),
+            #[cfg(feature = "cuda")]
+            Weights::Gpu(conv) => conv.forward(frames, self.options, residual, out_size),
             Weights::Plain { weight, bias } => reference::frame_conv(frames, weight, bias, self.options, residual),
         })
     }

@@ -1,14 +1,20 @@
 //! Elementwise operators, fused where that saves a pass over memory; all in f32, and the result has `x`'s dtype.
 
 use crate::profile::{Work, timed};
-use crate::{cpu, reference};
+#[cfg(feature = "cuda")]
+use crate::cuda;
+use crate::{cpu, on_cuda, reference};
 use candle_core::{Result, Tensor, bail};
 
 /// `x · (1 + scale) + shift`; `scale`, `shift` are `[1|B, 1|L, C]` over `x [B, L, C]`.
 pub fn modulate(x: &Tensor, shift: &Tensor, scale: &Tensor) -> Result<Tensor> {
     check_modulation("modulate", x, &[shift, scale])?;
     timed("modulate", Work::Moves, || {
-        if cpu::supports(x) { cpu::modulate(x, shift, scale) } else { reference::modulate(x, shift, scale) }
+        if cpu::supports(x) {
+            return cpu::modulate(x, shift, scale);
+        }
+        on_cuda!(x, cuda::modulate(x, shift, scale));
+        reference::modulate(x, shift, scale)
     })
 }
 
@@ -19,23 +25,42 @@ pub fn gate_residual(x: &Tensor, y: &Tensor, gate: &Tensor) -> Result<Tensor> {
         bail!("gate_residual: y {:?} does not fit x {:?}", y.dims(), x.dims());
     }
     timed("gate_residual", Work::Moves, || {
-        if cpu::supports(x) { cpu::gate_residual(x, y, gate) } else { reference::gate_residual(x, y, gate) }
+        if cpu::supports(x) {
+            return cpu::gate_residual(x, y, gate);
+        }
+        on_cuda!(x, cuda::gate_residual(x, y, gate));
+        reference::gate_residual(x, y, gate)
     })
 }
 
 /// GELU, tanh approximation.
 pub fn gelu_tanh(x: &Tensor) -> Result<Tensor> {
-    timed("gelu_tanh", Work::Moves, || if cpu::supports(x) { cpu::gelu_tanh(x) } else { reference::gelu_tanh(x) })
+    timed("gelu_tanh", Work::Moves, || {
+        if cpu::supports(x) {
+            return cpu::gelu_tanh(x);
+        }
+        on_cuda!(x, cuda::activate(x, 1));
+        reference::gelu_tanh(x)
+    })
 }
 
 /// GELU, exact.
 pub fn gelu_erf(x: &Tensor) -> Result<Tensor> {
-    timed("gelu_erf", Work::Moves, || reference::gelu_erf(x))
+    timed("gelu_erf", Work::Moves, || {
+        on_cuda!(x, cuda::activate(x, 2));
+        reference::gelu_erf(x)
+    })
 }
 
 /// `x · sigmoid(x)`.
 pub fn silu(x: &Tensor) -> Result<Tensor> {
-    timed("silu", Work::Moves, || if cpu::supports(x) { cpu::silu(x) } else { reference::silu(x) })
+    timed("silu", Work::Moves, || {
+        if cpu::supports(x) {
+            return cpu::silu(x);
+        }
+        on_cuda!(x, cuda::activate(x, 0));
+        reference::silu(x)
+    })
 }
 
 /// Checks that each of `parameters` is `[1|B, 1|L, C]` over `x [B, L, C]`.

@@ -7,6 +7,9 @@
 mod attention;
 mod conv;
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
+mod dispatch;
 mod elementwise;
 mod level;
 mod linear;
@@ -18,7 +21,11 @@ pub mod profile;
 pub mod reference;
 mod rope;
 
-pub use attention::{attention, attention_int8, attention_relative};
+use dispatch::on_cuda;
+
+pub use attention::{attention, attention_fp8, attention_int8, attention_relative};
+#[cfg(feature = "cuda")]
+pub use cuda::{built_for as cuda_built_for, open as open_cuda};
 pub use conv::{FrameConv, FrameConvOptions};
 pub use elementwise::{gate_residual, gelu_erf, gelu_tanh, modulate, silu};
 pub use level::{LEVEL_VARIABLE, Level, UnknownLevel};

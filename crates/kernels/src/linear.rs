@@ -2,7 +2,9 @@
 
 use crate::elementwise::check_modulation;
 use crate::profile::{Work, timed};
-use crate::{cpu, reference};
+#[cfg(feature = "cuda")]
+use crate::cuda;
+use crate::{cpu, on_cuda, reference};
 use candle_core::{DType, Result, Tensor, bail};
 
 /// The weights `[N, K]` of a linear layer, as its kernels read them.
@@ -18,6 +20,8 @@ pub struct LinearWeight {
 enum Storage {
     Tensor(Tensor),
     Packed(cpu::Packed),
+    #[cfg(feature = "cuda")]
+    Rounded(cuda::Rounded),
 }
 
 /// What is done to each result `y` before it is written, in f32.
@@ -50,9 +54,33 @@ impl LinearWeight {
     }
 
     /// Rounds `weight [N, K]` to 8 bits, with one scale per output; inputs will be rounded too, with one scale per row.
-    /// On the CPU only; elsewhere, weights stay as they are.
+    /// On the CPU, and on CUDA devices where both sizes are multiples of 16; elsewhere, weights stay as they are.
     pub fn int8(weight: &Tensor) -> Result<Self> {
+        #[cfg(feature = "cuda")]
+        if let Some(rounded) = Self::rounded(weight, cuda::Rounding::Int8)? {
+            return Ok(rounded);
+        }
         Self::pack(weight, cpu::Packed::int8)
+    }
+
+    /// Rounds `weight [N, K]` to 8-bit floating point (e4m3), with one scale per output; inputs will be rounded too, with
+    /// one scale per row. On CUDA devices where both sizes are multiples of 16; elsewhere, weights stay as they are.
+    pub fn fp8(weight: &Tensor) -> Result<Self> {
+        #[cfg(feature = "cuda")]
+        if let Some(rounded) = Self::rounded(weight, cuda::Rounding::E4m3)? {
+            return Ok(rounded);
+        }
+        Self::new(weight)
+    }
+
+    #[cfg(feature = "cuda")]
+    fn rounded(weight: &Tensor, rounding: cuda::Rounding) -> Result<Option<Self>> {
+        if !weight.device().is_cuda() || weight.stride().iter().all(|&stride| stride == 0) {
+            return Ok(None);
+        }
+        let (outputs, inputs) = weight.dims2()?;
+        let rounded = cuda::Rounded::new(weight, rounding)?;
+        Ok(rounded.map(|rounded| Self { outputs, inputs, storage: Storage::Rounded(rounded) }))
     }
 
     fn pack(weight: &Tensor, pack: impl Fn(&Tensor) -> Result<cpu::Packed>) -> Result<Self> {
@@ -94,12 +122,23 @@ pub fn linear(x: &Tensor, weight: &LinearWeight, bias: Option<&Tensor>, epilogue
     let operations = 2.0 * x.elem_count() as f64 * outputs as f64;
     let (name, work) = match &weight.storage {
         Storage::Packed(packed) if packed.is_int8() => ("linear int8", Work::Int8(operations)),
+        #[cfg(feature = "cuda")]
+        Storage::Rounded(rounded) if rounded.rounding() == cuda::Rounding::Int8 => {
+            ("linear int8", Work::Int8(operations))
+        }
+        #[cfg(feature = "cuda")]
+        Storage::Rounded(_) => ("linear fp8", Work::F32(operations)),
         _ => ("linear", Work::F32(operations)),
     };
     timed(name, work, || match &weight.storage {
         Storage::Packed(packed) if cpu::supports(x) => cpu::linear(x, packed, bias, epilogue, shape),
         Storage::Packed(_) => bail!("linear: x is {:?} on {:?}, weight on the CPU", x.dtype(), x.device().location()),
-        Storage::Tensor(weight) => reference::linear(x, weight, bias, epilogue),
+        #[cfg(feature = "cuda")]
+        Storage::Rounded(weight) => cuda::linear_rounded(x, weight, bias, epilogue),
+        Storage::Tensor(weight) => {
+            on_cuda!(x, cuda::linear(x, weight, bias, epilogue));
+            reference::linear(x, weight, bias, epilogue)
+        }
     })
 }
 

@@ -2,7 +2,9 @@
 
 use crate::elementwise::check_modulation;
 use crate::profile::{Work, timed};
-use crate::{cpu, reference};
+#[cfg(feature = "cuda")]
+use crate::cuda;
+use crate::{cpu, on_cuda, reference};
 use candle_core::{D, Result, Tensor, bail};
 
 /// Layer norm over the last axis of `x`, optional affine `[C]`.
@@ -12,10 +14,10 @@ pub fn layer_norm(x: &Tensor, weight: Option<&Tensor>, bias: Option<&Tensor>, ep
     }
     timed("layer_norm", Work::Moves, || {
         if cpu::supports(x) {
-            cpu::layer_norm(x, weight, bias, eps)
-        } else {
-            reference::layer_norm(x, weight, bias, eps)
+            return cpu::layer_norm(x, weight, bias, eps);
         }
+        on_cuda!(x, cuda::layer_norm(x, weight, bias, eps));
+        reference::layer_norm(x, weight, bias, eps)
     })
 }
 
@@ -24,10 +26,10 @@ pub fn layer_norm_modulate(x: &Tensor, shift: &Tensor, scale: &Tensor, eps: f64)
     check_modulation("layer_norm_modulate", x, &[shift, scale])?;
     timed("layer_norm_modulate", Work::Moves, || {
         if cpu::supports(x) {
-            cpu::layer_norm_modulate(x, shift, scale, eps)
-        } else {
-            reference::layer_norm_modulate(x, shift, scale, eps)
+            return cpu::layer_norm_modulate(x, shift, scale, eps);
         }
+        on_cuda!(x, cuda::layer_norm_modulate(x, shift, scale, eps));
+        reference::layer_norm_modulate(x, shift, scale, eps)
     })
 }
 
@@ -35,7 +37,11 @@ pub fn layer_norm_modulate(x: &Tensor, shift: &Tensor, scale: &Tensor, eps: f64)
 pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
     check_parameter("rms_norm", weight, x, x.dim(D::Minus1)?)?;
     timed("rms_norm", Work::Moves, || {
-        if cpu::supports(x) { cpu::rms_norm(x, weight, eps) } else { reference::rms_norm(x, weight, eps) }
+        if cpu::supports(x) {
+            return cpu::rms_norm(x, weight, eps);
+        }
+        on_cuda!(x, cuda::rms_norm(x, weight, eps));
+        reference::rms_norm(x, weight, eps)
     })
 }
 
@@ -43,7 +49,11 @@ pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
 pub fn channel_rms_norm(x: &Tensor, gamma: &Tensor) -> Result<Tensor> {
     check_parameter("channel_rms_norm", gamma, x, x.dim(D::Minus1)?)?;
     timed("channel_rms_norm", Work::Moves, || {
-        if cpu::supports(x) { cpu::channel_rms_norm(x, gamma, false) } else { reference::channel_rms_norm(x, gamma) }
+        if cpu::supports(x) {
+            return cpu::channel_rms_norm(x, gamma, false);
+        }
+        on_cuda!(x, cuda::channel_rms_norm(x, gamma, false));
+        reference::channel_rms_norm(x, gamma)
     })
 }
 
@@ -52,10 +62,10 @@ pub fn channel_rms_norm_silu(x: &Tensor, gamma: &Tensor) -> Result<Tensor> {
     check_parameter("channel_rms_norm_silu", gamma, x, x.dim(D::Minus1)?)?;
     timed("channel_rms_norm_silu", Work::Moves, || {
         if cpu::supports(x) {
-            cpu::channel_rms_norm(x, gamma, true)
-        } else {
-            reference::channel_rms_norm_silu(x, gamma)
+            return cpu::channel_rms_norm(x, gamma, true);
         }
+        on_cuda!(x, cuda::channel_rms_norm(x, gamma, true));
+        reference::channel_rms_norm_silu(x, gamma)
     })
 }
 

@@ -1,7 +1,9 @@
 //! Rotary position embedding.
 
 use crate::profile::{Work, timed};
-use crate::{cpu, reference};
+#[cfg(feature = "cuda")]
+use crate::cuda;
+use crate::{cpu, on_cuda, reference};
 use candle_core::{Result, Tensor, bail};
 
 /// [`rms_norm`](crate::rms_norm) of `x [B, L, N, D]` over all heads together, times `weight [N·D]`, followed by [`rope`],
@@ -14,17 +16,23 @@ pub fn rms_norm_rope(x: &Tensor, weight: &Tensor, eps: f64, cos: &Tensor, sin: &
     }
     timed("rms_norm_rope", Work::Moves, || {
         if cpu::supports(x) {
-            cpu::rms_norm_rope(x, weight, eps, cos, sin)
-        } else {
-            reference::rms_norm_rope(x, weight, eps, cos, sin)
+            return cpu::rms_norm_rope(x, weight, eps, cos, sin);
         }
+        on_cuda!(x, cuda::rms_norm_rope(x, weight, eps, cos, sin));
+        reference::rms_norm_rope(x, weight, eps, cos, sin)
     })
 }
 
 /// Rotates interleaved pairs of `x [B, L, N, D]` by angles whose `cos`, `sin` are f32 `[L, D/2]`; `x`'s dtype.
 pub fn rope(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
     check("rope", x, cos, sin)?;
-    timed("rope", Work::Moves, || if cpu::supports(x) { cpu::rope(x, cos, sin) } else { reference::rope(x, cos, sin) })
+    timed("rope", Work::Moves, || {
+        if cpu::supports(x) {
+            return cpu::rope(x, cos, sin);
+        }
+        on_cuda!(x, cuda::rope(x, cos, sin));
+        reference::rope(x, cos, sin)
+    })
 }
 
 fn check(operator: &str, x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<()> {

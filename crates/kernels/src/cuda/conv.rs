@@ -1,0 +1,138 @@
+//! Convolutions over frames, as products whose operands are gathered on their way.
+
+use super::attention::is_hopper;
+use super::module::{Argument, Kernel, grid};
+use super::{Operand, address, dense, device_of, parameter, suffix, uninitialised};
+use crate::FrameConvOptions;
+use candle_core::cuda_backend::cudarc::driver::DeviceRepr;
+use candle_core::{DType, Result, Tensor, bail};
+
+/// Outputs that a block may have, as in the source.
+const OUTPUTS: [usize; 4] = [128, 96, 64, 32];
+/// Positions of a block, chunks in flight, and frames under the kernel at most.
+const POSITIONS: usize = 128;
+const STAGES: usize = 3;
+const FRAMES: usize = 3;
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(super) struct Parameters {
+    frames: [u64; FRAMES],
+    taps: [i32; FRAMES],
+    weights: u64,
+    bias: u64,
+    residual: u64,
+    out: u64,
+    present: i32,
+    batch: i32,
+    height: i32,
+    width: i32,
+    channels: i32,
+    out_height: i32,
+    out_width: i32,
+    outputs: i32,
+    kernel_rows: i32,
+    kernel_columns: i32,
+    inner: i32,
+    stride: i32,
+    padding: i32,
+    upsample: i32,
+}
+
+// SAFETY: plain data, laid out as in conv.cu.
+unsafe impl DeviceRepr for Parameters {}
+
+/// Weights of a convolution, of 16 bits, in the order in which the kernel sums.
+pub struct GpuConv {
+    /// `[O, kf, kh, kw, C]`, channels padded to a multiple of 8 and outputs to one of `block`.
+    weights: Tensor,
+    bias: Tensor,
+    kernel: [usize; 3],
+    outputs: usize,
+    inputs: usize,
+    block: usize,
+}
+
+impl GpuConv {
+    /// Of `weight [O, C, kf, kh, kw]` and `bias [O]`; none for other dtypes and longer kernels, which candle's operations
+    /// take.
+    pub fn new(weight: &Tensor, bias: &Tensor) -> Result<Option<Self>> {
+        let (outputs, inputs, kf, kh, kw) = weight.dims5()?;
+        if !weight.device().is_cuda() || !matches!(weight.dtype(), DType::BF16 | DType::F16) || kf > FRAMES {
+            return Ok(None);
+        }
+        let padded = |block: usize| outputs.next_multiple_of(block);
+        let Some(&block) = OUTPUTS.iter().min_by_key(|&&block| padded(block)) else { return Ok(None) };
+        let weights = weight.permute((0, 2, 3, 4, 1))?;
+        let weights = weights.pad_with_zeros(4, 0, inputs.next_multiple_of(8) - inputs)?;
+        let weights = weights.pad_with_zeros(0, 0, padded(block) - outputs)?;
+        let (weights, bias) = (dense(&weights)?, parameter(bias)?);
+        Ok(Some(Self { weights, bias, kernel: [kf, kh, kw], outputs, inputs, block }))
+    }
+
+    /// See [`FrameConv::forward`](crate::FrameConv::forward).
+    pub fn forward(
+        &self,
+        frames: &[Option<&Tensor>],
+        options: FrameConvOptions,
+        residual: Option<&Tensor>,
+        [out_height, out_width]: [usize; 2],
+    ) -> Result<Tensor> {
+        let missing = self.inputs.next_multiple_of(8) - self.inputs;
+        let present: Vec<(usize, Tensor)> = frames
+            .iter()
+            .enumerate()
+            .filter_map(|(tap, frame)| Some((tap, (*frame)?)))
+            .map(|(tap, frame)| Ok((tap, dense(&frame.pad_with_zeros(3, 0, missing)?)?)))
+            .collect::<Result<_>>()?;
+        let Some((_, first)) = present.first() else { bail!("convolution: no frame") };
+        let (batch, height, width, channels) = first.dims4()?;
+        let (device, dtype) = (device_of(first)?, first.dtype());
+        if dtype != self.weights.dtype() {
+            bail!("convolution: frames are {dtype:?}, weights {:?}", self.weights.dtype());
+        }
+        let residual = residual.map(dense).transpose()?;
+        let out = uninitialised(device, (batch, out_height, out_width, self.outputs), dtype)?;
+        let [kf, kh, kw] = self.kernel;
+        {
+            let operands: Vec<_> = present.iter().map(|(_, frame)| Operand::new(frame)).collect::<Result<_>>()?;
+            let (weights, bias, target) = (Operand::new(&self.weights)?, Operand::new(&self.bias)?, Operand::new(&out)?);
+            let residual = Operand::optional(residual.as_ref())?;
+            let mut parameters = Parameters {
+                frames: [0; FRAMES],
+                taps: [0; FRAMES],
+                weights: weights.pointer,
+                bias: bias.pointer,
+                residual: address(residual.as_ref()),
+                out: target.pointer,
+                present: present.len() as i32,
+                batch: batch as i32,
+                height: height as i32,
+                width: width as i32,
+                channels: channels as i32,
+                out_height: out_height as i32,
+                out_width: out_width as i32,
+                outputs: self.outputs as i32,
+                kernel_rows: kh as i32,
+                kernel_columns: kw as i32,
+                inner: (kf * kh * kw * channels) as i32,
+                stride: options.stride as i32,
+                padding: options.padding.0 as i32,
+                upsample: i32::from(options.upsample),
+            };
+            for (place, ((tap, _), operand)) in present.iter().zip(&operands).enumerate() {
+                parameters.frames[place] = operand.pointer;
+                parameters.taps[place] = *tap as i32;
+            }
+            let way = if is_hopper(device)? { "wgmma" } else { "mma" };
+            let name = format!("convolve_{}_{}_{way}", self.block, suffix(dtype).unwrap_or_default());
+            let shared = STAGES * (POSITIONS + self.block) * 128 + 1024;
+            let kernel = Kernel::new(device, "conv", name, shared)?;
+            let blocks = (batch * out_height * out_width).div_ceil(POSITIONS);
+            let config = grid(blocks, self.outputs.div_ceil(self.block), 256, shared);
+            // SAFETY: the argument of `convolve`, whose blocks cover all positions and outputs.
+            unsafe { kernel.launch(config, &[Argument::Conv(parameters)])? };
+        }
+        Ok(out)
+    }
+}

@@ -1,0 +1,218 @@
+//! Norms, rotary embedding, modulation and activations.
+
+use super::module::{Argument, Kernel, grid};
+use super::{Operand, address, dense, device_of, parameter, suffix, uninitialised};
+use candle_core::{D, Result, Tensor};
+use Argument::{Float, Int, Long, Pointer};
+
+/// Warps of a block that work on a row each.
+const WARPS: usize = 8;
+
+/// Length of the last axis, if kernels can read it 16 bytes at a time.
+fn channels(x: &Tensor) -> Option<usize> {
+    let channels = x.dim(D::Minus1).ok()?;
+    (channels > 0 && channels.is_multiple_of(8) && suffix(x.dtype()).is_some()).then_some(channels)
+}
+
+/// Threads for a row of `channels`: one per 16 bytes, as long as there are so many.
+fn threads(x: &Tensor, channels: usize) -> usize {
+    (channels * x.dtype().size_in_bytes() / 16).next_multiple_of(32).clamp(32, 512)
+}
+
+fn kernel(x: &Tensor, name: &str) -> Result<Kernel> {
+    let suffix = suffix(x.dtype()).unwrap_or_default();
+    Kernel::new(device_of(x)?, "elementwise", format!("{name}_{suffix}"), 0)
+}
+
+/// Address and steps per item and token of a parameter `[1|B, 1|L, C]`.
+fn broadcast(x: &Tensor, operand: Option<&Operand>) -> Result<[Argument; 3]> {
+    let Some(operand) = operand else { return Ok([Pointer(0), Int(0), Int(0)]) };
+    let (items, tokens) = (operand.shape.0, operand.shape.1);
+    let per_item = if items == 1 { 0 } else { tokens };
+    let per_token = i32::from(tokens > 1 && tokens == x.dim(1)?);
+    Ok([Pointer(operand.pointer), Int(per_item as i32), Int(per_token)])
+}
+
+pub fn layer_norm(x: &Tensor, weight: Option<&Tensor>, bias: Option<&Tensor>, eps: f64) -> Result<Option<Tensor>> {
+    let [weight, bias] = [weight, bias].map(|x| x.map(parameter).transpose());
+    normalise(x, (weight?.as_ref(), bias?.as_ref()), None, eps)
+}
+
+pub fn layer_norm_modulate(x: &Tensor, shift: &Tensor, scale: &Tensor, eps: f64) -> Result<Option<Tensor>> {
+    normalise(x, (None, None), Some((&parameter(shift)?, &parameter(scale)?)), eps)
+}
+
+fn normalise(
+    x: &Tensor,
+    (weight, bias): (Option<&Tensor>, Option<&Tensor>),
+    modulation: Option<(&Tensor, &Tensor)>,
+    eps: f64,
+) -> Result<Option<Tensor>> {
+    let Some(channels) = channels(x) else { return Ok(None) };
+    let x = dense(x)?;
+    let out = uninitialised(device_of(&x)?, x.shape(), x.dtype())?;
+    let (source, target) = (Operand::new(&x)?, Operand::new(&out)?);
+    let (weight, bias) = (Operand::optional(weight)?, Operand::optional(bias)?);
+    let shift = Operand::optional(modulation.map(|(shift, _)| shift))?;
+    let scale = Operand::optional(modulation.map(|(_, scale)| scale))?;
+    let tokens = if modulation.is_some() { x.dim(1)? } else { 1 };
+    let [shift_at, shift_item, shift_token] = broadcast(&x, shift.as_ref())?;
+    let [scale_at, scale_item, scale_token] = broadcast(&x, scale.as_ref())?;
+    let arguments = [
+        Pointer(source.pointer),
+        Pointer(target.pointer),
+        Pointer(address(weight.as_ref())),
+        Pointer(address(bias.as_ref())),
+        shift_at,
+        shift_item,
+        shift_token,
+        scale_at,
+        scale_item,
+        scale_token,
+        Int(tokens as i32),
+        Int(channels as i32),
+        Float(eps as f32),
+    ];
+    let config = grid(x.elem_count() / channels, 1, threads(&x, channels), 0);
+    // SAFETY: the arguments of `layer_norm`; one block per row.
+    unsafe { kernel(&x, "layer_norm")?.launch(config, &arguments)? };
+    drop((source, target));
+    Ok(Some(out))
+}
+
+pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Option<Tensor>> {
+    let Some(channels) = channels(x) else { return Ok(None) };
+    normalise_rotate(x, Some(weight), None, channels, [1, channels], eps)
+}
+
+/// `x [B, L, N, D]`, `weight [N·D]`, `cos sin [L, D/2]`.
+pub fn rms_norm_rope(
+    x: &Tensor,
+    weight: &Tensor,
+    eps: f64,
+    cos: &Tensor,
+    sin: &Tensor,
+) -> Result<Option<Tensor>> {
+    rotate(x, Some(weight), cos, sin, eps)
+}
+
+pub fn rope(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Option<Tensor>> {
+    rotate(x, None, cos, sin, 0.0)
+}
+
+fn rotate(x: &Tensor, weight: Option<&Tensor>, cos: &Tensor, sin: &Tensor, eps: f64) -> Result<Option<Tensor>> {
+    let (_, l, n, d) = x.dims4()?;
+    if channels(x).is_none() {
+        return Ok(None);
+    }
+    normalise_rotate(x, weight, Some((&parameter(cos)?, &parameter(sin)?)), n * d, [l, d], eps)
+}
+
+fn normalise_rotate(
+    x: &Tensor,
+    weight: Option<&Tensor>,
+    angles: Option<(&Tensor, &Tensor)>,
+    channels: usize,
+    [tokens, width]: [usize; 2],
+    eps: f64,
+) -> Result<Option<Tensor>> {
+    let weight = weight.map(parameter).transpose()?;
+    let x = dense(x)?;
+    let out = uninitialised(device_of(&x)?, x.shape(), x.dtype())?;
+    let (source, target, weight) = (Operand::new(&x)?, Operand::new(&out)?, Operand::optional(weight.as_ref())?);
+    let cos = Operand::optional(angles.map(|(cos, _)| cos))?;
+    let sin = Operand::optional(angles.map(|(_, sin)| sin))?;
+    let arguments = [
+        Pointer(source.pointer),
+        Pointer(target.pointer),
+        Pointer(address(weight.as_ref())),
+        Pointer(address(cos.as_ref())),
+        Pointer(address(sin.as_ref())),
+        Int(tokens as i32),
+        Int(channels as i32),
+        Int(width as i32),
+        Float(eps as f32),
+    ];
+    let config = grid(x.elem_count() / channels, 1, threads(&x, channels), 0);
+    // SAFETY: the arguments of `rms_norm_rope`; one block per row.
+    unsafe { kernel(&x, "rms_norm_rope")?.launch(config, &arguments)? };
+    drop((source, target));
+    Ok(Some(out))
+}
+
+pub fn channel_rms_norm(x: &Tensor, gamma: &Tensor, silu: bool) -> Result<Option<Tensor>> {
+    let Some(channels) = channels(x) else { return Ok(None) };
+    let (x, gamma) = (dense(x)?, parameter(gamma)?);
+    let out = uninitialised(device_of(&x)?, x.shape(), x.dtype())?;
+    let (source, target, gamma) = (Operand::new(&x)?, Operand::new(&out)?, Operand::new(&gamma)?);
+    let rows = x.elem_count() / channels;
+    let arguments = [
+        Pointer(source.pointer),
+        Pointer(target.pointer),
+        Pointer(gamma.pointer),
+        Long(rows as i64),
+        Int(channels as i32),
+        Int(i32::from(silu)),
+    ];
+    // SAFETY: the arguments of `channel_rms_norm`; one warp per row.
+    unsafe { kernel(&x, "channel_rms_norm")?.launch(grid(rows.div_ceil(WARPS), 1, 32 * WARPS, 0), &arguments)? };
+    drop((source, target));
+    Ok(Some(out))
+}
+
+/// `kind` 0: SiLU, 1: GELU with tanh, 2: GELU with erf.
+pub fn activate(x: &Tensor, kind: i32) -> Result<Option<Tensor>> {
+    if suffix(x.dtype()).is_none() {
+        return Ok(None);
+    }
+    let x = dense(x)?;
+    let out = uninitialised(device_of(&x)?, x.shape(), x.dtype())?;
+    let (source, target) = (Operand::new(&x)?, Operand::new(&out)?);
+    let count = x.elem_count();
+    let arguments = [Pointer(source.pointer), Pointer(target.pointer), Long(count as i64), Int(kind)];
+    // SAFETY: the arguments of `activate`, whose blocks stride over all elements.
+    unsafe { kernel(&x, "activate")?.launch(grid(count.div_ceil(256).min(1 << 16), 1, 256, 0), &arguments)? };
+    drop((source, target));
+    Ok(Some(out))
+}
+
+pub fn modulate(x: &Tensor, shift: &Tensor, scale: &Tensor) -> Result<Option<Tensor>> {
+    scale_shift(x, None, Some(shift), scale)
+}
+
+pub fn gate_residual(x: &Tensor, y: &Tensor, gate: &Tensor) -> Result<Option<Tensor>> {
+    if y.dtype() != x.dtype() {
+        return Ok(None);
+    }
+    scale_shift(x, Some(y), None, gate)
+}
+
+fn scale_shift(x: &Tensor, y: Option<&Tensor>, shift: Option<&Tensor>, scale: &Tensor) -> Result<Option<Tensor>> {
+    let Some(channels) = channels(x) else { return Ok(None) };
+    let x = dense(x)?;
+    let (y, shift) = (y.map(dense).transpose()?, shift.map(parameter).transpose()?);
+    let scale = parameter(scale)?;
+    let out = uninitialised(device_of(&x)?, x.shape(), x.dtype())?;
+    let (source, target, scale) = (Operand::new(&x)?, Operand::new(&out)?, Operand::new(&scale)?);
+    let (y, shift) = (Operand::optional(y.as_ref())?, Operand::optional(shift.as_ref())?);
+    let [shift_at, shift_item, shift_token] = broadcast(&x, shift.as_ref())?;
+    let [scale_at, scale_item, scale_token] = broadcast(&x, Some(&scale))?;
+    let arguments = [
+        Pointer(source.pointer),
+        Pointer(address(y.as_ref())),
+        Pointer(target.pointer),
+        shift_at,
+        shift_item,
+        shift_token,
+        scale_at,
+        scale_item,
+        scale_token,
+        Int(x.dim(1)? as i32),
+        Int(channels as i32),
+    ];
+    let config = grid(x.elem_count() / channels, 1, threads(&x, channels), 0);
+    // SAFETY: the arguments of `modulate`; one block per row.
+    unsafe { kernel(&x, "modulate")?.launch(config, &arguments)? };
+    drop((source, target));
+    Ok(Some(out))
+}

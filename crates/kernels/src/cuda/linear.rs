@@ -1,0 +1,233 @@
+//! Linear layers on cuBLASLt (<https://docs.nvidia.com/cuda/cublas/#using-the-cublaslt-api>): dense, and with both
+//! operands rounded to 8 bits.
+
+mod plan;
+
+use super::module::{Argument, Kernel, grid};
+use super::{Operand, address, dense, device_of, parameter, suffix, uninitialised};
+use crate::Epilogue;
+use candle_core::{DType, Result, Tensor, bail};
+use plan::{Activation, Operands, Plan, Product, Scales, multiply, plan};
+
+/// How operands are rounded to 8 bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Rounding {
+    /// Floating point, 4 bits of exponent and 3 of mantissa; compute capability 8.9 on.
+    E4m3,
+    /// Whole numbers to ±127.
+    Int8,
+}
+
+/// Weights `[N, K]` rounded to 8 bits, with one scale per output.
+pub struct Rounded {
+    data: Tensor,
+    scales: Tensor,
+    rounding: Rounding,
+}
+
+impl Rounded {
+    /// Of `weight [N, K]`; none where the sizes are no multiples of 16, as the products need.
+    pub fn new(weight: &Tensor, rounding: Rounding) -> Result<Option<Self>> {
+        let (outputs, inputs) = weight.dims2()?;
+        if outputs % 16 != 0 || inputs % 16 != 0 || outputs == 0 || inputs == 0 {
+            return Ok(None);
+        }
+        let (data, scales) = round(&dense(weight)?, inputs, rounding)?;
+        Ok(Some(Self { data, scales, rounding }))
+    }
+
+    pub fn rounding(&self) -> Rounding {
+        self.rounding
+    }
+}
+
+/// Rows of `width` elements as bytes, and f32 scales, one per row.
+fn round(x: &Tensor, width: usize, rounding: Rounding) -> Result<(Tensor, Tensor)> {
+    let (device, rows) = (device_of(x)?, x.elem_count() / width);
+    let data = uninitialised(device, (rows, width), DType::U8)?;
+    let scales = uninitialised(device, rows, DType::F32)?;
+    let name = match rounding {
+        Rounding::E4m3 => "round_rows_e4m3",
+        Rounding::Int8 => "round_rows_int8",
+    };
+    let Some(suffix) = suffix(x.dtype()) else { bail!("cannot round {:?}", x.dtype()) };
+    {
+        let (x, data, scales) = (Operand::new(x)?, Operand::new(&data)?, Operand::new(&scales)?);
+        let arguments = [
+            Argument::Pointer(x.pointer),
+            Argument::Pointer(data.pointer),
+            Argument::Pointer(scales.pointer),
+            Argument::Int(width as i32),
+        ];
+        let threads = (width / 8).next_multiple_of(32).clamp(32, 512);
+        // SAFETY: the arguments of `round_rows`; one block per row.
+        unsafe {
+            Kernel::new(device, "linear", format!("{name}_{suffix}"), 0)?.launch(grid(rows, 1, threads, 0), &arguments)?;
+        }
+    }
+    Ok((data, scales))
+}
+
+/// `x [.., K] · weightᵀ [N, K] + bias [N]`, then the epilogue, for sizes that are multiples of 8.
+pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, epilogue: Epilogue) -> Result<Option<Tensor>> {
+    let (outputs, inputs) = weight.dims2()?;
+    let dtype = x.dtype();
+    let rows = x.elem_count() / inputs;
+    let fits = outputs % 8 == 0 && inputs % 8 == 0 && suffix(dtype).is_some() && weight.dtype() == dtype && rows > 0;
+    if !fits {
+        return Ok(None);
+    }
+    let device = device_of(x)?;
+    let (x, weight) = (dense(x)?, dense(weight)?);
+    // The library adds a bias of the result's dtype.
+    let narrow_bias = bias.map(|bias| dense(&bias.to_dtype(dtype)?)).transpose()?;
+    let mut shape = x.dims().to_vec();
+    shape[x.rank() - 1] = outputs;
+    let out = uninitialised(device, shape, dtype)?;
+    let activation = if matches!(epilogue, Epilogue::GeluTanh) { Activation::Gelu } else { Activation::None };
+    let product = Product { rows, outputs, inputs, operand: dtype, result: dtype, rounding: None };
+    let request = Plan { product, bias: bias.is_some(), activation, scales: Scales::None };
+    let plan = plan(device, request)?;
+    let Some(plan) = plan else { return Ok(None) };
+    {
+        let (x, weight, out) = (Operand::new(&x)?, Operand::new(&weight)?, Operand::new(&out)?);
+        let bias = Operand::optional(narrow_bias.as_ref())?;
+        let operands = Operands {
+            x: x.pointer,
+            weight: weight.pointer,
+            out: out.pointer,
+            bias: address(bias.as_ref()),
+            x_scales: 0,
+            weight_scales: 0,
+        };
+        multiply(device, &plan, operands)?;
+    }
+    match epilogue {
+        Epilogue::None | Epilogue::GeluTanh => Ok(Some(out)),
+        rest => finish(&out, dtype, None, None, rest).map(Some),
+    }
+}
+
+/// [`linear`] with both operands rounded: products of 8 bits, scaled by a scale per row and one per output.
+pub fn linear_rounded(x: &Tensor, weight: &Rounded, bias: Option<&Tensor>, epilogue: Epilogue) -> Result<Tensor> {
+    let (outputs, inputs) = weight.data.dims2()?;
+    let (device, dtype, rounding) = (device_of(x)?, x.dtype(), weight.rounding);
+    let mut shape = x.dims().to_vec();
+    shape[x.rank() - 1] = outputs;
+    let rows = x.elem_count() / inputs;
+    if rows == 0 {
+        return uninitialised(device, shape, dtype);
+    }
+    let (data, scales) = round(&dense(x)?, inputs, rounding)?;
+    let narrow_bias = bias.map(|bias| dense(&bias.to_dtype(DType::BF16)?)).transpose()?;
+    let gelu = matches!(epilogue, Epilogue::GeluTanh);
+    let activation = if gelu { Activation::Gelu } else { Activation::None };
+    // Scaled by the library where it can, otherwise afterwards, together with the bias and the epilogue.
+    let mut chosen = None;
+    if rounding == Rounding::E4m3 && dtype == DType::BF16 {
+        let product = Product { rows, outputs, inputs, operand: dtype, result: dtype, rounding: Some(rounding) };
+        for (activation, bias) in [(activation, bias.is_some()), (Activation::None, bias.is_some()), (Activation::None, false)] {
+            let request = Plan { product, bias, activation, scales: Scales::PerRow };
+            chosen = plan(device, request)?;
+            if chosen.is_some() {
+                break;
+            }
+        }
+    }
+    if chosen.is_none() {
+        let result = if rounding == Rounding::Int8 { DType::I32 } else { DType::BF16 };
+        let product = Product { rows, outputs, inputs, operand: dtype, result, rounding: Some(rounding) };
+        let request = Plan { product, bias: false, activation: Activation::None, scales: Scales::None };
+        chosen = plan(device, request)?;
+    }
+    let Some(plan) = chosen else {
+        bail!("linear: this GPU multiplies no {rounding:?} of [{rows}, {inputs}] by [{inputs}, {outputs}]")
+    };
+    let (result, scaled) = (plan.request.product.result, plan.request.scales == Scales::PerRow);
+    let y = uninitialised(device, shape, result)?;
+    {
+        let (x, w, out) = (Operand::new(&data)?, Operand::new(&weight.data)?, Operand::new(&y)?);
+        let (x_scales, weight_scales) = (Operand::new(&scales)?, Operand::new(&weight.scales)?);
+        let bias = Operand::optional(narrow_bias.as_ref())?;
+        let operands = Operands {
+            x: x.pointer,
+            weight: w.pointer,
+            out: out.pointer,
+            bias: address(bias.as_ref()),
+            x_scales: x_scales.pointer,
+            weight_scales: weight_scales.pointer,
+        };
+        multiply(device, &plan, operands)?;
+    }
+    let left_scales = (!scaled).then_some((&scales, &weight.scales));
+    let left_bias = if plan.request.bias { None } else { bias };
+    match epilogue {
+        Epilogue::GeluTanh if plan.request.activation == Activation::Gelu => Ok(y),
+        Epilogue::None if left_scales.is_none() && left_bias.is_none() => Ok(y),
+        rest => finish(&y, dtype, left_scales, left_bias, rest),
+    }
+}
+
+/// `epilogue(y · scales + bias)` in `dtype`, over `y [.., N]`.
+fn finish(
+    y: &Tensor,
+    dtype: DType,
+    scales: Option<(&Tensor, &Tensor)>,
+    bias: Option<&Tensor>,
+    epilogue: Epilogue,
+) -> Result<Tensor> {
+    let columns = y.dims()[y.rank() - 1];
+    let rows = y.elem_count() / columns;
+    // The two dtypes differ where products are whole numbers, or bf16 for any other than bf16.
+    let y = if y.dtype() != DType::I32 && y.dtype() != dtype { &y.to_dtype(dtype)? } else { y };
+    let source = if y.dtype() == DType::I32 { "int" } else { suffix(dtype).unwrap_or_default() };
+    let device = device_of(y)?;
+    let out = uninitialised(device, y.shape(), dtype)?;
+    let (kind, other, gate) = match epilogue {
+        Epilogue::None => (0, None, None),
+        Epilogue::GeluTanh => (1, None, None),
+        Epilogue::Silu => (2, None, None),
+        Epilogue::Product(other) => (3, Some(other), None),
+        Epilogue::Residual(other) => (4, Some(other), None),
+        Epilogue::GatedResidual { x, gate } => (5, Some(x), Some(gate)),
+    };
+    let other = other.map(dense).transpose()?;
+    let gate = gate.map(parameter).transpose()?;
+    let bias = bias.map(parameter).transpose()?;
+    let tokens = if gate.is_some() { y.dim(1)? } else { 1 };
+    let (per_item, per_token) = match &gate {
+        None => (0, 0),
+        Some(gate) => {
+            let (items, gate_tokens, _) = gate.dims3()?;
+            (if items == 1 { 0 } else { gate_tokens }, usize::from(gate_tokens > 1))
+        }
+    };
+    {
+        let (y, out) = (Operand::new(y)?, Operand::new(&out)?);
+        let row_scales = Operand::optional(scales.map(|(rows, _)| rows))?;
+        let column_scales = Operand::optional(scales.map(|(_, columns)| columns))?;
+        let (bias, other) = (Operand::optional(bias.as_ref())?, Operand::optional(other.as_ref())?);
+        let gate = Operand::optional(gate.as_ref())?;
+        let arguments = [
+            Argument::Pointer(y.pointer),
+            Argument::Pointer(out.pointer),
+            Argument::Pointer(address(row_scales.as_ref())),
+            Argument::Pointer(address(column_scales.as_ref())),
+            Argument::Pointer(address(bias.as_ref())),
+            Argument::Pointer(address(other.as_ref())),
+            Argument::Pointer(address(gate.as_ref())),
+            Argument::Int(per_item as i32),
+            Argument::Int(per_token as i32),
+            Argument::Int(tokens as i32),
+            Argument::Int(columns as i32),
+            Argument::Int(kind),
+        ];
+        let name = format!("finish_{source}_{}", suffix(dtype).unwrap_or_default());
+        let threads = (columns / 8).next_multiple_of(32).clamp(32, 512);
+        // SAFETY: the arguments of `finish`; one block per row.
+        unsafe {
+            Kernel::new(device, "linear", name, 0)?.launch(grid(rows, 1, threads, 0), &arguments)?;
+        }
+    }
+    Ok(out)
+}

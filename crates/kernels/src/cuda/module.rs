@@ -1,0 +1,150 @@
+//! Opening devices, loading the kernels that were compiled with the program, and launching them.
+
+use candle_core::cuda_backend::WrapErr;
+use candle_core::cuda_backend::cudarc::driver::sys::{
+    CUfunction_attribute, CUmemPool_attribute, cuDeviceGetDefaultMemPool, cuMemPoolSetAttribute,
+};
+use candle_core::cuda_backend::cudarc::driver::{CudaFunction, CudaModule, LaunchConfig};
+use candle_core::cuda_backend::cudarc::nvrtc::Ptx;
+use candle_core::{CudaDevice, Device, Result, bail};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock};
+
+/// Name and image of every module.
+static IMAGES: [(&str, &[u8]); 5] = [
+    ("attention", include_bytes!(concat!(env!("OUT_DIR"), "/attention.cubin"))),
+    ("attention_hopper", include_bytes!(concat!(env!("OUT_DIR"), "/attention_hopper.cubin"))),
+    ("conv", include_bytes!(concat!(env!("OUT_DIR"), "/conv.cubin"))),
+    ("elementwise", include_bytes!(concat!(env!("OUT_DIR"), "/elementwise.cubin"))),
+    ("linear", include_bytes!(concat!(env!("OUT_DIR"), "/linear.cubin"))),
+];
+
+/// The compute capability that this build's kernels are compiled for, major and minor version.
+pub fn built_for() -> (i32, i32) {
+    let text: i32 = env!("KINORA_COMPUTE_CAPABILITY").parse().unwrap_or(0);
+    (text / 10, text % 10)
+}
+
+/// Opens device `index` with a stream of its own, on which all of the process's threads queue, and lets its memory pool
+/// keep what is freed: the next step allocates the same blocks again.
+///
+/// # Errors
+/// No such device, or one of another compute capability than this build's.
+pub fn open(index: usize) -> Result<Device> {
+    let device = CudaDevice::new_with_stream(index)?;
+    let stream = device.cuda_stream();
+    let context = stream.context();
+    let (found, built) = (context.compute_capability().w()?, built_for());
+    if found != built {
+        let name = context.name().w()?;
+        bail!(
+            "this build is for GPUs of compute capability {}.{}, and {name} has {}.{}",
+            built.0,
+            built.1,
+            found.0,
+            found.1
+        );
+    }
+    // One stream for everything: its order is all the order there is to keep.
+    // SAFETY: no tensor of this device is used on another stream without waiting for an event.
+    unsafe { device.disable_event_tracking() };
+    // SAFETY: plain calls with pointers to locals, on the device that was just opened.
+    unsafe {
+        let mut pool = std::ptr::null_mut();
+        cuDeviceGetDefaultMemPool(&raw mut pool, context.cu_device()).result().w()?;
+        let mut threshold = u64::MAX;
+        let attribute = CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+        cuMemPoolSetAttribute(pool, attribute, (&raw mut threshold).cast()).result().w()?;
+    }
+    Ok(Device::Cuda(device))
+}
+
+/// A kernel, ready to be launched on the stream of its device.
+pub(super) struct Kernel {
+    function: CudaFunction,
+    device: CudaDevice,
+}
+
+type Key = (usize, &'static str, String);
+
+impl Kernel {
+    /// Function `name` of `module`, which may use `shared` bytes of shared memory that are asked for at launch.
+    pub(super) fn new(device: &CudaDevice, module: &'static str, name: String, shared: usize) -> Result<Self> {
+        static FUNCTIONS: OnceLock<Mutex<HashMap<Key, CudaFunction>>> = OnceLock::new();
+        let ordinal = device.cuda_stream().context().ordinal();
+        let mut functions = FUNCTIONS.get_or_init(Mutex::default).lock().unwrap_or_else(|lock| lock.into_inner());
+        let key = (ordinal, module, name);
+        if let Some(function) = functions.get(&key) {
+            return Ok(Self { function: function.clone(), device: device.clone() });
+        }
+        let function = load(device, ordinal, module)?.load_function(&key.2).w()?;
+        if shared > 48 * 1024 {
+            let attribute = CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+            function.set_attribute(attribute, shared as i32).w()?;
+        }
+        functions.insert(key, function.clone());
+        Ok(Self { function, device: device.clone() })
+    }
+}
+
+/// The module of this name on a device, loaded once.
+fn load(device: &CudaDevice, ordinal: usize, name: &'static str) -> Result<Arc<CudaModule>> {
+    static MODULES: OnceLock<Mutex<HashMap<(usize, &str), Arc<CudaModule>>>> = OnceLock::new();
+    let mut modules = MODULES.get_or_init(Mutex::default).lock().unwrap_or_else(|lock| lock.into_inner());
+    if let Some(module) = modules.get(&(ordinal, name)) {
+        return Ok(module.clone());
+    }
+    let Some((_, image)) = IMAGES.iter().find(|(found, _)| *found == name) else { bail!("no CUDA module {name}") };
+    let module = device.cuda_stream().context().load_module(Ptx::from_binary(image.to_vec())).w()?;
+    modules.insert((ordinal, name), module.clone());
+    Ok(module)
+}
+
+/// Blocks, threads of each, bytes of shared memory.
+pub(super) fn grid(x: usize, y: usize, threads: usize, shared: usize) -> LaunchConfig {
+    LaunchConfig {
+        grid_dim: (x as u32, y as u32, 1),
+        block_dim: (threads as u32, 1, 1),
+        shared_mem_bytes: shared as u32,
+    }
+}
+
+impl Kernel {
+    /// Queues the kernel.
+    ///
+    /// # Safety
+    /// `arguments` are those of the kernel, in its order and types, and what they point to lives until it is queued.
+    pub(super) unsafe fn launch(&self, config: LaunchConfig, arguments: &[Argument]) -> Result<()> {
+        if config.grid_dim.0 == 0 || config.grid_dim.1 == 0 {
+            return Ok(());
+        }
+        let stream = self.device.cuda_stream();
+        let mut builder = stream.launch_builder(&self.function);
+        for argument in arguments {
+            use candle_core::cuda_backend::cudarc::driver::PushKernelArg;
+            match argument {
+                Argument::Pointer(value) => builder.arg(value),
+                Argument::Int(value) => builder.arg(value),
+                Argument::Long(value) => builder.arg(value),
+                Argument::Float(value) => builder.arg(value),
+                Argument::Attention(value) => builder.arg(value),
+                Argument::HopperAttention(value) => builder.arg(value),
+                Argument::Conv(value) => builder.arg(value),
+            };
+        }
+        // SAFETY: as the caller vouches.
+        unsafe { builder.launch(config) }.w()?;
+        Ok(())
+    }
+}
+
+/// One argument of a kernel.
+pub(super) enum Argument {
+    Pointer(u64),
+    Int(i32),
+    Long(i64),
+    Float(f32),
+    Attention(super::attention::Parameters),
+    HopperAttention(super::attention::HopperParameters),
+    Conv(super::conv::Parameters),
+}
