@@ -6,7 +6,7 @@ RUN/vae.safetensors is the autoencoder so far, MODEL_OUT a whole model directory
 so a run that is cut short loses little. Clips are drawn on the GPU, nothing waits for the CPU, and a step is recorded once as a CUDA graph and
 replayed. A stage that fails is run again with its remaining seconds, resumed, step by step and in f32. Without a GPU everything runs on the CPU.
 
-Environment: VAE_BATCH (64 clips of 17 frames), DIT_BATCH (256), CLIPS (80000 latents), SAVE (seconds between saves, 30), STEP_BY_STEP=1.
+Environment: VAE_BATCH (32 clips of 17 frames), DIT_BATCH (256), CLIPS (60000 latents), SAVE (seconds between saves, 30), STEP_BY_STEP=1.
 """
 import json, multiprocessing, os, random, shutil, sys, time
 import torch, torch.nn.functional as F
@@ -133,8 +133,8 @@ class Trainer:
         return value
 
     def check(self, value):
-        """Whether the loss is a number; if not, back to the last good weights, with half the rate."""
-        if value == value and abs(value) < 1e4:
+        """Whether the loss and the weights are numbers; if not, back to the last good weights, with half the rate."""
+        if abs(value) < 1e4 and torch.stack(torch._foreach_norm(self.weights())).sum().isfinite().item():
             self.good = self.weights()
             return True
         print(f"step {self.step}: the loss is {value}, back to the last good weights", flush=True)
@@ -148,6 +148,7 @@ class Trainer:
 def prepare(seed):
     torch.manual_seed(seed)
     torch.backends.cudnn.benchmark, torch.backends.cudnn.benchmark_limit = CUDA, 3
+    torch.backends.cuda.enable_cudnn_sdp(False)
 
 
 def save_weights(path, tensors, names):
@@ -179,7 +180,7 @@ def load_vae(model_in, run):
 
 
 def vae_kinds(batch):
-    """Kinds of batches: name, share, clips, frames, width, height, side of a crop. Half as many clips of twice the frames."""
+    """Kinds of batches: name, share, clips, frames, width, height, side of a crop if there is one."""
     kinds = [(f"{w}x{h}", 0.25, batch, 17, w, h, None) for w, h in ASPECTS]
     return kinds + [("33 frames", 0.15, batch // 2, 33, 80, 80, None), ("65 frames", 0.10, batch // 4, 65, 112, 64, 64)]
 
@@ -203,7 +204,7 @@ def vae_loss(vae, specs, rows, clips, frames, width, height, side, bf16):
 
 def train_autoencoder(model_in, run, seconds, safe):
     prepare(1)
-    vae, rng, batch = load_vae(model_in, run), random.Random(2), setting("VAE_BATCH", 64)
+    vae, rng, batch = load_vae(model_in, run), random.Random(2), setting("VAE_BATCH", 32)
     params = list(vae.parameters())
     trainer = Trainer(params, Muon(params, 0.006, 1e-3, muon_if=inner_convolutions(vae)), run + "/vae.pt", seconds, safe, 0.995)
     specs = [sample_spec(rng, canonical=rng.random() < 0.4, allow_held_out=True) for _ in range(30000)]
@@ -228,7 +229,7 @@ def train_autoencoder(model_in, run, seconds, safe):
             line = " ".join(f"{k} {10 * torch.log10(4 / s).item():.1f}" for k, s in square.items())
             if time.time() - said > 4: print(f"vae {trainer.step} {trainer.now:.0f}s loss {value.item():.4f} dB: {line}", flush=True); said = time.time()
             if good and time.time() - last > setting("SAVE", 30): save(); last = time.time()
-    if trainer.check(value.item()): save()
+    trainer.check(value.item()); save()
     print(f"vae: {trainer.step} steps in {trainer.now:.0f}s", flush=True)
 
 
@@ -312,13 +313,15 @@ def export(model_in, run, model_out, dit, text, ema, mean, std):
     with open(model_out + "/vae/config.json", "w") as f: f.write(json.dumps(config, indent=2) + "\n")
 
 
-def train_transformer(model_in, run, model_out, seconds, safe, ready):
+def train_transformer(model_in, run, model_out, seconds, safe):
     prepare(3)
     tokenizer = load_tokenizer(model_in + "/tokenizer")
-    portions = clips_to_draw(tokenizer, setting("CLIPS", 80000))
+    portions = clips_to_draw(tokenizer, setting("CLIPS", 60000) // (4 if safe else 1))
     dit, text = WanTransformer3DModel(**DIT), UMT5EncoderModel(UMT5Config(**TEXT, attn_implementation="eager"))
     print("captions are ready", flush=True)
-    ready.wait()
+    while not os.path.exists(run + "/ready"):
+        if not multiprocessing.parent_process().is_alive(): return
+        time.sleep(0.1)
     start = time.time()
     load_weights(dit, weights_file(model_in, "transformer")); load_weights(text, weights_file(model_in, "text_encoder"))
     plain_operations(dit)
@@ -327,7 +330,7 @@ def train_transformer(model_in, run, model_out, seconds, safe, ready):
     groups, mean, std = encode_clips(load_vae(model_in, run).eval(), portions, 0.15 * seconds)
     rng, batch, params = random.Random(4), setting("DIT_BATCH", 256), list(dit.parameters()) + list(text.parameters())
     opt = Muon(params, 0.015, 1e-3, muon_if=block_matrices(dit))
-    trainer = Trainer(params, opt, run + "/dit.pt", seconds - (time.time() - start), safe, 0.999, decay=0.01)
+    trainer = Trainer(params, opt, run + "/dit.pt", max(5.0, seconds - (time.time() - start)), safe, 0.999, decay=0.01)
 
     def loss(group):
         x, cond, given, ids = examples(group, batch, empty)
@@ -348,14 +351,14 @@ def train_transformer(model_in, run, model_out, seconds, safe, ready):
             avg = v if avg is None or avg != avg else 0.9 * avg + 0.1 * v
             if time.time() - said > 5: print(f"dit {trainer.step} {trainer.now:.0f}s loss {avg:.4f}", flush=True); said = time.time()
             if good and time.time() - last > setting("SAVE", 30): save(); last = time.time()
-    if trainer.check(value.item()): save()
+    trainer.check(value.item()); save()
     print(f"dit: {trainer.step} steps in {trainer.now:.0f}s", flush=True)
 
 
 def main(model_in, run, model_out, vae_seconds, dit_seconds):
     os.makedirs(run, exist_ok=True)
-    here = multiprocessing.get_context("spawn")
-    ready, vae_seconds, dit_seconds = here.Event(), float(vae_seconds), float(dit_seconds)
+    here, ready, vae_seconds, dit_seconds = multiprocessing.get_context("spawn"), run + "/ready", float(vae_seconds), float(dit_seconds)
+    if os.path.exists(ready): os.remove(ready)
 
     def start(stage, *args):
         process = here.Process(target=stage, args=args)
@@ -369,12 +372,13 @@ def main(model_in, run, model_out, vae_seconds, dit_seconds):
 
     began = time.time()
     vae = start(train_autoencoder, model_in, run, vae_seconds, False)
-    dit = start(train_transformer, model_in, run, model_out, dit_seconds, False, ready)  # it draws captions until the autoencoder is ready
+    dit = start(train_transformer, model_in, run, model_out, dit_seconds, False)  # it draws captions until the autoencoder is ready
     if not finish(vae, vae_seconds + 90) and (left := vae_seconds - (time.time() - began)) > 5:
         finish(start(train_autoencoder, model_in, run, left, True), left + 90)
-    began = time.time(); ready.set()
-    if not finish(dit, dit_seconds + 60) and (left := dit_seconds - (time.time() - began)) > 5:
-        finish(start(train_transformer, model_in, run, model_out, left, True, ready), left + 90)
+    began = time.time()
+    open(ready, "w").close()
+    if not finish(dit, dit_seconds + 90) and (left := dit_seconds - (time.time() - began)) > 5:
+        finish(start(train_transformer, model_in, run, model_out, left, True), left + 120)
     print("the model is in", model_out if os.path.exists(model_out) else "nowhere: the transformer was not trained", flush=True)
 
 

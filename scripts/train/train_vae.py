@@ -44,8 +44,7 @@ def decode(vae, z):
 
 
 def orthogonalise(x, steps=5):
-    """About the nearest semi-orthogonal matrices [..., r, c] (Newton-Schulz, as in Muon), iterated on the small Gram matrices only.
-    In plain f32: with the rounding of TF32 or bf16 the small eigenvalues of a Gram matrix turn negative, and those grow."""
+    """About the nearest semi-orthogonal matrices [..., r, c] (Newton-Schulz, as in Muon), iterated on the small Gram matrices only."""
     if x.shape[-2] > x.shape[-1]: return orthogonalise(x.mT, steps).mT
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     gram = x @ x.mT
