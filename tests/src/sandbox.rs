@@ -1,7 +1,7 @@
 //! A folder of its own for runs of the `kinora` command: a tiny model that may be damaged, and settings that take a
 //! moment.
 
-use crate::{Run, binary, fixture};
+use crate::{CUDA_BINARY, Run, binary, fixture};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 use std::fs;
@@ -100,7 +100,7 @@ impl Sandbox {
         #[cfg(not(target_os = "linux"))]
         let mut command = Command::new(binary());
         #[cfg(not(target_os = "linux"))]
-        command.args(arguments).current_dir(self.folder.path());
+        command.args(arguments).current_dir(self.folder.path()).env(CUDA_BINARY, "");
         command.stdin(Stdio::null());
         command
     }
@@ -109,7 +109,7 @@ impl Sandbox {
     pub fn shell(&self, script: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new("sh");
         command.arg("-c").arg(script).arg(binary()).args(arguments).current_dir(self.folder.path());
-        command.stdin(Stdio::null());
+        command.env(CUDA_BINARY, "").stdin(Stdio::null());
         command
     }
 

@@ -1,8 +1,10 @@
-//! The `kinora` command: parses, calls the library, prints.
+//! The `kinora` command: parses, calls the library, prints. Two programs are made of it, `kinora` and `kinora-cuda`.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command prints")]
 
 mod args;
 mod commands;
+#[cfg(all(target_os = "linux", not(feature = "cuda")))]
+mod cuda;
 mod progress;
 mod report;
 mod signals;
@@ -18,12 +20,17 @@ use std::process::ExitCode;
 #[global_allocator]
 static ALLOCATOR: LargeBlocks<MiMalloc> = LargeBlocks(MiMalloc);
 
-fn main() -> ExitCode {
+/// Does what the command line says.
+pub fn main() -> ExitCode {
     keep_contained_panics_quiet();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return report::usage(&error),
     };
+    #[cfg(all(target_os = "linux", not(feature = "cuda")))]
+    if let Err(error) = cuda::hand_over(&cli.command) {
+        return report::failure(&error);
+    }
     let result = match &cli.command {
         Command::Generate(args) => commands::generate::run(args),
         Command::Plan(args) => commands::plan::run(args),

@@ -1,0 +1,5 @@
+//! The same command for NVIDIA GPUs, which `kinora` hands over to.
+
+fn main() -> std::process::ExitCode {
+    kinora_cli::main()
+}

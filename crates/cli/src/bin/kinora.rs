@@ -1,0 +1,5 @@
+//! The command, for the CPU (and Apple GPUs); it starts everywhere.
+
+fn main() -> std::process::ExitCode {
+    kinora_cli::main()
+}

@@ -1,0 +1,96 @@
+//! What computes on NVIDIA GPUs is a program of its own, `kinora-cuda`: linked to the CUDA libraries, it does not even
+//! start without them. `kinora` becomes that program where a GPU is asked for, or may be used and everything is there.
+
+mod library;
+
+use crate::args::Command;
+use kinora::{Error, Result};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::{env, process};
+
+/// Names another `kinora-cuda` than the one beside this program; empty: none.
+const BINARY: &str = "KINORA_CUDA_BINARY";
+/// Set for the program handed over to, so that a `kinora-cuda` that was built without CUDA does not do it again.
+const HANDED_OVER: &str = "KINORA_HANDED_OVER";
+/// What `kinora-cuda` is linked to, and what to do where it is missing.
+const LIBRARIES: &[(&str, &str)] = &[
+    ("libcuda.so.1", DRIVER),
+    ("libcurand.so.10", TOOLKIT),
+    ("libcublasLt.so.13", TOOLKIT),
+    ("libcublas.so.13", TOOLKIT),
+];
+const DRIVER: &str = "install NVIDIA's driver, 580 or newer, or use --device cpu";
+const TOOLKIT: &str = "install the runtime libraries of CUDA 13, or `pip install nvidia-cublas nvidia-curand` and have their \
+    folders on LD_LIBRARY_PATH";
+
+/// Goes on as `kinora-cuda` where the command asks for CUDA, or leaves the choice and it would start; does not return
+/// then.
+///
+/// # Errors
+/// CUDA is asked for and `kinora-cuda` cannot be started.
+pub fn hand_over(command: &Command) -> Result<()> {
+    match device(command) {
+        Some("auto") => {
+            let _ = start(); // the CPU is always there
+            Ok(())
+        }
+        Some(name) if name == "cuda" || name.starts_with("cuda:") => start(),
+        _ => Ok(()),
+    }
+}
+
+/// What `--device` is, of commands that compute.
+fn device(command: &Command) -> Option<&str> {
+    match command {
+        Command::Generate(args) | Command::Plan(args) => Some(&args.model.device),
+        Command::Extend(args) => Some(&args.model.device),
+        Command::Story(args) => Some(&args.model.device),
+        Command::Suite(_) => Some("auto"),
+        Command::Decode(args) => Some(&args.model.device),
+        Command::Encode(args) => Some(&args.model.device),
+        Command::Bench(args) => Some(&args.model.device),
+        Command::Rerun(args) => Some(&args.device),
+        Command::Inspect(_) | Command::Models(_) | Command::Pull(_) | Command::Show(_) => None,
+    }
+}
+
+/// Becomes `kinora-cuda`; returns only with the reason why not.
+fn start() -> Result<()> {
+    if env::var_os(HANDED_OVER).is_some() {
+        return Err(error("this `kinora-cuda` was built without CUDA", BUILD));
+    }
+    let binary = binary()?;
+    let cannot = |why: &dyn std::fmt::Display| format!("`{}` cannot start: {why}", binary.display());
+    for (name, hint) in LIBRARIES {
+        library::check(name).map_err(|why| error(cannot(&why), *hint))?;
+    }
+    // Nothing was printed or opened yet, so nothing is lost with this process.
+    let why = process::Command::new(&binary).args(env::args_os().skip(1)).env(HANDED_OVER, "1").exec();
+    Err(error(cannot(&why), "check that it is a program for this system, or use --device cpu"))
+}
+
+const BUILD: &str =
+    "build it with `cargo build --release --features cuda --bin kinora-cuda` (see scripts/cuda/README.md)";
+
+/// The `kinora-cuda` to use.
+fn binary() -> Result<PathBuf> {
+    let named = env::var_os(BINARY).map(PathBuf::from);
+    let beside = || env::current_exe().ok()?.parent().map(|folder| folder.join("kinora-cuda"));
+    match named.or_else(beside) {
+        Some(path) if path.is_file() => Ok(path),
+        Some(path) if path != Path::new("") => {
+            Err(missing(&format!("there is no `kinora-cuda` at `{}`", path.display())))
+        }
+        _ => Err(missing("no `kinora-cuda` is to be used")),
+    }
+}
+
+fn missing(what: &str) -> Error {
+    let hint = format!("{BUILD}, put it beside `kinora` or name it in {BINARY}, or use --device cpu");
+    error(format!("this program computes without CUDA, and {what}"), hint)
+}
+
+fn error(what: impl Into<String>, hint: impl Into<String>) -> Error {
+    Error::Request { what: what.into(), hint: hint.into() }
+}
