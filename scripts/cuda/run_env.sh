@@ -1,4 +1,4 @@
-# To be sourced: has the CUDA libraries of pip's packages (PyTorch's, or nvidia-cublas and nvidia-curand) on the library path.
+# To be sourced: has the CUDA libraries of pip's packages (PyTorch's, or those of README.md) on the library path.
 # The driver's libcuda.so.1 is the system's own.
 #
 #     . scripts/cuda/run_env.sh

@@ -10,7 +10,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-const LIBRARIES: [&str; 4] = ["libcuda.so.1", "libcurand.so.10", "libcublasLt.so.13", "libcublas.so.13"];
+const LIBRARIES: [&str; 5] =
+    ["libcuda.so.1", "libcudart.so.13", "libcurand.so.10", "libcublasLt.so.13", "libcublas.so.13"];
 /// Keeps its arguments, one a line, and has an exit status of its own.
 const SCRIPT: &str = "#!/bin/sh\nprintf '%s\\n' \"$@\" > handed.txt\nexit 7\n";
 
@@ -117,7 +118,7 @@ fn without_a_usable_program_auto_is_the_cpu() {
         assert!(machine.made_a_clip(&run) && run.stderr.is_empty(), "{}: {run:#?}", program.display());
         fs::remove_file(machine.0.path("clip.safetensors")).expect("a clip");
     }
-    for usable in [&[][..], &LIBRARIES[..1], &LIBRARIES[..3]] {
+    for usable in [&[][..], &LIBRARIES[..1], &LIBRARIES[..4]] {
         let machine = Machine::new(usable).script("kinora-cuda");
         let run = machine.generate(machine.0.path("kinora-cuda"), &["--json"]);
         assert!(machine.made_a_clip(&run) && run.stderr.is_empty(), "{usable:?}: {run:#?}");
@@ -140,7 +141,7 @@ fn cuda_that_cannot_be_had() {
     keep("no program where it is said to be", &machine, &machine.0.path("nowhere"));
     keep("a program that is none", &machine, &machine.0.path("not-executable"));
     keep("a program without CUDA", &machine, &binary());
-    for (title, usable) in [("no driver", &[][..]), ("a driver alone", &LIBRARIES[..1]), ("no cuBLAS", &LIBRARIES[..3])]
+    for (title, usable) in [("no driver", &[][..]), ("a driver alone", &LIBRARIES[..1]), ("no cuBLAS", &LIBRARIES[..4])]
     {
         let machine = Machine::new(usable).script("kinora-cuda");
         keep(title, &machine, &machine.0.path("kinora-cuda"));

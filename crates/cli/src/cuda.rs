@@ -16,13 +16,14 @@ const HANDED_OVER: &str = "KINORA_HANDED_OVER";
 /// What `kinora-cuda` is linked to, and what to do where it is missing.
 const LIBRARIES: &[(&str, &str)] = &[
     ("libcuda.so.1", DRIVER),
+    ("libcudart.so.13", TOOLKIT),
     ("libcurand.so.10", TOOLKIT),
     ("libcublasLt.so.13", TOOLKIT),
     ("libcublas.so.13", TOOLKIT),
 ];
 const DRIVER: &str = "install NVIDIA's driver, 580 or newer, or use --device cpu";
-const TOOLKIT: &str = "install the runtime libraries of CUDA 13, or `pip install nvidia-cublas nvidia-curand` and have their \
-    folders on LD_LIBRARY_PATH";
+const TOOLKIT: &str = "install the runtime libraries of CUDA 13, or `pip install nvidia-cuda-runtime nvidia-cublas nvidia-curand` \
+    and have their folders on LD_LIBRARY_PATH (see scripts/cuda/README.md)";
 
 /// Goes on as `kinora-cuda` where the command asks for CUDA, or leaves the choice and it would start; does not return
 /// then.
