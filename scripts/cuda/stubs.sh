@@ -12,9 +12,11 @@ import json, os, sys
 packages = json.load(sys.stdin)["packages"]
 print(next(os.path.dirname(p["manifest_path"]) for p in packages if p["name"] == "cudarc"))')
 
+# Each function returns CUDA_ERROR_STUB_LIBRARY.
 stub() { # stub NAME SONAME MODULE-OF-CUDARC PREFIX
     grep -oE "\bfn $4[A-Za-z0-9_]+" "$cudarc/src/$3/sys/mod.rs" | sort -u |
-        sed 's/fn \(.*\)/int \1(void) { return 34; }/' | # CUDA_ERROR_STUB_LIBRARY
+        sed -e 's/fn \(.*\)/int \1(void) { return 34; }/' \
+            -e 's/^int cuGetErrorString(.*/int cuGetErrorString(int error, const char **text) { *text = "libcuda is a stub"; return 0; }/' |
         cc -shared -fPIC -fno-builtin -w -Wl,-soname,"$2" -x c - -o "$stubs/$2"
     ln -sfn "$2" "$stubs/lib$1.so"
 }
