@@ -1,6 +1,6 @@
 //! `kinora` hands over to `kinora-cuda`: when, with what, and what it says where it cannot. No CUDA library is needed:
-//! small stubs stand for them, and a script for the program.
-#![cfg(all(target_os = "linux", not(target_env = "musl")))]
+//! small stubs stand for them, and a script for the program. With the feature `cuda`, `kinora` is linked to the real ones.
+#![cfg(all(target_os = "linux", not(target_env = "musl"), not(feature = "cuda")))]
 
 use kinora_tests::sandbox::Sandbox;
 use kinora_tests::transcript::Transcript;
