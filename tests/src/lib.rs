@@ -1,6 +1,7 @@
 //! Support code shared by the workspace tests: fixtures, distances, runs of the `kinora` binary.
 #![allow(clippy::missing_panics_doc, reason = "tests panic when something is wrong")]
 
+pub mod oracle;
 pub mod sandbox;
 pub mod score;
 pub mod transcript;
@@ -12,8 +13,11 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// The repository's root.
+/// The repository's root: where the tests were compiled, or where `KINORA_SOURCE` says, on another machine.
 pub fn root() -> PathBuf {
+    if let Some(source) = std::env::var_os("KINORA_SOURCE") {
+        return source.into();
+    }
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ has a parent").to_path_buf()
 }
 
@@ -79,8 +83,14 @@ pub fn load(model: &str, dtype: DType, threads: usize) -> Pipeline {
 
 /// Loads a model directory or name on the CPU, its matrices rounded.
 pub fn load_quantised(model: &str, dtype: DType, quant: Option<Quant>, threads: usize) -> Pipeline {
+    load_on("cpu", model, dtype, quant, threads)
+}
+
+/// Loads a model directory or name on a device.
+pub fn load_on(device: &str, model: &str, dtype: DType, quant: Option<Quant>, threads: usize) -> Pipeline {
     let model = vec![model.to_string()];
-    let options = LoadOptions { model, dtype: Some(dtype), quant, device: "cpu".into(), threads: Some(threads) };
+    let (dtype, device, threads) = (Some(dtype), device.into(), Some(threads));
+    let options = LoadOptions { model, dtype, quant, device, threads, gpu_memory: None };
     Pipeline::load(&options).unwrap_or_else(|error| panic!("{error}"))
 }
 

@@ -2,9 +2,10 @@
 //! `scripts/fixtures/make_tiny.py` makes.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the measured numbers are worth seeing")]
 
-use candle_core::{DType, Tensor};
+use candle_core::DType;
 use kinora_kernels::{LEVEL_VARIABLE, Level};
-use kinora_tests::{Golden, fixture, generate, load, max_error, relative_l2, same_bits};
+use kinora_tests::oracle::{RUNS, run};
+use kinora_tests::{max_error, relative_l2, same_bits};
 use std::process::Command;
 
 /// Largest difference of a step's latents or of the video, relative to the tensor's scale, f32.
@@ -12,35 +13,10 @@ const WHOLE_RUN: f64 = 1e-4;
 /// Relative L2 of the final latents of a bf16 run.
 const BF16_RUN: f64 = 3e-2;
 
-const RUNS: &[(&str, &str)] = &[
-    ("wan21_t2v", "golden.safetensors"),
-    ("wan21_t2v", "golden_b.safetensors"),
-    ("wan21_t2v", "golden_euler.safetensors"),
-    ("wan22_a14b_t2v", "golden.safetensors"),
-    ("wan22_a14b_t2v", "golden_b.safetensors"),
-    ("wan22_ti2v_t2v", "golden.safetensors"),
-    ("wan22_ti2v_t2v", "golden_b.safetensors"),
-    ("wan22_ti2v_t2v", "golden_euler.safetensors"),
-];
-
-/// Runs one case; the latents of every step, and the frames `[F, 3, H, W]`.
-fn run(case: &str, file: &str, dtype: DType, threads: usize) -> (Golden, Vec<Tensor>, Tensor) {
-    let scratch = tempfile::tempdir().expect("a directory");
-    let golden = Golden::read(case, file);
-    let mut request = golden.request(scratch.path());
-    if case.contains("a14b") {
-        request.guidance_scale_2 = Some(golden.metadata["guidance_scale_2"].parse().expect("a number"));
-    }
-    let pipeline = load(&fixture(case).to_string_lossy(), dtype, threads);
-    let (report, steps) = generate(&pipeline, &request).unwrap_or_else(|error| panic!("{case} {file}: {error}"));
-    let video = kinora_checkpoint::load_safetensors(&report.clip).expect("raw frames").0["video"].clone();
-    (golden, steps, video)
-}
-
 #[test]
 fn every_step_and_the_video_match_diffusers() {
     for (case, file) in RUNS {
-        let (golden, steps, video) = run(case, file, DType::F32, 2);
+        let (golden, steps, video) = run(case, file, DType::F32, "cpu", 2);
         let expected = golden.steps();
         assert_eq!(steps.len(), expected.len(), "{case} {file}");
         for (index, (step, expected)) in steps.iter().zip(expected).enumerate() {
@@ -71,7 +47,7 @@ fn lower_levels_match_diffusers_too() {
 #[test]
 fn bf16_stays_near_the_f32_numbers() {
     for (case, file) in RUNS {
-        let (golden, steps, _) = run(case, file, DType::BF16, 2);
+        let (golden, steps, _) = run(case, file, DType::BF16, "cpu", 2);
         let error = relative_l2(steps.last().expect("steps"), golden.steps().last().expect("steps"));
         println!("{case} {file} bf16: {error:.1e}");
         assert!(error <= BF16_RUN, "{case} {file}: {error:.2e}");
@@ -81,8 +57,8 @@ fn bf16_stays_near_the_f32_numbers() {
 #[test]
 fn the_number_of_threads_changes_no_bit() {
     for case in ["wan21_t2v", "wan22_ti2v_t2v"] {
-        let (_, one, video_one) = run(case, "golden.safetensors", DType::F32, 1);
-        let (_, two, video_two) = run(case, "golden.safetensors", DType::F32, 2);
+        let (_, one, video_one) = run(case, "golden.safetensors", DType::F32, "cpu", 1);
+        let (_, two, video_two) = run(case, "golden.safetensors", DType::F32, "cpu", 2);
         assert!(one.iter().zip(&two).all(|(a, b)| same_bits(a, b)), "{case}: latents");
         assert!(same_bits(&video_one, &video_two), "{case}: video");
     }

@@ -28,4 +28,4 @@ pub use index::shard_paths;
 pub use key_map::KeyMap;
 pub use layout::{Component, DiffusersFolder, Folder, Layout};
 pub use safetensors::Dtype;
-pub use weights::{LoadReport, Quant, Weights};
+pub use weights::{LoadReport, Quant, TensorLog, Weights};

@@ -19,13 +19,24 @@ pub struct Weights {
     inner: Arc<Inner>,
     prefix: String,
     quant: Option<Quant>,
+    log: Option<TensorLog>,
 }
+
+/// Canonical names and tensors in the order in which they were handed out, see [`Weights::logged`].
+pub type TensorLog = Arc<Mutex<Vec<(String, Tensor)>>>;
 
 /// How the matrices of linear layers are to be rounded when they are loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Quant {
-    /// To 8 bits, with one scale per output.
+    /// To whole numbers of 8 bits, with one scale per output.
     Int8,
+    /// To 8-bit floating point (e4m3), with one scale per output.
+    Fp8,
+}
+
+impl Quant {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Int8, Self::Fp8];
 }
 
 struct Inner {
@@ -55,6 +66,7 @@ impl Display for Quant {
     fn fmt(&self, f: &mut Formatter) -> std::fmt::Result {
         f.write_str(match self {
             Self::Int8 => "int8",
+            Self::Fp8 => "fp8",
         })
     }
 }
@@ -64,7 +76,7 @@ impl FromStr for Quant {
 
     /// The name that [`Display`] writes.
     fn from_str(name: &str) -> std::result::Result<Self, ()> {
-        [Self::Int8].into_iter().find(|quant| quant.to_string() == name).ok_or(())
+        Self::ALL.into_iter().find(|quant| quant.to_string() == name).ok_or(())
     }
 }
 
@@ -125,14 +137,14 @@ impl Weights {
 
     fn new(source: Source, device: &Device, dtype: DType) -> Self {
         let inner = Inner { source, device: device.clone(), dtype, asked: Mutex::default() };
-        Self { inner: Arc::new(inner), prefix: String::new(), quant: None }
+        Self { inner: Arc::new(inner), prefix: String::new(), quant: None, log: None }
     }
 
     /// The view below `name`: `weights.pp("blocks").pp(0)`.
     #[must_use]
     pub fn pp(&self, name: impl Display) -> Self {
         let prefix = self.full(&name.to_string());
-        Self { inner: self.inner.clone(), prefix, quant: self.quant }
+        Self { prefix, ..self.clone() }
     }
 
     /// The same view, whose linear layers are to be rounded like this; `None` leaves them as they are. Tensors are handed
@@ -140,6 +152,12 @@ impl Weights {
     #[must_use]
     pub fn with_quant(&self, quant: Option<Quant>) -> Self {
         Self { quant, ..self.clone() }
+    }
+
+    /// The same view, which keeps what it hands out in `log` too: who knows a module's tensors can overwrite them.
+    #[must_use]
+    pub fn logged(&self, log: &TensorLog) -> Self {
+        Self { log: Some(log.clone()), ..self.clone() }
     }
 
     /// How linear layers below this view are to be rounded.
@@ -196,6 +214,9 @@ impl Weights {
         };
         let Some(tensor) = tensor else { return Err(self.missing(name)) };
         let asked = Asked { shape: shape.dims().to_vec(), bytes: shape.elem_count() * tensor.dtype().size_in_bytes() };
+        if let Some(log) = &self.log {
+            log.lock().unwrap_or_else(PoisonError::into_inner).push((name.clone(), tensor.clone()));
+        }
         self.lock().insert(name, asked);
         Ok(tensor)
     }
@@ -225,6 +246,12 @@ impl Weights {
     /// many as the real tensors would have.
     pub fn bytes(&self) -> usize {
         self.lock().values().map(|asked| asked.bytes).sum()
+    }
+
+    /// [`Weights::bytes`] of the tensors whose canonical names start with `prefix`.
+    pub fn bytes_of(&self, prefix: &str) -> usize {
+        let asked = self.lock();
+        asked.iter().filter(|(name, _)| name.starts_with(prefix)).map(|(_, asked)| asked.bytes).sum()
     }
 
     /// Canonical names and shapes of all tensors of the checkpoint.

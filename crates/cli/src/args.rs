@@ -67,6 +67,9 @@ pub struct ModelArgs {
     /// Where to compute.
     #[arg(long, default_value = "auto", value_name = "DEVICE", help = device_help())]
     pub device: String,
+    /// Gigabytes of the GPU's memory to plan with; by default what is free. What does not fit waits in the host's memory.
+    #[arg(long, value_name = "GB", value_parser = gigabytes)]
+    pub gpu_memory: Option<u64>,
     /// CPU threads; all cores by default. The result does not depend on it.
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub threads: Option<usize>,
@@ -92,6 +95,8 @@ pub enum DTypeArg {
 pub enum QuantArg {
     /// 8-bit integers.
     Int8,
+    /// 8-bit floating point, on CUDA devices.
+    Fp8,
 }
 
 impl ModelArgs {
@@ -104,10 +109,22 @@ impl ModelArgs {
                 DTypeArg::Bf16 => kinora::DType::BF16,
                 DTypeArg::F16 => kinora::DType::F16,
             }),
-            quant: self.quant.map(|QuantArg::Int8| kinora::Quant::Int8),
+            quant: self.quant.map(|quant| match quant {
+                QuantArg::Int8 => kinora::Quant::Int8,
+                QuantArg::Fp8 => kinora::Quant::Fp8,
+            }),
             device: self.device.clone(),
             threads: self.threads,
+            gpu_memory: self.gpu_memory,
         }
+    }
+}
+
+/// Gigabytes in bytes.
+fn gigabytes(text: &str) -> Result<u64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number > 0.0 && number < 1e6 => Ok((number * 1e9) as u64),
+        _ => Err("a number of gigabytes, such as 8".into()),
     }
 }
 

@@ -10,6 +10,7 @@
 //! the timestep's embedding, norms, modulation and gates are f32 in a model of any dtype, angles of positions are f64.
 
 mod block;
+mod blocks;
 mod camera;
 mod config;
 mod control;
@@ -23,9 +24,10 @@ mod rope;
 mod time;
 
 use crate::{Conditioning, CrossKeysValues, Prepared, Result, Reuse, VideoDit};
-use block::{Block, Pass, norm_modulate};
+use block::{Pass, norm_modulate};
+use blocks::Blocks;
 use camera::CameraAdapter;
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 pub use config::WanConfig;
 use control::ControlBranch;
 use image::ImageEmbedding;
@@ -37,6 +39,8 @@ use kinora_nn::Linear;
 use padding::without_repetitions;
 use patch::{PatchEmbedding, unpatchify};
 use rope::Rope;
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, PoisonError};
 use time::{Time, TimeEmbedding};
 
 /// A Wan transformer.
@@ -48,9 +52,11 @@ pub struct WanModel {
     time_embedding: TimeEmbedding,
     image_embedding: Option<ImageEmbedding>,
     camera_adapter: Option<CameraAdapter>,
-    blocks: Vec<Block>,
+    blocks: Blocks,
     control: Option<ControlBranch>,
     head: Head,
+    /// The last clip's.
+    rope: Mutex<Option<([usize; 3], Arc<Rope>)>>,
 }
 
 impl WanModel {
@@ -60,7 +66,20 @@ impl WanModel {
     /// A configuration that makes no sense; missing or misshapen tensors.
     pub fn new(config: &WanConfig, weights: &Weights) -> Result<Self> {
         config.validate()?;
-        let block = |i| Block::new(config, &weights.pp("blocks").pp(i));
+        Self::with_blocks(config, weights, Blocks::resident(config, weights)?)
+    }
+
+    /// The same for a CUDA device that has no room for all weights: those of the blocks wait in the host's memory, read
+    /// from `host`, the same weights on the CPU, and are copied while the blocks before compute. The numbers are the same.
+    ///
+    /// # Errors
+    /// Those of [`WanModel::new`]; another device, rounded weights, too little memory.
+    pub fn streamed(config: &WanConfig, weights: &Weights, host: &Weights) -> Result<Self> {
+        config.validate()?;
+        Self::with_blocks(config, weights, Blocks::streamed(config, weights, host)?)
+    }
+
+    fn with_blocks(config: &WanConfig, weights: &Weights, blocks: Blocks) -> Result<Self> {
         let control = config.vace_in_channels.map(|channels| ControlBranch::new(config, channels, weights));
         // Little work, and errors that every block would see.
         let unrounded = &weights.with_quant(None);
@@ -72,9 +91,10 @@ impl WanModel {
             time_embedding: TimeEmbedding::new(config, unrounded)?,
             image_embedding: image.transpose()?,
             camera_adapter: camera.transpose()?,
-            blocks: (0..config.num_layers).map(block).collect::<Result<_>>()?,
+            blocks,
             control: control.transpose()?,
             head: Head::new(config, &unrounded.pp("head"))?,
+            rope: Mutex::default(),
             config: config.clone(),
             dtype: weights.dtype(),
         })
@@ -85,13 +105,27 @@ impl WanModel {
         &self.config
     }
 
+    /// The angles of `grid`'s tokens, which stay the same over all steps of a clip.
+    fn rope(&self, grid: [usize; 3], device: &Device) -> Result<Arc<Rope>> {
+        let mut last = self.rope.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((of, rope)) = &*last
+            && *of == grid
+        {
+            return Ok(rope.clone());
+        }
+        let rope = Arc::new(Rope::new(self.config.head_dim, grid, device)?);
+        *last = Some((grid, rope.clone()));
+        Ok(rope)
+    }
+
     /// `x [B, L, dim]` → the same.
     fn through_blocks(&self, mut x: Tensor, pass: &Pass, reuse: &mut dyn Reuse) -> Result<Tensor> {
         let mut control = match (&self.control, &pass.prepared.control) {
             (Some(branch), Some(control)) => Some(branch.stream(&x, control)?),
             _ => None,
         };
-        for (i, block) in self.blocks.iter().enumerate() {
+        let mut reused = false;
+        self.blocks.each(&mut |i, block| {
             let mut next = block.forward(&x, pass, i)?;
             if let Some(stream) = &mut control {
                 next = stream.after_block(i, next, pass, self.blocks.len())?;
@@ -99,11 +133,15 @@ impl WanModel {
             if i == 0
                 && let Some(last) = reuse.after_first_block(&x, &next)?
             {
-                return Ok(last);
+                (x, reused) = (last, true);
+                return Ok(ControlFlow::Break(()));
             }
             x = next;
+            Ok(ControlFlow::Continue(()))
+        })?;
+        if !reused {
+            reuse.after_last_block(&x)?;
         }
-        reuse.after_last_block(&x)?;
         Ok(x)
     }
 
@@ -115,13 +153,21 @@ impl WanModel {
         image: Option<&Tensor>,
         cache_bytes: usize,
     ) -> Result<Vec<CrossKeysValues>> {
-        let blocks = || self.blocks.iter().chain(self.control.iter().flat_map(ControlBranch::blocks));
+        let control = || self.control.iter().flat_map(ControlBranch::blocks);
         let elements = context.elem_count() + image.map_or(0, Tensor::elem_count);
-        let bytes = 2 * blocks().count() * elements * self.dtype.size_in_bytes();
+        let bytes = 2 * (self.blocks.len() + control().count()) * elements * self.dtype.size_in_bytes();
         if bytes > cache_bytes {
             return Ok(Vec::new());
         }
-        blocks().map(|block| block.cross_keys_values(context, image)).collect()
+        let mut found = Vec::new();
+        self.blocks.each(&mut |_, block| {
+            found.push(block.cross_keys_values(context, image)?);
+            Ok(ControlFlow::Continue(()))
+        })?;
+        for block in control() {
+            found.push(block.cross_keys_values(context, image)?);
+        }
+        Ok(found)
     }
 }
 
@@ -155,7 +201,7 @@ impl VideoDit for WanModel {
         reuse: &mut dyn Reuse,
     ) -> Result<Tensor> {
         let grid = check_forward(&self.config, latents, timestep, prepared)?;
-        let rope = Rope::new(self.config.head_dim, grid, latents.device())?;
+        let rope = self.rope(grid, latents.device())?;
         let time = self.time_embedding.forward(timestep)?;
         let latents = latents.to_dtype(self.dtype)?;
         let latents = match &prepared.latents {

@@ -1,8 +1,8 @@
 //! Scaled dot-product attention.
 
-use crate::profile::{Work, timed};
 #[cfg(feature = "cuda")]
 use crate::cuda;
+use crate::profile::{Work, timed};
 use crate::{cpu, on_cuda, reference};
 use candle_core::{Result, Tensor, bail};
 
@@ -60,7 +60,7 @@ pub fn attention_int8(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Opti
     })
 }
 
-/// [`attention`] with queries and keys rounded to 8-bit floating point, on GPUs where that is faster; the same elsewhere.
+/// [`attention`] with everything rounded to 8-bit floating point, on GPUs where that is faster; the same elsewhere.
 pub fn attention_fp8(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Option<&Tensor>) -> Result<Tensor> {
     check(q, k, v, bias)?;
     timed("attention_fp8", Work::F32(operations(q, k)), || {

@@ -1,9 +1,9 @@
 //! Convolutions over video, one output frame at a time: the past that a causal convolution needs is handed over as
 //! frames of its own, so that nobody copies it, and memory does not grow with the frames of a chunk.
 
-use crate::profile::{Work, timed};
 #[cfg(feature = "cuda")]
 use crate::cuda;
+use crate::profile::{Work, timed};
 use crate::{cpu, reference};
 use candle_core::{Result, Tensor, bail};
 
@@ -37,7 +37,10 @@ enum Weights {
     Packed(cpu::PackedConv),
     #[cfg(feature = "cuda")]
     Gpu(cuda::GpuConv),
-    Plain { weight: Tensor, bias: Tensor },
+    Plain {
+        weight: Tensor,
+        bias: Tensor,
+    },
 }
 
 impl FrameConv {

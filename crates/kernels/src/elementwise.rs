@@ -1,8 +1,8 @@
 //! Elementwise operators, fused where that saves a pass over memory; all in f32, and the result has `x`'s dtype.
 
-use crate::profile::{Work, timed};
 #[cfg(feature = "cuda")]
 use crate::cuda;
+use crate::profile::{Work, timed};
 use crate::{cpu, on_cuda, reference};
 use candle_core::{Result, Tensor, bail};
 

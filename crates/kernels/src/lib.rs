@@ -20,17 +20,24 @@ mod peak;
 pub mod profile;
 pub mod reference;
 mod rope;
+#[cfg(not(feature = "cuda"))]
+mod upload;
 
 use dispatch::on_cuda;
 
 pub use attention::{attention, attention_fp8, attention_int8, attention_relative};
-#[cfg(feature = "cuda")]
-pub use cuda::{built_for as cuda_built_for, open as open_cuda};
 pub use conv::{FrameConv, FrameConvOptions};
+#[cfg(feature = "cuda")]
+pub use cuda::{
+    HostTensors, Uploader, built_for as cuda_built_for, free_bytes as cuda_free_bytes, open as open_cuda,
+    peak_bytes as cuda_peak_bytes, reset_peak_bytes as cuda_reset_peak_bytes,
+};
 pub use elementwise::{gate_residual, gelu_erf, gelu_tanh, modulate, silu};
 pub use level::{LEVEL_VARIABLE, Level, UnknownLevel};
-pub use linear::{Epilogue, LinearWeight, linear};
+pub use linear::{Epilogue, LinearWeight, linear, linear_each};
 pub use memory::LargeBlocks;
 pub use norm::{channel_rms_norm, channel_rms_norm_silu, layer_norm, layer_norm_modulate, rms_norm};
 pub use peak::{Peak, peak};
 pub use rope::{rms_norm_rope, rope};
+#[cfg(not(feature = "cuda"))]
+pub use upload::{HostTensors, Uploader};

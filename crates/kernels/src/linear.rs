@@ -1,9 +1,9 @@
 //! Dense linear layers over weights that are packed once.
 
-use crate::elementwise::check_modulation;
-use crate::profile::{Work, timed};
 #[cfg(feature = "cuda")]
 use crate::cuda;
+use crate::elementwise::check_modulation;
+use crate::profile::{Work, timed};
 use crate::{cpu, on_cuda, reference};
 use candle_core::{DType, Result, Tensor, bail};
 
@@ -103,6 +103,20 @@ impl LinearWeight {
     pub fn inputs(&self) -> usize {
         self.inputs
     }
+
+    /// What profiles call it, and in which arithmetic it does so many operations.
+    fn work(&self, operations: f64) -> (&'static str, Work) {
+        match &self.storage {
+            Storage::Packed(packed) if packed.is_int8() => ("linear int8", Work::Int8(operations)),
+            #[cfg(feature = "cuda")]
+            Storage::Rounded(rounded) if rounded.rounding() == cuda::Rounding::Int8 => {
+                ("linear int8", Work::Int8(operations))
+            }
+            #[cfg(feature = "cuda")]
+            Storage::Rounded(_) => ("linear fp8", Work::F32(operations)),
+            _ => ("linear", Work::F32(operations)),
+        }
+    }
 }
 
 /// `x [.., K] · weightᵀ [N, K] + bias [N]`, then the epilogue → `[.., N]` in `x`'s dtype; sums are f32.
@@ -120,26 +134,48 @@ pub fn linear(x: &Tensor, weight: &LinearWeight, bias: Option<&Tensor>, epilogue
     shape[x.rank() - 1] = outputs;
     epilogue.check(&shape, x.dtype())?;
     let operations = 2.0 * x.elem_count() as f64 * outputs as f64;
-    let (name, work) = match &weight.storage {
-        Storage::Packed(packed) if packed.is_int8() => ("linear int8", Work::Int8(operations)),
-        #[cfg(feature = "cuda")]
-        Storage::Rounded(rounded) if rounded.rounding() == cuda::Rounding::Int8 => {
-            ("linear int8", Work::Int8(operations))
-        }
-        #[cfg(feature = "cuda")]
-        Storage::Rounded(_) => ("linear fp8", Work::F32(operations)),
-        _ => ("linear", Work::F32(operations)),
-    };
+    let (name, work) = weight.work(operations);
     timed(name, work, || match &weight.storage {
         Storage::Packed(packed) if cpu::supports(x) => cpu::linear(x, packed, bias, epilogue, shape),
         Storage::Packed(_) => bail!("linear: x is {:?} on {:?}, weight on the CPU", x.dtype(), x.device().location()),
         #[cfg(feature = "cuda")]
-        Storage::Rounded(weight) => cuda::linear_rounded(x, weight, bias, epilogue),
+        Storage::Rounded(weight) => cuda::linear_rounded(x, &weight.round_input(x)?, weight, bias, epilogue),
         Storage::Tensor(weight) => {
             on_cuda!(x, cuda::linear(x, weight, bias, epilogue));
             reference::linear(x, weight, bias, epilogue)
         }
     })
+}
+
+/// [`linear`] of one `x` with several weights and biases: where they are rounded for a GPU, it is rounded once.
+pub fn linear_each<const COUNT: usize>(
+    x: &Tensor,
+    layers: [(&LinearWeight, Option<&Tensor>); COUNT],
+) -> Result<[Tensor; COUNT]> {
+    let mut results = Vec::with_capacity(COUNT);
+    #[cfg(feature = "cuda")]
+    let mut rounded: Option<(cuda::Rounding, cuda::RoundedRows)> = None;
+    for (weight, bias) in layers {
+        #[cfg(feature = "cuda")]
+        if let Storage::Rounded(matrix) = &weight.storage
+            && x.dims().last() == Some(&weight.inputs)
+        {
+            let operations = 2.0 * x.elem_count() as f64 * weight.outputs as f64;
+            let (name, work) = weight.work(operations);
+            results.push(timed(name, work, || {
+                let rows = match rounded.take() {
+                    Some((rounding, rows)) if rounding == matrix.rounding() => rows,
+                    _ => matrix.round_input(x)?,
+                };
+                let result = cuda::linear_rounded(x, &rows, matrix, bias, Epilogue::None);
+                rounded = Some((matrix.rounding(), rows));
+                result
+            })?);
+            continue;
+        }
+        results.push(linear(x, weight, bias, Epilogue::None)?);
+    }
+    Ok(results.try_into().expect("one result for each"))
 }
 
 impl Epilogue<'_> {

@@ -1,9 +1,9 @@
 //! Norms; statistics are always f32, and the result has `x`'s dtype.
 
-use crate::elementwise::check_modulation;
-use crate::profile::{Work, timed};
 #[cfg(feature = "cuda")]
 use crate::cuda;
+use crate::elementwise::check_modulation;
+use crate::profile::{Work, timed};
 use crate::{cpu, on_cuda, reference};
 use candle_core::{D, Result, Tensor, bail};
 

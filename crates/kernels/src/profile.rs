@@ -1,6 +1,7 @@
 //! How long each operator takes: counted while [`profiled`] runs, and next to nothing otherwise (one look at a variable
 //! of the thread).
 
+use candle_core::Device;
 use std::cell::{Cell, RefCell};
 use std::time::{Duration, Instant};
 
@@ -50,6 +51,7 @@ impl Work {
 
 thread_local! {
     static COUNTING: Cell<bool> = const { Cell::new(false) };
+    static DEVICE: RefCell<Option<Device>> = const { RefCell::new(None) };
     static TIMES: RefCell<Vec<OperatorTime>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -64,14 +66,29 @@ pub fn profiled<T>(f: impl FnOnce() -> T) -> (T, Vec<OperatorTime>) {
     (out, times)
 }
 
+/// [`profiled`] on a device that computes behind the caller's back: every operator is waited for.
+pub fn profiled_on<T>(device: &Device, f: impl FnOnce() -> T) -> (T, Vec<OperatorTime>) {
+    let before = DEVICE.replace(Some(device.clone()));
+    let out = profiled(f);
+    DEVICE.set(before);
+    out
+}
+
+/// Waits for the device that is profiled, if there is one. What it fails on, it fails on later too.
+fn wait() {
+    DEVICE.with_borrow(|device| device.as_ref().map(Device::synchronize));
+}
+
 /// Runs `f`, the operator itself; an operator inside another one counts as part of it.
 #[inline]
 pub(crate) fn timed<T>(operator: &'static str, work: Work, f: impl FnOnce() -> T) -> T {
     if !COUNTING.replace(false) {
         return f();
     }
+    wait();
     let start = Instant::now();
     let out = f();
+    wait();
     let time = start.elapsed();
     TIMES.with_borrow_mut(|times| match times.iter_mut().find(|entry| entry.operator == operator) {
         Some(entry) => {

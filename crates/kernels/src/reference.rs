@@ -94,7 +94,7 @@ pub fn attention_relative(
     let s = k.dim(1)?;
     let places: Vec<u32> = (0..l).flat_map(|query| (0..s).map(move |key| (key + l - 1 - query) as u32)).collect();
     let places = Tensor::from_vec(places, l * s, q.device())?;
-    let relative = relative.to_dtype(DType::F32)?.index_select(&places, 1)?.reshape((1, n, l, s))?;
+    let relative = relative.to_dtype(DType::F32)?.contiguous()?.index_select(&places, 1)?.reshape((1, n, l, s))?;
     let bias = match bias {
         Some(bias) => relative.broadcast_add(&bias.to_dtype(DType::F32)?)?,
         None => relative,

@@ -1,8 +1,8 @@
 //! Rotary position embedding.
 
-use crate::profile::{Work, timed};
 #[cfg(feature = "cuda")]
 use crate::cuda;
+use crate::profile::{Work, timed};
 use crate::{cpu, on_cuda, reference};
 use candle_core::{Result, Tensor, bail};
 

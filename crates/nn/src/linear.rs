@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Result, Shape, Tensor};
 use kinora_checkpoint::{Quant, Weights};
-use kinora_kernels::{Epilogue, LinearWeight, linear};
+use kinora_kernels::{Epilogue, LinearWeight, linear, linear_each};
 
 /// A linear layer, `weight [out, in]`, `bias [out]`.
 pub struct Linear {
@@ -45,6 +45,11 @@ impl Linear {
         self.forward_then(x, Epilogue::None)
     }
 
+    /// [`Linear::forward`] of several layers over the same `x`.
+    pub fn forward_each<const COUNT: usize>(layers: [&Self; COUNT], x: &Tensor) -> Result<[Tensor; COUNT]> {
+        linear_each(x, layers.map(|layer| (&layer.weight, layer.bias.as_ref())))
+    }
+
     /// [`Linear::forward`] and what comes after it, in one pass over the result.
     pub fn forward_then(&self, x: &Tensor, epilogue: Epilogue) -> Result<Tensor> {
         linear(x, &self.weight, self.bias.as_ref(), epilogue)
@@ -56,10 +61,13 @@ fn packed(weights: &Weights, shape: (usize, usize), dtype: DType) -> kinora_chec
     let matrix = matrix(weights, shape, dtype)?;
     Ok(match weights.quant() {
         None => LinearWeight::new(&matrix)?,
-        Some(Quant::Int8) => {
+        Some(quant) => {
             // A byte per weight, and a scale and a sum per output.
             weights.kept_in("weight", shape.0 * (shape.1 + 8));
-            LinearWeight::int8(&matrix)?
+            match quant {
+                Quant::Int8 => LinearWeight::int8(&matrix)?,
+                Quant::Fp8 => LinearWeight::fp8(&matrix)?,
+            }
         }
     })
 }

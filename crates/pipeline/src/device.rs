@@ -24,7 +24,7 @@ pub(crate) fn open(name: &str) -> Result<Device> {
     match (kind, index) {
         ("cpu", Some(0)) => Ok(Device::Cpu),
         ("auto", Some(0)) => Ok(best()),
-        ("cuda", Some(index)) if candle_core::utils::cuda_is_available() => Ok(Device::new_cuda(index)?),
+        ("cuda", Some(index)) if candle_core::utils::cuda_is_available() => cuda(index),
         ("metal", Some(index)) if candle_core::utils::metal_is_available() => Ok(Device::new_metal(index)?),
         ("cuda" | "metal", Some(_)) => {
             Err(Error::request(format!("this build has no support for device `{name}`"), "use --device cpu"))
@@ -33,8 +33,70 @@ pub(crate) fn open(name: &str) -> Result<Device> {
     }
 }
 
+#[cfg(feature = "cuda")]
+fn cuda(index: usize) -> Result<Device> {
+    kinora_kernels::open_cuda(index).map_err(|error| {
+        let hint = "see `nvidia-smi` for the GPUs of this machine, or use --device cpu";
+        Error::request(format!("CUDA device {index} cannot be used: {}", plain(&error)), hint)
+    })
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda(_: usize) -> Result<Device> {
+    Err(Error::request("this build has no support for CUDA", "use --device cpu"))
+}
+
+/// What the driver says, without the name of its error type and a backtrace.
+#[cfg(feature = "cuda")]
+fn plain(error: &candle_core::Error) -> String {
+    let text = error.to_string();
+    let first = text.lines().next().unwrap_or_default();
+    match first.split_once("DriverError(").and_then(|(_, rest)| rest.split_once(", \"")) {
+        Some((_, message)) => message.trim_end_matches(['"', ')']).to_string(),
+        None => first.to_string(),
+    }
+}
+
+/// Whether this build's CUDA devices multiply 8-bit floating point numbers.
+pub(crate) fn has_fp8() -> bool {
+    #[cfg(feature = "cuda")]
+    return kinora_kernels::cuda_built_for() >= (8, 9);
+    #[cfg(not(feature = "cuda"))]
+    false
+}
+
+/// Bytes of a GPU's memory that are free, where the device says it.
+pub(crate) fn free_memory(device: &Device) -> Result<Option<u64>> {
+    #[cfg(feature = "cuda")]
+    if let Device::Cuda(device) = device {
+        return Ok(Some(kinora_kernels::cuda_free_bytes(device)?));
+    }
+    let _ = device;
+    Ok(None)
+}
+
+/// The most bytes of a GPU's memory that tensors took since [`reset_device_peak`], where the device says it.
+pub(crate) fn device_peak(device: &Device) -> Result<Option<u64>> {
+    #[cfg(feature = "cuda")]
+    if let Device::Cuda(device) = device {
+        return Ok(Some(kinora_kernels::cuda_peak_bytes(device)?));
+    }
+    let _ = device;
+    Ok(None)
+}
+
+/// Counts the peak of [`device_peak`] from now on.
+pub(crate) fn reset_device_peak(device: &Device) -> Result<()> {
+    #[cfg(feature = "cuda")]
+    if let Device::Cuda(device) = device {
+        kinora_kernels::cuda_reset_peak_bytes(device)?;
+    }
+    let _ = device;
+    Ok(())
+}
+
 fn best() -> Device {
-    let cuda = candle_core::utils::cuda_is_available().then(|| Device::new_cuda(0).ok()).flatten();
+    let cuda = candle_core::utils::cuda_is_available().then(|| cuda(0).ok()).flatten();
     let metal = || candle_core::utils::metal_is_available().then(|| Device::new_metal(0).ok()).flatten();
     cuda.or_else(metal).unwrap_or(Device::Cpu)
 }

@@ -79,7 +79,7 @@ pub struct MemoryPlan {
     pub process: u64,
     /// Bytes of the largest stage with the process: the predicted peak.
     pub peak: u64,
-    /// Bytes that this process can still get, where the system says it (Linux); nothing on other devices than the CPU.
+    /// Bytes that this process can still get, where the system says it (Linux), or the GPU.
     pub available: Option<u64>,
     /// What would fit, where the run does not.
     pub would_fit: Vec<String>,
@@ -97,6 +97,15 @@ impl MemoryPlan {
         // What is resident already is not counted as free.
         let available = available.map(|available| available + so_far);
         Self { parts, process, peak: process + largest, available, would_fit: Vec::new() }
+    }
+
+    /// Of parts on a GPU with room for `available` bytes.
+    pub(crate) fn on_gpu(mut parts: PartsMemory, available: u64) -> Self {
+        for part in [&mut parts.text, &mut parts.denoise, &mut parts.decode] {
+            part.working = (part.working as f64 * FRAYED) as u64;
+        }
+        let peak = [parts.text, parts.denoise, parts.decode].iter().map(PartMemory::total).max().unwrap_or(0);
+        Self { parts, process: 0, peak, available: Some(available), would_fit: Vec::new() }
     }
 
     /// Whether the peak is within what is available, as far as that is known.

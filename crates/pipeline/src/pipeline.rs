@@ -7,7 +7,7 @@ use crate::event::{Event, Stage};
 use crate::families::{Family, Placement, family_of};
 use crate::given::Takes;
 use crate::manifest::Manifest;
-use crate::memory::{self, Demand, MemoryPlan, peak_memory};
+use crate::memory::{self, Demand, MemoryPlan, PartMemory, peak_memory};
 use crate::output::{Output, Predictions, Report, Seconds, distinct};
 use crate::plan::{Limits, Plan};
 use crate::preview::LatentRgb;
@@ -41,11 +41,14 @@ pub struct LoadOptions {
     pub device: String,
     /// CPU threads; `None` is every core. The result does not depend on it.
     pub threads: Option<usize>,
+    /// The most bytes of a GPU's memory to plan with; `None` is what is free. What does not fit waits in the host's memory.
+    pub gpu_memory: Option<u64>,
 }
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { model: vec!["embedded".into()], dtype: None, quant: None, device: "auto".into(), threads: None }
+        let model = vec!["embedded".into()];
+        Self { model, dtype: None, quant: None, device: "auto".into(), threads: None, gpu_memory: None }
     }
 }
 
@@ -79,15 +82,41 @@ impl Pipeline {
         self.plan_of(request, Part::Alone)
     }
 
+    /// Lets wait in the host's memory what the GPU has no room for.
+    fn fit(&self, plan: &mut Plan) -> Result<()> {
+        let Some(room) = self.placement.gpu_memory else { return Ok(()) };
+        let demand = Demand::of(plan, self.threads.current_num_threads());
+        let parts = MemoryPlan::on_gpu(self.family.memory(&self.model, &self.placement, &demand)?, room).parts;
+        plan.text_on_cpu = parts.text.total() > room;
+        plan.offload = parts.denoise.total() > room && self.placement.quant.is_none();
+        for (waits, what) in [
+            (plan.text_on_cpu, "the text encoder does not fit in the GPU's memory: it computes on the CPU"),
+            (plan.offload, "the transformer does not fit in the GPU's memory: its blocks are copied there one by one"),
+        ] {
+            plan.notices.extend(waits.then(|| what.to_string()));
+        }
+        Ok(())
+    }
+
     /// What `plan` will need, and what would fit where that is too much.
     fn memory(&self, plan: &Plan) -> Result<MemoryPlan> {
-        let available = if self.placement.device.is_cpu() { memory::available() } else { None };
         let needed = |placement: &Placement, latents: [usize; 4], tile: Option<usize>| {
             let demand = Demand { latents, tile, ..Demand::of(plan, self.threads.current_num_threads()) };
-            let parts = self.family.memory(&self.model, placement, &demand)?;
-            Ok(MemoryPlan::new(parts, self.model.bytes_in_program(), available))
+            let mut parts = self.family.memory(&self.model, placement, &demand)?;
+            Ok(match placement.gpu_memory {
+                Some(room) => {
+                    if plan.text_on_cpu {
+                        parts.text = PartMemory::default();
+                    }
+                    MemoryPlan::on_gpu(parts, room)
+                }
+                None => {
+                    let available = if placement.device.is_cpu() { memory::available() } else { None };
+                    MemoryPlan::new(parts, self.model.bytes_in_program(), available)
+                }
+            })
         };
-        let mut memory = needed(&self.placement, plan.latent_shape, plan.tile)?;
+        let mut memory = needed(&self.placement.planned(plan), plan.latent_shape, plan.tile)?;
         if !memory.fits() {
             memory.would_fit = self.would_fit(plan.latent_shape, plan.tile, needed)?;
         }
@@ -207,6 +236,7 @@ impl Pipeline {
             plan.tile = self.tile(&request.output, [h, w])?;
             plan.notices.extend(plan.tile.map(in_tiles));
         }
+        self.fit(&mut plan)?;
         plan.memory = self.memory(&plan)?;
         plan.notices.extend(plan.memory.warning());
         Ok(plan)
@@ -256,12 +286,17 @@ impl Pipeline {
 
     /// Latent pixels per side of the tiles that frames of `h × w` are decoded in: what is asked for, else what fits.
     fn tile(&self, output: &Output, size: [usize; 2]) -> Result<Option<usize>> {
-        if output.tile.is_some() || !self.placement.device.is_cpu() {
+        let (placement, threads) = (&self.placement, self.threads.current_num_threads());
+        if output.tile.is_some() {
             return Ok(output.tile);
         }
-        let Some(available) = memory::available() else { return Ok(None) };
-        let threads = self.threads.current_num_threads();
-        self.family.tile_that_fits(&self.model, size, threads, available / 10 * 9)
+        let (available, threads) = match (placement.gpu_memory, placement.device.is_cpu()) {
+            (Some(room), _) => (Some(room), 0),
+            (None, true) => (memory::available(), threads),
+            (None, false) => (None, threads),
+        };
+        let Some(available) = available else { return Ok(None) };
+        self.family.tile_that_fits(&self.model, placement, size, threads, available / 10 * 9)
     }
 
     /// What is known about the model beside its files.
@@ -372,6 +407,7 @@ impl Pipeline {
         let conditions = self.conditions(plan, before, run_dir, on_event)?;
         stopped_if(on_event(Event::Stage(Stage::Denoise)), run_dir)?;
         let Self { family, model, placement, .. } = self;
+        let placement = &placement.planned(plan);
         let denoiser = Denoiser { family: *family, model, placement, plan, contexts, conditions, noise };
         let (latents, predictions) = denoiser.run(run_dir, on_event)?;
         Ok((
@@ -408,7 +444,9 @@ impl Pipeline {
         {
             return Ok(contexts);
         }
-        let encoder = self.family.text_encoder(&self.model, &self.placement)?;
+        let placement = &self.placement;
+        let on_cpu = plan.text_on_cpu.then(|| placement.on_cpu());
+        let encoder = self.family.text_encoder(&self.model, on_cpu.as_ref().unwrap_or(placement))?;
         let prompt = plan.spoken_prompt();
         let mut prompts = vec![prompt.as_str()];
         if plan.guided() {
@@ -421,7 +459,7 @@ impl Pipeline {
                 let text = format!("the prompt is long: its last {} tokens are not read", context.dropped);
                 stopped_if(on_event(Event::Notice(&text)), run_dir)?;
             }
-            contexts.push(context.tensor);
+            contexts.push(context.tensor.to_device(&placement.device)?);
         }
         if let Some(run_dir) = run_dir {
             run_dir.save_contexts(&contexts)?;

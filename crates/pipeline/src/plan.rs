@@ -98,6 +98,10 @@ pub struct Plan {
     pub notices: Vec<String>,
     /// What the run will need at most.
     pub memory: MemoryPlan,
+    /// The transformer's blocks wait in the host's memory for their turn: a GPU has no room for all.
+    pub offload: bool,
+    /// The text encoder computes on the CPU, for the same reason.
+    pub text_on_cpu: bool,
 }
 
 impl Plan {
@@ -215,6 +219,8 @@ impl Plan {
             init_latents: request.init_latents.clone(),
             notices,
             memory: MemoryPlan::default(),
+            offload: false,
+            text_on_cpu: false,
         };
         Ok(plan.with_notices_of_guidance(request))
     }

@@ -185,7 +185,7 @@ impl Recipe {
     /// How the networks' matrices are rounded.
     pub fn quant(&self) -> Result<Option<Quant>> {
         let unknown = |name: &String| {
-            Error::request(format!("the recipe's quantisation `{name}` is not known"), format!("{} is", Quant::Int8))
+            Error::request(format!("the recipe's quantisation `{name}` is not known"), "int8 and fp8 are")
         };
         self.quant.as_ref().map(|name| name.parse().map_err(|()| unknown(name))).transpose()
     }

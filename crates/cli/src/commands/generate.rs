@@ -50,6 +50,7 @@ pub fn rerun(args: &RerunArgs) -> Result<()> {
         quant: recipe.quant()?,
         device: args.device.clone(),
         threads: args.threads,
+        gpu_memory: None,
     };
     if let Some(story) = &recipe.story {
         return super::story::film(&options, story, request, args.output.json, None);

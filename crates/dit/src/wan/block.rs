@@ -6,7 +6,7 @@ use super::time::{Modulation, Time};
 use crate::{CrossKeysValues, KeysValues, Prepared, Result};
 use candle_core::{DType, Tensor};
 use kinora_checkpoint::{Quant, Weights};
-use kinora_kernels::{Epilogue, attention, attention_int8, layer_norm_modulate};
+use kinora_kernels::{Epilogue, attention, attention_fp8, attention_int8, layer_norm_modulate};
 use kinora_nn::{LayerNorm, Linear, RmsNorm};
 
 /// What is the same for all blocks of one pass.
@@ -119,15 +119,17 @@ impl Attention {
             kernel: match weights.quant() {
                 None => attention,
                 Some(Quant::Int8) => attention_int8,
+                Some(Quant::Fp8) => attention_fp8,
             },
         })
     }
 
     /// Self-attention of `x [B, L, dim]`, positions rotated in.
     fn to_itself(&self, x: &Tensor, rope: &Rope) -> Result<Tensor> {
-        let part = |linear: &Linear| split_heads(&linear.forward(x)?, self.heads);
-        let (q, k) = (rope.normed(&part(&self.q)?, &self.norm_q)?, rope.normed(&part(&self.k)?, &self.norm_k)?);
-        self.attend(&q, &k, &part(&self.v)?, None)
+        let [q, k, v] = Linear::forward_each([&self.q, &self.k, &self.v], x)?;
+        let split = |x: Tensor| split_heads(&x, self.heads);
+        let (q, k) = (rope.normed(&split(q)?, &self.norm_q)?, rope.normed(&split(k)?, &self.norm_k)?);
+        self.attend(&q, &k, &split(v)?, None)
     }
 
     /// Cross-attention of `x [B, L, dim]` to the text, every row of which counts, its padding too; and, with the same

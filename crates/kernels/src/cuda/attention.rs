@@ -1,5 +1,6 @@
 //! Scaled dot-product attention without a matrix of all scores.
 
+use super::linear::product;
 use super::module::{Argument, Kernel, grid};
 use super::{Operand, address, dense, device_of, parameter, suffix, uninitialised};
 use candle_core::cuda_backend::WrapErr;
@@ -11,11 +12,17 @@ use std::sync::OnceLock;
 /// Head widths of the kernel for any GPU, and of the one for Hopper.
 const WIDTHS: [usize; 5] = [32, 64, 80, 96, 128];
 const HOPPER_WIDTHS: [usize; 2] = [64, 128];
+/// Scores that may be held at once.
+const SCORES: usize = 1 << 26;
 /// Queries and keys of a tile, as in the sources.
 const TILE: usize = 64;
 const HOPPER_TILE: usize = 128;
 /// Keys below which packing costs more than it brings.
 const FEW_KEYS: usize = 256;
+/// Parts in which columns are reduced.
+const PARTS: usize = 32;
+/// The largest number of e4m3.
+const LARGEST: f64 = 448.0;
 
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -37,6 +44,7 @@ pub(super) struct HopperParameters {
     key_bias: u64,
     query_scales: u64,
     key_scales: u64,
+    value_scales: u64,
     queries: i32,
     keys: i32,
     heads: i32,
@@ -52,8 +60,9 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Option<&T
     attend(q, k, v, scale, bias, false)
 }
 
-/// [`attention`] with queries and keys rounded to e4m3, with a scale per query and one per 128 keys, from which their
-/// mean is taken away before (as in SageAttention, <https://arxiv.org/abs/2410.02367>); exact where that is not faster.
+/// [`attention`] with everything rounded to e4m3, with a scale per query, one per 128 keys, from which their mean is taken
+/// away before, and one per column of the values (as in SageAttention 2, <https://arxiv.org/abs/2411.10958>); exact where
+/// that is not faster.
 pub fn attention_fp8(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Option<&Tensor>) -> Result<Option<Tensor>> {
     attend(q, k, v, scale, bias, true)
 }
@@ -69,8 +78,11 @@ fn attend(
     let (_, l, _, d) = q.dims4()?;
     let s = k.dim(1)?;
     let per_key = bias.is_none_or(|bias| bias.dim(1).is_ok_and(|n| n == 1) && bias.dim(2).is_ok_and(|l| l == 1));
-    if !matches!(q.dtype(), DType::BF16 | DType::F16) || !WIDTHS.contains(&d) || !per_key || l == 0 || scale <= 0.0 {
+    if !matches!(q.dtype(), DType::BF16 | DType::F16) || !per_key || l == 0 || scale <= 0.0 {
         return Ok(None);
+    }
+    if !WIDTHS.contains(&d) {
+        return if bias.is_none() { by_products(q, k, v, scale) } else { Ok(None) };
     }
     let bias = bias.map(parameter).transpose()?;
     let (q, k, v) = (dense(q)?, dense(k)?, dense(v)?);
@@ -130,6 +142,30 @@ fn anywhere(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Option<&Tensor
     Ok(out)
 }
 
+/// For wide heads, of which there are few, as in autoencoders: a matrix of scores, f32, of some queries at a time.
+fn by_products(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64) -> Result<Option<Tensor>> {
+    let ((b, l, n, d), s) = (q.dims4()?, k.dim(1)?);
+    let rows = (SCORES / s).clamp(1, l);
+    if d % 8 != 0 || s % 8 != 0 {
+        return Ok(None);
+    }
+    let mut out = Vec::with_capacity(b * n);
+    for item in 0..b * n {
+        let head = |x: &Tensor| x.narrow(0, item / n, 1)?.narrow(2, item % n, 1)?.squeeze(2)?.squeeze(0)?.contiguous();
+        let (q, k, v) = (head(q)?, head(k)?, head(v)?.t()?.contiguous()?); // [L, D], [S, D], [D, S]
+        let mut parts = Vec::new();
+        for first in (0..l).step_by(rows) {
+            let q = q.narrow(0, first, rows.min(l - first))?;
+            let Some(scores) = product(&q, &k, DType::F32)? else { return Ok(None) };
+            let weights = candle_nn::ops::softmax_last_dim(&(scores * scale)?)?.to_dtype(q.dtype())?;
+            let Some(part) = product(&weights, &v, q.dtype())? else { return Ok(None) };
+            parts.push(part);
+        }
+        out.push(Tensor::cat(&parts, 0)?); // [L, D]
+    }
+    Tensor::stack(&out, 0)?.reshape((b, n, l, d))?.transpose(1, 2)?.contiguous().map(Some)
+}
+
 /// Operands packed in tiles, as shared memory holds them.
 struct Packer<'a> {
     device: &'a CudaDevice,
@@ -182,18 +218,49 @@ impl Packer<'_> {
         Ok(out)
     }
 
-    /// The mean of `x [B, S, N, D]` over `S`, f32.
-    fn mean(&self, x: &Tensor) -> Result<Tensor> {
+    /// Over all rows of each column of `x [B, S, N, D]`, f32: the sum, or the largest magnitude, times `factor`.
+    fn reduced(&self, x: &Tensor, largest: bool, factor: f64) -> Result<Tensor> {
+        let partial = uninitialised(self.device, (self.items, PARTS, self.width), DType::F32)?;
         let out = uninitialised(self.device, (self.items, self.width), DType::F32)?;
-        let (source, target) = (Operand::new(x)?, Operand::new(&out)?);
+        let (source, between, target) = (Operand::new(x)?, Operand::new(&partial)?, Operand::new(&out)?);
         let arguments = [
             Argument::Pointer(source.pointer),
-            Argument::Pointer(target.pointer),
+            Argument::Pointer(between.pointer),
             Argument::Int(x.dim(1)? as i32),
             Argument::Int(self.heads as i32),
             Argument::Int(self.width as i32),
+            Argument::Int(PARTS as i32),
+            Argument::Int(i32::from(largest)),
         ];
-        self.launch("mean_of_rows", [self.width / 32, self.items, 256], &arguments)?;
+        self.launch("reduce_rows", [self.width / 32 * PARTS, self.items, 256], &arguments)?;
+        let arguments = [
+            Argument::Pointer(between.pointer),
+            Argument::Pointer(target.pointer),
+            Argument::Int(self.width as i32),
+            Argument::Int(PARTS as i32),
+            Argument::Float(factor as f32),
+            Argument::Int(i32::from(largest)),
+        ];
+        let kernel = Kernel::new(self.device, "attention_hopper", "reduce_parts".to_string(), 0)?;
+        // SAFETY: the arguments of `reduce_parts`; a block per item, a thread per column.
+        unsafe { kernel.launch(grid(self.items, 1, self.width, 0), &arguments)? };
+        drop((source, target));
+        Ok(out)
+    }
+
+    /// `x [B, S, N, 128]` in tiles whose rows are columns of `x`, e4m3 in multiples of `scales [B·N, 128]`.
+    fn rounded_columns(&self, x: &Tensor, scales: &Tensor, tiles: usize) -> Result<Tensor> {
+        let out = uninitialised(self.device, (self.items, tiles, self.width, HOPPER_TILE), DType::U8)?;
+        let (source, scales, target) = (Operand::new(x)?, Operand::new(scales)?, Operand::new(&out)?);
+        let arguments = [
+            Argument::Pointer(source.pointer),
+            Argument::Pointer(scales.pointer),
+            Argument::Pointer(target.pointer),
+            Argument::Int(x.dim(1)? as i32),
+            Argument::Int(self.heads as i32),
+            Argument::Int(tiles as i32),
+        ];
+        self.launch("pack_columns_fp8", [tiles, self.items, 256], &arguments)?;
         drop((source, target));
         Ok(out)
     }
@@ -228,38 +295,34 @@ impl Packer<'_> {
     }
 }
 
-fn on_hopper(
-    q: &Tensor,
-    k: &Tensor,
-    v: &Tensor,
-    scale: f64,
-    bias: Option<&Tensor>,
-    round: bool,
-) -> Result<Tensor> {
+fn on_hopper(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Option<&Tensor>, round: bool) -> Result<Tensor> {
     let ((b, l, n, d), s) = (q.dims4()?, k.dim(1)?);
     let (device, name) = (device_of(q)?, suffix(q.dtype()).unwrap_or_default());
     let packer = Packer { device, items: b * n, heads: n, width: d, name };
     let (blocks, tiles) = (l.div_ceil(HOPPER_TILE), s.div_ceil(HOPPER_TILE));
     let out = uninitialised(device, q.shape(), q.dtype())?;
-    let values = packer.columns(v, tiles)?;
-    let (queries, keys, scales) = if round {
-        let mean = packer.mean(k)?;
+    let (queries, keys, values, scales) = if round {
+        let mean = packer.reduced(k, false, (s as f64).recip())?;
+        let value_scales = packer.reduced(v, true, LARGEST.recip())?;
         let (queries, query_scales) = packer.rounded(q, None, [TILE, 2 * blocks], false)?;
         let (keys, key_scales) = packer.rounded(k, Some(&mean), [HOPPER_TILE, tiles], true)?;
-        (queries, keys, Some((query_scales, key_scales)))
+        let values = packer.rounded_columns(v, &value_scales, tiles)?;
+        (queries, keys, values, Some([query_scales, key_scales, value_scales]))
     } else {
-        (packer.rows(q, TILE, 2 * blocks)?, packer.rows(k, HOPPER_TILE, tiles)?, None)
+        let (queries, keys) = (packer.rows(q, TILE, 2 * blocks)?, packer.rows(k, HOPPER_TILE, tiles)?);
+        (queries, keys, packer.columns(v, tiles)?, None)
     };
     {
         let (queries, keys, values) = (Operand::new(&queries)?, Operand::new(&keys)?, Operand::new(&values)?);
         let out = Operand::new(&out)?;
         let bias_operand = Operand::optional(bias)?;
-        let query_scales = Operand::optional(scales.as_ref().map(|(queries, _)| queries))?;
-        let key_scales = Operand::optional(scales.as_ref().map(|(_, keys)| keys))?;
+        let scale_of = |index: usize| Operand::optional(scales.as_ref().map(|scales: &[Tensor; 3]| &scales[index]));
+        let (query_scales, key_scales, value_scales) = (scale_of(0)?, scale_of(1)?, scale_of(2)?);
         let parameters = HopperParameters {
             key_bias: address(bias_operand.as_ref()),
             query_scales: address(query_scales.as_ref()),
             key_scales: address(key_scales.as_ref()),
+            value_scales: address(value_scales.as_ref()),
             queries: l as i32,
             keys: s as i32,
             heads: n as i32,
@@ -274,8 +337,8 @@ fn on_hopper(
             Argument::HopperAttention(parameters),
         ];
         // Two tiles each of queries, keys and values, barriers, and room to align.
-        let score_bytes = if round { d } else { 2 * d };
-        let shared = (2 * TILE + 2 * HOPPER_TILE) * score_bytes + 2 * HOPPER_TILE * 2 * d + 128 + 1024;
+        let row = if round { d } else { 2 * d };
+        let shared = (2 * TILE + 4 * HOPPER_TILE) * row + 128 + 1024;
         let kind = if round { "_fp8" } else { "" };
         let kernel = Kernel::new(device, "attention_hopper", format!("attend_{d}_{name}{kind}"), shared)?;
         // SAFETY: the arguments of `attend`; a block per 128 queries and head.

@@ -18,12 +18,10 @@ const FRAMES: usize = 3;
 #[derive(Clone, Copy)]
 pub(super) struct Parameters {
     frames: [u64; FRAMES],
-    taps: [i32; FRAMES],
     weights: u64,
     bias: u64,
     residual: u64,
     out: u64,
-    present: i32,
     batch: i32,
     height: i32,
     width: i32,
@@ -31,9 +29,9 @@ pub(super) struct Parameters {
     out_height: i32,
     out_width: i32,
     outputs: i32,
+    kernel_frames: i32,
     kernel_rows: i32,
     kernel_columns: i32,
-    inner: i32,
     stride: i32,
     padding: i32,
     upsample: i32,
@@ -42,9 +40,12 @@ pub(super) struct Parameters {
 // SAFETY: plain data, laid out as in conv.cu.
 unsafe impl DeviceRepr for Parameters {}
 
+/// Numbers that are summed at a time, as in the source.
+const CHUNK: usize = 64;
+
 /// Weights of a convolution, of 16 bits, in the order in which the kernel sums.
 pub struct GpuConv {
-    /// `[O, kf, kh, kw, C]`, channels padded to a multiple of 8 and outputs to one of `block`.
+    /// `[blocks, chunks, block, 64]`, see [`packed`].
     weights: Tensor,
     bias: Tensor,
     kernel: [usize; 3],
@@ -63,10 +64,7 @@ impl GpuConv {
         }
         let padded = |block: usize| outputs.next_multiple_of(block);
         let Some(&block) = OUTPUTS.iter().min_by_key(|&&block| padded(block)) else { return Ok(None) };
-        let weights = weight.permute((0, 2, 3, 4, 1))?;
-        let weights = weights.pad_with_zeros(4, 0, inputs.next_multiple_of(8) - inputs)?;
-        let weights = weights.pad_with_zeros(0, 0, padded(block) - outputs)?;
-        let (weights, bias) = (dense(&weights)?, parameter(bias)?);
+        let (weights, bias) = (packed(weight, block)?, parameter(bias)?);
         Ok(Some(Self { weights, bias, kernel: [kf, kh, kw], outputs, inputs, block }))
     }
 
@@ -79,13 +77,10 @@ impl GpuConv {
         [out_height, out_width]: [usize; 2],
     ) -> Result<Tensor> {
         let missing = self.inputs.next_multiple_of(8) - self.inputs;
-        let present: Vec<(usize, Tensor)> = frames
-            .iter()
-            .enumerate()
-            .filter_map(|(tap, frame)| Some((tap, (*frame)?)))
-            .map(|(tap, frame)| Ok((tap, dense(&frame.pad_with_zeros(3, 0, missing)?)?)))
-            .collect::<Result<_>>()?;
-        let Some((_, first)) = present.first() else { bail!("convolution: no frame") };
+        let padded = |frame: &Tensor| dense(&frame.pad_with_zeros(3, 0, missing)?);
+        let frames: Vec<Option<Tensor>> =
+            frames.iter().map(|frame| frame.map(padded).transpose()).collect::<Result<_>>()?;
+        let Some(first) = frames.iter().flatten().next() else { bail!("convolution: no frame") };
         let (batch, height, width, channels) = first.dims4()?;
         let (device, dtype) = (device_of(first)?, first.dtype());
         if dtype != self.weights.dtype() {
@@ -95,17 +90,17 @@ impl GpuConv {
         let out = uninitialised(device, (batch, out_height, out_width, self.outputs), dtype)?;
         let [kf, kh, kw] = self.kernel;
         {
-            let operands: Vec<_> = present.iter().map(|(_, frame)| Operand::new(frame)).collect::<Result<_>>()?;
-            let (weights, bias, target) = (Operand::new(&self.weights)?, Operand::new(&self.bias)?, Operand::new(&out)?);
+            let operands: Vec<_> =
+                frames.iter().map(|frame| Operand::optional(frame.as_ref())).collect::<Result<_>>()?;
+            let (weights, bias, target) =
+                (Operand::new(&self.weights)?, Operand::new(&self.bias)?, Operand::new(&out)?);
             let residual = Operand::optional(residual.as_ref())?;
             let mut parameters = Parameters {
                 frames: [0; FRAMES],
-                taps: [0; FRAMES],
                 weights: weights.pointer,
                 bias: bias.pointer,
                 residual: address(residual.as_ref()),
                 out: target.pointer,
-                present: present.len() as i32,
                 batch: batch as i32,
                 height: height as i32,
                 width: width as i32,
@@ -113,16 +108,15 @@ impl GpuConv {
                 out_height: out_height as i32,
                 out_width: out_width as i32,
                 outputs: self.outputs as i32,
+                kernel_frames: kf as i32,
                 kernel_rows: kh as i32,
                 kernel_columns: kw as i32,
-                inner: (kf * kh * kw * channels) as i32,
                 stride: options.stride as i32,
                 padding: options.padding.0 as i32,
                 upsample: i32::from(options.upsample),
             };
-            for (place, ((tap, _), operand)) in present.iter().zip(&operands).enumerate() {
-                parameters.frames[place] = operand.pointer;
-                parameters.taps[place] = *tap as i32;
+            for (frame, operand) in parameters.frames.iter_mut().zip(&operands) {
+                *frame = address(operand.as_ref());
             }
             let way = if is_hopper(device)? { "wgmma" } else { "mma" };
             let name = format!("convolve_{}_{}_{way}", self.block, suffix(dtype).unwrap_or_default());
@@ -135,4 +129,23 @@ impl GpuConv {
         }
         Ok(out)
     }
+}
+
+/// `weight [O, C, kf, kh, kw]` as the kernel reads it: numbers in the order frames, rows, columns, channels (padded to a
+/// multiple of 8) in chunks of 64, outputs in blocks of `block`, padded with zeros. Each chunk of a block lies together,
+/// its rows of 8 parts exchanged as in shared memory: part p of row r at p ^ (r % 8).
+fn packed(weight: &Tensor, block: usize) -> Result<Tensor> {
+    const PARTS: usize = 8;
+    let (outputs, inputs, ..) = weight.dims5()?;
+    let weight = weight.permute((0, 2, 3, 4, 1))?; // [O, kf, kh, kw, C]
+    let weight = weight.pad_with_zeros(4, 0, inputs.next_multiple_of(PARTS) - inputs)?.contiguous()?.flatten_from(1)?;
+    let inner = weight.dim(1)?;
+    let weight = weight.pad_with_zeros(1, 0, inner.next_multiple_of(CHUNK) - inner)?;
+    let weight = weight.pad_with_zeros(0, 0, outputs.next_multiple_of(block) - outputs)?;
+    let (blocks, chunks) = (weight.dim(0)? / block, weight.dim(1)? / CHUNK);
+    let weight = weight.reshape((blocks, block, chunks, CHUNK))?.permute((0, 2, 1, 3))?.contiguous()?;
+    let places: Vec<u32> = (0..block as u32 * 8).map(|place| place / 8 * 8 + (place % 8 ^ place / 8 % 8)).collect();
+    let places = Tensor::from_vec(places, block * PARTS, weight.device())?;
+    let weight = weight.reshape((blocks * chunks, block * PARTS, CHUNK / PARTS))?.index_select(&places, 1)?;
+    dense(&weight.reshape((blocks, chunks, block, CHUNK))?)
 }

@@ -2,16 +2,24 @@
 
 use super::module::{Argument, Kernel, grid};
 use super::{Operand, address, dense, device_of, parameter, suffix, uninitialised};
-use candle_core::{D, Result, Tensor};
 use Argument::{Float, Int, Long, Pointer};
+use candle_core::cuda_backend::cudarc::driver::LaunchConfig;
+use candle_core::{D, Result, Tensor};
 
-/// Warps of a block that work on a row each.
-const WARPS: usize = 8;
+/// Warps of a block that work on rows of their own.
+const WARPS: usize = 4;
+/// Groups of 16 bytes that a lane of a row's warp may hold, as in the source.
+const HELD: [usize; 5] = [2, 6, 12, 20, 40];
 
 /// Length of the last axis, if kernels can read it 16 bytes at a time.
 fn channels(x: &Tensor) -> Option<usize> {
     let channels = x.dim(D::Minus1).ok()?;
     (channels > 0 && channels.is_multiple_of(8) && suffix(x.dtype()).is_some()).then_some(channels)
+}
+
+/// Groups of 16 bytes that each lane holds of a row of `channels`, if there are registers for so many.
+fn held(x: &Tensor, channels: usize) -> Option<usize> {
+    HELD.into_iter().find(|held| channels * x.dtype().size_in_bytes() <= held * 32 * 16)
 }
 
 /// Threads for a row of `channels`: one per 16 bytes, as long as there are so many.
@@ -22,6 +30,10 @@ fn threads(x: &Tensor, channels: usize) -> usize {
 fn kernel(x: &Tensor, name: &str) -> Result<Kernel> {
     let suffix = suffix(x.dtype()).unwrap_or_default();
     Kernel::new(device_of(x)?, "elementwise", format!("{name}_{suffix}"), 0)
+}
+
+fn warp_per_row(rows: usize) -> LaunchConfig {
+    grid(rows.div_ceil(WARPS), 1, 32 * WARPS, 0)
 }
 
 /// Address and steps per item and token of a parameter `[1|B, 1|L, C]`.
@@ -49,7 +61,9 @@ fn normalise(
     eps: f64,
 ) -> Result<Option<Tensor>> {
     let Some(channels) = channels(x) else { return Ok(None) };
+    let Some(held) = held(x, channels) else { return Ok(None) };
     let x = dense(x)?;
+    let rows = x.elem_count() / channels;
     let out = uninitialised(device_of(&x)?, x.shape(), x.dtype())?;
     let (source, target) = (Operand::new(&x)?, Operand::new(&out)?);
     let (weight, bias) = (Operand::optional(weight)?, Operand::optional(bias)?);
@@ -69,13 +83,13 @@ fn normalise(
         scale_at,
         scale_item,
         scale_token,
+        Long(rows as i64),
         Int(tokens as i32),
         Int(channels as i32),
         Float(eps as f32),
     ];
-    let config = grid(x.elem_count() / channels, 1, threads(&x, channels), 0);
-    // SAFETY: the arguments of `layer_norm`; one block per row.
-    unsafe { kernel(&x, "layer_norm")?.launch(config, &arguments)? };
+    // SAFETY: the arguments of `layer_norm`; one warp per row.
+    unsafe { kernel(&x, &format!("layer_norm_{held}"))?.launch(warp_per_row(rows), &arguments)? };
     drop((source, target));
     Ok(Some(out))
 }
@@ -86,13 +100,7 @@ pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Option<Tensor>>
 }
 
 /// `x [B, L, N, D]`, `weight [N·D]`, `cos sin [L, D/2]`.
-pub fn rms_norm_rope(
-    x: &Tensor,
-    weight: &Tensor,
-    eps: f64,
-    cos: &Tensor,
-    sin: &Tensor,
-) -> Result<Option<Tensor>> {
+pub fn rms_norm_rope(x: &Tensor, weight: &Tensor, eps: f64, cos: &Tensor, sin: &Tensor) -> Result<Option<Tensor>> {
     rotate(x, Some(weight), cos, sin, eps)
 }
 
@@ -116,8 +124,10 @@ fn normalise_rotate(
     [tokens, width]: [usize; 2],
     eps: f64,
 ) -> Result<Option<Tensor>> {
+    let Some(held) = held(x, channels) else { return Ok(None) };
     let weight = weight.map(parameter).transpose()?;
     let x = dense(x)?;
+    let rows = x.elem_count() / channels;
     let out = uninitialised(device_of(&x)?, x.shape(), x.dtype())?;
     let (source, target, weight) = (Operand::new(&x)?, Operand::new(&out)?, Operand::optional(weight.as_ref())?);
     let cos = Operand::optional(angles.map(|(cos, _)| cos))?;
@@ -128,14 +138,14 @@ fn normalise_rotate(
         Pointer(address(weight.as_ref())),
         Pointer(address(cos.as_ref())),
         Pointer(address(sin.as_ref())),
+        Long(rows as i64),
         Int(tokens as i32),
         Int(channels as i32),
         Int(width as i32),
         Float(eps as f32),
     ];
-    let config = grid(x.elem_count() / channels, 1, threads(&x, channels), 0);
-    // SAFETY: the arguments of `rms_norm_rope`; one block per row.
-    unsafe { kernel(&x, "rms_norm_rope")?.launch(config, &arguments)? };
+    // SAFETY: the arguments of `rms_norm_rope`; one warp per row.
+    unsafe { kernel(&x, &format!("rms_norm_rope_{held}"))?.launch(warp_per_row(rows), &arguments)? };
     drop((source, target));
     Ok(Some(out))
 }
@@ -146,16 +156,19 @@ pub fn channel_rms_norm(x: &Tensor, gamma: &Tensor, silu: bool) -> Result<Option
     let out = uninitialised(device_of(&x)?, x.shape(), x.dtype())?;
     let (source, target, gamma) = (Operand::new(&x)?, Operand::new(&out)?, Operand::new(&gamma)?);
     let rows = x.elem_count() / channels;
+    let lanes = (channels * x.dtype().size_in_bytes() / 16).next_power_of_two().min(32);
     let arguments = [
         Pointer(source.pointer),
         Pointer(target.pointer),
         Pointer(gamma.pointer),
         Long(rows as i64),
         Int(channels as i32),
+        Int(lanes as i32),
         Int(i32::from(silu)),
     ];
-    // SAFETY: the arguments of `channel_rms_norm`; one warp per row.
-    unsafe { kernel(&x, "channel_rms_norm")?.launch(grid(rows.div_ceil(WARPS), 1, 32 * WARPS, 0), &arguments)? };
+    let config = grid((rows * lanes).div_ceil(32 * WARPS), 1, 32 * WARPS, 0);
+    // SAFETY: the arguments of `channel_rms_norm`; `lanes` per row.
+    unsafe { kernel(&x, "channel_rms_norm")?.launch(config, &arguments)? };
     drop((source, target));
     Ok(Some(out))
 }

@@ -39,6 +39,18 @@ impl Rounded {
     pub fn rounding(&self) -> Rounding {
         self.rounding
     }
+
+    /// `x [.., K]` rounded as the weights are.
+    pub fn round_input(&self, x: &Tensor) -> Result<RoundedRows> {
+        let (data, scales) = round(&dense(x)?, self.data.dim(1)?, self.rounding)?;
+        Ok(RoundedRows { data, scales })
+    }
+}
+
+/// An input `[M, K]` rounded to 8 bits, with one scale per row.
+pub struct RoundedRows {
+    data: Tensor,
+    scales: Tensor,
 }
 
 /// Rows of `width` elements as bytes, and f32 scales, one per row.
@@ -62,7 +74,8 @@ fn round(x: &Tensor, width: usize, rounding: Rounding) -> Result<(Tensor, Tensor
         let threads = (width / 8).next_multiple_of(32).clamp(32, 512);
         // SAFETY: the arguments of `round_rows`; one block per row.
         unsafe {
-            Kernel::new(device, "linear", format!("{name}_{suffix}"), 0)?.launch(grid(rows, 1, threads, 0), &arguments)?;
+            Kernel::new(device, "linear", format!("{name}_{suffix}"), 0)?
+                .launch(grid(rows, 1, threads, 0), &arguments)?;
         }
     }
     Ok((data, scales))
@@ -92,14 +105,8 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, epilogue: Epil
     {
         let (x, weight, out) = (Operand::new(&x)?, Operand::new(&weight)?, Operand::new(&out)?);
         let bias = Operand::optional(narrow_bias.as_ref())?;
-        let operands = Operands {
-            x: x.pointer,
-            weight: weight.pointer,
-            out: out.pointer,
-            bias: address(bias.as_ref()),
-            x_scales: 0,
-            weight_scales: 0,
-        };
+        let bias = address(bias.as_ref());
+        let operands = Operands { x: x.pointer, weight: weight.pointer, out: out.pointer, bias, ..Operands::default() };
         multiply(device, &plan, operands)?;
     }
     match epilogue {
@@ -108,8 +115,36 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, epilogue: Epil
     }
 }
 
-/// [`linear`] with both operands rounded: products of 8 bits, scaled by a scale per row and one per output.
-pub fn linear_rounded(x: &Tensor, weight: &Rounded, bias: Option<&Tensor>, epilogue: Epilogue) -> Result<Tensor> {
+/// `x [M, K] · weightᵀ [N, K]` in the dtype `to`, where the library has that.
+pub(super) fn product(x: &Tensor, weight: &Tensor, to: DType) -> Result<Option<Tensor>> {
+    let ((rows, inputs), outputs) = (x.dims2()?, weight.dim(0)?);
+    let device = device_of(x)?;
+    let (x, weight) = (dense(x)?, dense(weight)?);
+    let product = Product { rows, outputs, inputs, operand: x.dtype(), result: to, rounding: None };
+    let request = Plan { product, bias: false, activation: Activation::None, scales: Scales::None };
+    let Some(plan) = plan(device, request)? else { return Ok(None) };
+    let out = uninitialised(device, (rows, outputs), to)?;
+    {
+        let (x, weight, out) = (Operand::new(&x)?, Operand::new(&weight)?, Operand::new(&out)?);
+        multiply(
+            device,
+            &plan,
+            Operands { x: x.pointer, weight: weight.pointer, out: out.pointer, ..Operands::default() },
+        )?;
+    }
+    Ok(Some(out))
+}
+
+/// [`linear`] with both operands rounded, `rows` being `x` so: products of 8 bits, scaled by a scale per row and one per
+/// output.
+pub fn linear_rounded(
+    x: &Tensor,
+    rows: &RoundedRows,
+    weight: &Rounded,
+    bias: Option<&Tensor>,
+    epilogue: Epilogue,
+) -> Result<Tensor> {
+    let RoundedRows { data, scales } = rows;
     let (outputs, inputs) = weight.data.dims2()?;
     let (device, dtype, rounding) = (device_of(x)?, x.dtype(), weight.rounding);
     let mut shape = x.dims().to_vec();
@@ -118,7 +153,6 @@ pub fn linear_rounded(x: &Tensor, weight: &Rounded, bias: Option<&Tensor>, epilo
     if rows == 0 {
         return uninitialised(device, shape, dtype);
     }
-    let (data, scales) = round(&dense(x)?, inputs, rounding)?;
     let narrow_bias = bias.map(|bias| dense(&bias.to_dtype(DType::BF16)?)).transpose()?;
     let gelu = matches!(epilogue, Epilogue::GeluTanh);
     let activation = if gelu { Activation::Gelu } else { Activation::None };
@@ -126,7 +160,9 @@ pub fn linear_rounded(x: &Tensor, weight: &Rounded, bias: Option<&Tensor>, epilo
     let mut chosen = None;
     if rounding == Rounding::E4m3 && dtype == DType::BF16 {
         let product = Product { rows, outputs, inputs, operand: dtype, result: dtype, rounding: Some(rounding) };
-        for (activation, bias) in [(activation, bias.is_some()), (Activation::None, bias.is_some()), (Activation::None, false)] {
+        for (activation, bias) in
+            [(activation, bias.is_some()), (Activation::None, bias.is_some()), (Activation::None, false)]
+        {
             let request = Plan { product, bias, activation, scales: Scales::PerRow };
             chosen = plan(device, request)?;
             if chosen.is_some() {
@@ -146,8 +182,8 @@ pub fn linear_rounded(x: &Tensor, weight: &Rounded, bias: Option<&Tensor>, epilo
     let (result, scaled) = (plan.request.product.result, plan.request.scales == Scales::PerRow);
     let y = uninitialised(device, shape, result)?;
     {
-        let (x, w, out) = (Operand::new(&data)?, Operand::new(&weight.data)?, Operand::new(&y)?);
-        let (x_scales, weight_scales) = (Operand::new(&scales)?, Operand::new(&weight.scales)?);
+        let (x, w, out) = (Operand::new(data)?, Operand::new(&weight.data)?, Operand::new(&y)?);
+        let (x_scales, weight_scales) = (Operand::new(scales)?, Operand::new(&weight.scales)?);
         let bias = Operand::optional(narrow_bias.as_ref())?;
         let operands = Operands {
             x: x.pointer,
@@ -159,7 +195,7 @@ pub fn linear_rounded(x: &Tensor, weight: &Rounded, bias: Option<&Tensor>, epilo
         };
         multiply(device, &plan, operands)?;
     }
-    let left_scales = (!scaled).then_some((&scales, &weight.scales));
+    let left_scales = (!scaled).then_some((scales, &weight.scales));
     let left_bias = if plan.request.bias { None } else { bias };
     match epilogue {
         Epilogue::GeluTanh if plan.request.activation == Activation::Gelu => Ok(y),
@@ -178,9 +214,8 @@ fn finish(
 ) -> Result<Tensor> {
     let columns = y.dims()[y.rank() - 1];
     let rows = y.elem_count() / columns;
-    // The two dtypes differ where products are whole numbers, or bf16 for any other than bf16.
-    let y = if y.dtype() != DType::I32 && y.dtype() != dtype { &y.to_dtype(dtype)? } else { y };
-    let source = if y.dtype() == DType::I32 { "int" } else { suffix(dtype).unwrap_or_default() };
+    // The two dtypes differ where sums are whole numbers, or bf16 because they are too large for f16 before they are scaled.
+    let source = if y.dtype() == DType::I32 { "int" } else { suffix(y.dtype()).unwrap_or_default() };
     let device = device_of(y)?;
     let out = uninitialised(device, y.shape(), dtype)?;
     let (kind, other, gate) = match epilogue {

@@ -2,7 +2,8 @@
 
 use candle_core::cuda_backend::WrapErr;
 use candle_core::cuda_backend::cudarc::driver::sys::{
-    CUfunction_attribute, CUmemPool_attribute, cuDeviceGetDefaultMemPool, cuMemPoolSetAttribute,
+    CUfunction_attribute, CUmemPool_attribute, CUmemoryPool, cuDeviceGetDefaultMemPool, cuMemPoolGetAttribute,
+    cuMemPoolSetAttribute,
 };
 use candle_core::cuda_backend::cudarc::driver::{CudaFunction, CudaModule, LaunchConfig};
 use candle_core::cuda_backend::cudarc::nvrtc::Ptx;
@@ -48,15 +49,41 @@ pub fn open(index: usize) -> Result<Device> {
     // One stream for everything: its order is all the order there is to keep.
     // SAFETY: no tensor of this device is used on another stream without waiting for an event.
     unsafe { device.disable_event_tracking() };
-    // SAFETY: plain calls with pointers to locals, on the device that was just opened.
-    unsafe {
-        let mut pool = std::ptr::null_mut();
-        cuDeviceGetDefaultMemPool(&raw mut pool, context.cu_device()).result().w()?;
-        let mut threshold = u64::MAX;
-        let attribute = CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
-        cuMemPoolSetAttribute(pool, attribute, (&raw mut threshold).cast()).result().w()?;
-    }
+    set_pool(&device, CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, u64::MAX)?;
     Ok(Device::Cuda(device))
+}
+
+/// Bytes of the device's memory that are free.
+pub fn free_bytes(device: &CudaDevice) -> Result<u64> {
+    Ok(device.cuda_stream().context().mem_get_info().w()?.0 as u64)
+}
+
+/// The most bytes that tensors of `device` took at a time since [`reset_peak_bytes`].
+pub fn peak_bytes(device: &CudaDevice) -> Result<u64> {
+    let mut peak = 0u64;
+    let attribute = CUmemPool_attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH;
+    // SAFETY: the pool of an open device, and a local of the attribute's type.
+    unsafe { cuMemPoolGetAttribute(pool(device)?, attribute, (&raw mut peak).cast()) }.result().w()?;
+    Ok(peak)
+}
+
+/// Counts the peak from now on.
+pub fn reset_peak_bytes(device: &CudaDevice) -> Result<()> {
+    device.cuda_stream().synchronize().w()?;
+    set_pool(device, CUmemPool_attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH, 0)
+}
+
+fn set_pool(device: &CudaDevice, attribute: CUmemPool_attribute, mut value: u64) -> Result<()> {
+    // SAFETY: the pool of an open device, and a local of the attribute's type.
+    unsafe { cuMemPoolSetAttribute(pool(device)?, attribute, (&raw mut value).cast()) }.result().w()
+}
+
+/// The memory pool that tensors of `device` come from.
+fn pool(device: &CudaDevice) -> Result<CUmemoryPool> {
+    let mut pool = std::ptr::null_mut();
+    // SAFETY: an open device, and a local to be filled.
+    unsafe { cuDeviceGetDefaultMemPool(&raw mut pool, device.cuda_stream().context().cu_device()) }.result().w()?;
+    Ok(pool)
 }
 
 /// A kernel, ready to be launched on the stream of its device.

@@ -5,7 +5,7 @@
 mod wan;
 
 use crate::memory::{Demand, PartsMemory};
-use crate::plan::Limits;
+use crate::plan::{Limits, Plan};
 use crate::source::Model;
 use crate::{Error, LoadOptions, Result};
 use candle_core::{DType, Device};
@@ -25,6 +25,10 @@ pub(crate) struct Placement {
     pub device: Device,
     pub dtype: DType,
     pub quant: Option<Quant>,
+    /// Bytes of a GPU's memory that may be taken, where the device says it.
+    pub gpu_memory: Option<u64>,
+    /// The transformer's blocks wait in the host's memory for their turn.
+    pub offload: bool,
 }
 
 impl Placement {
@@ -35,15 +39,36 @@ impl Placement {
             let hint = format!("unset {LEVEL_VARIABLE}: the best level of this machine is found without it");
             return Err(Error::request(format!("{LEVEL_VARIABLE}: {unknown}"), hint));
         }
-        if let Some(quant) = quant
-            && !device.is_cpu()
-        {
-            let what = format!("quantisation to {quant} works on the CPU only");
-            return Err(Error::request(what, "leave --quant out, or use --device cpu"));
+        if let Some(quant) = quant {
+            check_quant(quant, &device)?;
         }
         let dtype = options.dtype.unwrap_or(if device.is_cpu() { DType::F32 } else { DType::BF16 });
-        Ok(Self { device, dtype, quant })
+        let free = crate::device::free_memory(&device)?;
+        let gpu_memory = free.map(|free| options.gpu_memory.unwrap_or(free).min(free));
+        Ok(Self { device, dtype, quant, gpu_memory, offload: false })
     }
+
+    /// The same on the CPU, for what a GPU has no room for. Weights of 16 bits stay so, the arithmetic is f32.
+    pub(crate) fn on_cpu(&self) -> Self {
+        Self { device: Device::Cpu, dtype: DType::F32, gpu_memory: None, ..self.clone() }
+    }
+
+    /// As the plan has it.
+    pub(crate) fn planned(&self, plan: &Plan) -> Self {
+        Self { offload: plan.offload, ..self.clone() }
+    }
+}
+
+/// Checks that the device multiplies what is rounded so.
+fn check_quant(quant: Quant, device: &Device) -> Result<()> {
+    let hint = match (quant, device) {
+        (Quant::Int8, Device::Cpu | Device::Cuda(_)) => return Ok(()),
+        (Quant::Fp8, Device::Cuda(_)) if crate::device::has_fp8() => return Ok(()),
+        (Quant::Fp8, Device::Cpu) => "use --quant int8, or --device cuda",
+        (Quant::Fp8, Device::Cuda(_)) => "use --quant int8: 8-bit floating point needs compute capability 8.9",
+        (_, Device::Metal(_)) => "leave --quant out, or use --device cpu",
+    };
+    Err(Error::request(format!("quantisation to {quant} does not work on this device"), hint))
 }
 
 /// What a single file holds.
@@ -114,7 +139,14 @@ pub(crate) trait Family: Sync {
 
     /// The largest side of tiles, in latent pixels, with which frames of `h × w` are decoded within `bytes`; `None` where
     /// whole frames are.
-    fn tile_that_fits(&self, model: &Model, size: [usize; 2], threads: usize, bytes: u64) -> Result<Option<usize>>;
+    fn tile_that_fits(
+        &self,
+        model: &Model,
+        placement: &Placement,
+        size: [usize; 2],
+        threads: usize,
+        bytes: u64,
+    ) -> Result<Option<usize>>;
 
     /// Builds the VAE, or half of it.
     fn vae(&self, model: &Model, parts: Parts, placement: &Placement) -> Result<Box<dyn VideoVae>>;

@@ -7,7 +7,7 @@ use crate::memory::{Demand, PartMemory, PartsMemory};
 use crate::plan::Limits;
 use crate::source::{Model, Part};
 use crate::{Error, Result};
-use candle_core::DType;
+use candle_core::{DType, Device};
 use kinora_checkpoint::{KeyMap, TensorInfo, Weights};
 use kinora_dit::VideoDit;
 use kinora_dit::wan::{WanConfig, WanModel};
@@ -132,8 +132,14 @@ impl Family for Wan {
     }
 
     fn dit(&self, model: &Model, expert: usize, placement: &Placement) -> Result<Box<dyn VideoDit>> {
-        let weights = open(TRANSFORMER, &model.transformers[expert], &dit_key_maps(), placement)?;
-        Ok(Box::new(built(TRANSFORMER, WanModel::new(&dit_config(model, expert)?, &weights))?))
+        let (part, config) = (&model.transformers[expert], dit_config(model, expert)?);
+        let weights = open(TRANSFORMER, part, &dit_key_maps(), placement)?;
+        if placement.offload {
+            let host = Placement { device: Device::Cpu, ..placement.clone() };
+            let host = open(TRANSFORMER, part, &dit_key_maps(), &host)?;
+            return Ok(Box::new(built(TRANSFORMER, WanModel::streamed(&config, &weights, &host))?));
+        }
+        Ok(Box::new(built(TRANSFORMER, WanModel::new(&config, &weights))?))
     }
 
     fn needs_image_encoder(&self, transformer: &[TensorInfo]) -> bool {
@@ -199,7 +205,12 @@ impl Family for Wan {
             let rays = if config.camera { 24 * pixels * dtype.size_in_bytes() } else { 0 };
             let given = rays + texts.len() * config.conditioning_bytes(tokens, dtype);
             let working = config.working_bytes(tokens, dtype) + prepared.sum::<usize>() + given + kept;
-            let expert = memory_of(&headers, working);
+            let mut expert = memory_of(&headers, working);
+            if placement.offload {
+                // Two of them are on the device.
+                let blocks = headers.bytes_of("blocks.") as u64;
+                expert.weights -= blocks - 2 * blocks.div_ceil(config.num_layers.max(2) as u64);
+            }
             denoise = if expert.total() > denoise.total() { expert } else { denoise };
         }
         // The sampler's latents and the predictions, f32.
@@ -207,30 +218,47 @@ impl Family for Wan {
         denoise.working += latents as u64;
 
         let config = vae_config(model)?;
-        let headers = headers_of(VAE, &model.vae, &vae_key_maps(&config), DType::F32)?;
+        let dtype = vae_dtype(placement);
+        let headers = headers_of(VAE, &model.vae, &vae_key_maps(&config), dtype)?;
         built(VAE, WanVae::new(&config, &headers, Parts::Decoder))?;
+        let threads = if placement.device.is_cpu() { demand.threads } else { 0 };
         let decoding = match demand.tile {
-            Some(side) => config.tile_decoding_bytes(h, w, side, demand.threads),
-            None => config.decoding_bytes(h, w, demand.threads),
+            Some(side) => config.tile_decoding_bytes(h, w, side, threads),
+            None => config.decoding_bytes(h, w, threads),
         };
+        let decoding = decoding * dtype.size_in_bytes() / DType::F32.size_in_bytes();
         let working = decoding + writing_bytes(&config.latent_format(), h, w);
         Ok(PartsMemory { text, denoise, decode: memory_of(&headers, working) })
     }
 
-    fn tile_that_fits(&self, model: &Model, [h, w]: [usize; 2], threads: usize, bytes: u64) -> Result<Option<usize>> {
+    fn tile_that_fits(
+        &self,
+        model: &Model,
+        placement: &Placement,
+        [h, w]: [usize; 2],
+        threads: usize,
+        bytes: u64,
+    ) -> Result<Option<usize>> {
         let config = vae_config(model)?;
         let frames = writing_bytes(&config.latent_format(), h, w);
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX).saturating_sub(frames);
+        // The configuration counts in f32.
+        let bytes = bytes.saturating_mul(DType::F32.size_in_bytes() / vae_dtype(placement).size_in_bytes());
         Ok(config.side_that_fits(h, w, threads, bytes))
     }
 
     fn vae(&self, model: &Model, parts: Parts, placement: &Placement) -> Result<Box<dyn VideoVae>> {
         let config = vae_config(model)?;
-        // As in diffusers' examples the VAE stays f32 whatever the transformer's dtype: it is where 16 bits show.
-        let placement = Placement { dtype: DType::F32, quant: None, ..placement.clone() };
+        let placement = Placement { dtype: vae_dtype(placement), quant: None, ..placement.clone() };
         let weights = open(VAE, &model.vae, &vae_key_maps(&config), &placement)?;
         Ok(Box::new(built(VAE, WanVae::new(&config, &weights, parts))?))
     }
+}
+
+/// As in diffusers' examples the VAE stays f32 whatever the transformer's dtype: it is where 16 bits show. On CUDA
+/// devices, whose tensor cores take no f32, it has the 16 bits with the longer mantissa, unless the transformer is f32.
+fn vae_dtype(placement: &Placement) -> DType {
+    if placement.device.is_cuda() && placement.dtype != DType::F32 { DType::F16 } else { DType::F32 }
 }
 
 /// What the transformer's configuration and the VAE's `channels` say that it can be given.

@@ -57,7 +57,7 @@ pub(super) struct Planned {
 }
 
 /// Addresses on the device; null where there is none.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub(super) struct Operands {
     pub x: u64,
     pub weight: u64,

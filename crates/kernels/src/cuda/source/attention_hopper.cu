@@ -60,19 +60,35 @@ template <typename T> __device__ void pack_columns(const T* x, T* out, int lengt
     }
 }
 
-// Mean of x [B, S, N, D] over S in `out [B·N, D]`. A block takes 32 columns.
-template <typename T> __device__ void mean_of_rows(const T* x, float* out, int length, int heads, int width) {
-    __shared__ float sums[8][33];
+// Sums of x [B, S, N, D] over parts of S, or largest magnitudes, in `out [B·N, parts, D]`. A block takes 32 columns.
+template <typename T>
+__device__ void reduce_rows(const T* x, float* out, int length, int heads, int width, int parts, bool largest) {
+    __shared__ float lanes[8][33];
     int batch = blockIdx.y / heads, head = blockIdx.y % heads;
-    int column = blockIdx.x * 32 + threadIdx.x % 32, lane = threadIdx.x / 32;
-    float sum = 0;
-    for (int row = lane; row < length; row += 8) sum += to_f32(x[((int64_t(batch) * length + row) * heads + head) * width + column]);
-    sums[lane][threadIdx.x % 32] = sum;
-    __syncthreads();
-    if (lane == 0) {
-        for (int i = 1; i < 8; i++) sum += sums[i][threadIdx.x % 32];
-        out[blockIdx.y * width + column] = sum / length;
+    int columns = width / 32, part = blockIdx.x / columns, lane = threadIdx.x / 32;
+    int column = blockIdx.x % columns * 32 + threadIdx.x % 32;
+    int rows = (length + parts - 1) / parts, end = min(length, (part + 1) * rows);
+    float result = 0;
+    for (int row = part * rows + lane; row < end; row += 8) {
+        float value = to_f32(x[((int64_t(batch) * length + row) * heads + head) * width + column]);
+        result = largest ? fmaxf(result, fabsf(value)) : result + value;
     }
+    lanes[lane][threadIdx.x % 32] = result;
+    __syncthreads();
+    if (lane) return;
+    for (int i = 1; i < 8; i++) result = largest ? fmaxf(result, lanes[i][threadIdx.x]) : result + lanes[i][threadIdx.x];
+    out[(int64_t(blockIdx.y) * parts + part) * width + column] = result;
+}
+
+// The parts of `reduce_rows` as one, times `factor`, in `out [B·N, D]`.
+extern "C" __global__ void reduce_parts(const float* x, float* out, int width, int parts, float factor, int largest) {
+    int column = threadIdx.x;
+    float result = 0;
+    for (int part = 0; part < parts; part++) {
+        float value = x[(int64_t(blockIdx.x) * parts + part) * width + column];
+        result = largest ? fmaxf(result, value) : result + value;
+    }
+    out[blockIdx.x * width + column] = result * factor;
 }
 
 // x [B, L, N, 128] → e4m3 [B·N, tiles, rows, 128] and a scale per row. `mean` is taken away where there is one: it adds
@@ -122,10 +138,41 @@ __device__ void pack_rows_fp8(const T* x, const float* mean, fp8* out, float* sc
     }
 }
 
+// v [B, S, N, 128] → e4m3 [B·N, tiles, 128, 128], columns as rows, each divided by its scale. In groups of 32, keys lie in
+// the order in which a thread has their scores: see to_operand.
+template <typename T>
+__device__ void pack_columns_fp8(const T* x, const float* scales, fp8* out, int length, int heads, int tiles) {
+    __shared__ T block[KEYS][128 + 8];
+    int batch = blockIdx.y / heads, head = blockIdx.y % heads;
+    int first = blockIdx.x * KEYS;
+    for (int i = threadIdx.x; i < KEYS * 16; i += blockDim.x) {
+        int row = i / 16, part = i % 16;
+        uint4 value = make_uint4(0, 0, 0, 0);
+        if (first + row < length) value = *reinterpret_cast<const uint4*>(x + ((int64_t(batch) * length + first + row) * heads + head) * 128 + part * 8);
+        *reinterpret_cast<uint4*>(&block[row][part * 8]) = value;
+    }
+    __syncthreads();
+    char* base = reinterpret_cast<char*>(out) + (int64_t(blockIdx.y) * tiles + blockIdx.x) * 128 * KEYS;
+    for (int i = threadIdx.x; i < 128 * 8; i += blockDim.x) {
+        int column = i % 128, part = i / 128;
+        float scale = scales[blockIdx.y * 128 + column], units = scale > 0 ? 1.0f / scale : 0.0f;
+        Vec<fp8, 16> value;
+#pragma unroll
+        for (int j = 0; j < 16; j++) {
+            // Place part · 16 + j, of which place % 32 is 16 · upper + 4 · thread + r.
+            int upper = part % 2 * 16, thread = j / 4, r = j % 4;
+            int key = part / 2 * 32 + upper + (r < 2 ? 2 * thread + r : 8 + 2 * thread + r - 2);
+            value.at[j] = __nv_cvt_float_to_fp8(to_f32(block[key][column]) * units, __NV_SATFINITE, __NV_E4M3);
+        }
+        *reinterpret_cast<Vec<fp8, 16>*>(base + exchanged(column, part)) = value;
+    }
+}
+
 struct Parameters {
     const float* key_bias;      // [1|B, S] or null
     const float* query_scales;  // [B·N, L padded], with scores of 8 bits
     const float* key_scales;    // [B·N, tiles], likewise
+    const float* value_scales;  // [B·N, D], likewise
     int queries, keys, heads;
     int bias_stride;  // S, or 0 where all items share the bias
     float scale;      // of the scores, times log2(e)
@@ -135,12 +182,15 @@ template <typename T, int D, bool FP8> struct Shared {
     static constexpr int WIDTH = FP8 ? 1 : sizeof(T);
     static constexpr int QUERY_BYTES = ROWS * D * WIDTH;
     static constexpr int KEY_BYTES = KEYS * D * WIDTH;
-    static constexpr int VALUE_BYTES = KEYS * D * sizeof(T);
+    static constexpr int VALUE_BYTES = KEYS * D * WIDTH;
     static constexpr int KEYS_AT = 2 * QUERY_BYTES;
     static constexpr int VALUES_AT = KEYS_AT + STAGES * KEY_BYTES;
     static constexpr int BARRIERS_AT = VALUES_AT + STAGES * VALUE_BYTES;
     static constexpr int BYTES = BARRIERS_AT + 128 + 1024;  // and room to align
 };
+
+// Exponentials of 8 bits are 2^8 times as large: the sum that they are divided by is too.
+constexpr float LIFT = 8;
 
 template <typename T, int D, bool FP8>
 __device__ __forceinline__ void scores(float (&s)[KEYS / 2], uint32_t queries, uint32_t keys) {
@@ -164,11 +214,13 @@ __device__ __forceinline__ void add_values(float (&o)[D / 2], const uint32_t (&p
     }
 }
 
-// Lets one warpgroup issue its products while the other computes its softmax.
-__device__ __forceinline__ void take_turn(int consumer) { asm volatile("bar.sync %0, 256;\n" ::"r"(1 + consumer) : "memory"); }
-__device__ __forceinline__ void give_turn(int consumer) { asm volatile("bar.arrive %0, 256;\n" ::"r"(2 - consumer) : "memory"); }
+// The values of one tile alone: 8-bit products are summed with 14 bits, too few for a whole clip.
+__device__ __forceinline__ void values_of_tile(float (&o)[64], const uint32_t (&p)[KEYS / 32][4], uint32_t values) {
+#pragma unroll
+    for (int step = 0; step < KEYS / 32; step++) wgmma(o, p[step], matrix_descriptor(values + step * 32), step > 0, fp8());
+}
 
-template <typename T, int D, bool FP8, bool TURNS>
+template <typename T, int D, bool FP8>
 __device__ void attend(const T* queries, const T* keys, const T* values, T* out, const Parameters parameters) {
     using Layout = Shared<T, D, FP8>;
     extern __shared__ char raw[];
@@ -226,15 +278,17 @@ __device__ void attend(const T* queries, const T* keys, const T* values, T* out,
     if constexpr (FP8) {
         for (int half = 0; half < 2; half++) scale[half] *= parameters.query_scales[int64_t(item) * query_tiles * ROWS + row + 8 * half];
     }
-    float s[KEYS / 2], o[D / 2], most[2] = {-INFINITY, -INFINITY}, total[2] = {0, 0}, fade[2];
-    uint32_t p[KEYS / 16][4];
+    float o[D / 2], most[2] = {-INFINITY, -INFINITY}, total[2] = {0, 0}, fade[2];
+    float tile_values[FP8 ? D / 2 : 1];
+    uint32_t p[FP8 ? KEYS / 32 : KEYS / 16][4];
+    uint32_t pairs[FP8 ? KEYS / 4 : 1];  // exponentials in f16
 #pragma unroll
     for (int i = 0; i < D / 2; i++) o[i] = 0;
 #pragma unroll
-    for (int i = 0; i < KEYS / 2; i++) s[i] = 0;
+    for (int i = 0; i < (FP8 ? D / 2 : 1); i++) tile_values[i] = 0;
 
-    // The scores in `s` become exponentials, and `fade` what earlier results are to be multiplied by.
-    auto softmax = [&](int tile) {
+    // The scores in `s` become exponentials (those of 8 bits in `pairs`), and `fade` what earlier results are multiplied by.
+    auto softmax = [&](int tile, float (&s)[KEYS / 2]) {
         float factor[2] = {scale[0], scale[1]};
         if constexpr (FP8) {
             float key_scale = parameters.key_scales[item * tiles + tile];
@@ -266,23 +320,63 @@ __device__ void attend(const T* queries, const T* keys, const T* values, T* out,
             fade[half] = exp2_fast(most[half] - new_most);
             most[half] = new_most;
             float sum = 0;
+            if constexpr (FP8) {
+                // Two at a time in f16, which keeps more bits than they are rounded to.
+                __half2 sums = __float2half2_rn(0);
 #pragma unroll
-            for (int i = 0; i < KEYS / 8; i++) {
+                for (int i = 0; i < KEYS / 8; i++) {
+                    float shift = LIFT - new_most;
+                    __half2 pair = exp2_fast(__floats2half2_rn(fmaf(s[4 * i + 2 * half], factor[half], shift),
+                                                               fmaf(s[4 * i + 2 * half + 1], factor[half], shift)));
+                    sums = __hadd2(sums, pair);
+                    pairs[2 * i + half] = *reinterpret_cast<uint32_t*>(&pair);
+                }
+                sum = __low2float(sums) + __high2float(sums);
+            } else {
 #pragma unroll
-                for (int j = 0; j < 2; j++) {
-                    float& score = s[4 * i + 2 * half + j];
-                    score = exp2_fast(fmaf(score, factor[half], -new_most));
-                    sum += score;
+                for (int i = 0; i < KEYS / 8; i++) {
+#pragma unroll
+                    for (int j = 0; j < 2; j++) {
+                        float& score = s[4 * i + 2 * half + j];
+                        score = exp2_fast(fmaf(score, factor[half], -new_most));
+                        sum += score;
+                    }
                 }
             }
             total[half] = total[half] * fade[half] + sum;
         }
     };
-    auto to_operand = [&] {
+    // A thread has two neighbouring keys of every eight; as an operand of 8 bits it should have four of every sixteen.
+    auto to_operand = [&](const float (&s)[KEYS / 2]) {
+        if constexpr (FP8) {
 #pragma unroll
-        for (int step = 0; step < KEYS / 16; step++) {
+            for (int step = 0; step < KEYS / 32; step++) {
 #pragma unroll
-            for (int j = 0; j < 4; j++) p[step][j] = pack2<T>(s[8 * step + 2 * j], s[8 * step + 2 * j + 1]);
+                for (int j = 0; j < 4; j++) {
+                    int at = 8 * step + 4 * (j / 2) + j % 2;
+                    p[step][j] = to_e4m3(pairs[at]) | to_e4m3(pairs[at + 2]) << 16;
+                }
+            }
+        } else {
+#pragma unroll
+            for (int step = 0; step < KEYS / 16; step++) {
+#pragma unroll
+                for (int j = 0; j < 4; j++) p[step][j] = pack2<T>(s[8 * step + 2 * j], s[8 * step + 2 * j + 1]);
+            }
+        }
+    };
+    auto add = [&](uint32_t values) {
+        if constexpr (FP8) values_of_tile(tile_values, p, values);
+        else add_values<T, D>(o, p, values);
+    };
+    // After the products: earlier results fade as `fade` says, and 8-bit ones of this tile are added.
+    auto settle = [&](const float (&by)[2]) {
+        if constexpr (FP8) hold(tile_values);
+        else hold(o);
+#pragma unroll
+        for (int i = 0; i < D / 2; i++) {
+            if constexpr (FP8) o[i] = (o[i] + tile_values[i]) * by[i / 2 % 2];
+            else o[i] *= by[i / 2 % 2];
         }
     };
     auto key_at = [&](int tile) { return base + Layout::KEYS_AT + tile % STAGES * Layout::KEY_BYTES; };
@@ -291,49 +385,53 @@ __device__ void attend(const T* queries, const T* keys, const T* values, T* out,
 
     barrier_wait(query_full, 0);
     barrier_wait(key_full, 0);
-    hold(s);
-    wgmma_fence();
-    scores<T, D, FP8>(s, my_queries, key_at(0));
-    wgmma_commit();
-    wgmma_wait<0>();
-    hold(s);
-    if (lane == 0) barrier_arrive(key_empty);
-    softmax(0);
-    to_operand();
+    {
+        float s[KEYS / 2];
+        wgmma_fence();
+        scores<T, D, FP8>(s, my_queries, key_at(0));
+        wgmma_commit();
+        wgmma_wait<0>();
+        hold(s);
+        if (lane == 0) barrier_arrive(key_empty);
+        softmax(0, s);
+        to_operand(s);
+    }
 
-    if (TURNS && consumer == 1 && tiles > 1) give_turn(consumer);
     for (int tile = 1; tile < tiles; tile++) {
         barrier_wait(key_full + tile % STAGES, full(tile));
         barrier_wait(value_full + (tile - 1) % STAGES, full(tile - 1));  // products follow each other without a branch
-        if (TURNS) take_turn(consumer);
-        hold(s);
+        float s[KEYS / 2];
         hold(o);
+        hold(tile_values);
         hold(p);
         wgmma_fence();
         scores<T, D, FP8>(s, my_queries, key_at(tile));
         wgmma_commit();
-        add_values<T, D>(o, p, value_at(tile - 1));
+        add(value_at(tile - 1));
         wgmma_commit();
-        if (TURNS && (consumer == 0 || tile + 1 < tiles)) give_turn(consumer);
         wgmma_wait<1>();
         hold(s);
         if (lane == 0) barrier_arrive(key_empty + tile % STAGES);
-        softmax(tile);
+        softmax(tile, s);
         wgmma_wait<0>();
-        hold(o);
         if (lane == 0) barrier_arrive(value_empty + (tile - 1) % STAGES);
-#pragma unroll
-        for (int i = 0; i < D / 2; i++) o[i] *= fade[i / 2 % 2];
-        to_operand();
+        settle(fade);
+        to_operand(s);
     }
     barrier_wait(value_full + (tiles - 1) % STAGES, full(tiles - 1));
     hold(o);
+    hold(tile_values);
     hold(p);
     wgmma_fence();
-    add_values<T, D>(o, p, value_at(tiles - 1));
+    add(value_at(tiles - 1));
     wgmma_commit();
     wgmma_wait<0>();
-    hold(o);
+    const float whole[2] = {1, 1};
+    settle(whole);
+    if constexpr (FP8) {
+#pragma unroll
+        for (int i = 0; i < D / 2; i++) o[i] *= parameters.value_scales[item * D + i / 4 * 8 + lane % 4 * 2 + i % 2];
+    }
 
 #pragma unroll
     for (int half = 0; half < 2; half++) {
@@ -358,8 +456,11 @@ __device__ void attend(const T* queries, const T* keys, const T* values, T* out,
     extern "C" __global__ void pack_columns_##T(const T* x, T* out, int length, int heads, int width, int tiles) {                  \
         pack_columns<T>(x, out, length, heads, width, tiles);                                                                       \
     }                                                                                                                               \
-    extern "C" __global__ void mean_of_rows_##T(const T* x, float* out, int length, int heads, int width) {                         \
-        mean_of_rows<T>(x, out, length, heads, width);                                                                              \
+    extern "C" __global__ void reduce_rows_##T(const T* x, float* out, int length, int heads, int width, int parts, int largest) {  \
+        reduce_rows<T>(x, out, length, heads, width, parts, largest);                                                               \
+    }                                                                                                                               \
+    extern "C" __global__ void pack_columns_fp8_##T(const T* x, const float* scales, fp8* out, int length, int heads, int tiles) {  \
+        pack_columns_fp8<T>(x, scales, out, length, heads, tiles);                                                                  \
     }                                                                                                                               \
     extern "C" __global__ void pack_rows_fp8_##T(const T* x, const float* mean, fp8* out, float* scales, int length, int heads,     \
                                                  int rows, int tiles, int shared) {                                                 \
@@ -368,16 +469,14 @@ __device__ void attend(const T* queries, const T* keys, const T* values, T* out,
 PACKING(bf16)
 PACKING(half)
 
-#define ATTEND(NAME, T, D, FP8, TURNS)                                                                                              \
-    extern "C" __global__ void __launch_bounds__(384, 1) NAME(const T* queries, const T* keys, const T* values, T* out,             \
-                                                              const Parameters parameters) {                                        \
-        attend<T, D, FP8, TURNS>(queries, keys, values, out, parameters);                                                           \
+#define ATTEND(NAME, T, D, FP8)                                                                                          \
+    extern "C" __global__ void __launch_bounds__(384, 1) NAME(const T* queries, const T* keys, const T* values, T* out, \
+                                                              const Parameters parameters) {                            \
+        attend<T, D, FP8>(queries, keys, values, out, parameters);                                                      \
     }
-ATTEND(attend_64_bf16, bf16, 64, false, false)
-ATTEND(attend_64_half, half, 64, false, false)
-ATTEND(attend_128_bf16, bf16, 128, false, false)
-ATTEND(attend_128_half, half, 128, false, false)
-ATTEND(attend_128_bf16_turns, bf16, 128, false, true)
-ATTEND(attend_128_bf16_fp8, bf16, 128, true, false)
-ATTEND(attend_128_half_fp8, half, 128, true, false)
-ATTEND(attend_128_bf16_fp8_turns, bf16, 128, true, true)
+ATTEND(attend_64_bf16, bf16, 64, false)
+ATTEND(attend_64_half, half, 64, false)
+ATTEND(attend_128_bf16, bf16, 128, false)
+ATTEND(attend_128_half, half, 128, false)
+ATTEND(attend_128_bf16_fp8, bf16, 128, true)
+ATTEND(attend_128_half_fp8, half, 128, true)

@@ -15,15 +15,14 @@ constexpr int THREADS = 256;
 constexpr int FRAMES = 3;
 
 struct Parameters {
-    const void* frames[FRAMES];  // those that are there
-    int taps[FRAMES];            // and where in the kernel each of them lies
-    const void* weights;         // [outputs padded, kf · kh · kw · channels padded to 8]
+    const void* frames[FRAMES];  // null: zeros
+    const void* weights;         // [blocks of outputs, chunks, outputs of a block, 64], rows as shared memory holds them
     const float* bias;
     const void* residual;  // or null
     void* out;
-    int present, batch, height, width, channels;
+    int batch, height, width, channels;
     int out_height, out_width, outputs;
-    int kernel_rows, kernel_columns, inner;  // inner: length of a row of weights
+    int kernel_frames, kernel_rows, kernel_columns;
     int stride, padding, upsample;
 };
 
@@ -35,63 +34,76 @@ __device__ __forceinline__ void copy_async_cached(uint32_t to, const void* from,
 // Where part `part` (16 bytes) of row `row` lies in rows of 128 bytes: no two rows of eight have it in the same banks.
 __device__ __forceinline__ uint32_t exchanged(int row, int part) { return row * 128 + ((part ^ (row & 7)) << 4); }
 
+// Copies one chunk after the other. A thread has the same part of several rows, and walks through the taps.
 template <typename T, int OUTPUTS> struct Loader {
     static constexpr int A_BYTES = POSITIONS * 128;
     static constexpr int STAGE_BYTES = A_BYTES + OUTPUTS * 128;
+    static constexpr int B_BYTES = OUTPUTS * 128;
     static constexpr int A_ROWS = POSITIONS * 8 / THREADS;
-    static constexpr int B_ROWS = OUTPUTS * 8 / THREADS;
 
     const Parameters& p;
-    int part, row;
-    int corner_row[A_ROWS], corner_column[A_ROWS];
-    int64_t item[A_ROWS];
-    int first_output, parts_per_tap, total_parts;
+    int part = threadIdx.x % 8, row = threadIdx.x / 8;
+    int top[A_ROWS], left[A_ROWS];  // where the kernel begins; far outside for rows that are not there
+    int corner[A_ROWS];             // its element in a frame
+    const char* weights;
+    int channel, dx = 0, dy = 0, frame = 0;
 
-    __device__ Loader(const Parameters& parameters, int64_t first, int first_output) : p(parameters), first_output(first_output) {
-        part = threadIdx.x % 8;
-        row = threadIdx.x / 8;
-        parts_per_tap = p.channels / 8;
-        total_parts = p.present * p.kernel_rows * p.kernel_columns * parts_per_tap;
+    __device__ Loader(const Parameters& parameters, int64_t first, int block) : p(parameters), channel(part * 8) {
         int64_t positions = int64_t(p.batch) * p.out_height * p.out_width;
+#pragma unroll
         for (int i = 0; i < A_ROWS; i++) {
             int64_t position = first + row + i * (THREADS / 8);
             bool inside = position < positions;
             int column = position % p.out_width;
             int line = position / p.out_width % p.out_height;
-            item[i] = position / (int64_t(p.out_width) * p.out_height) * p.height * p.width;
-            corner_row[i] = inside ? line * p.stride - p.padding : -(1 << 28);  // far outside: zeros
-            corner_column[i] = column * p.stride - p.padding;
+            int item = position / (int64_t(p.out_width) * p.out_height);
+            top[i] = inside ? line * p.stride - p.padding : -(1 << 28);
+            left[i] = column * p.stride - p.padding;
+            // An enlarged frame has no such element: it is found for every tap.
+            corner[i] = (item * p.height * p.width + (p.upsample ? 0 : top[i] * p.width + left[i])) * p.channels;
+        }
+        weights = static_cast<const char*>(p.weights) + int64_t(block) * chunks() * B_BYTES;
+        settle();
+    }
+
+    __device__ int chunks() const {
+        return (p.kernel_frames * p.kernel_rows * p.kernel_columns * p.channels + CHUNK - 1) / CHUNK;
+    }
+
+    // Goes on to the tap that `channel` reaches into.
+    __device__ __forceinline__ void settle() {
+        while (channel >= p.channels) {
+            channel -= p.channels;
+            if (++dx < p.kernel_columns) continue;
+            dx = 0;
+            if (++dy < p.kernel_rows) continue;
+            dy = 0;
+            frame++;
         }
     }
 
-    __device__ int chunks() const { return (total_parts + 7) / 8; }
-
-    __device__ void load(int chunk, uint32_t stage) {
-        int at = chunk * 8 + part;
-        bool there = at < total_parts;
-        int tap = at / parts_per_tap, channel = (at - tap * parts_per_tap) * 8;
-        int taps = p.kernel_rows * p.kernel_columns;
-        int frame = tap / taps, place = tap - frame * taps;
-        int dy = place / p.kernel_columns, dx = place - dy * p.kernel_columns;
-        frame = there ? frame : 0;
-        const T* x = static_cast<const T*>(frame == 0 ? p.frames[0] : frame == 1 ? p.frames[1] : p.frames[2]);
-        int kernel_frame = frame == 0 ? p.taps[0] : frame == 1 ? p.taps[1] : p.taps[2];
+    // Positions of the next chunk.
+    __device__ __forceinline__ void load_positions(uint32_t stage) {
+        const T* x = static_cast<const T*>(frame == 0 ? p.frames[0] : frame == 1 ? p.frames[1] : frame == 2 ? p.frames[2] : nullptr);
+        bool there = x && frame < p.kernel_frames;
         int height = p.height << p.upsample, width = p.width << p.upsample;
+        int step = (dy * p.width + dx) * p.channels + channel;
 #pragma unroll
         for (int i = 0; i < A_ROWS; i++) {
-            int y = corner_row[i] + dy, z = corner_column[i] + dx;
+            int y = top[i] + dy, z = left[i] + dx;
             bool inside = there && unsigned(y) < unsigned(height) && unsigned(z) < unsigned(width);
-            int64_t from = inside ? (item[i] + int64_t(y >> p.upsample) * p.width + (z >> p.upsample)) * p.channels + channel : 0;
-            copy_async_cached(stage + exchanged(row + i * (THREADS / 8), part), x + from, inside);
+            int from = corner[i] + (p.upsample ? ((y >> 1) * p.width + (z >> 1)) * p.channels + channel : step);
+            copy_async_cached(stage + exchanged(row + i * (THREADS / 8), part), inside ? x + from : static_cast<const T*>(p.weights), inside);
         }
-        const T* weights = static_cast<const T*>(p.weights) + int64_t(kernel_frame * taps + place) * p.channels + channel;
-#pragma unroll
-        for (int i = 0; i < B_ROWS; i++) {
-            int output = row + i * (THREADS / 8);
-            const T* from = there ? weights + int64_t(first_output + output) * p.inner : static_cast<const T*>(p.weights);
-            asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(stage + A_BYTES + exchanged(output, part)), "l"(from),
-                         "r"(there ? 16 : 0));
-        }
+        channel += CHUNK;
+        settle();
+    }
+
+    // Weights of any chunk, which lie as they are wanted.
+    __device__ __forceinline__ void load_weights(int chunk, uint32_t stage) {
+        const char* from = weights + int64_t(chunk) * B_BYTES;
+        for (int i = threadIdx.x * 16; i < B_BYTES; i += THREADS * 16)
+            asm volatile("cp.async.cg.shared.global [%0], [%1], 16;\n" ::"r"(stage + A_BYTES + i), "l"(from + i));
     }
 };
 
@@ -124,21 +136,26 @@ template <typename T, int OUTPUTS> __device__ void convolve_mma(const Parameters
     uint32_t base = (shared_address(memory) + 127) & ~127u;
     int64_t first = int64_t(blockIdx.x) * POSITIONS;
     int first_output = blockIdx.y * OUTPUTS;
-    Load loader(p, first, first_output);
+    Load loader(p, first, blockIdx.y);
     int chunks = loader.chunks();
+    auto load = [&](int chunk) {
+        uint32_t stage = base + chunk % STAGES * Load::STAGE_BYTES;
+        loader.load_positions(stage);
+        loader.load_weights(chunk, stage);
+    };
     int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     int warp_row = warp % 4 * 32, warp_output = warp / 4 * (OUTPUTS / 2);
     float sums[2][COLUMNS][4] = {};
 
     for (int chunk = 0; chunk < STAGES - 1; chunk++) {
-        if (chunk < chunks) loader.load(chunk, base + chunk * Load::STAGE_BYTES);
+        if (chunk < chunks) load(chunk);
         copy_commit();
     }
     for (int chunk = 0; chunk < chunks; chunk++) {
         copy_wait<STAGES - 2>();
         __syncthreads();
         int next = chunk + STAGES - 1;
-        if (next < chunks) loader.load(next, base + next % STAGES * Load::STAGE_BYTES);
+        if (next < chunks) load(next);
         copy_commit();
         uint32_t a_at = base + chunk % STAGES * Load::STAGE_BYTES, b_at = a_at + Load::A_BYTES;
 #pragma unroll
@@ -178,19 +195,36 @@ template <typename T, int OUTPUTS> __device__ void convolve_wgmma(const Paramete
     uint32_t base = (shared_address(memory) + 1023) & ~1023u;
     int64_t first = int64_t(blockIdx.x) * POSITIONS;
     int first_output = blockIdx.y * OUTPUTS;
-    Load loader(p, first, first_output);
+    Load loader(p, first, blockIdx.y);
     int chunks = loader.chunks();
+    __shared__ uint64_t full[STAGES];
+    if (threadIdx.x == 0) {
+        for (int stage = 0; stage < STAGES; stage++) barrier_init(full + stage, 1);
+        asm volatile("fence.mbarrier_init.release.cluster;\n" ::: "memory");
+        asm volatile("fence.proxy.async.shared::cta;\n" ::: "memory");
+    }
+    __syncthreads();
+    auto load = [&](int chunk) {
+        int stage = chunk % STAGES;
+        uint32_t at = base + stage * Load::STAGE_BYTES;
+        if (threadIdx.x == 0) {
+            barrier_expect(full + stage, Load::B_BYTES);
+            copy_bulk(at + Load::A_BYTES, loader.weights + int64_t(chunk) * Load::B_BYTES, Load::B_BYTES, full + stage);
+        }
+        loader.load_positions(at);
+    };
     int group = threadIdx.x / 128;
     float sums[OUTPUTS / 2];
 #pragma unroll
     for (int i = 0; i < OUTPUTS / 2; i++) sums[i] = 0;
 
     for (int chunk = 0; chunk < STAGES - 1; chunk++) {
-        if (chunk < chunks) loader.load(chunk, base + chunk * Load::STAGE_BYTES);
+        if (chunk < chunks) load(chunk);
         copy_commit();
     }
     for (int chunk = 0; chunk < chunks; chunk++) {
         copy_wait<STAGES - 2>();
+        barrier_wait(full + chunk % STAGES, chunk / STAGES & 1);
         wgmma_wait<0>();
         hold(sums);
         asm volatile("fence.proxy.async.shared::cta;\n" ::: "memory");  // what was copied is read by another unit
@@ -203,7 +237,7 @@ template <typename T, int OUTPUTS> __device__ void convolve_wgmma(const Paramete
             wgmma(sums, matrix_descriptor(a_at + group * 64 * 128 + step * 32), matrix_descriptor(b_at + step * 32), 1, T());
         wgmma_commit();
         int next = chunk + STAGES - 1;
-        if (next < chunks) loader.load(next, base + next % STAGES * Load::STAGE_BYTES);
+        if (next < chunks) load(next);
         copy_commit();
     }
     wgmma_wait<0>();

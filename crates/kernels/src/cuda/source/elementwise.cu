@@ -15,46 +15,65 @@ template <typename T> struct Wide {
     using Type = Vec<T, COUNT>;
 };
 
-// Applies `f(i, x)` to elements i.. of a row in groups of 16 bytes, and writes what it leaves.
-template <typename T, typename F> __device__ __forceinline__ void map_row(const T* x, T* out, int channels, F f) {
-    constexpr int COUNT = Wide<T>::COUNT;
-    for (int i = threadIdx.x * COUNT; i < channels; i += blockDim.x * COUNT) {
-        auto in = *reinterpret_cast<const typename Wide<T>::Type*>(x + i);
-        float value[COUNT];
-#pragma unroll
-        for (int j = 0; j < COUNT; j++) value[j] = to_f32(in.at[j]);
-        f(i, value);
-#pragma unroll
-        for (int j = 0; j < COUNT; j++) in.at[j] = from_f32<T>(value[j]);
-        *reinterpret_cast<typename Wide<T>::Type*>(out + i) = in;
-    }
-}
+// A row of x in the registers of a warp: each lane holds up to `HELD` groups of 16 bytes.
+template <typename T, int HELD> struct Row {
+    static constexpr int COUNT = Wide<T>::COUNT;
+    typename Wide<T>::Type held[HELD];
+    int channels, lane;
 
-template <typename T, typename F> __device__ __forceinline__ float sum_row(const T* x, int channels, float* shared, F f) {
-    constexpr int COUNT = Wide<T>::COUNT;
-    float sum = 0;
-    for (int i = threadIdx.x * COUNT; i < channels; i += blockDim.x * COUNT) {
-        auto in = *reinterpret_cast<const typename Wide<T>::Type*>(x + i);
+    __device__ __forceinline__ Row(const T* x, int channels) : channels(channels), lane(threadIdx.x % 32) {
 #pragma unroll
-        for (int j = 0; j < COUNT; j++) sum += f(to_f32(in.at[j]));
+        for (int k = 0; k < HELD; k++) {
+            if (at(k) < channels) held[k] = *reinterpret_cast<const typename Wide<T>::Type*>(x + at(k));
+        }
     }
-    return block_sum(sum, shared);
-}
+
+    __device__ __forceinline__ int at(int k) const { return (k * 32 + lane) * COUNT; }
+
+    // The sum of `f` over all elements.
+    template <typename F> __device__ __forceinline__ float sum(F f) const {
+        float sum = 0;
+#pragma unroll
+        for (int k = 0; k < HELD; k++) {
+            if (at(k) >= channels) break;
+#pragma unroll
+            for (int j = 0; j < COUNT; j++) sum += f(to_f32(held[k].at[j]));
+        }
+        return warp_sum(sum);
+    }
+
+    // Writes what `f(i, x)` leaves of elements i..
+    template <typename F> __device__ __forceinline__ void write(T* out, F f) {
+#pragma unroll
+        for (int k = 0; k < HELD; k++) {
+            if (at(k) >= channels) break;
+            float value[COUNT];
+#pragma unroll
+            for (int j = 0; j < COUNT; j++) value[j] = to_f32(held[k].at[j]);
+            f(at(k), value);
+#pragma unroll
+            for (int j = 0; j < COUNT; j++) held[k].at[j] = from_f32<T>(value[j]);
+            *reinterpret_cast<typename Wide<T>::Type*>(out + at(k)) = held[k];
+        }
+    }
+};
+
+// The row of this warp.
+__device__ __forceinline__ int64_t warp_row() { return blockIdx.x * int64_t(blockDim.x / 32) + threadIdx.x / 32; }
 
 // Layer norm of each row, then `· weight + bias` or `· (1 + scale) + shift`.
-template <typename T>
-__device__ void layer_norm(const T* x, T* out, const float* weight, const float* bias, Broadcast shift, Broadcast scale, int tokens,
-                           int channels, float eps) {
-    __shared__ float shared[33];
-    int64_t row = blockIdx.x;
-    x += row * channels;
-    out += row * channels;
-    float mean = sum_row(x, channels, shared, [](float v) { return v; }) / channels;
-    float variance = sum_row(x, channels, shared, [mean](float v) { return (v - mean) * (v - mean); }) / channels;
+template <typename T, int HELD>
+__device__ void layer_norm(const T* x, T* out, const float* weight, const float* bias, Broadcast shift, Broadcast scale, int64_t rows,
+                           int tokens, int channels, float eps) {
+    int64_t row = warp_row();
+    if (row >= rows) return;
+    Row<T, HELD> values(x + row * channels, channels);
+    float mean = values.sum([](float v) { return v; }) / channels;
+    float variance = values.sum([mean](float v) { return (v - mean) * (v - mean); }) / channels;
     float factor = rsqrtf(variance + eps);
     const float* shift_row = shift.data ? shift.row(row, tokens, channels) : nullptr;
     const float* scale_row = shift.data ? scale.row(row, tokens, channels) : nullptr;
-    map_row(x, out, channels, [&](int at, float(&value)[Wide<T>::COUNT]) {
+    values.write(out + row * channels, [&](int at, float(&value)[Wide<T>::COUNT]) {
 #pragma unroll
         for (int j = 0; j < Wide<T>::COUNT; j++) {
             float v = (value[j] - mean) * factor;
@@ -68,23 +87,24 @@ __device__ void layer_norm(const T* x, T* out, const float* weight, const float*
 
 // RMS norm of each row of x [B·L, N·D] where there is a weight, then rotation of pairs by angles [L, D / 2] where there
 // are any.
-template <typename T>
-__device__ void rms_norm_rope(const T* x, T* out, const float* weight, const float* cosines, const float* sines, int tokens, int channels,
-                              int width, float eps) {
-    __shared__ float shared[33];
-    int64_t row = blockIdx.x;
-    x += row * channels;
-    out += row * channels;
+template <typename T, int HELD>
+__device__ void rms_norm_rope(const T* x, T* out, const float* weight, const float* cosines, const float* sines, int64_t rows, int tokens,
+                              int channels, int width, float eps) {
+    int64_t row = warp_row();
+    if (row >= rows) return;
+    Row<T, HELD> values(x + row * channels, channels);
     float factor = 1;
-    if (weight) factor = rsqrtf(sum_row(x, channels, shared, [](float v) { return v * v; }) / channels + eps);
+    if (weight) factor = rsqrtf(values.sum([](float v) { return v * v; }) / channels + eps);
     int64_t angles = row % tokens * (width / 2);
-    map_row(x, out, channels, [&](int at, float(&value)[Wide<T>::COUNT]) {
+    values.write(out + row * channels, [&](int at, float(&value)[Wide<T>::COUNT]) {
 #pragma unroll
         for (int j = 0; j < Wide<T>::COUNT; j++) value[j] *= weight ? factor * weight[at + j] : 1.0f;
         if (!cosines) return;
+        int first = at % width / 2;
 #pragma unroll
         for (int j = 0; j < Wide<T>::COUNT; j += 2) {
-            int64_t pair = angles + (at + j) % width / 2;
+            // Pairs of one group lie in one head where its width is a multiple of the group's.
+            int64_t pair = angles + (width % Wide<T>::COUNT ? (at + j) % width / 2 : first + j / 2);
             float c = cosines[pair], s = sines[pair], even = value[j], odd = value[j + 1];
             value[j] = even * c - odd * s;
             value[j + 1] = even * s + odd * c;
@@ -92,41 +112,47 @@ __device__ void rms_norm_rope(const T* x, T* out, const float* weight, const flo
     });
 }
 
-// x / max(‖x‖, 1e-12) · √C · gamma over the channels of each position, then SiLU if asked for. A warp takes a position.
-template <typename T> __device__ void channel_rms_norm(const T* x, T* out, const float* gamma, int64_t rows, int channels, bool activate) {
+// x / max(‖x‖, 1e-12) · √C · gamma over the channels of each position, then SiLU if asked for. `lanes` of a warp, a power of
+// two, take a position.
+template <typename T>
+__device__ void channel_rms_norm(const T* x, T* out, const float* gamma, int64_t rows, int channels, int lanes, bool activate) {
     constexpr int COUNT = Wide<T>::COUNT;
     constexpr int HELD = 4;  // groups that a lane keeps in registers
-    int64_t row = blockIdx.x * int64_t(blockDim.x / 32) + threadIdx.x / 32;
-    if (row >= rows) return;
-    int lane = threadIdx.x % 32;
+    int64_t row = (blockIdx.x * int64_t(blockDim.x) + threadIdx.x) / lanes;
+    int lane = threadIdx.x % lanes;
+    bool there = row < rows;
     x += row * channels;
     out += row * channels;
     typename Wide<T>::Type held[HELD];
     float sum = 0;
+    if (there) {
 #pragma unroll
-    for (int k = 0; k < HELD; k++) {
-        int i = (k * 32 + lane) * COUNT;
-        if (i >= channels) break;
-        held[k] = *reinterpret_cast<const typename Wide<T>::Type*>(x + i);
+        for (int k = 0; k < HELD; k++) {
+            int i = (k * lanes + lane) * COUNT;
+            if (i >= channels) break;
+            held[k] = *reinterpret_cast<const typename Wide<T>::Type*>(x + i);
 #pragma unroll
-        for (int j = 0; j < COUNT; j++) sum += to_f32(held[k].at[j]) * to_f32(held[k].at[j]);
+            for (int j = 0; j < COUNT; j++) sum += to_f32(held[k].at[j]) * to_f32(held[k].at[j]);
+        }
+        for (int i = (HELD * lanes + lane) * COUNT; i < channels; i += lanes * COUNT)
+            for (int j = 0; j < COUNT; j++) sum += to_f32(x[i + j]) * to_f32(x[i + j]);
     }
-    for (int i = (HELD * 32 + lane) * COUNT; i < channels; i += 32 * COUNT)
-        for (int j = 0; j < COUNT; j++) sum += to_f32(x[i + j]) * to_f32(x[i + j]);
-    float factor = sqrtf(float(channels)) / fmaxf(sqrtf(warp_sum(sum)), 1e-12f);
+    for (int offset = lanes / 2; offset; offset /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, offset);
+    if (!there) return;
+    float factor = sqrtf(float(channels)) / fmaxf(sqrtf(sum), 1e-12f);
     auto result = [&](int at, float v) {
         v *= factor * gamma[at];
         return from_f32<T>(activate ? silu(v) : v);
     };
 #pragma unroll
     for (int k = 0; k < HELD; k++) {
-        int i = (k * 32 + lane) * COUNT;
+        int i = (k * lanes + lane) * COUNT;
         if (i >= channels) break;
 #pragma unroll
         for (int j = 0; j < COUNT; j++) held[k].at[j] = result(i + j, to_f32(held[k].at[j]));
         *reinterpret_cast<typename Wide<T>::Type*>(out + i) = held[k];
     }
-    for (int i = (HELD * 32 + lane) * COUNT; i < channels; i += 32 * COUNT)
+    for (int i = (HELD * lanes + lane) * COUNT; i < channels; i += lanes * COUNT)
         for (int j = 0; j < COUNT; j++) out[i + j] = result(i + j, to_f32(x[i + j]));
 }
 
@@ -145,27 +171,42 @@ __device__ void modulate(const T* x, const T* y, T* out, Broadcast shift, Broadc
     const float* shift_row = y ? nullptr : shift.row(row, tokens, channels);
     const float* scale_row = scale.row(row, tokens, channels);
     const T* other = y + row * channels;
-    map_row(x + row * channels, out + row * channels, channels, [&](int at, float(&value)[Wide<T>::COUNT]) {
+    for (int i = threadIdx.x * Wide<T>::COUNT; i < channels; i += blockDim.x * Wide<T>::COUNT) {
+        auto value = *reinterpret_cast<const typename Wide<T>::Type*>(x + row * channels + i);
+        typename Wide<T>::Type second;
+        if (y) second = *reinterpret_cast<const typename Wide<T>::Type*>(other + i);
 #pragma unroll
         for (int j = 0; j < Wide<T>::COUNT; j++) {
-            if (y) value[j] += to_f32(other[at + j]) * scale_row[at + j];
-            else value[j] = value[j] * (1.0f + scale_row[at + j]) + shift_row[at + j];
+            float v = to_f32(value.at[j]);
+            if (y) v += to_f32(second.at[j]) * scale_row[i + j];
+            else v = v * (1.0f + scale_row[i + j]) + shift_row[i + j];
+            value.at[j] = from_f32<T>(v);
         }
-    });
+        *reinterpret_cast<typename Wide<T>::Type*>(out + row * channels + i) = value;
+    }
 }
 
+#define ROWS(T, HELD)                                                                                                                    \
+    extern "C" __global__ void layer_norm_##HELD##_##T(const T* x, T* out, const float* weight, const float* bias, const float* shift,   \
+                                                       int shift_item, int shift_token, const float* scale, int scale_item,              \
+                                                       int scale_token, int64_t rows, int tokens, int channels, float eps) {             \
+        layer_norm<T, HELD>(x, out, weight, bias, {shift, shift_item, shift_token}, {scale, scale_item, scale_token}, rows, tokens,      \
+                            channels, eps);                                                                                              \
+    }                                                                                                                                    \
+    extern "C" __global__ void rms_norm_rope_##HELD##_##T(const T* x, T* out, const float* weight, const float* cosines,                 \
+                                                          const float* sines, int64_t rows, int tokens, int channels, int width,         \
+                                                          float eps) {                                                                   \
+        rms_norm_rope<T, HELD>(x, out, weight, cosines, sines, rows, tokens, channels, width, eps);                                      \
+    }
 #define KERNELS(T)                                                                                                                       \
-    extern "C" __global__ void layer_norm_##T(const T* x, T* out, const float* weight, const float* bias, const float* shift,            \
-                                              int shift_item, int shift_token, const float* scale, int scale_item, int scale_token,      \
-                                              int tokens, int channels, float eps) {                                                     \
-        layer_norm<T>(x, out, weight, bias, {shift, shift_item, shift_token}, {scale, scale_item, scale_token}, tokens, channels, eps);  \
-    }                                                                                                                                    \
-    extern "C" __global__ void rms_norm_rope_##T(const T* x, T* out, const float* weight, const float* cosines, const float* sines,      \
-                                                 int tokens, int channels, int width, float eps) {                                       \
-        rms_norm_rope<T>(x, out, weight, cosines, sines, tokens, channels, width, eps);                                                  \
-    }                                                                                                                                    \
-    extern "C" __global__ void channel_rms_norm_##T(const T* x, T* out, const float* gamma, int64_t rows, int channels, int activate) {  \
-        channel_rms_norm<T>(x, out, gamma, rows, channels, activate);                                                                    \
+    ROWS(T, 2)                                                                                                                           \
+    ROWS(T, 6)                                                                                                                           \
+    ROWS(T, 12)                                                                                                                          \
+    ROWS(T, 20)                                                                                                                          \
+    ROWS(T, 40)                                                                                                                          \
+    extern "C" __global__ void channel_rms_norm_##T(const T* x, T* out, const float* gamma, int64_t rows, int channels, int lanes,       \
+                                                    int activate) {                                                                      \
+        channel_rms_norm<T>(x, out, gamma, rows, channels, lanes, activate);                                                             \
     }                                                                                                                                    \
     extern "C" __global__ void activate_##T(const T* x, T* out, int64_t count, int kind) { activate<T>(x, out, count, kind); }           \
     extern "C" __global__ void modulate_##T(const T* x, const T* y, T* out, const float* shift, int shift_item, int shift_token,         \

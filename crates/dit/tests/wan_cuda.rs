@@ -1,0 +1,96 @@
+//! The Wan transformer on a GPU: as on the CPU, whether its weights lie there or wait in the host's memory, and nearly so
+//! when they are rounded.
+//!
+//! Without a GPU there is nothing to compare, and the tests say so; with `KINORA_REQUIRE_CUDA` set they fail instead.
+#![cfg(feature = "cuda")]
+#![allow(clippy::print_stdout, reason = "the measured numbers are worth seeing")]
+
+use candle_core::{DType, Device, Tensor};
+use kinora_checkpoint::{Quant, Weights};
+use kinora_dit::wan::{WanConfig, WanModel};
+use kinora_dit::{Conditioning, VideoDit};
+
+fn gpu() -> Option<Device> {
+    match kinora_kernels::open_cuda(0) {
+        Ok(device) => Some(device),
+        Err(error) => {
+            assert!(std::env::var_os("KINORA_REQUIRE_CUDA").is_none(), "{error}");
+            println!("no GPU, nothing is compared: {error}");
+            None
+        }
+    }
+}
+
+/// Heads of 128 and more tokens than the smallest tile, as in the released models.
+fn config() -> WanConfig {
+    let json = r#"{"num_attention_heads": 4, "attention_head_dim": 128, "in_channels": 16, "out_channels": 16,
+        "text_dim": 96, "freq_dim": 64, "ffn_dim": 1024, "num_layers": 5}"#;
+    WanConfig::from_diffusers_config(json.as_bytes()).unwrap()
+}
+
+/// Two predictions in succession, f32 on the CPU.
+fn predict(model: &WanModel, device: &Device, dtype: DType) -> [Tensor; 2] {
+    let input = Weights::random(8, &Device::Cpu, DType::F32);
+    let normal = |name: &str, shape: &[usize]| {
+        let fan_in: usize = shape.iter().skip(1).product();
+        let values = (input.get(name, shape.to_vec()).unwrap() * (fan_in as f64).sqrt()).unwrap();
+        values.to_dtype(dtype).unwrap().to_device(device).unwrap()
+    };
+    let prepared = model.prepare(&Conditioning::new(normal("context", &[1, 300, 96])), usize::MAX).unwrap();
+    let latents = normal("latents", &[1, 16, 5, 18, 26]);
+    [900f32, 100.0].map(|time| {
+        let time = Tensor::new(&[time], device).unwrap();
+        let out = model.forward(&latents, &time, &prepared).unwrap();
+        out.to_device(&Device::Cpu).unwrap().to_dtype(DType::F32).unwrap()
+    })
+}
+
+fn values(x: &Tensor) -> Vec<f32> {
+    x.flatten_all().unwrap().to_vec1().unwrap()
+}
+
+fn cosine(a: &Tensor, b: &Tensor) -> f64 {
+    let (a, b) = (values(a), values(b));
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+    dot(&a, &b) / (dot(&a, &a) * dot(&b, &b)).sqrt()
+}
+
+#[test]
+fn on_a_gpu_it_predicts_what_it_does_on_the_cpu() {
+    let Some(gpu) = gpu() else { return };
+    let config = config();
+    let exact = WanModel::new(&config, &Weights::random(7, &Device::Cpu, DType::F32)).unwrap();
+    let expected = predict(&exact, &Device::Cpu, DType::F32);
+    for (dtype, quant, least) in [
+        (DType::F32, None, 1.0 - 1e-9),
+        (DType::BF16, None, 0.9999),
+        (DType::F16, None, 0.9999),
+        (DType::BF16, Some(Quant::Int8), 0.999),
+        (DType::BF16, Some(Quant::Fp8), 0.995),
+    ] {
+        let model = WanModel::new(&config, &Weights::random(7, &gpu, dtype).with_quant(quant)).unwrap();
+        for (found, expected) in predict(&model, &gpu, dtype).iter().zip(&expected) {
+            let cosine = cosine(found, expected);
+            println!("{dtype:?} {quant:?}: 1 - cosine {:.1e}", 1.0 - cosine);
+            assert!(cosine >= least, "{dtype:?} {quant:?}: cosine {cosine}");
+        }
+    }
+}
+
+#[test]
+fn weights_that_wait_in_the_hosts_memory_give_the_same_bits() {
+    let Some(gpu) = gpu() else { return };
+    let config = config();
+    for dtype in [DType::F32, DType::BF16] {
+        let [weights, host] = [&gpu, &Device::Cpu].map(|device| Weights::random(7, device, dtype));
+        let resident = WanModel::new(&config, &weights).unwrap();
+        let streamed = WanModel::streamed(&config, &weights, &host).unwrap();
+        let bits = |model: &WanModel| {
+            predict(model, &gpu, dtype).map(|x| values(&x).into_iter().map(f32::to_bits).collect::<Vec<_>>())
+        };
+        let expected = bits(&resident);
+        for round in 0..3 {
+            assert!(bits(&streamed) == expected, "{dtype:?}, round {round}");
+        }
+    }
+}
