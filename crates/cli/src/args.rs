@@ -76,7 +76,11 @@ pub struct ModelArgs {
 }
 
 fn device_help() -> String {
-    format!("Where to compute: {}", kinora::devices().join(", "))
+    let mut devices = kinora::devices();
+    if cfg!(all(target_os = "linux", not(feature = "cuda"))) {
+        devices.push("cuda or cuda:N with kinora-cuda beside this program");
+    }
+    format!("Where to compute: {}", devices.join(", "))
 }
 
 /// Dtypes of the networks.

@@ -11,6 +11,7 @@ mod cpu;
 mod cuda;
 mod dispatch;
 mod elementwise;
+mod gpu_memory;
 mod level;
 mod linear;
 mod memory;
@@ -28,11 +29,9 @@ use dispatch::on_cuda;
 pub use attention::{attention, attention_fp8, attention_int8, attention_relative};
 pub use conv::{FrameConv, FrameConvOptions};
 #[cfg(feature = "cuda")]
-pub use cuda::{
-    HostTensors, Uploader, built_for as cuda_built_for, free_bytes as cuda_free_bytes, open as open_cuda,
-    peak_bytes as cuda_peak_bytes, reset_peak_bytes as cuda_reset_peak_bytes,
-};
+pub use cuda::{HostTensors, Uploader, built_for as cuda_built_for, open as open_cuda};
 pub use elementwise::{gate_residual, gelu_erf, gelu_tanh, modulate, silu};
+pub use gpu_memory::{gpu_free_bytes, gpu_peak_bytes, gpu_reset_peak_bytes};
 pub use level::{LEVEL_VARIABLE, Level, UnknownLevel};
 pub use linear::{Epilogue, LinearWeight, linear, linear_each};
 pub use memory::LargeBlocks;

@@ -151,31 +151,33 @@ pub fn linear(x: &Tensor, weight: &LinearWeight, bias: Option<&Tensor>, epilogue
 pub fn linear_each<const COUNT: usize>(
     x: &Tensor,
     layers: [(&LinearWeight, Option<&Tensor>); COUNT],
-) -> Result<[Tensor; COUNT]> {
-    let mut results = Vec::with_capacity(COUNT);
+) -> Result<Vec<Tensor>> {
     #[cfg(feature = "cuda")]
-    let mut rounded: Option<(cuda::Rounding, cuda::RoundedRows)> = None;
-    for (weight, bias) in layers {
-        #[cfg(feature = "cuda")]
-        if let Storage::Rounded(matrix) = &weight.storage
-            && x.dims().last() == Some(&weight.inputs)
-        {
-            let operations = 2.0 * x.elem_count() as f64 * weight.outputs as f64;
-            let (name, work) = weight.work(operations);
-            results.push(timed(name, work, || {
-                let rows = match rounded.take() {
-                    Some((rounding, rows)) if rounding == matrix.rounding() => rows,
-                    _ => matrix.round_input(x)?,
-                };
-                let result = cuda::linear_rounded(x, &rows, matrix, bias, Epilogue::None);
-                rounded = Some((matrix.rounding(), rows));
-                result
-            })?);
-            continue;
-        }
-        results.push(linear(x, weight, bias, Epilogue::None)?);
+    if let Some(results) = rounded_each(x, &layers)? {
+        return Ok(results);
     }
-    Ok(results.try_into().expect("one result for each"))
+    layers.into_iter().map(|(weight, bias)| linear(x, weight, bias, Epilogue::None)).collect()
+}
+
+/// [`linear_each`] where all weights are rounded for a GPU in the same way, and fit `x`.
+#[cfg(feature = "cuda")]
+fn rounded_each(x: &Tensor, layers: &[(&LinearWeight, Option<&Tensor>)]) -> Result<Option<Vec<Tensor>>> {
+    let rounded = layers.iter().map(|(weight, bias)| match &weight.storage {
+        Storage::Rounded(matrix) if x.dims().last() == Some(&weight.inputs) => Some((*weight, matrix, *bias)),
+        _ => None,
+    });
+    let Some(rounded) = rounded.collect::<Option<Vec<_>>>() else { return Ok(None) };
+    let Some((first, matrix, _)) = rounded.first() else { return Ok(None) };
+    if rounded.iter().any(|(_, other, _)| other.rounding() != matrix.rounding()) {
+        return Ok(None);
+    }
+    let outputs: usize = rounded.iter().map(|(weight, ..)| weight.outputs).sum();
+    let (name, work) = first.work(2.0 * x.elem_count() as f64 * outputs as f64);
+    timed(name, work, || {
+        let rows = matrix.round_input(x)?;
+        let layer = |(_, matrix, bias)| cuda::linear_rounded(x, &rows, matrix, bias, Epilogue::None);
+        rounded.into_iter().map(layer).collect::<Result<Vec<_>>>().map(Some)
+    })
 }
 
 impl Epilogue<'_> {

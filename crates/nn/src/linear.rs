@@ -46,7 +46,7 @@ impl Linear {
     }
 
     /// [`Linear::forward`] of several layers over the same `x`.
-    pub fn forward_each<const COUNT: usize>(layers: [&Self; COUNT], x: &Tensor) -> Result<[Tensor; COUNT]> {
+    pub fn forward_each<const COUNT: usize>(layers: [&Self; COUNT], x: &Tensor) -> Result<Vec<Tensor>> {
         linear_each(x, layers.map(|layer| (&layer.weight, layer.bias.as_ref())))
     }
 

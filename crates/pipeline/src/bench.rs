@@ -2,7 +2,6 @@
 
 mod report;
 
-use crate::device::{device_peak, reset_device_peak};
 use crate::families::{Family, Placement, family_of};
 use crate::manifest::Manifest;
 pub use crate::memory::peak_memory;
@@ -13,6 +12,7 @@ use crate::{Error, LoadOptions, Result, device};
 use candle_core::Tensor;
 use kinora_dit::Conditioning;
 use kinora_kernels::profile::{profiled, profiled_on};
+use kinora_kernels::{gpu_peak_bytes, gpu_reset_peak_bytes};
 use kinora_sampler::NoiseSource;
 use kinora_vae::Parts;
 use report::Runs;
@@ -220,7 +220,7 @@ impl Bench {
     fn time(&self, mut run: impl FnMut() -> Result<()>) -> Result<Runs> {
         // Now, with the part loaded, what is left of the one before has been given back.
         let own_peak = reset_peak();
-        reset_device_peak(&self.placement.device)?;
+        gpu_reset_peak_bytes(&self.placement.device)?;
         let device = &self.placement.device;
         run()?;
         device.synchronize()?;
@@ -243,7 +243,7 @@ impl Bench {
             operators = profile;
         }
         seconds.sort_by(f64::total_cmp);
-        let (peak_memory, own_peak) = match device_peak(device)? {
+        let (peak_memory, own_peak) = match gpu_peak_bytes(device)? {
             Some(peak) => (Some(peak), true),
             None => (peak_memory(), own_peak),
         };

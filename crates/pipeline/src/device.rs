@@ -23,7 +23,7 @@ pub(crate) fn open(name: &str) -> Result<Device> {
     };
     match (kind, index) {
         ("cpu", Some(0)) => Ok(Device::Cpu),
-        ("auto", Some(0)) => Ok(best()),
+        ("auto", Some(0)) => best(),
         ("cuda", Some(index)) if candle_core::utils::cuda_is_available() => cuda(index),
         ("metal", Some(index)) if candle_core::utils::metal_is_available() => Ok(Device::new_metal(index)?),
         ("cuda" | "metal", Some(_)) => {
@@ -65,40 +65,16 @@ pub(crate) fn has_fp8() -> bool {
     false
 }
 
-/// Bytes of a GPU's memory that are free, where the device says it.
-pub(crate) fn free_memory(device: &Device) -> Result<Option<u64>> {
-    #[cfg(feature = "cuda")]
-    if let Device::Cuda(device) = device {
-        return Ok(Some(kinora_kernels::cuda_free_bytes(device)?));
+/// The first GPU, where there is one, else the CPU.
+///
+/// # Errors
+/// A GPU that this build is not for: the CPU would be a surprise.
+fn best() -> Result<Device> {
+    if candle_core::utils::cuda_is_available() && Device::new_cuda(0).is_ok() {
+        return cuda(0);
     }
-    let _ = device;
-    Ok(None)
-}
-
-/// The most bytes of a GPU's memory that tensors took since [`reset_device_peak`], where the device says it.
-pub(crate) fn device_peak(device: &Device) -> Result<Option<u64>> {
-    #[cfg(feature = "cuda")]
-    if let Device::Cuda(device) = device {
-        return Ok(Some(kinora_kernels::cuda_peak_bytes(device)?));
-    }
-    let _ = device;
-    Ok(None)
-}
-
-/// Counts the peak of [`device_peak`] from now on.
-pub(crate) fn reset_device_peak(device: &Device) -> Result<()> {
-    #[cfg(feature = "cuda")]
-    if let Device::Cuda(device) = device {
-        kinora_kernels::cuda_reset_peak_bytes(device)?;
-    }
-    let _ = device;
-    Ok(())
-}
-
-fn best() -> Device {
-    let cuda = candle_core::utils::cuda_is_available().then(|| cuda(0).ok()).flatten();
-    let metal = || candle_core::utils::metal_is_available().then(|| Device::new_metal(0).ok()).flatten();
-    cuda.or_else(metal).unwrap_or(Device::Cpu)
+    let metal = candle_core::utils::metal_is_available().then(|| Device::new_metal(0).ok()).flatten();
+    Ok(metal.unwrap_or(Device::Cpu))
 }
 
 /// A pool of `count` threads, or of one per core.

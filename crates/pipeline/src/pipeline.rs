@@ -103,18 +103,14 @@ impl Pipeline {
         let needed = |placement: &Placement, latents: [usize; 4], tile: Option<usize>| {
             let demand = Demand { latents, tile, ..Demand::of(plan, self.threads.current_num_threads()) };
             let mut parts = self.family.memory(&self.model, placement, &demand)?;
-            Ok(match placement.gpu_memory {
-                Some(room) => {
-                    if plan.text_on_cpu {
-                        parts.text = PartMemory::default();
-                    }
-                    MemoryPlan::on_gpu(parts, room)
-                }
-                None => {
-                    let available = if placement.device.is_cpu() { memory::available() } else { None };
-                    MemoryPlan::new(parts, self.model.bytes_in_program(), available)
-                }
-            })
+            if plan.text_on_cpu {
+                parts.text = PartMemory::default();
+            }
+            if let Some(room) = placement.gpu_memory {
+                return Ok(MemoryPlan::on_gpu(parts, room));
+            }
+            let available = if placement.device.is_cpu() { memory::available() } else { None };
+            Ok(MemoryPlan::new(parts, self.model.bytes_in_program(), available))
         };
         let mut memory = needed(&self.placement.planned(plan), plan.latent_shape, plan.tile)?;
         if !memory.fits() {

@@ -126,10 +126,10 @@ impl Attention {
 
     /// Self-attention of `x [B, L, dim]`, positions rotated in.
     fn to_itself(&self, x: &Tensor, rope: &Rope) -> Result<Tensor> {
-        let [q, k, v] = Linear::forward_each([&self.q, &self.k, &self.v], x)?;
-        let split = |x: Tensor| split_heads(&x, self.heads);
-        let (q, k) = (rope.normed(&split(q)?, &self.norm_q)?, rope.normed(&split(k)?, &self.norm_k)?);
-        self.attend(&q, &k, &split(v)?, None)
+        let parts = Linear::forward_each([&self.q, &self.k, &self.v], x)?;
+        let part = |index: usize| split_heads(&parts[index], self.heads);
+        let (q, k) = (rope.normed(&part(0)?, &self.norm_q)?, rope.normed(&part(1)?, &self.norm_k)?);
+        self.attend(&q, &k, &part(2)?, None)
     }
 
     /// Cross-attention of `x [B, L, dim]` to the text, every row of which counts, its padding too; and, with the same

@@ -15,7 +15,7 @@ pub(super) const PREFIX: &str = "blocks";
 /// `blocks`.
 pub(super) enum Blocks {
     Resident(Vec<Block>),
-    Streamed(Streamed),
+    Streamed(Box<Streamed>),
 }
 
 /// Two blocks on the device, whose parameters are overwritten with those of the next but one while the other computes.
@@ -49,7 +49,8 @@ impl Blocks {
             .collect::<Result<_>>()?;
         let targets = |tensors: Vec<(String, Tensor)>| tensors.into_iter().map(|(_, tensor)| tensor).collect();
         let uploader = Uploader::new(weights.device(), vec![targets(tensors), targets(others)])?;
-        Ok(Self::Streamed(Streamed { uploader, waiting, slots: [first, second], turn: Mutex::default() }))
+        let slots = [first, second];
+        Ok(Self::Streamed(Box::new(Streamed { uploader, waiting, slots, turn: Mutex::default() })))
     }
 
     /// How many.

@@ -61,7 +61,7 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Option<&T
 }
 
 /// [`attention`] with everything rounded to e4m3, with a scale per query, one per 128 keys, from which their mean is taken
-/// away before, and one per column of the values (as in SageAttention 2, <https://arxiv.org/abs/2411.10958>); exact where
+/// away before, and one per column of the values (as in `SageAttention` 2, <https://arxiv.org/abs/2411.10958>); exact where
 /// that is not faster.
 pub fn attention_fp8(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Option<&Tensor>) -> Result<Option<Tensor>> {
     attend(q, k, v, scale, bias, true)

@@ -144,7 +144,7 @@ fn packed(weight: &Tensor, block: usize) -> Result<Tensor> {
     let weight = weight.pad_with_zeros(0, 0, outputs.next_multiple_of(block) - outputs)?;
     let (blocks, chunks) = (weight.dim(0)? / block, weight.dim(1)? / CHUNK);
     let weight = weight.reshape((blocks, block, chunks, CHUNK))?.permute((0, 2, 1, 3))?.contiguous()?;
-    let places: Vec<u32> = (0..block as u32 * 8).map(|place| place / 8 * 8 + (place % 8 ^ place / 8 % 8)).collect();
+    let places: Vec<u32> = (0..block as u32 * 8).map(|place| place / 8 * 8 + ((place % 8) ^ (place / 8 % 8))).collect();
     let places = Tensor::from_vec(places, block * PARTS, weight.device())?;
     let weight = weight.reshape((blocks * chunks, block * PARTS, CHUNK / PARTS))?.index_select(&places, 1)?;
     dense(&weight.reshape((blocks, chunks, block, CHUNK))?)

@@ -173,7 +173,7 @@ pub fn channel_rms_norm(x: &Tensor, gamma: &Tensor, silu: bool) -> Result<Option
     Ok(Some(out))
 }
 
-/// `kind` 0: SiLU, 1: GELU with tanh, 2: GELU with erf.
+/// `kind` 0: `SiLU`, 1: GELU with tanh, 2: GELU with erf.
 pub fn activate(x: &Tensor, kind: i32) -> Result<Option<Tensor>> {
     if suffix(x.dtype()).is_none() {
         return Ok(None);

@@ -17,7 +17,7 @@ pub use conv::GpuConv;
 pub use elementwise::{
     activate, channel_rms_norm, gate_residual, layer_norm, layer_norm_modulate, modulate, rms_norm, rms_norm_rope, rope,
 };
-pub use linear::{Rounded, RoundedRows, Rounding, linear, linear_rounded};
+pub use linear::{Rounded, Rounding, linear, linear_rounded};
 pub use module::{built_for, free_bytes, open, peak_bytes, reset_peak_bytes};
 pub use upload::{HostTensors, Uploader};
 

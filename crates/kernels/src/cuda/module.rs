@@ -9,7 +9,7 @@ use candle_core::cuda_backend::cudarc::driver::{CudaFunction, CudaModule, Launch
 use candle_core::cuda_backend::cudarc::nvrtc::Ptx;
 use candle_core::{CudaDevice, Device, Result, bail};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Name and image of every module.
 static IMAGES: [(&str, &[u8]); 5] = [
@@ -99,7 +99,7 @@ impl Kernel {
     pub(super) fn new(device: &CudaDevice, module: &'static str, name: String, shared: usize) -> Result<Self> {
         static FUNCTIONS: OnceLock<Mutex<HashMap<Key, CudaFunction>>> = OnceLock::new();
         let ordinal = device.cuda_stream().context().ordinal();
-        let mut functions = FUNCTIONS.get_or_init(Mutex::default).lock().unwrap_or_else(|lock| lock.into_inner());
+        let mut functions = FUNCTIONS.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
         let key = (ordinal, module, name);
         if let Some(function) = functions.get(&key) {
             return Ok(Self { function: function.clone(), device: device.clone() });
@@ -114,10 +114,13 @@ impl Kernel {
     }
 }
 
+/// By device and name.
+type Modules = HashMap<(usize, &'static str), Arc<CudaModule>>;
+
 /// The module of this name on a device, loaded once.
 fn load(device: &CudaDevice, ordinal: usize, name: &'static str) -> Result<Arc<CudaModule>> {
-    static MODULES: OnceLock<Mutex<HashMap<(usize, &str), Arc<CudaModule>>>> = OnceLock::new();
-    let mut modules = MODULES.get_or_init(Mutex::default).lock().unwrap_or_else(|lock| lock.into_inner());
+    static MODULES: OnceLock<Mutex<Modules>> = OnceLock::new();
+    let mut modules = MODULES.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(module) = modules.get(&(ordinal, name)) {
         return Ok(module.clone());
     }

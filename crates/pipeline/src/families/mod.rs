@@ -43,7 +43,7 @@ impl Placement {
             check_quant(quant, &device)?;
         }
         let dtype = options.dtype.unwrap_or(if device.is_cpu() { DType::F32 } else { DType::BF16 });
-        let free = crate::device::free_memory(&device)?;
+        let free = kinora_kernels::gpu_free_bytes(&device)?;
         let gpu_memory = free.map(|free| options.gpu_memory.unwrap_or(free).min(free));
         Ok(Self { device, dtype, quant, gpu_memory, offload: false })
     }

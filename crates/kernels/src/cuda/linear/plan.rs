@@ -2,13 +2,17 @@
 
 use super::Rounding;
 use candle_core::cuda_backend::WrapErr;
+use candle_core::cuda_backend::cudarc::cublaslt::sys::{
+    cublasLtEpilogue_t as Epilogue, cublasLtMatmulDescAttributes_t as Attribute,
+};
 use candle_core::cuda_backend::cudarc::cublaslt::{result, sys};
 use candle_core::cuda_backend::cudarc::driver::{CudaSlice, DevicePtr};
 use candle_core::{CudaDevice, DType, Error, Result, bail};
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ffi::c_void;
 use std::mem::size_of;
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// Bytes that a product may use for partial sums.
 const WORKSPACE: usize = 32 << 20;
@@ -82,18 +86,18 @@ fn with_library<T>(device: &CudaDevice, f: impl FnOnce(&mut Library) -> Result<T
     static LIBRARIES: OnceLock<Mutex<HashMap<usize, Library>>> = OnceLock::new();
     let stream = device.cuda_stream();
     let ordinal = stream.context().ordinal();
-    let mut libraries = LIBRARIES.get_or_init(Mutex::default).lock().unwrap_or_else(|lock| lock.into_inner());
-    if !libraries.contains_key(&ordinal) {
-        stream.context().bind_to_thread().w()?;
-        let handle = result::create_handle().map_err(Error::wrap)?;
-        // SAFETY: products write it before they read it.
-        let workspace = unsafe { device.alloc::<u8>(WORKSPACE)? };
-        libraries.insert(ordinal, Library { handle, workspace, plans: HashMap::new() });
-    }
-    match libraries.get_mut(&ordinal) {
-        Some(library) => f(library),
-        None => bail!("cuBLASLt was not opened"),
-    }
+    let mut libraries = LIBRARIES.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+    let library = match libraries.entry(ordinal) {
+        Entry::Occupied(entry) => entry.into_mut(),
+        Entry::Vacant(entry) => {
+            stream.context().bind_to_thread().w()?;
+            let handle = result::create_handle().map_err(Error::wrap)?;
+            // SAFETY: products write it before they read it.
+            let workspace = unsafe { device.alloc::<u8>(WORKSPACE)? };
+            entry.insert(Library { handle, workspace, plans: HashMap::new() })
+        }
+    };
+    f(library)
 }
 
 /// The algorithm that the library thinks best, none where it has none.
@@ -205,8 +209,6 @@ impl Description {
             x: layout(operand, inputs, rows)?,
             out: layout(library_type(to)?, outputs, rows)?,
         };
-        use sys::cublasLtEpilogue_t as Epilogue;
-        use sys::cublasLtMatmulDescAttributes_t as Attribute;
         description.set(Attribute::CUBLASLT_MATMUL_DESC_TRANSA, 1i32)?;
         let epilogue = match (request.activation, request.bias) {
             (Activation::None, false) => Epilogue::CUBLASLT_EPILOGUE_DEFAULT,
@@ -231,7 +233,7 @@ impl Description {
         Ok(description)
     }
 
-    fn set<T>(&self, attribute: sys::cublasLtMatmulDescAttributes_t, value: T) -> Result<()> {
+    fn set<T: Copy>(&self, attribute: Attribute, value: T) -> Result<()> {
         // SAFETY: a descriptor that lives, an attribute of its documented size.
         unsafe { result::set_matmul_desc_attribute(self.matmul, attribute, (&raw const value).cast(), size_of::<T>()) }
             .map_err(Error::wrap)
