@@ -66,7 +66,7 @@ impl WanModel {
     /// A configuration that makes no sense; missing or misshapen tensors.
     pub fn new(config: &WanConfig, weights: &Weights) -> Result<Self> {
         config.validate()?;
-        Self::with_blocks(config, weights, Blocks::resident(config, weights)?)
+        Self::with_blocks(config, weights, || Blocks::resident(config, weights))
     }
 
     /// The same for a CUDA device that has no room for all weights: those of the blocks wait in the host's memory, read
@@ -76,10 +76,10 @@ impl WanModel {
     /// Those of [`WanModel::new`]; another device, rounded weights, too little memory.
     pub fn streamed(config: &WanConfig, weights: &Weights, host: &Weights) -> Result<Self> {
         config.validate()?;
-        Self::with_blocks(config, weights, Blocks::streamed(config, weights, host)?)
+        Self::with_blocks(config, weights, || Blocks::streamed(config, weights, host))
     }
 
-    fn with_blocks(config: &WanConfig, weights: &Weights, blocks: Blocks) -> Result<Self> {
+    fn with_blocks(config: &WanConfig, weights: &Weights, blocks: impl FnOnce() -> Result<Blocks>) -> Result<Self> {
         let control = config.vace_in_channels.map(|channels| ControlBranch::new(config, channels, weights));
         // Little work, and errors that every block would see.
         let unrounded = &weights.with_quant(None);
@@ -91,7 +91,7 @@ impl WanModel {
             time_embedding: TimeEmbedding::new(config, unrounded)?,
             image_embedding: image.transpose()?,
             camera_adapter: camera.transpose()?,
-            blocks,
+            blocks: blocks()?,
             control: control.transpose()?,
             head: Head::new(config, &unrounded.pp("head"))?,
             rope: Mutex::default(),
