@@ -33,6 +33,7 @@ for stage in "$@"; do
     agree)
         once agree.txt "$bundle/agree_cuda" --nocapture --test-threads=1
         once agree-portable.txt env KINORA_CUDA=portable "$bundle/agree_cuda" --nocapture --test-threads=1 attention convolution
+        once agree-transformer.txt "$bundle/wan_cuda" --nocapture --test-threads=1
         ;;
     oracle) once oracle.txt "$bundle/oracle_cuda" --nocapture --test-threads=1 ;;
     kernels) once kernels.md "$bundle/cuda" 10 && cat "$out/kernels.md" ;;
