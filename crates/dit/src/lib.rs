@@ -21,7 +21,7 @@ pub trait VideoDit: Send + Sync {
 
     /// One prediction: `latents [B, C_out, F, H, W]` without what is appended to them, `timestep` f32 `[B]`, or `[B, L]`
     /// with one value per token (in the order frames, rows, columns), in the model's own units → `[B, C_out, F, H, W]`,
-    /// both in the model's dtype. Latents of another dtype are converted. `prepared` comes from the same model and has the
+    /// both in the model's dtype. Of timesteps per token the values are looked at: on the CPU, nobody waits for that. Latents of another dtype are converted. `prepared` comes from the same model and has the
     /// same `B`, and the same `F`, `H`, `W` where it has any.
     ///
     /// # Errors

@@ -202,7 +202,7 @@ impl VideoDit for WanModel {
     ) -> Result<Tensor> {
         let grid = check_forward(&self.config, latents, timestep, prepared)?;
         let rope = self.rope(grid, latents.device())?;
-        let time = self.time_embedding.forward(timestep)?;
+        let time = self.time_embedding.forward(timestep, latents.device())?;
         let latents = latents.to_dtype(self.dtype)?;
         let latents = match &prepared.latents {
             Some(appended) => Tensor::cat(&[&latents, appended], 1)?, // [B, C_in, F, H, W]

@@ -9,7 +9,7 @@ use crate::plan::Plan;
 use crate::resume::RunDir;
 use crate::source::Model;
 use crate::{Error, Result};
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 use kinora_checkpoint::TensorFile;
 use kinora_dit::{ComputeAll, Prepared, Reuse, VideoDit};
 use kinora_sampler::{NoiseSource, Sampler, StepInfo, cfg, cfg_zero_star, check_finite, x0_from_velocity};
@@ -185,9 +185,10 @@ impl Denoiser<'_> {
             Some(clean) => {
                 let [_, ph, pw] = resident.dit.patch_size();
                 let [_, _, h, w] = self.plan.latent_shape;
-                (clean.put_into(x)?, clean.timesteps(info.timestep, (h / ph) * (w / pw))?)
+                let timesteps = clean.timesteps(info.timestep, (h / ph) * (w / pw))?;
+                (clean.put_into(x)?, timesteps.to_device(&Device::Cpu)?)
             }
-            None => (x.clone(), Tensor::new(&[info.timestep as f32], x.device())?),
+            None => (x.clone(), Tensor::new(&[info.timestep as f32], &Device::Cpu)?),
         };
         let latents = latents.to_dtype(self.placement.dtype)?;
         let count = if self.plan.guided_at(expert, info.sigma) { 2 } else { 1 };

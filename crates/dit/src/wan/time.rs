@@ -2,7 +2,7 @@
 
 use super::WanConfig;
 use crate::{Error, Result};
-use candle_core::{D, DType, Tensor};
+use candle_core::{D, DType, Device, Tensor};
 use kinora_checkpoint::Weights;
 use kinora_kernels::{Epilogue, silu};
 use kinora_nn::{Linear, timestep_embedding};
@@ -30,9 +30,10 @@ impl TimeEmbedding {
         })
     }
 
-    /// Embeds `timestep [B]` or `[B, L]`, f32: in f32 up to the embedding, in the model's dtype from there.
-    pub(super) fn forward(&self, timestep: &Tensor) -> Result<Time> {
-        let (timestep, rows) = distinct(timestep)?;
+    /// Embeds `timestep [B]` or `[B, L]`, f32, on `device`, that of the model: in f32 up to the embedding, in the model's
+    /// dtype from there.
+    pub(super) fn forward(&self, timestep: &Tensor, device: &Device) -> Result<Time> {
+        let (timestep, rows) = distinct(timestep, device)?;
         let embedding = timestep_embedding(&timestep, self.freq_dim)?; // [U, freq_dim]
         let embedding =
             self.second.forward(&self.first.forward_then(&embedding, Epilogue::Silu)?)?.to_dtype(self.dtype)?;
@@ -119,10 +120,10 @@ impl Rows {
 
 /// The timesteps to embed. One per token makes tables as large as the clip, so of tokens that share a timestep, as
 /// those of a frame do, only one is embedded.
-fn distinct(timestep: &Tensor) -> Result<(Tensor, Rows)> {
+fn distinct(timestep: &Tensor, device: &Device) -> Result<(Tensor, Rows)> {
     match timestep.rank() {
-        1 => Ok((timestep.to_dtype(DType::F32)?, Rows::PerClip)),
-        2 => distinct_of_tokens(timestep),
+        1 => Ok((timestep.to_device(device)?.to_dtype(DType::F32)?, Rows::PerClip)),
+        2 => distinct_of_tokens(timestep, device),
         _ => {
             let (what, found) = ("timestep", timestep.dims().to_vec());
             Err(Error::Shape { what, found, expected: "one per clip or one per token".to_string() })
@@ -130,9 +131,8 @@ fn distinct(timestep: &Tensor) -> Result<(Tensor, Rows)> {
     }
 }
 
-fn distinct_of_tokens(timestep: &Tensor) -> Result<(Tensor, Rows)> {
+fn distinct_of_tokens(timestep: &Tensor, device: &Device) -> Result<(Tensor, Rows)> {
     let per_clip = timestep.to_dtype(DType::F32)?.to_vec2::<f32>()?;
-    let device = timestep.device();
     let uniform = |tokens: &Vec<f32>| tokens.iter().all(|t| t.to_bits() == tokens[0].to_bits());
     if per_clip.iter().all(uniform) {
         let first: Vec<f32> = per_clip.iter().filter_map(|tokens| tokens.first().copied()).collect();

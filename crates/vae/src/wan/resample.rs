@@ -111,13 +111,34 @@ impl Shortcut {
 
     /// Channels are repeated and become positions: `x [B, H, W, C]` → `[B, H·s, W·s, outputs]`, of the `t` frames that
     /// it becomes the one of this `index`.
+    ///
+    /// Repeated, channel `r` is channel `r / repeats` of `x`, and `r` counts outputs, frames, rows and columns. So every
+    /// position takes its channels from `x` as they lie, and nothing is ever as large as all repetitions.
     pub(super) fn repeat(&self, x: &Tensor, index: usize) -> Result<Tensor> {
         let &Self { outputs, temporal: t, spatial: s } = self;
         let (b, h, w, c) = x.dims4()?;
         let repeats = outputs * t * s * s / c;
-        let x = x.unsqueeze(4)?.broadcast_as((b, h, w, c, repeats))?.reshape(vec![b, h, w, outputs, t, s, s])?;
-        let x = x.narrow(4, index, 1)?.squeeze(4)?.permute((0, 1, 4, 2, 5, 3))?; // [B, H, s, W, s, outputs]
-        x.reshape((b, h * s, w * s, outputs))
+        let sources = |row: usize, column: usize| -> Vec<u32> {
+            (0..outputs).map(|o| ((((o * t + index) * s + row) * s + column) / repeats) as u32).collect()
+        };
+        let mut known: Vec<(Vec<u32>, Tensor)> = Vec::new();
+        let mut taken = |row, column| {
+            let sources = sources(row, column);
+            if let Some((_, found)) = known.iter().find(|(of, _)| *of == sources) {
+                return Ok(found.clone());
+            }
+            let places = Tensor::new(sources.as_slice(), x.device())?;
+            let found = x.contiguous()?.index_select(&places, 3)?; // [B, H, W, outputs]
+            known.push((sources, found.clone()));
+            Ok(found)
+        };
+        let rows: Vec<Tensor> = (0..s)
+            .map(|row| {
+                let columns: Vec<Tensor> = (0..s).map(|column| taken(row, column)).collect::<Result<_>>()?;
+                Tensor::stack(&columns, 3) // [B, H, W, s, outputs]
+            })
+            .collect::<Result<_>>()?;
+        Tensor::stack(&rows, 2)?.reshape((b, h * s, w * s, outputs))
     }
 }
 
