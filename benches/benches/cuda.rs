@@ -78,7 +78,7 @@ mod gpu {
                 self.time(&format!("{name}, bf16"), operations, "TFLOP/s", || {
                     kernels::attention(&q, &k, &v, scale, None)
                 })?;
-                self.time(&format!("{name}, fp8 scores"), operations, "TFLOP/s", || {
+                self.time(&format!("{name}, fp8"), operations, "TFLOP/s", || {
                     kernels::attention_fp8(&q, &k, &v, scale, None)
                 })?;
             }

@@ -583,3 +583,41 @@ fn stopped_if(flow: ControlFlow<()>, run_dir: Option<&RunDir>) -> Result<()> {
 fn on_event_stage(on_event: &mut dyn FnMut(Event) -> ControlFlow<()>, stage: Stage) -> Result<()> {
     stopped_if(on_event(Event::Stage(stage)), None)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::PartsMemory;
+
+    /// As if the CPU were a GPU with so much memory: what is planned does not ask which it is.
+    #[test]
+    fn what_a_gpu_has_no_room_for_waits_in_the_hosts_memory() {
+        let options = LoadOptions { device: "cpu".into(), ..LoadOptions::default() };
+        let mut pipeline = Pipeline::load(&options).expect("the embedded model");
+        let request = Request { prompt: "a red ball".into(), ..Request::default() };
+        let mut plan = |room: Option<u64>, quant| {
+            pipeline.placement = Placement { gpu_memory: room, quant, ..pipeline.placement.clone() };
+            pipeline.plan(&request).expect("a prompt is enough")
+        };
+        let all = plan(Some(1 << 30), None);
+        assert!(!all.offload && !all.text_on_cpu && all.tile.is_none() && all.memory.fits(), "{all:?}");
+        assert_eq!(all.memory.process, 0, "the process does not count");
+        let PartsMemory { text, denoise, .. } = all.memory.parts;
+        assert!(text.total() < denoise.total());
+
+        let less = plan(Some(denoise.total() - 1), None);
+        assert!(less.offload && !less.text_on_cpu);
+        assert!(less.memory.parts.denoise.weights < denoise.weights);
+        assert_eq!(less.memory.parts.denoise.working, denoise.working);
+        assert!(less.notices.iter().any(|notice| notice.contains("one by one")), "{:?}", less.notices);
+
+        let least = plan(Some(text.total() - 1), None);
+        assert!(least.offload && least.text_on_cpu);
+        assert_eq!(least.memory.parts.text, PartMemory::default());
+
+        let rounded = plan(Some(text.total() / 4), Some(kinora_checkpoint::Quant::Int8));
+        assert!(!rounded.offload && !rounded.memory.fits(), "rounded weights do not wait");
+        let cpu = plan(None, None);
+        assert!(!cpu.offload && !cpu.text_on_cpu && cpu.memory.process > 0);
+    }
+}
