@@ -309,7 +309,7 @@ def export(model_in, run, model_out, dit, text, ema, mean, std):
         save_weights(weights_file(model_out, part), tensors, list(load_file(weights_file(model_in, part))))
     if os.path.exists(run + "/vae.safetensors"): shutil.copy(run + "/vae.safetensors", weights_file(model_out, "vae"))
     config = json.load(open(model_in + "/vae/config.json"))
-    config.update(latents_mean=mean, latents_std=std)
+    config.update(latents_mean=[round(v, 5) for v in mean], latents_std=[round(v, 5) for v in std])
     with open(model_out + "/vae/config.json", "w") as f: f.write(json.dumps(config, indent=2) + "\n")
 
 

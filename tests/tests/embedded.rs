@@ -12,7 +12,8 @@ use std::path::Path;
 const MARGIN: f64 = 0.05;
 /// What eight bits may cost on top.
 const QUANT_MARGIN: f64 = 0.02;
-const SEEN: [(&str, f64); 4] = [("background", 1.000), ("color", 0.962), ("position", 0.962), ("motion", 0.981)];
+const SEEN: [(&str, f64); 5] =
+    [("background", 1.000), ("color", 1.000), ("shape", 0.942), ("position", 1.000), ("motion", 1.000)];
 
 fn prompts() -> PromptList {
     let text = std::fs::read_to_string(root().join("models/embedded/prompts.toml")).expect("the list of prompts");
@@ -79,7 +80,7 @@ fn rates(pipeline: &Pipeline) -> BTreeMap<&'static str, f64> {
 /// Step cache, share of predictions that it reused, and PSNR (dB) to the clip computed whole, over the first prompts of
 /// the list; models/embedded/README.md has the whole list. Other processors round otherwise, and a decision may fall
 /// the other way: a run may have half the share and 3 dB less.
-const CACHED: [(&str, f64, f64); 2] = [("first-block:0.1", 0.430, 53.0), ("easycache:0.1", 0.594, 45.2)];
+const CACHED: [(&str, f64, f64); 2] = [("first-block:0.1", 0.461, 44.8), ("easycache:0.1", 0.609, 48.4)];
 
 #[test]
 fn cached_clips_stay_near_those_computed_whole() {
@@ -188,7 +189,8 @@ fn frame_200_of_a_still_clip_is_as_good_as_frame_20() {
     };
     let (early, late) = (psnr(20), psnr(200));
     println!("frame 20: {early:.2} dB, frame 200: {late:.2} dB");
-    assert!(early > 20.0 && late > early - 0.1, "frame 20: {early:.2} dB, frame 200: {late:.2} dB");
+    // From frame 40 on all frames are equal; a tenth of a decibel of 36 is 0.05/255.
+    assert!(early > 33.0 && late > early - 0.2, "frame 20: {early:.2} dB, frame 200: {late:.2} dB");
 }
 
 #[test]

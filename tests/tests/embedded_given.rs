@@ -7,7 +7,7 @@ use kinora_tests::{generate, kinora, load, same_bits};
 use std::ops::ControlFlow::{Break, Continue};
 use std::path::Path;
 
-const RED: [f32; 3] = [0.86, 0.16, 0.16];
+const RED: [f32; 3] = [0.90, 0.12, 0.12];
 
 fn video(path: &Path) -> Tensor {
     kinora_checkpoint::load_safetensors(path).expect("raw frames").0["video"].clone()
@@ -106,9 +106,9 @@ fn a_given_last_frame_is_reached() {
         request.given = Given { image: image.clone(), last_image: Some(last_file.clone()), ..Given::default() };
         let video = made(&pipeline, &request);
         println!("first {}: the last frame within {:.1} dB", image.is_some(), psnr(&video, 16, &last));
-        assert!(psnr(&video, 16, &last) > 20.0);
+        assert!(psnr(&video, 16, &last) > 29.0);
         if image.is_some() {
-            assert!(psnr(&video, 0, &first) > 22.0);
+            assert!(psnr(&video, 0, &first) > 29.0);
         }
     }
 }
@@ -156,7 +156,7 @@ fn continued_clips_are_seamless_and_do_not_drift() {
         let x = red(&long.narrow(0, start, 40).expect("5 s"));
         let moved: f32 = x.windows(2).map(|pair| (pair[1] - pair[0]).abs().min(0.1)).sum::<f32>() / 39.0;
         println!("after {start} frames: background {drift:.2}/255 away, {moved:.4} of the width a frame");
-        assert!(drift <= 4.0, "after {start} frames the background is {drift:.2}/255 away");
+        assert!(drift <= 1.0, "after {start} frames the background is {drift:.2}/255 away");
         assert!(moved > 0.01, "after {start} frames the ball stands still");
     }
 }
@@ -270,7 +270,7 @@ fn previews_look_like_the_clip() {
     }
     let psnr = 10.0 * (255.0 * 255.0 / (error / 84.0)).log10();
     println!("preview: {psnr:.1} dB");
-    assert!(psnr > 14.0, "{psnr:.1} dB");
+    assert!(psnr > 20.0, "{psnr:.1} dB");
 }
 
 #[test]
@@ -299,9 +299,9 @@ fn a_changed_clip_keeps_what_its_strength_leaves() {
     let (scratch, pipeline) = (tempfile::tempdir().expect("a folder"), load("embedded", DType::F32, 2));
     let source = scratch.path().join("source.safetensors");
     let original = made(&pipeline, &request("a red ball moves right on a blue background", 3, &source));
-    let distance = |strength: f64| {
+    let change = |strength: f64| {
         let mut request =
-            request("a yellow ball moves right on a blue background", 9, &scratch.path().join("new.safetensors"));
+            request("a red ball moves left on a blue background", 9, &scratch.path().join("new.safetensors"));
         request.given = Given { video: Some(source.clone()), strength: Some(strength), ..Given::default() };
         let plan = pipeline.plan(&request).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!((plan.steps(), plan.frames), ((16.0 * strength) as usize, 17));
@@ -309,11 +309,14 @@ fn a_changed_clip_keeps_what_its_strength_leaves() {
         assert_eq!(pipeline.recipe_of(&request).unwrap_or_else(|error| panic!("{error}")).steps, 16);
         let changed = made(&pipeline, &request);
         let difference = (&changed - &original).and_then(|d| d.abs()?.mean_all()?.to_scalar::<f32>());
-        difference.expect("a number")
+        let x = red(&changed);
+        (difference.expect("a number"), x[16] - x[0])
     };
-    let [little, much] = [0.25, 1.0].map(distance);
-    println!("a quarter of the steps: {little:.3}; all: {much:.3}");
-    assert!(little < 0.06 && much > little);
+    // A quarter of the steps is enough for this model to turn the ball round.
+    let [(little, goes_on), (much, turns)] = [1.0 / 16.0, 1.0].map(change);
+    println!("one step: {little:.3}, {goes_on:+.2} of the width; all: {much:.3}, {turns:+.2}");
+    assert!(little < 0.06 && much > 1.5 * little);
+    assert!(goes_on > 0.1 && turns < -0.15);
 }
 
 #[test]
