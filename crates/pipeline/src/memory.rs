@@ -6,7 +6,7 @@ use std::fmt;
 
 /// What the process will take beside the parts of the model and what is resident when it plans: code that is read when it
 /// runs, the tokenizer, the threads' scratch, the encoder. Measured.
-const LATER: u64 = 36_000_000;
+const LATER: u64 = 42_000_000;
 /// What the allocator holds over what it is asked for: fractions of its blocks. Measured.
 const FRAYED: f64 = 1.25;
 /// What is resident when it plans, where the system does not say it.

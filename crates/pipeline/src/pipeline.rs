@@ -615,7 +615,7 @@ mod tests {
         assert!(least.offload && least.text_on_cpu);
         assert_eq!(least.memory.parts.text, PartMemory::default());
 
-        let rounded = plan(Some(text.total() / 4), Some(kinora_checkpoint::Quant::Int8));
+        let rounded = plan(Some(text.total() / 4), Some(Quant::Int8));
         assert!(!rounded.offload && !rounded.memory.fits(), "rounded weights do not wait");
         let cpu = plan(None, None);
         assert!(!cpu.offload && !cpu.text_on_cpu && cpu.memory.process > 0);

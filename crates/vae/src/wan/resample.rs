@@ -132,12 +132,12 @@ impl Shortcut {
             known.push((sources, found.clone()));
             Ok(found)
         };
-        let rows: Vec<Tensor> = (0..s)
-            .map(|row| {
-                let columns: Vec<Tensor> = (0..s).map(|column| taken(row, column)).collect::<Result<_>>()?;
-                Tensor::stack(&columns, 3) // [B, H, W, s, outputs]
-            })
-            .collect::<Result<_>>()?;
+        let mut rows = Vec::with_capacity(s);
+        for row in 0..s {
+            let columns: Vec<Tensor> = (0..s).map(|column| taken(row, column)).collect::<Result<_>>()?;
+            rows.push(Tensor::stack(&columns, 3)?); // [B, H, W, s, outputs]
+        }
+        drop(known); // before as much is needed again
         Tensor::stack(&rows, 2)?.reshape((b, h * s, w * s, outputs))
     }
 }
