@@ -38,11 +38,6 @@ impl HostTensors {
         }
         Ok(Self { memory, parts })
     }
-
-    /// Bytes of host memory.
-    pub fn bytes(&self) -> usize {
-        self.memory.len()
-    }
 }
 
 fn copy(tensor: &Tensor, to: &mut [u8]) -> Result<()> {

@@ -46,21 +46,7 @@ __device__ __forceinline__ float warp_max(float x) {
     return x;
 }
 
-// The sum over all threads of a block of at most 1024; `shared` has 33 elements.
-__device__ __forceinline__ float block_sum(float x, float* shared) {
-    x = warp_sum(x);
-    int warp = threadIdx.x / 32, lane = threadIdx.x % 32, warps = (blockDim.x + 31) / 32;
-    __syncthreads();
-    if (lane == 0) shared[warp] = x;
-    __syncthreads();
-    if (warp == 0) {
-        float total = warp_sum(lane < warps ? shared[lane] : 0.0f);
-        if (lane == 0) shared[32] = total;
-    }
-    __syncthreads();
-    return shared[32];
-}
-
+// The most over all threads of a block of at most 1024; `shared` has 33 elements.
 __device__ __forceinline__ float block_max(float x, float* shared) {
     x = warp_max(x);
     int warp = threadIdx.x / 32, lane = threadIdx.x % 32, warps = (blockDim.x + 31) / 32;
