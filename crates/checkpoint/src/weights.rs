@@ -154,7 +154,8 @@ impl Weights {
         Self { quant, ..self.clone() }
     }
 
-    /// The same view, which keeps what it hands out in `log` too: who knows a module's tensors can overwrite them.
+    /// The same view, which keeps what it hands out in `log` too, or what [`Weights::kept_in`] says of it: who knows a module's
+    /// tensors can overwrite them.
     #[must_use]
     pub fn logged(&self, log: &TensorLog) -> Self {
         Self { log: Some(log.clone()), ..self.clone() }
@@ -235,10 +236,17 @@ impl Weights {
         self.lock().iter().map(|(name, asked)| (name.clone(), asked.shape.clone())).collect()
     }
 
-    /// Says that the tensor `name` below this view, which was handed out, is kept in another form of so many bytes.
-    pub fn kept_in(&self, name: &str, bytes: usize) {
-        if let Some(asked) = self.lock().get_mut(&self.full(name)) {
+    /// Says that the tensor `name` below this view, which was handed out, is kept in another form: of so many bytes, and where
+    /// that is tensors, in `tensors`.
+    pub fn kept_in(&self, name: &str, bytes: usize, tensors: Vec<Tensor>) {
+        let name = self.full(name);
+        if let Some(asked) = self.lock().get_mut(&name) {
             asked.bytes = bytes;
+        }
+        if let Some(log) = &self.log {
+            let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
+            log.retain(|(logged, _)| *logged != name);
+            log.extend(tensors.into_iter().map(|tensor| (name.clone(), tensor)));
         }
     }
 

@@ -24,7 +24,7 @@ mod rope;
 mod time;
 
 use crate::{Conditioning, CrossKeysValues, Prepared, Result, Reuse, VideoDit};
-use block::{Pass, norm_modulate};
+use block::{Pass, modulated};
 use blocks::Blocks;
 use camera::CameraAdapter;
 use candle_core::{DType, Device, Tensor};
@@ -69,14 +69,14 @@ impl WanModel {
         Self::with_blocks(config, weights, || Blocks::resident(config, weights))
     }
 
-    /// The same for a CUDA device that has no room for all weights: those of the blocks wait in the host's memory, read
-    /// from `host`, the same weights on the CPU, and are copied while the blocks before compute. The numbers are the same.
+    /// The same for a CUDA device that has no room for all weights: those of the blocks wait in the host's memory, and are
+    /// copied while the blocks before compute. The numbers are the same. Making it takes room for three blocks.
     ///
     /// # Errors
-    /// Those of [`WanModel::new`]; another device, rounded weights, too little memory.
-    pub fn streamed(config: &WanConfig, weights: &Weights, host: &Weights) -> Result<Self> {
+    /// Those of [`WanModel::new`]; another device, too little memory.
+    pub fn streamed(config: &WanConfig, weights: &Weights) -> Result<Self> {
         config.validate()?;
-        Self::with_blocks(config, weights, || Blocks::streamed(config, weights, host))
+        Self::with_blocks(config, weights, || Blocks::streamed(config, weights))
     }
 
     fn with_blocks(config: &WanConfig, weights: &Weights, blocks: impl FnOnce() -> Result<Blocks>) -> Result<Self> {
@@ -270,6 +270,7 @@ impl Head {
     /// `[B, L, dim]` → `[B, L, pt·ph·pw·C]`.
     fn forward(&self, x: &Tensor, time: &Time) -> Result<Tensor> {
         let modulation = time.for_head(&self.modulation)?;
-        Ok(self.projection.forward(&norm_modulate(x, &modulation, self.eps)?)?)
+        let (shift, scale) = (modulation.shift()?, modulation.scale()?);
+        Ok(self.projection.forward_after(x, modulated(&shift, &scale, self.eps))?)
     }
 }

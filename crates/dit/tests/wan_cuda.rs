@@ -81,16 +81,18 @@ fn on_a_gpu_it_predicts_what_it_does_on_the_cpu() {
 fn weights_that_wait_in_the_hosts_memory_give_the_same_bits() {
     let Some(gpu) = gpu() else { return };
     let config = config();
-    for dtype in [DType::F32, DType::BF16] {
-        let [weights, host] = [&gpu, &Device::Cpu].map(|device| Weights::random(7, device, dtype));
+    for (dtype, quant) in
+        [(DType::F32, None), (DType::BF16, None), (DType::BF16, Some(Quant::Int8)), (DType::BF16, Some(Quant::Fp8))]
+    {
+        let weights = Weights::random(7, &gpu, dtype).with_quant(quant);
         let resident = WanModel::new(&config, &weights).unwrap();
-        let streamed = WanModel::streamed(&config, &weights, &host).unwrap();
+        let streamed = WanModel::streamed(&config, &weights).unwrap();
         let bits = |model: &WanModel| {
             predict(model, &gpu, dtype).map(|x| values(&x).into_iter().map(f32::to_bits).collect::<Vec<_>>())
         };
         let expected = bits(&resident);
         for round in 0..3 {
-            assert!(bits(&streamed) == expected, "{dtype:?}, round {round}");
+            assert!(bits(&streamed) == expected, "{dtype:?} {quant:?}, round {round}");
         }
     }
 }

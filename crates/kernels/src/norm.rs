@@ -69,7 +69,7 @@ pub fn channel_rms_norm_silu(x: &Tensor, gamma: &Tensor) -> Result<Tensor> {
     })
 }
 
-fn check_parameter(operator: &str, parameter: &Tensor, x: &Tensor, channels: usize) -> Result<()> {
+pub(crate) fn check_parameter(operator: &str, parameter: &Tensor, x: &Tensor, channels: usize) -> Result<()> {
     if parameter.dims() != [channels] {
         bail!("{operator}: parameter {:?} does not fit x {:?}", parameter.dims(), x.dims());
     }

@@ -11,7 +11,7 @@ pub struct HostTensors(Infallible);
 pub struct Uploader(Infallible);
 
 impl HostTensors {
-    /// Of `tensors`, contiguous and on the CPU, for a CUDA device.
+    /// Of `tensors` on a CUDA device.
     ///
     /// # Errors
     /// Always: there is none.

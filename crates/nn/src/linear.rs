@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Result, Shape, Tensor};
 use kinora_checkpoint::{Quant, Weights};
-use kinora_kernels::{Epilogue, LinearWeight, linear, linear_each};
+use kinora_kernels::{Epilogue, Layer, LinearWeight, Prologue, linear, linear_after, linear_each, mlp};
 
 /// A linear layer, `weight [out, in]`, `bias [out]`.
 pub struct Linear {
@@ -45,14 +45,35 @@ impl Linear {
         self.forward_then(x, Epilogue::None)
     }
 
-    /// [`Linear::forward`] of several layers over the same `x`.
-    pub fn forward_each<const COUNT: usize>(layers: [&Self; COUNT], x: &Tensor) -> Result<Vec<Tensor>> {
-        linear_each(x, layers.map(|layer| (&layer.weight, layer.bias.as_ref())))
+    /// What is done to `x` first, and [`Linear::forward`].
+    pub fn forward_after(&self, x: &Tensor, prologue: Prologue) -> Result<Tensor> {
+        linear_after(x, prologue, self.layer(), Epilogue::None)
+    }
+
+    /// [`Linear::forward_after`] of several layers over the same `x`.
+    pub fn forward_each<const COUNT: usize>(
+        layers: [&Self; COUNT],
+        x: &Tensor,
+        prologue: Prologue,
+    ) -> Result<Vec<Tensor>> {
+        linear_each(x, prologue, &layers.map(Self::layer))
+    }
+
+    /// [`Linear::forward_after`] of the first of two layers, GELU (tanh approximation), and [`Linear::forward_then`] of the
+    /// second.
+    pub fn mlp(layers: [&Self; 2], x: &Tensor, prologue: Prologue, epilogue: Epilogue) -> Result<Tensor> {
+        mlp(x, prologue, layers.map(Self::layer), epilogue)
     }
 
     /// [`Linear::forward`] and what comes after it, in one pass over the result.
     pub fn forward_then(&self, x: &Tensor, epilogue: Epilogue) -> Result<Tensor> {
         linear(x, &self.weight, self.bias.as_ref(), epilogue)
+    }
+}
+
+impl Linear {
+    fn layer(&self) -> Layer<'_> {
+        (&self.weight, self.bias.as_ref())
     }
 }
 
@@ -62,12 +83,13 @@ fn packed(weights: &Weights, shape: (usize, usize), dtype: DType) -> kinora_chec
     Ok(match weights.quant() {
         None => LinearWeight::new(&matrix)?,
         Some(quant) => {
-            // A byte per weight, and a scale and a sum per output.
-            weights.kept_in("weight", shape.0 * (shape.1 + 8));
-            match quant {
+            let packed = match quant {
                 Quant::Int8 => LinearWeight::int8(&matrix)?,
                 Quant::Fp8 => LinearWeight::fp8(&matrix)?,
-            }
+            };
+            // A byte per weight, and a scale and a sum per output.
+            weights.kept_in("weight", shape.0 * (shape.1 + 8), packed.tensors());
+            packed
         }
     })
 }

@@ -2,6 +2,7 @@
 
 use candle_core::{DType, Result, Shape, Tensor};
 use kinora_checkpoint::Weights;
+use kinora_kernels::Prologue;
 
 /// Layer norm over the last axis, with or without affine parameters.
 pub struct LayerNorm {
@@ -19,6 +20,11 @@ impl LayerNorm {
     /// No parameters.
     pub fn plain(eps: f64) -> Self {
         Self { affine: None, eps }
+    }
+
+    /// The norm as what a linear layer does first.
+    pub fn prologue(&self) -> Prologue<'_> {
+        Prologue::LayerNorm { affine: self.affine.as_ref().map(|(weight, bias)| (weight, bias)), eps: self.eps }
     }
 
     /// `x [.., dim]` → the same shape and dtype.

@@ -219,12 +219,12 @@ fn next_frames(clip: &mut dyn ClipReader, count: usize) -> Result<Vec<Frame>> {
     Ok(frames)
 }
 
-/// Pixels `[1, 3, F, H, W]` in -1..1 to frames in 0..1.
+/// Pixels `[1, 3, F, H, W]` in -1..1 to frames in 0..1, computed on the device of the pixels.
 pub(crate) fn to_frames(pixels: &Tensor) -> Result<Vec<Frame>> {
     let (_, _, count, height, width) = pixels.dims5()?;
-    let pixels = ((pixels.to_dtype(DType::F32)?.to_device(&Device::Cpu)? * 0.5)? + 0.5)?.clamp(0f32, 1f32)?;
+    let values = pixels.to_dtype(DType::F32)?.affine(0.5, 0.5)?.clamp(0f32, 1f32)?;
     let frame = |index| {
-        let data = pixels.narrow(2, index, 1)?.flatten_all()?.to_vec1::<f32>()?; // [3, H, W]
+        let data = values.narrow(2, index, 1)?.flatten_all()?.to_vec1::<f32>()?; // [3, H, W]
         Ok(Frame::new(width, height, data)?)
     };
     (0..count).map(frame).collect()

@@ -180,7 +180,7 @@ fn placeholders_say_how_many_bytes_the_tensors_would_have() {
     weights.get_dtype("a.norm", 7, DType::F32).unwrap();
     weights.pp("a").get("weight", (3, 5)).unwrap(); // the same tensor
     assert_eq!(weights.bytes(), 3 * 5 * 2 + 7 * 4);
-    weights.pp("a").kept_in("weight", 100);
+    weights.pp("a").kept_in("weight", 100, Vec::new());
     assert_eq!(weights.bytes(), 100 + 7 * 4);
 }
 

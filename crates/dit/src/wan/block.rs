@@ -2,11 +2,11 @@
 
 use super::WanConfig;
 use super::rope::Rope;
-use super::time::{Modulation, Time};
+use super::time::Time;
 use crate::{CrossKeysValues, KeysValues, Prepared, Result};
 use candle_core::{DType, Tensor};
 use kinora_checkpoint::{Quant, Weights};
-use kinora_kernels::{Epilogue, attention, attention_fp8, attention_int8, layer_norm_modulate};
+use kinora_kernels::{Epilogue, Prologue, attention, attention_fp8, attention_int8};
 use kinora_nn::{LayerNorm, Linear, RmsNorm};
 
 /// What is the same for all blocks of one pass.
@@ -46,22 +46,21 @@ impl Block {
     /// `x [B, L, dim]` → the same; `index` is the block's place among the prepared keys and values.
     pub(super) fn forward(&self, x: &Tensor, pass: &Pass, index: usize) -> Result<Tensor> {
         let [attention, feed_forward] = pass.time.for_block(&self.modulation)?;
-        let y = self.self_attention.to_itself(&norm_modulate(x, &attention, self.eps)?, pass.rope)?;
+        let (shift, scale) = (attention.shift()?, attention.scale()?);
+        let y = self.self_attention.to_itself(x, modulated(&shift, &scale, self.eps), pass.rope)?;
         let x = self.self_attention.o.forward_then(&y, Epilogue::GatedResidual { x, gate: &attention.gate()? })?;
         let y = self.cross(&x, pass.prepared, index)?;
         let x = self.cross_attention.o.forward_then(&y, Epilogue::Residual(&x))?;
-        let y =
-            self.feed_forward.first.forward_then(&norm_modulate(&x, &feed_forward, self.eps)?, Epilogue::GeluTanh)?;
-        let gate = &feed_forward.gate()?;
-        Ok(self.feed_forward.second.forward_then(&y, Epilogue::GatedResidual { x: &x, gate })?)
+        let (shift, scale, gate) = (feed_forward.shift()?, feed_forward.scale()?, &feed_forward.gate()?);
+        let FeedForward { first, second } = &self.feed_forward;
+        let norm = modulated(&shift, &scale, self.eps);
+        Ok(Linear::mlp([first, second], &x, norm, Epilogue::GatedResidual { x: &x, gate })?)
     }
 
     /// The cross-attention of `x [B, L, dim]` before its output projection.
     fn cross(&self, x: &Tensor, prepared: &Prepared, index: usize) -> Result<Tensor> {
-        let attend = |cross: &CrossKeysValues| match &self.cross_norm {
-            Some(norm) => self.cross_attention.to_others(&norm.forward(x)?, cross, prepared.bias.as_ref()),
-            None => self.cross_attention.to_others(x, cross, prepared.bias.as_ref()),
-        };
+        let norm = self.cross_norm.as_ref().map_or(Prologue::None, LayerNorm::prologue);
+        let attend = |cross: &CrossKeysValues| self.cross_attention.to_others(x, norm, cross, prepared.bias.as_ref());
         match prepared.cross.get(index) {
             Some(cross) => attend(cross),
             None => attend(&self.cross_keys_values(&prepared.context, prepared.image.as_ref())?),
@@ -80,9 +79,9 @@ impl Block {
     }
 }
 
-/// Layer norm without parameters, then shift and scale, rounded to `x`'s dtype once, at the end.
-pub(super) fn norm_modulate(x: &Tensor, modulation: &Modulation, eps: f64) -> Result<Tensor> {
-    Ok(layer_norm_modulate(x, &modulation.shift()?, &modulation.scale()?, eps)?)
+/// Layer norm without parameters, then shift and scale, rounded to the dtype of what it is of once, at the end.
+pub(super) fn modulated<'a>(shift: &'a Tensor, scale: &'a Tensor, eps: f64) -> Prologue<'a> {
+    Prologue::LayerNormModulate { shift, scale, eps }
 }
 
 /// Multi-head attention; queries and keys are normalised over all heads together, before the split. Its output goes
@@ -124,18 +123,18 @@ impl Attention {
         })
     }
 
-    /// Self-attention of `x [B, L, dim]`, positions rotated in.
-    fn to_itself(&self, x: &Tensor, rope: &Rope) -> Result<Tensor> {
-        let parts = Linear::forward_each([&self.q, &self.k, &self.v], x)?;
+    /// Self-attention of the norm of `x [B, L, dim]`, positions rotated in.
+    fn to_itself(&self, x: &Tensor, norm: Prologue, rope: &Rope) -> Result<Tensor> {
+        let parts = Linear::forward_each([&self.q, &self.k, &self.v], x, norm)?;
         let part = |index: usize| split_heads(&parts[index], self.heads);
         let (q, k) = (rope.normed(&part(0)?, &self.norm_q)?, rope.normed(&part(1)?, &self.norm_k)?);
         self.attend(&q, &k, &part(2)?, None)
     }
 
-    /// Cross-attention of `x [B, L, dim]` to the text, every row of which counts, its padding too; and, with the same
-    /// queries, to the pictures. The results are summed.
-    fn to_others(&self, x: &Tensor, cross: &CrossKeysValues, bias: Option<&Tensor>) -> Result<Tensor> {
-        let q = split_heads(&self.norm_q.forward(&self.q.forward(x)?)?, self.heads)?;
+    /// Cross-attention of the norm of `x [B, L, dim]` to the text, every row of which counts, its padding too; and, with the
+    /// same queries, to the pictures. The results are summed.
+    fn to_others(&self, x: &Tensor, norm: Prologue, cross: &CrossKeysValues, bias: Option<&Tensor>) -> Result<Tensor> {
+        let q = split_heads(&self.norm_q.forward(&self.q.forward_after(x, norm)?)?, self.heads)?;
         let to_text = self.attend(&q, &cross.text.keys, &cross.text.values, bias)?;
         match &cross.image {
             Some(image) => Ok((to_text + self.attend(&q, &image.keys, &image.values, None)?)?),

@@ -3,7 +3,6 @@
 use super::WanConfig;
 use super::block::Block;
 use crate::Result;
-use candle_core::{Device, Tensor};
 use kinora_checkpoint::{TensorLog, Weights};
 use kinora_kernels::{HostTensors, Uploader};
 use std::ops::ControlFlow;
@@ -35,20 +34,20 @@ impl Blocks {
         Ok(Self::Resident((0..config.num_layers).map(block).collect::<Result<_>>()?))
     }
 
-    /// Two of them on the device of `weights`, and all in the host's memory, read from `host`: the same weights on the CPU.
-    pub(super) fn streamed(config: &WanConfig, weights: &Weights, host: &Weights) -> Result<Self> {
-        let slot = || {
+    /// Two of them on the device of `weights`, and all in the host's memory.
+    pub(super) fn streamed(config: &WanConfig, weights: &Weights) -> Result<Self> {
+        // Each is made on the device, where matrices are rounded, if they are.
+        let block = |i: usize| {
             let log = TensorLog::default();
-            let block = Block::new(config, &weights.logged(&log).pp(PREFIX).pp(0))?;
-            let tensors = std::mem::take(&mut *log.lock().unwrap_or_else(PoisonError::into_inner));
-            Ok::<_, crate::Error>((block, tensors))
+            let block = Block::new(config, &weights.logged(&log).pp(PREFIX).pp(i))?;
+            let logged = std::mem::take(&mut *log.lock().unwrap_or_else(PoisonError::into_inner));
+            Ok::<_, crate::Error>((block, logged.into_iter().map(|(_, tensor)| tensor).collect::<Vec<_>>()))
         };
-        let [(first, tensors), (second, others)] = [slot()?, slot()?];
+        let [(first, tensors), (second, others)] = [block(0)?, block(0)?];
         let waiting = (0..config.num_layers)
-            .map(|i| HostTensors::new(weights.device(), &on_host(host, i, &tensors)?).map_err(Into::into))
+            .map(|i| Ok(HostTensors::new(weights.device(), &block(i)?.1)?))
             .collect::<Result<_>>()?;
-        let targets = |tensors: Vec<(String, Tensor)>| tensors.into_iter().map(|(_, tensor)| tensor).collect();
-        let uploader = Uploader::new(weights.device(), vec![targets(tensors), targets(others)])?;
+        let uploader = Uploader::new(weights.device(), vec![tensors, others])?;
         let slots = [first, second];
         Ok(Self::Streamed(Box::new(Streamed { uploader, waiting, slots, turn: Mutex::default() })))
     }
@@ -96,14 +95,4 @@ impl Streamed {
         }
         Ok(())
     }
-}
-
-/// The tensors of block `index` that stand for those of block 0, `tensors`.
-fn on_host(host: &Weights, index: usize, tensors: &[(String, Tensor)]) -> Result<Vec<Tensor>> {
-    let (from, view) = (format!("{PREFIX}.0."), host.pp(PREFIX).pp(index));
-    let tensor = |(name, like): &(String, Tensor)| {
-        let name = name.strip_prefix(&from).unwrap_or(name);
-        Ok(view.get_dtype(name, like.shape().clone(), like.dtype())?.to_device(&Device::Cpu)?.contiguous()?)
-    };
-    tensors.iter().map(tensor).collect()
 }

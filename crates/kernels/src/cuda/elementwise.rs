@@ -4,7 +4,7 @@ use super::module::{Argument, Kernel, grid};
 use super::{Operand, address, dense, device_of, parameter, suffix, uninitialised};
 use Argument::{Float, Int, Long, Pointer};
 use candle_core::cuda_backend::cudarc::driver::LaunchConfig;
-use candle_core::{D, Result, Tensor};
+use candle_core::{D, Result, Tensor, bail};
 
 /// Warps of a block that work on rows of their own.
 const WARPS: usize = 4;
@@ -45,53 +45,62 @@ fn broadcast(x: &Tensor, operand: Option<&Operand>) -> Result<[Argument; 3]> {
     Ok([Pointer(operand.pointer), Int(per_item as i32), Int(per_token)])
 }
 
+/// A layer norm and what follows it.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Norm<'a> {
+    pub weight: Option<&'a Tensor>,
+    pub bias: Option<&'a Tensor>,
+    /// Shift and scale.
+    pub modulation: Option<(&'a Tensor, &'a Tensor)>,
+    pub eps: f64,
+}
+
 pub fn layer_norm(x: &Tensor, weight: Option<&Tensor>, bias: Option<&Tensor>, eps: f64) -> Result<Option<Tensor>> {
-    let [weight, bias] = [weight, bias].map(|x| x.map(parameter).transpose());
-    normalise(x, (weight?.as_ref(), bias?.as_ref()), None, eps)
+    normalise(x, Norm { weight, bias, modulation: None, eps })
 }
 
 pub fn layer_norm_modulate(x: &Tensor, shift: &Tensor, scale: &Tensor, eps: f64) -> Result<Option<Tensor>> {
-    normalise(x, (None, None), Some((&parameter(shift)?, &parameter(scale)?)), eps)
+    normalise(x, Norm { modulation: Some((shift, scale)), eps, ..Norm::default() })
 }
 
-fn normalise(
-    x: &Tensor,
-    (weight, bias): (Option<&Tensor>, Option<&Tensor>),
-    modulation: Option<(&Tensor, &Tensor)>,
-    eps: f64,
-) -> Result<Option<Tensor>> {
-    let Some(channels) = channels(x) else { return Ok(None) };
-    let Some(held) = held(x, channels) else { return Ok(None) };
-    let x = dense(x)?;
-    let rows = x.elem_count() / channels;
-    let out = uninitialised(device_of(&x)?, x.shape(), x.dtype())?;
-    let (source, target) = (Operand::new(&x)?, Operand::new(&out)?);
-    let (weight, bias) = (Operand::optional(weight)?, Operand::optional(bias)?);
-    let shift = Operand::optional(modulation.map(|(shift, _)| shift))?;
-    let scale = Operand::optional(modulation.map(|(_, scale)| scale))?;
-    let tokens = if modulation.is_some() { x.dim(1)? } else { 1 };
-    let [shift_at, shift_item, shift_token] = broadcast(&x, shift.as_ref())?;
-    let [scale_at, scale_item, scale_token] = broadcast(&x, scale.as_ref())?;
-    let arguments = [
-        Pointer(source.pointer),
-        Pointer(target.pointer),
-        Pointer(address(weight.as_ref())),
-        Pointer(address(bias.as_ref())),
-        shift_at,
-        shift_item,
-        shift_token,
-        scale_at,
-        scale_item,
-        scale_token,
-        Long(rows as i64),
-        Int(tokens as i32),
-        Int(channels as i32),
-        Float(eps as f32),
-    ];
-    // SAFETY: the arguments of `layer_norm`; one warp per row.
-    unsafe { kernel(&x, &format!("layer_norm_{held}"))?.launch(warp_per_row(rows), &arguments)? };
-    drop((source, target));
+fn normalise(x: &Tensor, norm: Norm) -> Result<Option<Tensor>> {
+    if !fits(x) {
+        return Ok(None);
+    }
+    let out = uninitialised(device_of(x)?, x.shape(), x.dtype())?;
+    launch_layer_norm(x, norm, "layer_norm", &[&out])?;
     Ok(Some(out))
+}
+
+/// Whether the kernels of layer norm take rows of `x`.
+pub(super) fn fits(x: &Tensor) -> bool {
+    channels(x).is_some_and(|channels| held(x, channels).is_some())
+}
+
+/// Queues kernel `name` of layer norm, which writes to `outs`, over rows of `x` that [`fits`].
+pub(super) fn launch_layer_norm(x: &Tensor, norm: Norm, name: &str, outs: &[&Tensor]) -> Result<()> {
+    let x = dense(x)?;
+    let Some((channels, held)) = channels(&x).and_then(|channels| Some((channels, held(&x, channels)?))) else {
+        bail!("{name}: {:?} {:?}", x.dtype(), x.dims())
+    };
+    let rows = x.elem_count() / channels;
+    let [weight, bias] = [norm.weight, norm.bias].map(|x| x.map(parameter).transpose());
+    let [shift, scale] = [norm.modulation.map(|(shift, _)| shift), norm.modulation.map(|(_, scale)| scale)]
+        .map(|x| x.map(parameter).transpose());
+    let [weight, bias, shift, scale] = [weight?, bias?, shift?, scale?];
+    let outs: Vec<Operand> = outs.iter().map(|out| Operand::new(out)).collect::<Result<_>>()?;
+    let source = Operand::new(&x)?;
+    let [weight, bias, shift, scale] = [&weight, &bias, &shift, &scale].map(|x| Operand::optional(x.as_ref()));
+    let [weight, bias, shift, scale] = [weight?, bias?, shift?, scale?];
+    let tokens = if norm.modulation.is_some() { x.dim(1)? } else { 1 };
+    let mut arguments = vec![Pointer(source.pointer)];
+    arguments.extend(outs.iter().map(|out| Pointer(out.pointer)));
+    arguments.extend([Pointer(address(weight.as_ref())), Pointer(address(bias.as_ref()))]);
+    arguments.extend(broadcast(&x, shift.as_ref())?);
+    arguments.extend(broadcast(&x, scale.as_ref())?);
+    arguments.extend([Long(rows as i64), Int(tokens as i32), Int(channels as i32), Float(norm.eps as f32)]);
+    // SAFETY: the arguments of `layer_norm`, or of its rounding twins; one warp per row.
+    unsafe { kernel(&x, &format!("{name}_{held}"))?.launch(warp_per_row(rows), &arguments) }
 }
 
 pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Option<Tensor>> {

@@ -3,10 +3,11 @@
 
 mod plan;
 
+use super::elementwise::Norm;
 use super::module::{Argument, Kernel, grid};
 use super::{Operand, address, dense, device_of, parameter, suffix, uninitialised};
-use crate::Epilogue;
-use candle_core::{DType, Result, Tensor, bail};
+use crate::{Epilogue, Prologue};
+use candle_core::{D, DType, Result, Tensor, bail};
 use plan::{Activation, Operands, Plan, Product, Scales, multiply, plan};
 
 /// How operands are rounded to 8 bits.
@@ -32,53 +33,104 @@ impl Rounded {
         if outputs % 16 != 0 || inputs % 16 != 0 || outputs == 0 || inputs == 0 {
             return Ok(None);
         }
-        let (data, scales) = round(&dense(weight)?, inputs, rounding)?;
+        let RoundedRows { data, scales } = round(weight, false, rounding)?;
         Ok(Some(Self { data, scales, rounding }))
+    }
+
+    /// Bytes and scales.
+    pub fn tensors(&self) -> Vec<Tensor> {
+        vec![self.data.clone(), self.scales.clone()]
     }
 
     pub fn rounding(&self) -> Rounding {
         self.rounding
     }
 
-    /// `x [.., K]` rounded as the weights are.
-    pub fn round_input(&self, x: &Tensor) -> Result<RoundedRows> {
-        let (data, scales) = round(&dense(x)?, self.data.dim(1)?, self.rounding)?;
-        Ok(RoundedRows { data, scales })
+    /// Whether one pass over `x [.., K]` does the prologue and rounds.
+    pub fn rounds_after(x: &Tensor, prologue: Prologue) -> bool {
+        match prologue {
+            Prologue::None | Prologue::GeluTanh => true,
+            Prologue::LayerNorm { .. } | Prologue::LayerNormModulate { .. } => super::elementwise::fits(x),
+        }
+    }
+
+    /// The prologue's result of `x [.., K]`, if it [can be](Self::rounds_after), rounded as the weights are.
+    pub fn round(&self, x: &Tensor, prologue: Prologue) -> Result<RoundedRows> {
+        match prologue {
+            Prologue::None => round(x, false, self.rounding),
+            Prologue::GeluTanh => round(x, true, self.rounding),
+            Prologue::LayerNorm { affine, eps } => {
+                let (weight, bias) = affine.unzip();
+                layer_norm_rounded(x, Norm { weight, bias, modulation: None, eps }, self.rounding)
+            }
+            Prologue::LayerNormModulate { shift, scale, eps } => {
+                let modulation = Some((shift, scale));
+                layer_norm_rounded(x, Norm { modulation, eps, ..Norm::default() }, self.rounding)
+            }
+        }
     }
 }
 
-/// An input `[M, K]` rounded to 8 bits, with one scale per row.
+impl Rounding {
+    /// What the sources call it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::E4m3 => "e4m3",
+            Self::Int8 => "int8",
+        }
+    }
+}
+
+/// An input `[M, K]` rounded to 8 bits: bytes, and one f32 scale per row.
 pub struct RoundedRows {
     data: Tensor,
     scales: Tensor,
 }
 
-/// Rows of `width` elements as bytes, and f32 scales, one per row.
-fn round(x: &Tensor, width: usize, rounding: Rounding) -> Result<(Tensor, Tensor)> {
-    let (device, rows) = (device_of(x)?, x.elem_count() / width);
-    let data = uninitialised(device, (rows, width), DType::U8)?;
-    let scales = uninitialised(device, rows, DType::F32)?;
-    let name = match rounding {
-        Rounding::E4m3 => "round_rows_e4m3",
-        Rounding::Int8 => "round_rows_int8",
-    };
+impl RoundedRows {
+    /// For rows of `x [.., K]`, yet to be written.
+    fn uninitialised(x: &Tensor) -> Result<Self> {
+        let (device, width) = (device_of(x)?, x.dim(D::Minus1)?);
+        let rows = x.elem_count() / width;
+        let data = uninitialised(device, (rows, width), DType::U8)?;
+        Ok(Self { data, scales: uninitialised(device, rows, DType::F32)? })
+    }
+}
+
+/// Layer norm of `x [.., K]` and rounding in one pass, for what [`super::elementwise::fits`].
+fn layer_norm_rounded(x: &Tensor, norm: Norm, rounding: Rounding) -> Result<RoundedRows> {
+    let out = RoundedRows::uninitialised(x)?;
+    super::elementwise::launch_layer_norm(
+        x,
+        norm,
+        &format!("layer_norm_{}", rounding.name()),
+        &[&out.data, &out.scales],
+    )?;
+    Ok(out)
+}
+
+/// `x [.., K]`, or its GELU, rounded.
+fn round(x: &Tensor, gelu: bool, rounding: Rounding) -> Result<RoundedRows> {
+    let (x, out) = (dense(x)?, RoundedRows::uninitialised(x)?);
+    let (device, (rows, width)) = (device_of(&x)?, out.data.dims2()?);
     let Some(suffix) = suffix(x.dtype()) else { bail!("cannot round {:?}", x.dtype()) };
     {
-        let (x, data, scales) = (Operand::new(x)?, Operand::new(&data)?, Operand::new(&scales)?);
+        let (x, data, scales) = (Operand::new(&x)?, Operand::new(&out.data)?, Operand::new(&out.scales)?);
         let arguments = [
             Argument::Pointer(x.pointer),
             Argument::Pointer(data.pointer),
             Argument::Pointer(scales.pointer),
             Argument::Int(width as i32),
+            Argument::Int(i32::from(gelu)),
         ];
+        let name = format!("round_rows_{}_{suffix}", rounding.name());
         let threads = (width / 8).next_multiple_of(32).clamp(32, 512);
         // SAFETY: the arguments of `round_rows`; one block per row.
         unsafe {
-            Kernel::new(device, "linear", format!("{name}_{suffix}"), 0)?
-                .launch(grid(rows, 1, threads, 0), &arguments)?;
+            Kernel::new(device, "linear", name, 0)?.launch(grid(rows, 1, threads, 0), &arguments)?;
         }
     }
-    Ok((data, scales))
+    Ok(out)
 }
 
 /// `x [.., K] · weightᵀ [N, K] + bias [N]`, then the epilogue, for sizes that are multiples of 8.

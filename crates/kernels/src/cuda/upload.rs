@@ -3,10 +3,8 @@
 use super::Operand;
 use candle_core::cuda_backend::WrapErr;
 use candle_core::cuda_backend::cudarc::driver::{CudaEvent, CudaStream, PinnedHostSlice, result};
-use candle_core::{CudaDevice, Device, Result, Storage, Tensor, bail};
-use half::{bf16, f16};
+use candle_core::{CudaDevice, Device, Result, Tensor, bail};
 use std::ops::Range;
-use std::slice::from_raw_parts;
 use std::sync::Arc;
 
 /// Copies of tensors in host memory that the device reads by itself.
@@ -16,12 +14,12 @@ pub struct HostTensors {
 }
 
 impl HostTensors {
-    /// Of `tensors`, contiguous and on the CPU, for a CUDA device.
+    /// Of `tensors`, contiguous and on the CUDA device `device`.
     ///
     /// # Errors
     /// Another device, or too little memory that can be kept from being paged out.
     pub fn new(device: &Device, tensors: &[Tensor]) -> Result<Self> {
-        let device = cuda(device)?;
+        let stream = cuda(device)?.cuda_stream();
         let mut parts = Vec::with_capacity(tensors.len());
         let mut len = 0;
         for tensor in tensors {
@@ -29,33 +27,17 @@ impl HostTensors {
             parts.push(len..len + bytes);
             len = (len + bytes).next_multiple_of(256);
         }
-        let stream = device.cuda_stream();
         // SAFETY: every part that is read later is written below.
         let mut memory = unsafe { stream.context().alloc_pinned::<u8>(len.max(1)) }.w()?;
         let bytes = memory.as_mut_slice().w()?;
-        for (tensor, part) in tensors.iter().zip(&parts) {
-            copy(tensor, &mut bytes[part.clone()])?;
-        }
-        Ok(Self { memory, parts })
+        let copied = tensors.iter().zip(&parts).try_for_each(|(tensor, part)| {
+            let tensor = Operand::new(tensor)?;
+            // SAFETY: the tensor has as many bytes, and both outlive the copy, for which all wait below.
+            unsafe { result::memcpy_dtoh_async(&mut bytes[part.clone()], tensor.pointer, stream.cu_stream()) }.w()
+        });
+        stream.synchronize().w()?;
+        copied.map(|()| Self { memory, parts })
     }
-}
-
-fn copy(tensor: &Tensor, to: &mut [u8]) -> Result<()> {
-    fn bytes<T>(values: &[T]) -> &[u8] {
-        // SAFETY: numbers have no invalid or absent bytes.
-        unsafe { from_raw_parts(values.as_ptr().cast(), size_of_val(values)) }
-    }
-    let (storage, layout) = tensor.storage_and_layout();
-    let (Some((start, end)), Storage::Cpu(storage)) = (layout.contiguous_offsets(), &*storage) else {
-        bail!("expected a contiguous tensor on the CPU");
-    };
-    to.copy_from_slice(match tensor.dtype() {
-        candle_core::DType::F32 => bytes(&storage.as_slice::<f32>()?[start..end]),
-        candle_core::DType::BF16 => bytes(&storage.as_slice::<bf16>()?[start..end]),
-        candle_core::DType::F16 => bytes(&storage.as_slice::<f16>()?[start..end]),
-        dtype => bail!("no copies of {dtype:?}"),
-    });
-    Ok(())
 }
 
 /// Sets of tensors of a device, all of the same shapes, that take turns: while one is computed with, another is

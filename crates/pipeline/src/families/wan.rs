@@ -7,7 +7,7 @@ use crate::memory::{Demand, PartMemory, PartsMemory};
 use crate::plan::Limits;
 use crate::source::{Model, Part};
 use crate::{Error, Result};
-use candle_core::{DType, Device};
+use candle_core::DType;
 use kinora_checkpoint::{KeyMap, TensorInfo, Weights};
 use kinora_dit::VideoDit;
 use kinora_dit::wan::{WanConfig, WanModel};
@@ -135,9 +135,7 @@ impl Family for Wan {
         let (part, config) = (&model.transformers[expert], dit_config(model, expert)?);
         let weights = open(TRANSFORMER, part, &dit_key_maps(), placement)?;
         if placement.offload {
-            let host = Placement { device: Device::Cpu, ..placement.clone() };
-            let host = open(TRANSFORMER, part, &dit_key_maps(), &host)?;
-            return Ok(Box::new(built(TRANSFORMER, WanModel::streamed(&config, &weights, &host))?));
+            return Ok(Box::new(built(TRANSFORMER, WanModel::streamed(&config, &weights))?));
         }
         Ok(Box::new(built(TRANSFORMER, WanModel::new(&config, &weights))?))
     }

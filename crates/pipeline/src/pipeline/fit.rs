@@ -15,7 +15,7 @@ impl Pipeline {
         let demand = Demand::of(plan, self.threads.current_num_threads());
         let parts = MemoryPlan::on_gpu(self.family.memory(&self.model, &self.placement, &demand)?, room).parts;
         plan.text_on_cpu = parts.text.total() > room;
-        plan.offload = parts.denoise.total() > room && self.placement.quant.is_none();
+        plan.offload = parts.denoise.total() > room;
         for (waits, what) in [
             (plan.text_on_cpu, "the text encoder does not fit in the GPU's memory: it computes on the CPU"),
             (plan.offload, "the transformer does not fit in the GPU's memory: its blocks are copied there one by one"),
@@ -127,8 +127,10 @@ mod tests {
         assert!(least.offload && least.text_on_cpu);
         assert_eq!(least.memory.parts.text, PartMemory::default());
 
-        let rounded = plan(Some(text.total() / 4), Some(Quant::Int8));
-        assert!(!rounded.offload && !rounded.memory.fits(), "rounded weights do not wait");
+        let rounded = plan(Some(1 << 30), Some(Quant::Int8)).memory.parts.denoise;
+        assert!(rounded.weights < denoise.weights);
+        let waiting = plan(Some(rounded.total() - 1), Some(Quant::Int8));
+        assert!(waiting.offload && waiting.memory.parts.denoise.weights < rounded.weights, "{waiting:?}");
         let cpu = plan(None, None);
         assert!(!cpu.offload && !cpu.text_on_cpu && cpu.memory.process > 0);
     }

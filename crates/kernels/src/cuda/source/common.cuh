@@ -36,6 +36,27 @@ template <typename T, int COUNT> struct alignas(sizeof(T) * COUNT) Vec {
     T at[COUNT];
 };
 
+// `COUNT` parameters from a multiple of 16 bytes on. Read one by one, lanes that are 32 bytes apart would take eight times as
+// many cache lines.
+template <int COUNT> __device__ __forceinline__ Vec<float, COUNT> parameters(const float* from) {
+    static_assert(COUNT == 2 || COUNT % 4 == 0);
+    using Part = typename std::conditional<COUNT == 2, float2, float4>::type;
+    Vec<float, COUNT> all;
+#pragma unroll
+    for (int i = 0; i < COUNT; i += sizeof(Part) / sizeof(float))
+        *reinterpret_cast<Part*>(all.at + i) = __ldg(reinterpret_cast<const Part*>(from + i));
+    return all;
+}
+
+// Numbers of 8 bits: e4m3, or whole ones to 127.
+template <bool WHOLE> struct Eight {
+    static constexpr float LARGEST = WHOLE ? 127.0f : 448.0f;
+    __device__ static __forceinline__ uint8_t of(float x) {
+        if (WHOLE) return uint8_t(int8_t(max(-127, min(127, __float2int_rn(x)))));
+        return __nv_cvt_float_to_fp8(x, __NV_SATFINITE, __NV_E4M3);
+    }
+};
+
 __device__ __forceinline__ float warp_sum(float x) {
     for (int offset = 16; offset; offset /= 2) x += __shfl_xor_sync(0xffffffffu, x, offset);
     return x;
@@ -74,11 +95,13 @@ __device__ __forceinline__ __half2 exp2_fast(__half2 x) {
     return *reinterpret_cast<__half2*>(&y);
 }
 
-__device__ __forceinline__ float silu(float x) { return x / (1.0f + __expf(-x)); }
+__device__ __forceinline__ float silu(float x) { return __fdividef(x, 1.0f + __expf(-x)); }
 
+// x / 2 · (1 + tanh(y)), in which the brackets are 2 / (1 + exp(-2 · y)): that keeps its digits where they are nearly zero, and
+// takes a fraction of the instructions.
 __device__ __forceinline__ float gelu_tanh(float x) {
-    float inner = 0.7978845608028654f * (x + 0.044715f * x * x * x);
-    return 0.5f * x * (1.0f + tanhf(inner));
+    float y = 0.7978845608028654f * (x + 0.044715f * x * x * x);
+    return __fdividef(x, 1.0f + __expf(-2.0f * y));
 }
 
 __device__ __forceinline__ uint32_t shared_address(const void* pointer) {

@@ -42,8 +42,8 @@ template <typename T, int HELD> struct Row {
         return warp_sum(sum);
     }
 
-    // Writes what `f(i, x)` leaves of elements i..
-    template <typename F> __device__ __forceinline__ void write(T* out, F f) {
+    // Keeps what `f(i, x)` leaves of elements i..
+    template <typename F> __device__ __forceinline__ void map(F f) {
 #pragma unroll
         for (int k = 0; k < HELD; k++) {
             if (at(k) >= channels) break;
@@ -53,7 +53,35 @@ template <typename T, int HELD> struct Row {
             f(at(k), value);
 #pragma unroll
             for (int j = 0; j < COUNT; j++) held[k].at[j] = from_f32<T>(value[j]);
-            *reinterpret_cast<typename Wide<T>::Type*>(out + at(k)) = held[k];
+        }
+    }
+
+    __device__ __forceinline__ void write(T* out) const {
+#pragma unroll
+        for (int k = 0; k < HELD; k++) {
+            if (at(k) < channels) *reinterpret_cast<typename Wide<T>::Type*>(out + at(k)) = held[k];
+        }
+    }
+
+    // Writes the row in 8 bits and its scale: what `round_rows` makes of it.
+    template <bool WHOLE> __device__ __forceinline__ void write_rounded(uint8_t* out, float* scale) const {
+        float most = 0;
+#pragma unroll
+        for (int k = 0; k < HELD; k++) {
+            if (at(k) >= channels) break;
+#pragma unroll
+            for (int j = 0; j < COUNT; j++) most = fmaxf(most, fabsf(to_f32(held[k].at[j])));
+        }
+        most = warp_max(most);
+        if (lane == 0) *scale = most / Eight<WHOLE>::LARGEST;
+        float units = most > 0 ? Eight<WHOLE>::LARGEST / most : 0.0f;
+#pragma unroll
+        for (int k = 0; k < HELD; k++) {
+            if (at(k) >= channels) break;
+            Vec<uint8_t, COUNT> rounded;
+#pragma unroll
+            for (int j = 0; j < COUNT; j++) rounded.at[j] = Eight<WHOLE>::of(to_f32(held[k].at[j]) * units);
+            *reinterpret_cast<Vec<uint8_t, COUNT>*>(out + at(k)) = rounded;
         }
     }
 };
@@ -61,10 +89,11 @@ template <typename T, int HELD> struct Row {
 // The row of this warp.
 __device__ __forceinline__ int64_t warp_row() { return blockIdx.x * int64_t(blockDim.x / 32) + threadIdx.x / 32; }
 
-// Layer norm of each row, then `· weight + bias` or `· (1 + scale) + shift`.
-template <typename T, int HELD>
-__device__ void layer_norm(const T* x, T* out, const float* weight, const float* bias, Broadcast shift, Broadcast scale, int64_t rows,
+// Layer norm of each row, then `· weight + bias` or `· (1 + scale) + shift`; `write(row, values)` takes the results.
+template <typename T, int HELD, typename Write>
+__device__ void layer_norm(const T* x, Write write, const float* weight, const float* bias, Broadcast shift, Broadcast scale, int64_t rows,
                            int tokens, int channels, float eps) {
+    constexpr int COUNT = Wide<T>::COUNT;
     int64_t row = warp_row();
     if (row >= rows) return;
     Row<T, HELD> values(x + row * channels, channels);
@@ -73,43 +102,53 @@ __device__ void layer_norm(const T* x, T* out, const float* weight, const float*
     float factor = rsqrtf(variance + eps);
     const float* shift_row = shift.data ? shift.row(row, tokens, channels) : nullptr;
     const float* scale_row = shift.data ? scale.row(row, tokens, channels) : nullptr;
-    values.write(out + row * channels, [&](int at, float(&value)[Wide<T>::COUNT]) {
+    values.map([&](int at, float(&value)[COUNT]) {
+        Vec<float, COUNT> times, plus;
+        if (shift_row) times = parameters<COUNT>(scale_row + at), plus = parameters<COUNT>(shift_row + at);
+        if (weight) times = parameters<COUNT>(weight + at);
+        if (bias) plus = parameters<COUNT>(bias + at);
 #pragma unroll
-        for (int j = 0; j < Wide<T>::COUNT; j++) {
+        for (int j = 0; j < COUNT; j++) {
             float v = (value[j] - mean) * factor;
-            if (weight) v *= weight[at + j];
-            if (bias) v += bias[at + j];
-            if (shift_row) v = v * (1.0f + scale_row[at + j]) + shift_row[at + j];
+            if (weight) v *= times.at[j];
+            if (bias) v += plus.at[j];
+            if (shift_row) v = v * (1.0f + times.at[j]) + plus.at[j];
             value[j] = v;
         }
     });
+    write(row, values);
 }
 
 // RMS norm of each row of x [B·L, N·D] where there is a weight, then rotation of pairs by angles [L, D / 2] where there
-// are any.
+// are any; D, the width, is a multiple of 8.
 template <typename T, int HELD>
 __device__ void rms_norm_rope(const T* x, T* out, const float* weight, const float* cosines, const float* sines, int64_t rows, int tokens,
                               int channels, int width, float eps) {
+    constexpr int COUNT = Wide<T>::COUNT;
     int64_t row = warp_row();
     if (row >= rows) return;
     Row<T, HELD> values(x + row * channels, channels);
     float factor = 1;
     if (weight) factor = rsqrtf(values.sum([](float v) { return v * v; }) / channels + eps);
     int64_t angles = row % tokens * (width / 2);
-    values.write(out + row * channels, [&](int at, float(&value)[Wide<T>::COUNT]) {
+    values.map([&](int at, float(&value)[COUNT]) {
+        if (weight) {
+            auto times = parameters<COUNT>(weight + at);
 #pragma unroll
-        for (int j = 0; j < Wide<T>::COUNT; j++) value[j] *= weight ? factor * weight[at + j] : 1.0f;
+            for (int j = 0; j < COUNT; j++) value[j] *= factor * times.at[j];
+        }
         if (!cosines) return;
-        int first = at % width / 2;
+        // Pairs of one group lie in one head, whose width is a multiple of the group's.
+        int64_t pair = angles + at % width / 2;
+        auto cos = parameters<COUNT / 2>(cosines + pair), sin = parameters<COUNT / 2>(sines + pair);
 #pragma unroll
-        for (int j = 0; j < Wide<T>::COUNT; j += 2) {
-            // Pairs of one group lie in one head where its width is a multiple of the group's.
-            int64_t pair = angles + (width % Wide<T>::COUNT ? (at + j) % width / 2 : first + j / 2);
-            float c = cosines[pair], s = sines[pair], even = value[j], odd = value[j + 1];
+        for (int j = 0; j < COUNT; j += 2) {
+            float c = cos.at[j / 2], s = sin.at[j / 2], even = value[j], odd = value[j + 1];
             value[j] = even * c - odd * s;
             value[j + 1] = even * s + odd * c;
         }
     });
+    values.write(out + row * channels);
 }
 
 // x / max(‖x‖, 1e-12) · √C · gamma over the channels of each position, then SiLU if asked for. `lanes` of a warp, a power of
@@ -140,20 +179,21 @@ __device__ void channel_rms_norm(const T* x, T* out, const float* gamma, int64_t
     for (int offset = lanes / 2; offset; offset /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, offset);
     if (!there) return;
     float factor = sqrtf(float(channels)) / fmaxf(sqrtf(sum), 1e-12f);
-    auto result = [&](int at, float v) {
-        v *= factor * gamma[at];
+    auto result = [&](float gamma, float v) {
+        v *= factor * gamma;
         return from_f32<T>(activate ? silu(v) : v);
     };
 #pragma unroll
     for (int k = 0; k < HELD; k++) {
         int i = (k * lanes + lane) * COUNT;
         if (i >= channels) break;
+        auto gammas = parameters<COUNT>(gamma + i);
 #pragma unroll
-        for (int j = 0; j < COUNT; j++) held[k].at[j] = result(i + j, to_f32(held[k].at[j]));
+        for (int j = 0; j < COUNT; j++) held[k].at[j] = result(gammas.at[j], to_f32(held[k].at[j]));
         *reinterpret_cast<typename Wide<T>::Type*>(out + i) = held[k];
     }
     for (int i = (HELD * lanes + lane) * COUNT; i < channels; i += lanes * COUNT)
-        for (int j = 0; j < COUNT; j++) out[i + j] = result(i + j, to_f32(x[i + j]));
+        for (int j = 0; j < COUNT; j++) out[i + j] = result(gamma[i + j], to_f32(x[i + j]));
 }
 
 // 0: SiLU, 1: GELU (tanh), 2: GELU (erf).
@@ -167,32 +207,48 @@ template <typename T> __device__ void activate(const T* x, T* out, int64_t count
 // x · (1 + scale) + shift, or x + y · gate where there is a y.
 template <typename T>
 __device__ void modulate(const T* x, const T* y, T* out, Broadcast shift, Broadcast scale, int tokens, int channels) {
+    constexpr int COUNT = Wide<T>::COUNT;
     int64_t row = blockIdx.x;
     const float* shift_row = y ? nullptr : shift.row(row, tokens, channels);
     const float* scale_row = scale.row(row, tokens, channels);
     const T* other = y + row * channels;
-    for (int i = threadIdx.x * Wide<T>::COUNT; i < channels; i += blockDim.x * Wide<T>::COUNT) {
+    for (int i = threadIdx.x * COUNT; i < channels; i += blockDim.x * COUNT) {
         auto value = *reinterpret_cast<const typename Wide<T>::Type*>(x + row * channels + i);
         typename Wide<T>::Type second;
+        Vec<float, COUNT> times = parameters<COUNT>(scale_row + i), plus;
         if (y) second = *reinterpret_cast<const typename Wide<T>::Type*>(other + i);
+        else plus = parameters<COUNT>(shift_row + i);
 #pragma unroll
-        for (int j = 0; j < Wide<T>::COUNT; j++) {
+        for (int j = 0; j < COUNT; j++) {
             float v = to_f32(value.at[j]);
-            if (y) v += to_f32(second.at[j]) * scale_row[i + j];
-            else v = v * (1.0f + scale_row[i + j]) + shift_row[i + j];
+            if (y) v += to_f32(second.at[j]) * times.at[j];
+            else v = v * (1.0f + times.at[j]) + plus.at[j];
             value.at[j] = from_f32<T>(v);
         }
         *reinterpret_cast<typename Wide<T>::Type*>(out + row * channels + i) = value;
     }
 }
 
+#define ROUNDED(T, HELD, NAME, WHOLE)                                                                                                    \
+    extern "C" __global__ void layer_norm_##NAME##_##HELD##_##T(                                                                         \
+        const T* x, uint8_t* out, float* scales, const float* weight, const float* bias, const float* shift, int shift_item,             \
+        int shift_token, const float* scale, int scale_item, int scale_token, int64_t rows, int tokens, int channels, float eps) {       \
+        auto write = [&](int64_t row, const Row<T, HELD>& values) {                                                                      \
+            values.template write_rounded<WHOLE>(out + row * channels, scales + row);                                                    \
+        };                                                                                                                               \
+        layer_norm<T, HELD>(x, write, weight, bias, {shift, shift_item, shift_token}, {scale, scale_item, scale_token}, rows, tokens,    \
+                            channels, eps);                                                                                              \
+    }
 #define ROWS(T, HELD)                                                                                                                    \
     extern "C" __global__ void layer_norm_##HELD##_##T(const T* x, T* out, const float* weight, const float* bias, const float* shift,   \
                                                        int shift_item, int shift_token, const float* scale, int scale_item,              \
                                                        int scale_token, int64_t rows, int tokens, int channels, float eps) {             \
-        layer_norm<T, HELD>(x, out, weight, bias, {shift, shift_item, shift_token}, {scale, scale_item, scale_token}, rows, tokens,      \
+        auto write = [&](int64_t row, const Row<T, HELD>& values) { values.write(out + row * channels); };                               \
+        layer_norm<T, HELD>(x, write, weight, bias, {shift, shift_item, shift_token}, {scale, scale_item, scale_token}, rows, tokens,    \
                             channels, eps);                                                                                              \
     }                                                                                                                                    \
+    ROUNDED(T, HELD, e4m3, false)                                                                                                        \
+    ROUNDED(T, HELD, int8, true)                                                                                                         \
     extern "C" __global__ void rms_norm_rope_##HELD##_##T(const T* x, T* out, const float* weight, const float* cosines,                 \
                                                           const float* sines, int64_t rows, int tokens, int channels, int width,         \
                                                           float eps) {                                                                   \
