@@ -8,6 +8,7 @@ pub mod wan;
 
 use candle_core::Tensor;
 pub use error::{Error, Result};
+use kinora_kernels::Replay;
 
 /// A video diffusion transformer.
 pub trait VideoDit: Send + Sync {
@@ -56,6 +57,11 @@ pub trait VideoDit: Send + Sync {
 /// Decides, at three moments of a pass, what is taken over from an earlier one. Tokens are `[B, L, dim]` in the model's
 /// dtype.
 pub trait Reuse {
+    /// Whether it takes over, or looks at, anything: a pass that it does not concern can be replayed as it was.
+    fn concerns(&self) -> bool {
+        true
+    }
+
     /// Before the first block; `time` is the embedded timestep, f32 `[U, 1, dim]`, once per distinct one. The tokens after
     /// the last block, to compute none of them.
     ///
@@ -75,6 +81,10 @@ pub trait Reuse {
 pub struct ComputeAll;
 
 impl Reuse for ComputeAll {
+    fn concerns(&self) -> bool {
+        false
+    }
+
     fn before_blocks(&mut self, _: &Tensor, _: &Tensor) -> Result<Option<Tensor>> {
         Ok(None)
     }
@@ -138,6 +148,15 @@ pub struct Prepared {
     sizes: Option<[usize; 3]>,
     /// One per block, or none where they are computed on each step.
     cross: Vec<CrossKeysValues>,
+    /// The blocks over other tokens and times: all that is above belongs to it.
+    replay: Replay,
+}
+
+impl Prepared {
+    /// Whether passes over a small clip on a GPU are queued as they were recorded (see [`Replay`]).
+    pub fn is_recorded(&self) -> bool {
+        self.replay.is_recorded()
+    }
 }
 
 /// A [`Control`] made ready.

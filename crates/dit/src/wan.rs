@@ -23,7 +23,7 @@ mod patch;
 mod rope;
 mod time;
 
-use crate::{Conditioning, CrossKeysValues, Prepared, Result, Reuse, VideoDit};
+use crate::{ComputeAll, Conditioning, CrossKeysValues, Prepared, Result, Reuse, VideoDit};
 use block::{Pass, modulated};
 use blocks::Blocks;
 use camera::CameraAdapter;
@@ -34,7 +34,7 @@ use image::ImageEmbedding;
 use inputs::{check_conditioning, check_forward};
 pub use keys::canonical_from_diffusers;
 use kinora_checkpoint::Weights;
-use kinora_kernels::Epilogue;
+use kinora_kernels::{Epilogue, Replay};
 use kinora_nn::Linear;
 use padding::without_repetitions;
 use patch::{PatchEmbedding, unpatchify};
@@ -118,6 +118,11 @@ impl WanModel {
         Ok(rope)
     }
 
+    /// Whether passes over `grid`'s tokens are so small that queueing their kernels takes longer than running them does.
+    fn replays(&self, grid: [usize; 3]) -> bool {
+        self.config.replay_bytes(grid.iter().product(), self.dtype) > 0 && self.blocks.are_resident()
+    }
+
     /// `x [B, L, dim]` → the same.
     fn through_blocks(&self, mut x: Tensor, pass: &Pass, reuse: &mut dyn Reuse) -> Result<Tensor> {
         let mut control = match (&self.control, &pass.prepared.control) {
@@ -190,6 +195,7 @@ impl VideoDit for WanModel {
             context,
             bias,
             image,
+            replay: Replay::default(),
         })
     }
 
@@ -209,11 +215,24 @@ impl VideoDit for WanModel {
             None => latents,
         };
         let x = self.patch_embedding.forward(&latents, prepared.camera.as_ref())?; // [B, L, dim]
-        let x = match reuse.before_blocks(&x, time.embedding())? {
-            Some(x) => x,
-            None => self.through_blocks(x, &Pass { time: &time, rope: &rope, prepared }, reuse)?,
+        // [B, L, pt·ph·pw·C]
+        let x = if self.replays(grid)
+            && !reuse.concerns()
+            && let Some([embedding, projection]) = time.of_clips()
+        {
+            let through = |inputs: &[Tensor]| {
+                let time = Time::of(inputs[1].clone(), inputs[2].clone());
+                let pass = Pass { time: &time, rope: &rope, prepared };
+                self.head.forward(&self.through_blocks(inputs[0].clone(), &pass, &mut ComputeAll)?, &time)
+            };
+            prepared.replay.run(&[x, embedding, projection], || Box::new(rope.clone()), through)?
+        } else {
+            let x = match reuse.before_blocks(&x, time.embedding())? {
+                Some(x) => x,
+                None => self.through_blocks(x, &Pass { time: &time, rope: &rope, prepared }, reuse)?,
+            };
+            self.head.forward(&x, &time)?
         };
-        let x = self.head.forward(&x, &time)?; // [B, L, pt·ph·pw·C]
         Ok(unpatchify(&x, grid, self.config.patch_size)?)
     }
 

@@ -8,7 +8,8 @@
 use candle_core::{DType, Device, Tensor};
 use kinora_checkpoint::{Quant, Weights};
 use kinora_dit::wan::{WanConfig, WanModel};
-use kinora_dit::{Conditioning, VideoDit};
+use kinora_dit::{ComputeAll, Conditioning, Reuse, VideoDit};
+use std::time::Instant;
 
 fn gpu() -> Option<Device> {
     match kinora_kernels::open_cuda(0) {
@@ -30,6 +31,29 @@ fn config() -> WanConfig {
 
 /// Two predictions in succession, f32 on the CPU.
 fn predict(model: &WanModel, device: &Device, dtype: DType) -> [Tensor; 2] {
+    let [first, second, _] = predict_with(model, device, dtype, &mut ComputeAll).0;
+    [first, second]
+}
+
+/// Takes over nothing, and looks at everything.
+struct Looks;
+
+impl Reuse for Looks {
+    fn before_blocks(&mut self, _: &Tensor, _: &Tensor) -> kinora_dit::Result<Option<Tensor>> {
+        Ok(None)
+    }
+
+    fn after_first_block(&mut self, _: &Tensor, _: &Tensor) -> kinora_dit::Result<Option<Tensor>> {
+        Ok(None)
+    }
+
+    fn after_last_block(&mut self, _: &Tensor) -> kinora_dit::Result<()> {
+        Ok(())
+    }
+}
+
+/// Three predictions in succession, f32 on the CPU, whether they were replayed, and the seconds that the last took.
+fn predict_with(model: &WanModel, device: &Device, dtype: DType, reuse: &mut dyn Reuse) -> ([Tensor; 3], bool, f64) {
     let input = Weights::random(8, &Device::Cpu, DType::F32);
     let normal = |name: &str, shape: &[usize]| {
         let fan_in: usize = shape.iter().skip(1).product();
@@ -38,11 +62,17 @@ fn predict(model: &WanModel, device: &Device, dtype: DType) -> [Tensor; 2] {
     };
     let prepared = model.prepare(&Conditioning::new(normal("context", &[1, 300, 96])), usize::MAX).unwrap();
     let latents = normal("latents", &[1, 16, 5, 18, 26]);
-    [900f32, 100.0].map(|time| {
+    let mut seconds = 0.0;
+    let predictions = [900f32, 100.0, 500.0].map(|time| {
         let time = Tensor::new(&[time], device).unwrap();
-        let out = model.forward(&latents, &time, &prepared).unwrap();
+        device.synchronize().unwrap();
+        let start = Instant::now();
+        let out = model.forward_with(&latents, &time, &prepared, reuse).unwrap();
+        device.synchronize().unwrap();
+        seconds = start.elapsed().as_secs_f64();
         out.to_device(&Device::Cpu).unwrap().to_dtype(DType::F32).unwrap()
-    })
+    });
+    (predictions, prepared.is_recorded(), seconds)
 }
 
 fn values(x: &Tensor) -> Vec<f32> {
@@ -73,6 +103,30 @@ fn on_a_gpu_it_predicts_what_it_does_on_the_cpu() {
             let cosine = cosine(found, expected);
             println!("{dtype:?} {quant:?}: 1 - cosine {:.1e}", 1.0 - cosine);
             assert!(cosine >= least, "{dtype:?} {quant:?}: cosine {cosine}");
+        }
+    }
+}
+
+#[test]
+fn replayed_passes_have_the_same_bits() {
+    let Some(gpu) = gpu() else { return };
+    let config = config();
+    for (dtype, quant) in [
+        (DType::F32, None),
+        (DType::BF16, None),
+        (DType::F16, None),
+        (DType::BF16, Some(Quant::Int8)),
+        (DType::BF16, Some(Quant::Fp8)),
+    ] {
+        let model = WanModel::new(&config, &Weights::random(7, &gpu, dtype).with_quant(quant)).unwrap();
+        let (apart, recorded, each) = predict_with(&model, &gpu, dtype, &mut Looks);
+        assert!(!recorded);
+        let (replayed, recorded, at_once) = predict_with(&model, &gpu, dtype, &mut ComputeAll);
+        println!("{dtype:?} {quant:?}: {:.2} ms kernel by kernel, {:.2} ms at once", 1e3 * each, 1e3 * at_once);
+        assert!(recorded, "{dtype:?} {quant:?}: a pass is no sequence of kernels");
+        for (index, (replayed, apart)) in replayed.iter().zip(&apart).enumerate() {
+            let [replayed, apart] = [replayed, apart].map(|x| values(x).into_iter().map(f32::to_bits));
+            assert!(replayed.eq(apart), "{dtype:?} {quant:?}, prediction {index}");
         }
     }
 }

@@ -20,6 +20,8 @@ mod outliers;
 mod peak;
 pub mod profile;
 pub mod reference;
+mod repeat;
+mod replay;
 mod rope;
 #[cfg(not(feature = "cuda"))]
 mod upload;
@@ -37,6 +39,8 @@ pub use linear::{Epilogue, Layer, LinearWeight, Prologue, linear, linear_after, 
 pub use memory::LargeBlocks;
 pub use norm::{channel_rms_norm, channel_rms_norm_silu, layer_norm, layer_norm_modulate, rms_norm};
 pub use peak::{Peak, peak};
+pub use repeat::{Repeat, repeat_channels};
+pub use replay::Replay;
 pub use rope::{rms_norm_rope, rope};
 #[cfg(not(feature = "cuda"))]
 pub use upload::{HostTensors, Uploader};

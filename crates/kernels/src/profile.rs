@@ -74,6 +74,12 @@ pub fn profiled_on<T>(device: &Device, f: impl FnOnce() -> T) -> (T, Vec<Operato
     out
 }
 
+/// Whether operators of this thread are counted now.
+#[cfg(feature = "cuda")]
+pub(crate) fn counts() -> bool {
+    COUNTING.get()
+}
+
 /// Waits for the device that is profiled, if there is one. What it fails on, it fails on later too.
 fn wait() {
     DEVICE.with_borrow(|device| device.as_ref().map(Device::synchronize));

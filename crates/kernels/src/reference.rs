@@ -1,7 +1,7 @@
 //! Slow, obvious versions of every operator: what the fast ones are tested against.
 
 use crate::outliers::outlying_columns;
-use crate::{Epilogue, FrameConvOptions};
+use crate::{Epilogue, FrameConvOptions, Repeat};
 use candle_core::{D, DType, Result, Tensor};
 
 /// `x [.., K] · weightᵀ [N, K] + bias [N]`, then the epilogue → `[.., N]`, in `x`'s dtype.
@@ -226,6 +226,19 @@ pub fn gelu_erf(x: &Tensor) -> Result<Tensor> {
 /// `x · sigmoid(x)`.
 pub fn silu(x: &Tensor) -> Result<Tensor> {
     x.to_dtype(DType::F32)?.silu()?.to_dtype(x.dtype())
+}
+
+/// Channels of `x [B, H, W, C]`, repeated, become positions of frame `index`; see [`crate::repeat_channels`].
+pub fn repeat_channels(x: &Tensor, repeat: Repeat, index: usize) -> Result<Tensor> {
+    let Repeat { outputs, frames, side } = repeat;
+    let (b, h, w, c) = x.dims4()?;
+    let repeats = outputs * frames * side * side / c;
+    let all = x.unsqueeze(4)?.broadcast_as((b, h, w, c, repeats))?.contiguous()?;
+    all.reshape(vec![b, h, w, outputs, frames, side, side])?
+        .narrow(4, index, 1)?
+        .squeeze(4)? // [B, H, W, outputs, side, side]
+        .permute(vec![0, 1, 4, 2, 5, 3])?
+        .reshape((b, h * side, w * side, outputs))
 }
 
 /// Doubles `H` and `W` of `x [B, C, H, W]` by repeating pixels.

@@ -4,7 +4,7 @@
 mod support;
 
 use candle_core::{DType, Device, Result, Tensor};
-use kinora_kernels::{self as kernels, Epilogue, LEVEL_VARIABLE, Level, LinearWeight, reference};
+use kinora_kernels::{self as kernels, Epilogue, LEVEL_VARIABLE, Level, LinearWeight, Repeat, reference};
 use std::process::Command;
 use support::{random, relative_l2, values};
 
@@ -384,6 +384,22 @@ fn modulation() {
 }
 
 #[test]
+fn repeated_channels() {
+    for ([b, h, w, c], [outputs, frames, side]) in
+        [([1, 3, 5, 16], [16, 1, 2]), ([2, 3, 4, 6], [6, 2, 2]), ([1, 2, 7, 32], [8, 2, 2]), ([1, 2, 2, 1], [1, 1, 3])]
+    {
+        let x = random((b, h, w, c), 1);
+        for index in 0..frames {
+            let repeat = Repeat { outputs, frames, side };
+            let found = kernels::repeat_channels(&x, repeat, index).unwrap();
+            let expected = reference::repeat_channels(&x, repeat, index).unwrap();
+            assert_eq!(found.dims(), expected.dims());
+            assert_eq!(values(&found), values(&expected), "{repeat:?} of {c} channels");
+        }
+    }
+}
+
+#[test]
 fn activations() {
     for len in [0, 15, 40_000] {
         let x = (random((1, len), 1) * 6.0).unwrap();
@@ -442,6 +458,8 @@ fn wrong_shapes_are_errors() {
         kernels::rms_norm(&t(&[2, 3]), &t(&[1]), 1e-6),
         kernels::channel_rms_norm(&t(&[2, 3]), &t(&[2])),
         kernels::channel_rms_norm_silu(&t(&[]), &t(&[2])),
+        kernels::repeat_channels(&t(&[1, 2, 2, 3]), Repeat { outputs: 2, frames: 1, side: 2 }, 0),
+        kernels::repeat_channels(&t(&[1, 2, 2, 2]), Repeat { outputs: 2, frames: 1, side: 2 }, 1),
         kernels::rope(&t(&[1, 2, 3, 4]), &t(&[2, 2]), &t(&[2, 1])),
         kernels::rope(&t(&[1, 2, 3, 5]), &t(&[2, 2]), &t(&[2, 2])),
         kernels::rms_norm_rope(&t(&[1, 2, 3, 4]), &t(&[12]), 1e-6, &t(&[2, 2]), &t(&[2, 1])),

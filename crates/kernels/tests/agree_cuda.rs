@@ -8,7 +8,9 @@
 mod support;
 
 use candle_core::{DType, Device, Result, Shape, Tensor};
-use kinora_kernels::{self as kernels, Epilogue, FrameConv, FrameConvOptions, LinearWeight, Prologue, reference};
+use kinora_kernels::{
+    self as kernels, Epilogue, FrameConv, FrameConvOptions, LinearWeight, Prologue, Repeat, reference,
+};
 use std::cell::RefCell;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use support::{random, relative_l2};
@@ -129,6 +131,32 @@ fn norms_and_modulation() {
             agree(gpu, "silu", &DTYPES, &[&x], |t| kernels::silu(&t[0]), |t| reference::silu(&t[0]));
             agree(gpu, "gelu_tanh", &DTYPES, &[&x], |t| kernels::gelu_tanh(&t[0]), |t| reference::gelu_tanh(&t[0]));
             agree(gpu, "gelu_erf", &DTYPES, &[&x], |t| kernels::gelu_erf(&t[0]), |t| reference::gelu_erf(&t[0]));
+        }
+    });
+}
+
+#[test]
+fn repeated_channels() {
+    with_gpu(|gpu| {
+        for ([b, h, w, c], [outputs, frames, side]) in [
+            ([1, 3, 5, 16], [16, 1, 2]),
+            ([2, 3, 4, 64], [64, 2, 2]),
+            ([1, 2, 7, 32], [16, 2, 2]),
+            ([1, 9, 2, 48], [24, 1, 2]),
+            ([1, 2, 2, 4], [4, 2, 2]),
+        ] {
+            let x = tensor((b, h, w, c), 1);
+            for index in 0..frames {
+                let repeat = Repeat { outputs, frames, side };
+                agree(
+                    gpu,
+                    "repeat_channels",
+                    &DTYPES.map(|(dtype, _)| (dtype, 0.0)),
+                    &[&x],
+                    |t| kernels::repeat_channels(&t[0], repeat, index),
+                    |t| reference::repeat_channels(&t[0], repeat, index),
+                );
+            }
         }
     });
 }

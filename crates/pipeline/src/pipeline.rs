@@ -24,6 +24,7 @@ use kinora_vae::{LatentFormat, Parts, VideoVae};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 /// Keys in the metadata of latents: the recipe, and the frame rate that the clip should have.
@@ -61,6 +62,8 @@ pub struct Pipeline {
     limits: Limits,
     placement: Placement,
     threads: rayon::ThreadPool,
+    /// Held by the run that a GPU works for.
+    turn: Mutex<()>,
 }
 
 impl Pipeline {
@@ -76,7 +79,7 @@ impl Pipeline {
         let threads = device::threads(options.threads)?;
         let family = family_of(&model)?;
         let limits = family.limits(&model)?;
-        Ok(Self { model, family, limits, placement, threads })
+        Ok(Self { model, family, limits, placement, threads, turn: Mutex::default() })
     }
 
     /// What [`Pipeline::generate`] would do: the request with every default filled in, checked and snapped.
@@ -95,7 +98,7 @@ impl Pipeline {
         request: &Request,
         mut on_event: impl FnMut(Event) -> ControlFlow<()> + Send,
     ) -> Result<Report> {
-        self.threads.install(|| self.generate_here(request, &mut on_event))
+        self.run(|| self.generate_here(request, &mut on_event))
     }
 
     /// Decodes the latents in the file `latents` into a clip; `fps` overrides the frame rate recorded with them.
@@ -106,7 +109,7 @@ impl Pipeline {
         fps: Option<f64>,
         mut on_event: impl FnMut(Event) -> ControlFlow<()> + Send,
     ) -> Result<Report> {
-        self.threads.install(|| {
+        self.run(|| {
             distinct(&[("the latents", latents), ("the clip", &output.clip)], 2)?;
             let metadata = kinora_checkpoint::TensorFile::open(latents)?.metadata().clone();
             let stored = metadata.get(RECIPE_KEY).cloned();
@@ -138,7 +141,7 @@ impl Pipeline {
         output: &Path,
         mut on_event: impl FnMut(Event) -> ControlFlow<()> + Send,
     ) -> Result<[usize; 4]> {
-        self.threads.install(|| {
+        self.run(|| {
             distinct(&[("the clip", clip), ("the latents", output)], 2)?;
             kinora_checkpoint::check_writable(output)?;
             on_event_stage(&mut on_event, Stage::Encode)?;
@@ -205,8 +208,12 @@ impl Pipeline {
         Recipe::new(plan, output, &self.model.argument, &self.placement)
     }
 
-    pub(crate) fn threads(&self) -> &rayon::ThreadPool {
-        &self.threads
+    /// Does `work` on this pipeline's threads. On a GPU, one run waits for the other: its memory is planned for one, and what
+    /// is queued while a pass is recorded is recorded.
+    pub(crate) fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let on_gpu = !self.placement.device.is_cpu();
+        let _turn = on_gpu.then(|| self.turn.lock().unwrap_or_else(PoisonError::into_inner));
+        self.threads.install(work)
     }
 
     pub(crate) fn takes(&self) -> Takes {

@@ -177,7 +177,7 @@ impl Pipeline {
         project: &Path,
         mut on_event: impl FnMut(Event) -> ControlFlow<()> + Send,
     ) -> Result<Report> {
-        self.threads().install(|| Filming::new(self, story, request, project)?.run(&mut on_event))
+        self.run(|| Filming::new(self, story, request, project)?.run(&mut on_event))
     }
 }
 

@@ -52,6 +52,10 @@ impl Blocks {
         Ok(Self::Streamed(Box::new(Streamed { uploader, waiting, slots, turn: Mutex::default() })))
     }
 
+    pub(super) fn are_resident(&self) -> bool {
+        matches!(self, Self::Resident(_))
+    }
+
     /// How many.
     pub(super) fn len(&self) -> usize {
         match self {

@@ -57,6 +57,16 @@ pub(super) struct Time {
 }
 
 impl Time {
+    /// Embedded timesteps of whole clips: `embedding [B, 1, dim]`, `projection [B, 6, dim]`, f32.
+    pub(super) fn of(embedding: Tensor, projection: Tensor) -> Self {
+        Self { embedding, projection, rows: Rows::PerClip }
+    }
+
+    /// What [`Time::of`] takes, unless tokens have timesteps of their own.
+    pub(super) fn of_clips(&self) -> Option<[Tensor; 2]> {
+        matches!(self.rows, Rows::PerClip).then(|| [self.embedding.clone(), self.projection.clone()])
+    }
+
     /// The embedded timesteps `[U, 1, dim]`, f32.
     pub(super) fn embedding(&self) -> &Tensor {
         &self.embedding

@@ -2,6 +2,7 @@
 
 use super::module::{Argument, Kernel, grid};
 use super::{Operand, address, dense, device_of, parameter, suffix, uninitialised};
+use crate::Repeat;
 use Argument::{Float, Int, Long, Pointer};
 use candle_core::cuda_backend::cudarc::driver::LaunchConfig;
 use candle_core::{D, Result, Tensor, bail};
@@ -34,6 +35,11 @@ fn kernel(x: &Tensor, name: &str) -> Result<Kernel> {
 
 fn warp_per_row(rows: usize) -> LaunchConfig {
     grid(rows.div_ceil(WARPS), 1, 32 * WARPS, 0)
+}
+
+/// Blocks that stride over `count` things, one per thread at a time.
+fn strides(count: usize) -> LaunchConfig {
+    grid(count.div_ceil(256).min(1 << 16), 1, 256, 0)
 }
 
 /// Address and steps per item and token of a parameter `[1|B, 1|L, C]`.
@@ -193,7 +199,25 @@ pub fn activate(x: &Tensor, kind: i32) -> Result<Option<Tensor>> {
     let count = x.elem_count();
     let arguments = [Pointer(source.pointer), Pointer(target.pointer), Long(count as i64), Int(kind)];
     // SAFETY: the arguments of `activate`, whose blocks stride over all elements.
-    unsafe { kernel(&x, "activate")?.launch(grid(count.div_ceil(256).min(1 << 16), 1, 256, 0), &arguments)? };
+    unsafe { kernel(&x, "activate")?.launch(strides(count), &arguments)? };
+    drop((source, target));
+    Ok(Some(out))
+}
+
+/// Of sizes that were checked.
+pub fn repeat_channels(x: &Tensor, repeat: Repeat, index: usize) -> Result<Option<Tensor>> {
+    let Repeat { outputs, frames, side } = repeat;
+    if suffix(x.dtype()).is_none() || !outputs.is_multiple_of(8) {
+        return Ok(None);
+    }
+    let (x, (b, h, w, c)) = (dense(x)?, x.dims4()?);
+    let out = uninitialised(device_of(&x)?, (b, h * side, w * side, outputs), x.dtype())?;
+    let groups = out.elem_count() * x.dtype().size_in_bytes() / 16;
+    let (source, target) = (Operand::new(&x)?, Operand::new(&out)?);
+    let mut arguments = vec![Pointer(source.pointer), Pointer(target.pointer), Long(groups as i64)];
+    arguments.extend([w, c, outputs, frames, side, index].map(|size| Int(size as i32)));
+    // SAFETY: the arguments of `repeat_channels`, whose blocks stride over all groups.
+    unsafe { kernel(&x, "repeat_channels")?.launch(strides(groups), &arguments)? };
     drop((source, target));
     Ok(Some(out))
 }

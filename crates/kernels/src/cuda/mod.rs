@@ -10,15 +10,18 @@ mod conv;
 mod elementwise;
 mod linear;
 mod module;
+mod replay;
 mod upload;
 
 pub use attention::{attention, attention_fp8};
 pub use conv::GpuConv;
 pub use elementwise::{
-    activate, channel_rms_norm, gate_residual, layer_norm, layer_norm_modulate, modulate, rms_norm, rms_norm_rope, rope,
+    activate, channel_rms_norm, gate_residual, layer_norm, layer_norm_modulate, modulate, repeat_channels, rms_norm,
+    rms_norm_rope, rope,
 };
 pub use linear::{Rounded, Rounding, linear, linear_rounded};
 pub use module::{built_for, free_bytes, open, peak_bytes, reset_peak_bytes};
+pub use replay::Recorded;
 pub use upload::{HostTensors, Uploader};
 
 use candle_core::backend::BackendStorage;

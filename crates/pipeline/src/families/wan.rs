@@ -202,7 +202,9 @@ impl Family for Wan {
             let pixels = f * h * w * config.camera_scale.pow(2);
             let rays = if config.camera { 24 * pixels * dtype.size_in_bytes() } else { 0 };
             let given = rays + texts.len() * config.conditioning_bytes(tokens, dtype);
-            let working = config.working_bytes(tokens, dtype) + prepared.sum::<usize>() + given + kept;
+            let replays = placement.gpu_memory.is_some() && !placement.offload && !demand.cached;
+            let replayed = if replays { texts.len() * config.replay_bytes(tokens, dtype) } else { 0 };
+            let working = config.working_bytes(tokens, dtype) + prepared.sum::<usize>() + given + kept + replayed;
             let mut expert = memory_of(&headers, working);
             if placement.offload {
                 // Two of them are on the device.

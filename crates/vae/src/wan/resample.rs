@@ -5,7 +5,7 @@ use super::blocks::CausalLayer;
 use super::cache::{Slots, StreamState};
 use candle_core::{Result, Tensor};
 use kinora_checkpoint::Weights;
-use kinora_kernels::FrameConvOptions;
+use kinora_kernels::{FrameConvOptions, Repeat, repeat_channels};
 use kinora_nn::Conv2d;
 
 type Load<T> = kinora_checkpoint::Result<T>;
@@ -111,34 +111,9 @@ impl Shortcut {
 
     /// Channels are repeated and become positions: `x [B, H, W, C]` → `[B, H·s, W·s, outputs]`, of the `t` frames that
     /// it becomes the one of this `index`.
-    ///
-    /// Repeated, channel `r` is channel `r / repeats` of `x`, and `r` counts outputs, frames, rows and columns. So every
-    /// position takes its channels from `x` as they lie, and nothing is ever as large as all repetitions.
     pub(super) fn repeat(&self, x: &Tensor, index: usize) -> Result<Tensor> {
-        let &Self { outputs, temporal: t, spatial: s } = self;
-        let (b, h, w, c) = x.dims4()?;
-        let repeats = outputs * t * s * s / c;
-        let sources = |row: usize, column: usize| -> Vec<u32> {
-            (0..outputs).map(|o| ((((o * t + index) * s + row) * s + column) / repeats) as u32).collect()
-        };
-        let mut known: Vec<(Vec<u32>, Tensor)> = Vec::new();
-        let mut taken = |row, column| {
-            let sources = sources(row, column);
-            if let Some((_, found)) = known.iter().find(|(of, _)| *of == sources) {
-                return Ok(found.clone());
-            }
-            let places = Tensor::new(sources.as_slice(), x.device())?;
-            let found = x.contiguous()?.index_select(&places, 3)?; // [B, H, W, outputs]
-            known.push((sources, found.clone()));
-            Ok(found)
-        };
-        let mut rows = Vec::with_capacity(s);
-        for row in 0..s {
-            let columns: Vec<Tensor> = (0..s).map(|column| taken(row, column)).collect::<Result<_>>()?;
-            rows.push(Tensor::stack(&columns, 3)?); // [B, H, W, s, outputs]
-        }
-        drop(known); // before as much is needed again
-        Tensor::stack(&rows, 2)?.reshape((b, h * s, w * s, outputs))
+        let &Self { outputs, temporal, spatial } = self;
+        repeat_channels(x, Repeat { outputs, frames: temporal, side: spatial }, index)
     }
 }
 

@@ -229,6 +229,26 @@ __device__ void modulate(const T* x, const T* y, T* out, Broadcast shift, Broadc
     }
 }
 
+// Channels of x [.., W, C] that become positions [.., W · side, outputs]; rows of the result are `side` times those of x. A
+// thread takes 16 bytes of the result.
+template <typename T>
+__device__ void repeat_channels(const T* x, T* out, int64_t groups, int width, int channels, int outputs, int frames, int side, int index) {
+    constexpr int COUNT = Wide<T>::COUNT;
+    int repeats = outputs * frames * side * side / channels;
+    for (int64_t i = blockIdx.x * int64_t(blockDim.x) + threadIdx.x; i < groups; i += int64_t(gridDim.x) * blockDim.x) {
+        int first = int(i % (outputs / COUNT)) * COUNT;
+        int64_t position = i / (outputs / COUNT);
+        int column = int(position % (width * side));
+        int64_t row = position / (width * side);
+        const T* from = x + ((row / side) * width + column / side) * channels;
+        Vec<T, COUNT> group;
+#pragma unroll
+        for (int j = 0; j < COUNT; j++)
+            group.at[j] = from[((((first + j) * frames + index) * side + int(row % side)) * side + column % side) / repeats];
+        *reinterpret_cast<Vec<T, COUNT>*>(out + i * COUNT) = group;
+    }
+}
+
 #define ROUNDED(T, HELD, NAME, WHOLE)                                                                                                    \
     extern "C" __global__ void layer_norm_##NAME##_##HELD##_##T(                                                                         \
         const T* x, uint8_t* out, float* scales, const float* weight, const float* bias, const float* shift, int shift_item,             \
@@ -265,6 +285,10 @@ __device__ void modulate(const T* x, const T* y, T* out, Broadcast shift, Broadc
         channel_rms_norm<T>(x, out, gamma, rows, channels, lanes, activate);                                                             \
     }                                                                                                                                    \
     extern "C" __global__ void activate_##T(const T* x, T* out, int64_t count, int kind) { activate<T>(x, out, count, kind); }           \
+    extern "C" __global__ void repeat_channels_##T(const T* x, T* out, int64_t groups, int width, int channels, int outputs, int frames, \
+                                                   int side, int index) {                                                                \
+        repeat_channels<T>(x, out, groups, width, channels, outputs, frames, side, index);                                               \
+    }                                                                                                                                    \
     extern "C" __global__ void modulate_##T(const T* x, const T* y, T* out, const float* shift, int shift_item, int shift_token,         \
                                             const float* scale, int scale_item, int scale_token, int tokens, int channels) {             \
         modulate<T>(x, y, out, {shift, shift_item, shift_token}, {scale, scale_item, scale_token}, tokens, channels);                    \
