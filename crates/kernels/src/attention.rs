@@ -11,10 +11,11 @@ const SCORES: usize = 1 << 28;
 
 /// `softmax(scale · q kᵀ + bias) v` over `q [B, L, N, D]`, `k v [B, S, N, D]`, `bias [1|B, 1|N, 1|L, S]` → `[B, L, N, D]`.
 ///
-/// Scores and sums are f32; the result has `q`'s dtype.
+/// Scores and sums are f32; the result has `q`'s dtype. Of bf16, where that is faster (GPUs, some CPUs), exponentials are
+/// rounded to bf16 before values are multiplied by them.
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Option<&Tensor>) -> Result<Tensor> {
     check(q, k, v, bias)?;
-    timed("attention", Work::F32(operations(q, k)), || {
+    timed("attention", work(q, k), || {
         if cpu::supports(q) {
             return cpu::attention(q, k, v, scale, None, bias);
         }
@@ -38,7 +39,7 @@ pub fn attention_relative(
     if relative.dims() != [n, (l + k.dim(1)?).saturating_sub(1)] {
         bail!("attention: relative bias {:?} does not fit q {:?}, k {:?}", relative.dims(), q.dims(), k.dims());
     }
-    timed("attention", Work::F32(operations(q, k)), || {
+    timed("attention", work(q, k), || {
         if cpu::supports(q) {
             cpu::attention(q, k, v, scale, Some(relative), bias)
         } else {
@@ -85,6 +86,12 @@ fn in_parts(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Option<&Tensor
         reference::attention(&q.narrow(1, first, len)?, k, v, scale, bias.transpose()?.as_ref())
     });
     Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 1)
+}
+
+/// In which arithmetic [`attention`] does how many operations.
+fn work(q: &Tensor, k: &Tensor) -> Work {
+    let narrow = q.device().is_cpu() && cpu::multiplies_bf16(q.dtype());
+    if narrow { Work::Bf16(operations(q, k)) } else { Work::F32(operations(q, k)) }
 }
 
 fn operations(q: &Tensor, k: &Tensor) -> f64 {

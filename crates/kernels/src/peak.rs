@@ -10,6 +10,8 @@ use std::time::Instant;
 pub struct Peak {
     /// f32 multiply-add on the widest vectors.
     pub f32: f64,
+    /// Products of bf16 with sums in f32, where the CPU's kernels use instructions for them.
+    pub bf16: Option<f64>,
     /// Products of 8-bit integers with 32-bit sums, where the machine has instructions for them.
     pub int8: Option<f64>,
 }
@@ -23,7 +25,11 @@ const SUMS: usize = 12;
 /// Measures with the threads of rayon's current pool; a fraction of a second.
 pub fn peak() -> Peak {
     let arch = Arch::new();
-    Peak { f32: fastest(|| arch.dispatch(MultiplyAdd)), int8: int8_rounds().map(fastest) }
+    Peak {
+        f32: fastest(|| arch.dispatch(MultiplyAdd)),
+        bf16: bf16_rounds().map(fastest),
+        int8: int8_rounds().map(fastest),
+    }
 }
 
 /// `work` returns the operations that it did.
@@ -60,6 +66,15 @@ impl WithSimd for MultiplyAdd {
     }
 }
 
+fn bf16_rounds() -> Option<fn() -> f64> {
+    #[cfg(target_arch = "x86_64")]
+    if crate::cpu::multiplies_bf16(candle_core::DType::BF16) {
+        // SAFETY: the machine has the instructions.
+        return Some(|| unsafe { x86::bf16() });
+    }
+    None
+}
+
 #[cfg(target_arch = "x86_64")]
 fn int8_rounds() -> Option<fn() -> f64> {
     if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vnni") {
@@ -83,9 +98,26 @@ mod x86 {
     use super::{ROUNDS, SUMS, black_box};
     use std::arch::asm;
     use std::arch::x86_64::{
-        _mm256_add_epi32, _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_set1_epi8, _mm256_set1_epi16,
-        _mm256_setzero_si256, _mm512_dpbusd_epi32, _mm512_set1_epi8, _mm512_setzero_si512,
+        __m512bh, __m512i, _mm256_add_epi32, _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_set1_epi8,
+        _mm256_set1_epi16, _mm256_setzero_si256, _mm512_dpbf16_ps, _mm512_dpbusd_epi32, _mm512_set1_epi8,
+        _mm512_set1_epi32, _mm512_setzero_ps, _mm512_setzero_si512,
     };
+    use std::mem::transmute;
+
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    pub fn bf16() -> f64 {
+        let one_half = _mm512_set1_epi32(black_box(0x3f00_3f00));
+        // SAFETY: all bits are numbers.
+        let (a, b) = unsafe { (transmute::<__m512i, __m512bh>(one_half), transmute::<__m512i, __m512bh>(one_half)) };
+        let mut sums = [_mm512_setzero_ps(); SUMS];
+        for _ in 0..ROUNDS {
+            for sum in &mut sums {
+                *sum = _mm512_dpbf16_ps(*sum, a, b);
+            }
+        }
+        black_box(sums);
+        (2 * ROUNDS * SUMS * 32) as f64
+    }
 
     #[target_feature(enable = "avx512f,avx512vnni")]
     pub fn vnni() -> f64 {
@@ -122,8 +154,9 @@ mod tests {
 
     #[test]
     fn peaks_are_those_of_a_computer() {
-        let Peak { f32, int8 } = peak();
+        let Peak { f32, bf16, int8 } = peak();
         assert!((0.1..1e6).contains(&f32), "{f32}");
+        assert!(bf16.is_none_or(|bf16| (0.1..1e7).contains(&bf16)), "{bf16:?}");
         assert!(int8.is_none_or(|int8| (0.1..1e7).contains(&int8)), "{int8:?}");
     }
 }

@@ -23,6 +23,8 @@ pub struct OperatorTime {
 pub enum Work {
     /// 32-bit floating point, whatever the operands are stored in.
     F32(f64),
+    /// Products of bf16.
+    Bf16(f64),
     /// Products of 8-bit integers.
     Int8(f64),
     /// Bound by memory: not counted.
@@ -33,7 +35,7 @@ impl Work {
     /// How many, if they are counted.
     pub fn operations(self) -> Option<f64> {
         match self {
-            Self::F32(operations) | Self::Int8(operations) => Some(operations),
+            Self::F32(operations) | Self::Bf16(operations) | Self::Int8(operations) => Some(operations),
             Self::Moves => None,
         }
     }
@@ -43,6 +45,7 @@ impl Work {
         let operations = other.operations().unwrap_or(0.0);
         match self {
             Self::F32(own) => Self::F32(own + operations),
+            Self::Bf16(own) => Self::Bf16(own + operations),
             Self::Int8(own) => Self::Int8(own + operations),
             Self::Moves => Self::Moves,
         }

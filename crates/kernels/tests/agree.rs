@@ -73,6 +73,12 @@ fn linear() {
                 |t| kernels::linear(&t[0], &LinearWeight::new(&t[1])?, Some(&t[2]), epilogue(t)),
                 |t| reference::linear(&t[0], &t[1], Some(&t[2]), epilogue(t)),
             );
+            agree(
+                &format!("{name}, own dtype"),
+                &[&x, &weight, &bias, &other, &gate, &gates],
+                |t| kernels::linear(&t[0], &LinearWeight::for_own_dtype(&t[1])?, Some(&t[2]), epilogue(t)),
+                |t| reference::linear(&t[0], &t[1], Some(&t[2]), epilogue(t)),
+            );
         }
         agree(
             "linear without bias",
@@ -93,6 +99,19 @@ fn linear_of_narrow_weights() {
             values(&kernels::linear(&x, &LinearWeight::new(&weight).unwrap(), None, Epilogue::None).unwrap())
         });
         assert_eq!(found, expected, "{dtype:?}");
+    }
+}
+
+/// Small whole numbers are bf16, and their sums exact: in every order, and whatever dtype the inputs come in.
+#[test]
+fn linear_of_whole_numbers_is_exact() {
+    for [rows, inputs, outputs] in LINEARS {
+        let whole = |shape: (usize, usize), seed| (random(shape, seed) * 3.0).unwrap().round().unwrap();
+        let (x, weight) = (whole((rows, inputs), 1), whole((outputs, inputs), 2));
+        let expected = values(&reference::linear(&x, &weight, None, Epilogue::None).unwrap());
+        let packed = LinearWeight::for_own_dtype(&weight.to_dtype(DType::BF16).unwrap()).unwrap();
+        let found = kernels::linear(&x, &packed, None, Epilogue::None).unwrap();
+        assert_eq!(values(&found), expected, "[{rows}, {inputs}] by [{inputs}, {outputs}]");
     }
 }
 

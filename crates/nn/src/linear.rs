@@ -81,6 +81,7 @@ impl Linear {
 fn packed(weights: &Weights, shape: (usize, usize), dtype: DType) -> kinora_checkpoint::Result<LinearWeight> {
     let matrix = matrix(weights, shape, dtype)?;
     Ok(match weights.quant() {
+        None if matrix.dtype() == dtype => LinearWeight::for_own_dtype(&matrix)?,
         None => LinearWeight::new(&matrix)?,
         Some(quant) => {
             let packed = match quant {

@@ -103,8 +103,8 @@ pub fn bench(options: &BenchOptions, mut on_part: impl FnMut(&str) + Send) -> Re
     let threads = device::threads(options.load.threads)?;
     threads.install(|| {
         if bench.placement.device.is_cpu() {
-            let kinora_kernels::Peak { f32, int8 } = kinora_kernels::peak();
-            bench.peak = Some(Peak { f32, int8 });
+            let kinora_kernels::Peak { f32, bf16, int8 } = kinora_kernels::peak();
+            bench.peak = Some(Peak { f32, bf16, int8 });
         }
         let mut rows = Vec::new();
         for part in &options.parts {

@@ -76,11 +76,12 @@ fn markdown(found: &BenchReport, compared: bool) {
         }
     }
     if let Some(peak) = found.peak {
-        let int8 = peak.int8.map_or_else(String::new, |int8| format!(", {int8:.0} int8 Gop/s"));
+        let more = |peak: Option<f64>, unit| peak.map_or_else(String::new, |peak| format!(", {peak:.0} {unit}"));
+        let (bf16, int8) = (more(peak.bf16, "bf16 GFLOP/s"), more(peak.int8, "int8 Gop/s"));
         let threads = found.threads;
         report::line("");
         report::line(&format!(
-            "Peak of this machine with {threads} threads, measured: {:.0} f32 GFLOP/s{int8}.",
+            "Peak of this machine with {threads} threads, measured: {:.0} f32 GFLOP/s{bf16}{int8}.",
             peak.f32
         ));
     }

@@ -7,10 +7,14 @@
 mod exact;
 mod inputs;
 #[cfg(target_arch = "x86_64")]
+mod narrow;
+#[cfg(target_arch = "x86_64")]
 mod quantised;
 mod softmax;
 
 use super::element::Element;
+#[cfg(target_arch = "x86_64")]
+use super::multiplies_bf16;
 use super::shared::{SharedMut, zeroed};
 use super::tile::COLUMNS;
 use super::{Operand, by_dtype, to_f32};
@@ -18,12 +22,13 @@ use crate::level::{arch, vectorised};
 use candle_core::{Device, Result, Tensor};
 use exact::Exact;
 use inputs::{Bias, Strided, whole_heads};
-#[cfg(target_arch = "x86_64")]
-use quantised::Quantised;
 use rayon::prelude::*;
 use softmax::{Exponentiate, Running};
+use std::f32::consts::LOG2_E;
 use std::mem::MaybeUninit;
 use std::ops::Range;
+#[cfg(target_arch = "x86_64")]
+use {half::bf16, narrow::Narrow, quantised::Quantised};
 
 /// Queries that one task takes: whole tiles of AVX-512 (14 rows) and of AVX2 (6).
 const QUERIES: usize = 126;
@@ -42,8 +47,14 @@ pub fn attention(
     relative: Option<&Tensor>,
     bias: Option<&Tensor>,
 ) -> Result<Tensor> {
+    let scale = scale as f32 * LOG2_E;
+    #[cfg(target_arch = "x86_64")]
+    if multiplies_bf16(q.dtype()) {
+        let panels = Narrow::new(k.dim(1)?, k.dim(3)?, scale);
+        return typed::<bf16>([q, k, v], 1.0, [relative, bias], panels);
+    }
     let panels = Exact::new(k.dim(1)?, k.dim(3)?);
-    by_dtype!(q.dtype(), typed([q, k, v], scale as f32, [relative, bias], panels))
+    by_dtype!(q.dtype(), typed([q, k, v], scale, [relative, bias], panels))
 }
 
 /// See [`crate::attention_int8`]; shapes are checked there.
@@ -51,7 +62,7 @@ pub fn attention_int8(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Opti
     #[cfg(target_arch = "x86_64")]
     if quantised::available() {
         let panels = Quantised::new(k.dim(1)?, k.dim(3)?);
-        return by_dtype!(q.dtype(), typed([q, k, v], scale as f32, [None, bias], panels));
+        return by_dtype!(q.dtype(), typed([q, k, v], scale as f32 * LOG2_E, [None, bias], panels));
     }
     attention(q, k, v, scale, None, bias)
 }
@@ -67,10 +78,10 @@ trait Panels: Sync {
     /// Packs `count` heads from `first`.
     fn fill<T: Element>(&mut self, k: &Strided<T>, v: &Strided<T>, first: usize, count: usize);
 
-    /// Takes a look at a task's queries `[m, D]`.
+    /// Takes a look at a task's queries `[m, D]`, scaled as [`typed`] was told.
     fn prepare(&self, q: &[f32], scratch: &mut Self::Scratch);
 
-    /// `scores [m, KEYS] = q [m, D] · kᵀ` for a block of keys.
+    /// `scores [m, KEYS] = q [m, D] · kᵀ` for a block of keys, in units of ln 2.
     fn score(&self, block: Block, q: &[f32], scratch: &Self::Scratch, scores: &mut [[f32; KEYS]]);
 
     /// `values [m, D] = weights [m, KEYS] · v` for a block of keys, added to what is there for all but the first. Rows of
@@ -86,6 +97,7 @@ struct Block {
     len: usize,
 }
 
+/// Queries are multiplied by `scale`.
 fn typed<T: Element>(
     [q, k, v]: [&Tensor; 3],
     scale: f32,
@@ -110,7 +122,7 @@ fn typed<T: Element>(
             relative_data.as_ref().map(|data| Bias::relative(data, queries, k.tokens)).transpose()?,
             bias.map(|(bias, data)| Bias::new(bias, data)).transpose()?,
         ],
-        scale: scale * std::f32::consts::LOG2_E,
+        scale,
         out: &shared,
     };
     let blocks = queries.div_ceil(QUERIES);
@@ -138,7 +150,7 @@ struct Problem<'a, T> {
 /// What one task holds of its `m` queries.
 #[derive(Default)]
 struct Scratch<S> {
-    /// `[m, D]`, scaled, so that scores are in units of ln 2.
+    /// `[m, D]`, scaled.
     q: Vec<f32>,
     /// `[m, KEYS]`: scores, then their exponentials.
     scores: Vec<[f32; KEYS]>,

@@ -9,6 +9,9 @@ pub(super) trait Element: WithDType {
 
     fn narrow(x: &[f32], out: &mut [Self]);
 
+    /// Rounded, where it is not bf16.
+    fn to_bf16(x: &[Self], out: &mut [bf16]);
+
     /// `x` itself where it is f32, otherwise widened into `scratch`.
     #[inline(always)]
     fn as_f32<'a>(x: &'a [Self], scratch: &'a mut Vec<f32>) -> &'a [f32] {
@@ -35,6 +38,11 @@ impl Element for f32 {
     #[inline(always)]
     fn narrow(x: &[f32], out: &mut [Self]) {
         out.copy_from_slice(x);
+    }
+
+    #[inline(always)]
+    fn to_bf16(x: &[Self], out: &mut [bf16]) {
+        bf16::narrow(x, out);
     }
 
     #[inline(always)]
@@ -66,6 +74,11 @@ impl Element for bf16 {
             *out = bf16::from_bits(if x.is_nan() { quiet_nan } else { rounded } as u16);
         }
     }
+
+    #[inline(always)]
+    fn to_bf16(x: &[Self], out: &mut [bf16]) {
+        out.copy_from_slice(x);
+    }
 }
 
 impl Element for f16 {
@@ -77,5 +90,12 @@ impl Element for f16 {
     #[inline(always)]
     fn narrow(x: &[f32], out: &mut [Self]) {
         out.convert_from_f32_slice(x);
+    }
+
+    #[inline(always)]
+    fn to_bf16(x: &[Self], out: &mut [bf16]) {
+        for (out, x) in out.iter_mut().zip(x) {
+            *out = bf16::from_f32(x.to_f32());
+        }
     }
 }

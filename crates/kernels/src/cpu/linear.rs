@@ -3,6 +3,8 @@
 //! Sums run over the inputs in order, a part of them at a time: how the result is cut into blocks changes no bit.
 #![allow(unsafe_code)]
 
+#[cfg(target_arch = "x86_64")]
+mod bf16;
 mod finish;
 mod grid;
 mod int8;
@@ -72,6 +74,8 @@ fn typed<T: Element>(
         Packed::F32(panels) => multiply(x, panels, &finish),
         Packed::Bf16(panels) => multiply(x, panels, &finish),
         Packed::F16(panels) => multiply(x, panels, &finish),
+        #[cfg(target_arch = "x86_64")]
+        Packed::Pairs(panels) => bf16::multiply(x, panels, &finish),
         Packed::Int8(panels) => int8::multiply(x, panels, &finish),
     };
     Tensor::from_vec(out, shape, &Device::Cpu)

@@ -14,6 +14,8 @@ mod elementwise;
 mod linear;
 mod math;
 mod norm;
+#[cfg(target_arch = "x86_64")]
+mod pairs;
 mod rope;
 mod rows;
 mod shared;
@@ -38,6 +40,14 @@ const CHUNK: usize = 1 << 14;
 /// Whether the functions of this module take `x`.
 pub fn supports(x: &Tensor) -> bool {
     x.device().is_cpu() && matches!(x.dtype(), DType::F32 | DType::BF16 | DType::F16)
+}
+
+/// Whether products of such a dtype are of bf16, because this machine does them faster than those of f32.
+pub fn multiplies_bf16(dtype: DType) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return dtype == DType::BF16 && pairs::fast();
+    #[cfg(not(target_arch = "x86_64"))]
+    false
 }
 
 /// Calls `$f::<T>($args)` with `T` the element type of `$dtype`.

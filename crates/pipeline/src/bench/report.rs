@@ -26,6 +26,8 @@ pub struct BenchReport {
 pub struct Peak {
     /// f32 multiplications and additions.
     pub f32: f64,
+    /// bf16 multiplications and additions, where kernels use instructions for them.
+    pub bf16: Option<f64>,
     /// 8-bit multiplications and additions, where there are instructions for them.
     pub int8: Option<f64>,
 }
@@ -114,6 +116,7 @@ impl Runs {
             entry.calls = (entry.calls as f64 * times).round() as usize;
             entry.work = match entry.work {
                 Work::F32(operations) => Work::F32(operations * times),
+                Work::Bf16(operations) => Work::Bf16(operations * times),
                 Work::Int8(operations) => Work::Int8(operations * times),
                 Work::Moves => Work::Moves,
             };
@@ -147,6 +150,7 @@ impl Runs {
             let gflops = work.operations().map(|operations| operations / seconds / 1e9);
             let most = match work {
                 Work::F32(_) => peak.map(|peak| peak.f32),
+                Work::Bf16(_) => peak.and_then(|peak| peak.bf16),
                 Work::Int8(_) => peak.and_then(|peak| peak.int8),
                 Work::Moves => None,
             };
@@ -179,7 +183,7 @@ mod tests {
 
     #[test]
     fn shares_are_of_the_fastest_run_and_rates_of_their_own_arithmetic() {
-        let peak = Some(Peak { f32: 8.0, int8: Some(16.0) });
+        let peak = Some(Peak { f32: 8.0, bf16: None, int8: Some(16.0) });
         let row = runs().measurement(BenchPart::Dit, "a step".into(), 1.0, peak);
         assert_eq!((row.seconds, row.fastest, row.slowest, row.per_second, row.gflops), (2.0, 1.0, 4.0, 0.5, 1.5));
         let found: Vec<_> =

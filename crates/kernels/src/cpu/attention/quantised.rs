@@ -7,12 +7,11 @@
 mod x86;
 
 use super::inputs::Strided;
+use super::narrow::ValuePairs;
 use super::{Block, KEYS, Panels};
-use crate::Level;
 use crate::cpu::element::Element;
-use crate::cpu::math;
-use crate::cpu::shared::SharedMut;
 use crate::cpu::tile::COLUMNS;
+use crate::cpu::{math, pairs};
 use crate::level::vectorised;
 use half::bf16;
 use rayon::prelude::*;
@@ -24,8 +23,7 @@ const LARGEST: f32 = 127.0;
 
 /// Whether this machine multiplies 8-bit integers and bf16.
 pub fn available() -> bool {
-    let has = is_x86_feature_detected!("avx512vnni") && is_x86_feature_detected!("avx512bf16");
-    has && Level::current() == Level::Avx512
+    is_x86_feature_detected!("avx512vnni") && pairs::available()
 }
 
 /// Keys and values of some heads.
@@ -36,8 +34,7 @@ pub struct Quantised {
     starts: Vec<i32>,
     /// `[heads, S / 32, 32]`: what one unit of a key stands for.
     units: Vec<f32>,
-    /// `[heads, D / 32, S / 2, 32, 2]`; what is past the last is zero.
-    values: Vec<bf16>,
+    values: ValuePairs,
     tokens: usize,
     dim: usize,
 }
@@ -55,7 +52,8 @@ pub struct Scratch {
 
 impl Quantised {
     pub fn new(tokens: usize, dim: usize) -> Self {
-        Self { keys: Vec::new(), starts: Vec::new(), units: Vec::new(), values: Vec::new(), tokens, dim }
+        let values = ValuePairs::new(tokens, dim);
+        Self { keys: Vec::new(), starts: Vec::new(), units: Vec::new(), values, tokens, dim }
     }
 
     /// `D` in whole groups.
@@ -66,10 +64,6 @@ impl Quantised {
     /// `S` in whole panels.
     fn columns(&self) -> usize {
         self.tokens.next_multiple_of(COLUMNS)
-    }
-
-    fn values_len(&self) -> usize {
-        self.tokens.next_multiple_of(2) * self.dim.next_multiple_of(COLUMNS)
     }
 
     /// The mean key of each head `[heads, D]`.
@@ -99,20 +93,20 @@ impl Panels for Quantised {
     type Scratch = Scratch;
 
     fn head_bytes(&self) -> usize {
-        self.columns() * (self.depth() + size_of::<i32>() + size_of::<f32>()) + 2 * self.values_len()
+        self.columns() * (self.depth() + size_of::<i32>() + size_of::<f32>())
+            + size_of::<bf16>() * self.values.head_len()
     }
 
     fn fill<T: Element>(&mut self, k: &Strided<T>, v: &Strided<T>, first: usize, count: usize) {
-        let (tokens, dim, depth, columns) = (self.tokens, self.dim, self.depth(), self.columns());
-        let (values_len, pairs) = (self.values_len(), tokens.div_ceil(2));
+        let (tokens, depth, columns) = (self.tokens, self.depth(), self.columns());
         self.keys.resize(count * columns * depth, 0);
         self.starts.resize(count * columns, 0);
         self.units.resize(count * columns, 0.0);
-        self.values.resize(count * values_len, bf16::ZERO);
+        self.values.resize(count);
         let means = self.means(k, first, count);
         let keys = self.keys.par_chunks_mut((COLUMNS * depth).max(1));
         let scales = self.starts.par_chunks_mut(COLUMNS).zip(self.units.par_chunks_mut(COLUMNS));
-        let values = SharedMut::new(&mut self.values);
+        let values = self.values.writer();
         keys.zip(scales).enumerate().for_each_init(
             Default::default,
             |(wide, centred), (panel, (keys, (starts, units)))| {
@@ -129,17 +123,8 @@ impl Panels for Quantised {
                         }
                     },
                 );
-                for chunk in 0..dim.div_ceil(COLUMNS) {
-                    let at = head * values_len + (chunk * pairs + start / 2) * 2 * COLUMNS;
-                    // SAFETY: every task has the pairs of its own keys.
-                    let values = unsafe { values.part(at..at + tokens.len().div_ceil(2) * 2 * COLUMNS) };
-                    let width = COLUMNS.min(dim - chunk * COLUMNS);
-                    for (i, token) in tokens.clone().enumerate() {
-                        let row = T::as_f32(v.row(first + head, token), wide);
-                        let out = values[i / 2 * 2 * COLUMNS + i % 2..].iter_mut().step_by(2);
-                        out.zip(&row[chunk * COLUMNS..][..width]).for_each(|(out, &x)| *out = bf16::from_f32(x));
-                    }
-                }
+                // SAFETY: every task has values of its own.
+                unsafe { values.pack(v, head, first + head, start) };
             },
         );
     }
@@ -179,17 +164,10 @@ impl Panels for Quantised {
     }
 
     fn gather(&self, block: Block, weights: &[[f32; KEYS]], scratch: &mut Scratch, values: &mut [f32]) {
-        let width = self.dim.next_multiple_of(COLUMNS);
-        let (v_len, pairs) = (self.values_len(), self.tokens.div_ceil(2));
-        let v = &self.values[block.head * v_len..][..v_len];
         // SAFETY: this is made where the instructions are available only.
-        unsafe { x86::narrow(weights.as_flattened(), scratch.weights.as_flattened_mut()) };
-        for column in (0..width).step_by(COLUMNS) {
-            let at = (column / COLUMNS * pairs + block.start / 2) * 2 * COLUMNS;
-            let panel = &v[at..][..block.len.div_ceil(2) * 2 * COLUMNS];
-            let mut out = x86::Out { data: &mut values[column..], row: width, accumulate: block.start > 0 };
-            // SAFETY: as above.
-            unsafe { x86::gather(&scratch.weights, panel, &mut out) };
+        unsafe {
+            pairs::narrow(weights.as_flattened(), scratch.weights.as_flattened_mut());
+            self.values.gather(block, &scratch.weights, values);
         }
     }
 }

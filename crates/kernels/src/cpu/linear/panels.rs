@@ -1,7 +1,11 @@
 //! [`Packed`]: weights in panels of 32 outputs, in the order in which the kernels read them.
 
 use super::super::Operand;
+#[cfg(target_arch = "x86_64")]
+use super::super::multiplies_bf16;
 use super::super::tile::COLUMNS;
+#[cfg(target_arch = "x86_64")]
+use super::bf16::PairPanels;
 use super::int8::Int8Panels;
 use candle_core::{DType, Result, Tensor, WithDType, bail};
 use half::{bf16, f16};
@@ -12,6 +16,9 @@ pub enum Packed {
     F32(Panels<f32>),
     Bf16(Panels<bf16>),
     F16(Panels<f16>),
+    /// Multiplied with inputs that are, or are rounded to, bf16.
+    #[cfg(target_arch = "x86_64")]
+    Pairs(PairPanels),
     Int8(Int8Panels),
 }
 
@@ -35,6 +42,24 @@ impl Packed {
             DType::F16 => Self::F16(Panels::new(weight)?),
             dtype => bail!("no CPU kernel for {dtype:?}"),
         })
+    }
+
+    /// Packs `weight [N, K]` for inputs of its dtype.
+    pub fn for_own_dtype(weight: &Tensor) -> Result<Self> {
+        #[cfg(target_arch = "x86_64")]
+        if multiplies_bf16(weight.dtype()) {
+            return Ok(Self::Pairs(PairPanels::new(weight)?));
+        }
+        Self::new(weight)
+    }
+
+    /// Whether products are of bf16.
+    pub fn is_bf16(&self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        if matches!(self, Self::Pairs(_)) {
+            return true;
+        }
+        false
     }
 
     /// Whether products are of integers.
