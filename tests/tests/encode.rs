@@ -8,6 +8,7 @@ use kinora_tests::{Run, relative_l2};
 use kinora_vae::wan::{Config, WanVae, canonical_from_diffusers};
 use kinora_vae::{Parts, VideoVae};
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// Relative L2 of latents against the library's VAE, which its own tests hold to diffusers' numbers.
 const F32: f64 = 1e-5;
@@ -51,12 +52,16 @@ fn write_mp4(sandbox: &Sandbox, name: &str, video: &Tensor) {
 
 /// What the VAE of the fixture makes of frames `[F, 3, H, W]` in 0..1.
 fn expected(sandbox: &Sandbox, video: &Tensor) -> Tensor {
-    let folder = sandbox.path("model/vae");
+    encoded(&sandbox.path("model/vae"), video, DType::F32)
+}
+
+/// What the VAE in `folder` makes of them in `dtype`.
+fn encoded(folder: &Path, video: &Tensor, dtype: DType) -> Tensor {
     let config = std::fs::read_to_string(folder.join("config.json")).expect("a configuration");
     let config = Config::from_json(&config).expect("a configuration of a VAE");
     let files = [folder.join("diffusion_pytorch_model.safetensors")];
     let keys = canonical_from_diffusers(&config);
-    let weights = Weights::open(&files, &[&keys], &Device::Cpu, DType::F32).expect("weights");
+    let weights = Weights::open(&files, &[&keys], &Device::Cpu, dtype).expect("weights");
     let pixels = video.permute((1, 0, 2, 3)).and_then(|video| video.unsqueeze(0)); // [1, 3, F, H, W]
     let pixels = pixels.and_then(|pixels| (pixels * 2.0)? - 1.0).expect("pixels");
     WanVae::new(&config, &weights, Parts::Encoder).expect("a VAE").encode(&pixels).expect("latents")
@@ -76,6 +81,18 @@ fn raw_frames_become_the_latents_of_the_library() {
     let (tensors, metadata) = load_safetensors(&sandbox.path("back.safetensors")).expect("a clip");
     assert_eq!(tensors["video"].dims(), [9, 3, 48, 32]);
     assert_eq!(metadata["fps"], "24000/1001");
+}
+
+/// On a GPU it works in f16, whose largest number is 65504.
+#[test]
+fn the_embedded_models_encoder_fits_f16() {
+    let (_, video) = with_clip(17, 64, 112, "8");
+    let video = ((video - 0.5).expect("numbers") * 1.2).and_then(|video| video + 0.5).expect("numbers");
+    let folder = kinora_tests::root().join("models/embedded/vae");
+    let [narrow, wide] = [DType::F16, DType::F32].map(|dtype| encoded(&folder, &video, dtype));
+    let error = relative_l2(&narrow, &wide);
+    // Some 50 times a number is rounded to 11 bits, which is off by 2.8e-4 (root mean square); together seven times that.
+    assert!(error <= 2e-3, "{error:.2e}");
 }
 
 #[test]

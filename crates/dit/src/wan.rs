@@ -288,8 +288,7 @@ impl Head {
 
     /// `[B, L, dim]` → `[B, L, pt·ph·pw·C]`.
     fn forward(&self, x: &Tensor, time: &Time) -> Result<Tensor> {
-        let modulation = time.for_head(&self.modulation)?;
-        let (shift, scale) = (modulation.shift()?, modulation.scale()?);
+        let [shift, scale] = time.for_head(&self.modulation)?;
         Ok(self.projection.forward_after(x, modulated(&shift, &scale, self.eps))?)
     }
 }

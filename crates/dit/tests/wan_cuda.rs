@@ -25,7 +25,7 @@ fn gpu() -> Option<Device> {
 /// Heads of 128 and more tokens than the smallest tile, as in the released models.
 fn config() -> WanConfig {
     let json = r#"{"num_attention_heads": 4, "attention_head_dim": 128, "in_channels": 16, "out_channels": 16,
-        "text_dim": 96, "freq_dim": 64, "ffn_dim": 1024, "num_layers": 5}"#;
+        "text_dim": 96, "freq_dim": 64, "ffn_dim": 1024, "num_layers": 3}"#;
     WanConfig::from_diffusers_config(json.as_bytes()).unwrap()
 }
 
@@ -61,7 +61,7 @@ fn predict_with(model: &WanModel, device: &Device, dtype: DType, reuse: &mut dyn
         values.to_dtype(dtype).unwrap().to_device(device).unwrap()
     };
     let prepared = model.prepare(&Conditioning::new(normal("context", &[1, 300, 96])), usize::MAX).unwrap();
-    let latents = normal("latents", &[1, 16, 5, 18, 26]);
+    let latents = normal("latents", &[1, 16, 3, 12, 18]);
     let mut seconds = 0.0;
     let predictions = [900f32, 100.0, 500.0].map(|time| {
         let time = Tensor::new(&[time], device).unwrap();
@@ -123,7 +123,7 @@ fn replayed_passes_have_the_same_bits() {
         assert!(!recorded);
         let (replayed, recorded, at_once) = predict_with(&model, &gpu, dtype, &mut ComputeAll);
         println!("{dtype:?} {quant:?}: {:.2} ms kernel by kernel, {:.2} ms at once", 1e3 * each, 1e3 * at_once);
-        assert!(recorded, "{dtype:?} {quant:?}: a pass is no sequence of kernels");
+        assert_eq!(recorded, dtype != DType::F32, "{dtype:?} {quant:?}");
         for (index, (replayed, apart)) in replayed.iter().zip(&apart).enumerate() {
             let [replayed, apart] = [replayed, apart].map(|x| values(x).into_iter().map(f32::to_bits));
             assert!(replayed.eq(apart), "{dtype:?} {quant:?}, prediction {index}");

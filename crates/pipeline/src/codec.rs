@@ -196,7 +196,9 @@ pub(crate) fn encode_clip(
         done += wanted;
         let pixels = to_pixels(&frames, device)?;
         kinora_sampler::check_finite(&pixels, || format!("the clip's frames up to frame {done}"))?;
-        latents.push(encoder.push(&pixels)?);
+        let encoded = encoder.push(&pixels)?;
+        kinora_sampler::check_finite(&encoded, || format!("the latents of the clip's frames up to frame {done}"))?;
+        latents.push(encoded);
         if on_event(Event::Frames { done, total: clip.frames().unwrap_or(done) }).is_break() {
             return Err(Error::Stopped { resumable: None });
         }

@@ -220,7 +220,9 @@ impl Encoding<'_> {
             let pixels = crate::codec::to_pixels(&frames, self.device)?;
             done += wanted;
             kinora_sampler::check_finite(&pixels, || format!("what is given, up to frame {done},"))?;
-            latents.push(encoder.push(&pixels)?);
+            let encoded = encoder.push(&pixels)?;
+            kinora_sampler::check_finite(&encoded, || format!("the latents of what is given, up to frame {done},"))?;
+            latents.push(encoded);
             if (self.on_event)(Event::Frames { done, total: count }).is_break() {
                 return Err(Error::Stopped { resumable: None });
             }

@@ -79,16 +79,18 @@ impl Time {
         Ok([layer(0)?, layer(3)?])
     }
 
-    /// What is done before the head's projection; `table [1, 2, dim]` f32.
-    pub(super) fn for_head(&self, table: &Tensor) -> Result<Modulation<'_>> {
-        Ok(Modulation { table: self.embedding.broadcast_add(table)?, rows: &self.rows })
+    /// Shift and scale before the head's projection, f32 `[B, 1|L, dim]`; `table [1, 2, dim]` f32.
+    pub(super) fn for_head(&self, table: &Tensor) -> Result<[Tensor; 2]> {
+        // One by one: of equal shapes, nothing has to be told to a GPU, so the pass can be replayed.
+        let part = |index| self.rows.spread(&self.embedding.broadcast_add(&table.narrow(1, index, 1)?)?);
+        Ok([part(0)?, part(1)?])
     }
 }
 
 /// What is done before (shift, scale) and after (gate) a layer: each f32 `[B, 1|L, dim]`, made when it is asked for
 /// because with one per token each is as large as the tokens themselves.
 pub(super) struct Modulation<'a> {
-    /// `[U, 2|3, dim]`.
+    /// `[U, 3, dim]`.
     table: Tensor,
     rows: &'a Rows,
 }

@@ -71,9 +71,10 @@ fn record<E: From<candle_core::Error>>(
     // What other threads do meanwhile, on streams of their own, is their business.
     stream.begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL).w()?;
     let computed = compute(inputs).and_then(|result| copy(&result, output).map_err(E::from));
-    let graph = stream.end_capture(CUgraphInstantiate_flags(0));
-    // Memory that a failed recording gave out cannot be freed: nobody needs to know.
+    // Memory that a failed recording gave out cannot be freed. Nobody needs to know, least of all `end_capture`: it would
+    // give the error back, and leave the stream as it is.
     let freed = stream.context().check_err();
+    let graph = stream.end_capture(CUgraphInstantiate_flags(0));
     computed?;
     freed.w()?;
     Ok(match graph.w()? {
