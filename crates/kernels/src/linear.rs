@@ -163,7 +163,7 @@ impl LinearWeight {
         let operations = 2.0 * elements as f64 * outputs as f64;
         match &self.storage {
             Storage::Packed(packed) if packed.is_int8() => ("linear int8", Work::Int8(operations)),
-            Storage::Packed(packed) if packed.is_bf16() => ("linear", Work::Bf16(operations)),
+            Storage::Packed(packed) if packed.is_bf16() => ("linear bf16", Work::Bf16(operations)),
             #[cfg(feature = "cuda")]
             Storage::Rounded(rounded) if rounded.rounding() == cuda::Rounding::Int8 => {
                 ("linear int8", Work::Int8(operations))
