@@ -125,7 +125,7 @@ impl Error {
             }
             Error::TimestepRange { .. } => "list timesteps from high to low, such as 1000,937.5,833.3,625".into(),
             Error::NotFinite { .. } => {
-                "the weights may be damaged, or the dtype too narrow: f16 overflows where bf16 and f32 do not".into()
+                "the weights may be damaged, or f16 too narrow, in which GPUs run the VAE too: f32 takes all numbers".into()
             }
             Error::ScheduleParts { .. } | Error::StateIndex { .. } | Error::StateTensors { .. } => {
                 "the saved state is damaged or of another run; start without it".into()
