@@ -57,14 +57,14 @@ impl FrameConv {
         let weights = if cpu::supports(weight) && weight.is_contiguous() {
             Weights::Packed(cpu::PackedConv::new(weight, bias, options)?)
         } else {
-            Self::plain(weight, bias)?
+            Self::plain(weight, bias, options)?
         };
         Ok(Self { inputs, outputs, kernel: [kf, kh, kw], options, weights })
     }
 
     #[cfg(feature = "cuda")]
-    fn plain(weight: &Tensor, bias: &Tensor) -> Result<Weights> {
-        Ok(match cuda::GpuConv::new(weight, bias)? {
+    fn plain(weight: &Tensor, bias: &Tensor, options: FrameConvOptions) -> Result<Weights> {
+        Ok(match cuda::GpuConv::new(weight, bias, options)? {
             Some(conv) => Weights::Gpu(conv),
             None => Weights::Plain { weight: weight.clone(), bias: bias.clone() },
         })
@@ -72,7 +72,7 @@ impl FrameConv {
 
     #[cfg(not(feature = "cuda"))]
     #[expect(clippy::unnecessary_wraps, reason = "packing for a GPU can fail")]
-    fn plain(weight: &Tensor, bias: &Tensor) -> Result<Weights> {
+    fn plain(weight: &Tensor, bias: &Tensor, _: FrameConvOptions) -> Result<Weights> {
         Ok(Weights::Plain { weight: weight.clone(), bias: bias.clone() })
     }
 
@@ -89,7 +89,7 @@ impl FrameConv {
         timed("conv3d", Work::F32(2.0 * positions as f64 * weights as f64), || match &self.weights {
             Weights::Packed(packed) => packed.forward(frames, residual, out_size),
             #[cfg(feature = "cuda")]
-            Weights::Gpu(conv) => conv.forward(frames, self.options, residual, out_size),
+            Weights::Gpu(conv) => conv.forward(frames, residual, out_size),
             Weights::Plain { weight, bias } => reference::frame_conv(frames, weight, bias, self.options, residual),
         })
     }

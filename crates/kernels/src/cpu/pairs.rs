@@ -17,8 +17,8 @@ pub fn available() -> bool {
     is_x86_feature_detected!("avx512bf16") && Level::current() == Level::Avx512
 }
 
-/// Whether they take half the time of f32: so it is on AMD's processors. On Intel's they take twice as long, as was measured
-/// on one with AMX, whose tiles are what it is meant to do such products with.
+/// Whether they take half the time of f32: so it is on AMD's processors. On Intel's, one of which was measured, they take twice
+/// as long.
 pub fn fast() -> bool {
     static AMD: OnceLock<bool> = OnceLock::new();
     let vendor = || {

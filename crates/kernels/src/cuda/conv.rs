@@ -34,7 +34,7 @@ pub(super) struct Parameters {
     kernel_columns: i32,
     stride: i32,
     padding: i32,
-    upsample: i32,
+    phased: i32,
 }
 
 // SAFETY: plain data, laid out as in conv.cu.
@@ -45,34 +45,45 @@ const CHUNK: usize = 64;
 
 /// Weights of a convolution, of 16 bits, in the order in which the kernel sums.
 pub struct GpuConv {
-    /// `[blocks, chunks, block, 64]`, see [`packed`].
+    /// `[phases, blocks, chunks, block, 64]`, see [`packed`].
     weights: Tensor,
     bias: Tensor,
+    /// Of one phase.
     kernel: [usize; 3],
+    options: FrameConvOptions,
     outputs: usize,
     inputs: usize,
     block: usize,
 }
 
 impl GpuConv {
-    /// Of `weight [O, C, kf, kh, kw]` and `bias [O]`; none for other dtypes and longer kernels, which candle's operations
-    /// take.
-    pub fn new(weight: &Tensor, bias: &Tensor) -> Result<Option<Self>> {
+    /// Of `weight [O, C, kf, kh, kw]` and `bias [O]`; none for other dtypes and longer kernels, and for doubled pixels without
+    /// a zero all around, which candle's operations take.
+    pub fn new(weight: &Tensor, bias: &Tensor, options: FrameConvOptions) -> Result<Option<Self>> {
         let (outputs, inputs, kf, kh, kw) = weight.dims5()?;
         if !weight.device().is_cuda() || !matches!(weight.dtype(), DType::BF16 | DType::F16) || kf > FRAMES {
             return Ok(None);
         }
+        if options.upsample && options.padding != (1, 1) {
+            return Ok(None);
+        }
         let padded = |block: usize| outputs.next_multiple_of(block);
         let Some(&block) = OUTPUTS.iter().min_by_key(|&&block| padded(block)) else { return Ok(None) };
-        let (weights, bias) = (packed(weight, block)?, parameter(bias)?);
-        Ok(Some(Self { weights, bias, kernel: [kf, kh, kw], outputs, inputs, block }))
+        let bias = parameter(bias)?;
+        if options.upsample {
+            let phases: Vec<Tensor> =
+                phases(weight)?.iter().map(|weight| packed(weight, block)).collect::<Result<_>>()?;
+            let weights = Tensor::stack(&phases, 0)?;
+            return Ok(Some(Self { weights, bias, kernel: [kf, 2, 2], options, outputs, inputs, block }));
+        }
+        let weights = packed(weight, block)?.unsqueeze(0)?;
+        Ok(Some(Self { weights, bias, kernel: [kf, kh, kw], options, outputs, inputs, block }))
     }
 
     /// See [`FrameConv::forward`](crate::FrameConv::forward).
     pub fn forward(
         &self,
         frames: &[Option<&Tensor>],
-        options: FrameConvOptions,
         residual: Option<&Tensor>,
         [out_height, out_width]: [usize; 2],
     ) -> Result<Tensor> {
@@ -88,7 +99,9 @@ impl GpuConv {
         }
         let residual = residual.map(dense).transpose()?;
         let out = uninitialised(device, (batch, out_height, out_width, self.outputs), dtype)?;
-        let [kf, kh, kw] = self.kernel;
+        let ([kf, kh, kw], FrameConvOptions { stride, padding, upsample }) = (self.kernel, self.options);
+        // Positions of one phase, and phases.
+        let (rows, columns, phases) = if upsample { (height, width, 4) } else { (out_height, out_width, 1) };
         {
             let operands: Vec<_> =
                 frames.iter().map(|frame| Operand::optional(frame.as_ref())).collect::<Result<_>>()?;
@@ -105,15 +118,15 @@ impl GpuConv {
                 height: height as i32,
                 width: width as i32,
                 channels: channels as i32,
-                out_height: out_height as i32,
-                out_width: out_width as i32,
+                out_height: rows as i32,
+                out_width: columns as i32,
                 outputs: self.outputs as i32,
                 kernel_frames: kf as i32,
                 kernel_rows: kh as i32,
                 kernel_columns: kw as i32,
-                stride: options.stride as i32,
-                padding: options.padding.0 as i32,
-                upsample: i32::from(options.upsample),
+                stride: stride as i32,
+                padding: padding.0 as i32,
+                phased: i32::from(upsample),
             };
             for (frame, operand) in parameters.frames.iter_mut().zip(&operands) {
                 *frame = address(operand.as_ref());
@@ -122,13 +135,28 @@ impl GpuConv {
             let name = format!("convolve_{}_{}_{way}", self.block, suffix(dtype).unwrap_or_default());
             let shared = STAGES * (POSITIONS + self.block) * 128 + 1024;
             let kernel = Kernel::new(device, "conv", name, shared)?;
-            let blocks = (batch * out_height * out_width).div_ceil(POSITIONS);
-            let config = grid(blocks, self.outputs.div_ceil(self.block), 256, shared);
-            // SAFETY: the argument of `convolve`, whose blocks cover all positions and outputs.
+            let blocks = (batch * rows * columns).div_ceil(POSITIONS);
+            let mut config = grid(blocks, self.outputs.div_ceil(self.block), 256, shared);
+            config.grid_dim.2 = phases;
+            // SAFETY: the argument of `convolve`, whose blocks cover all positions, outputs and phases.
             unsafe { kernel.launch(config, &[Argument::Conv(parameters)])? };
         }
         Ok(out)
     }
+}
+
+/// A kernel `[O, C, kf, 3, 3]` over doubled pixels as four `[O, C, kf, 2, 2]` over the pixels themselves: for even and odd rows of
+/// the result, and of each for even and odd columns.
+fn phases(weight: &Tensor) -> Result<Vec<Tensor>> {
+    // An even row sees pixel y - 1 through tap 0, and y through 1 and 2; an odd one y through 0 and 1, and y + 1 through 2.
+    let halved = |weight: &Tensor, axis: usize, odd: bool| {
+        let tap = |index| weight.narrow(axis, index, 1);
+        let [first, second] = if odd { [(tap(0)? + tap(1)?)?, tap(2)?] } else { [tap(0)?, (tap(1)? + tap(2)?)?] };
+        Tensor::cat(&[first, second], axis)
+    };
+    let wide = weight.to_dtype(DType::F32)?;
+    let phase = |(rows, columns)| halved(&halved(&wide, 3, rows)?, 4, columns)?.to_dtype(weight.dtype());
+    [(false, false), (false, true), (true, false), (true, true)].into_iter().map(phase).collect()
 }
 
 /// `weight [O, C, kf, kh, kw]` as the kernel reads it: numbers in the order frames, rows, columns, channels (padded to a

@@ -15,12 +15,12 @@ use half::bf16;
 use rayon::prelude::*;
 use std::cell::RefCell;
 
-/// Inputs that are summed before the sum is put aside: so many of a panel fit the first cache.
+/// Inputs that are summed before the sum is put aside: so many of a panel fill the first cache.
 const INPUTS: usize = 512;
 
 /// Weights `[N, K]`.
 pub struct PairPanels {
-    /// `[N / 32, K / 2, 2, 32]`, of which the last two are the 32 outputs' pairs; zeros past the last output and input.
+    /// `[N / 32, K / 2, 32, 2]`, two lines for the pairs of 32 outputs; zeros past the last output and input.
     lines: Vec<Line<bf16>>,
     inputs: usize,
 }

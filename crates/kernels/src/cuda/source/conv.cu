@@ -3,6 +3,9 @@
 //
 // Sums run over frames under the kernel, then its rows, its columns and the channels; 64 numbers are a chunk, which may
 // reach from one tap into the next because parts of 8 channels never do.
+//
+// A 3 × 3 kernel over a frame whose pixels were doubled sees four at a time, as 2 × 2 of the frame itself, whose weights are sums
+// of its own. Which ones hangs on whether row and column of the result are odd: these four phases are convolutions of their own.
 #if defined(KINORA_HOPPER)
 #include "hopper.cuh"
 #endif
@@ -16,14 +19,15 @@ constexpr int FRAMES = 3;
 
 struct Parameters {
     const void* frames[FRAMES];  // null: zeros
-    const void* weights;         // [blocks of outputs, chunks, outputs of a block, 64], rows as shared memory holds them
+    const void* weights;         // [phases, blocks of outputs, chunks, outputs of a block, 64], rows as shared memory holds them
     const float* bias;
     const void* residual;  // or null
     void* out;
     int batch, height, width, channels;
-    int out_height, out_width, outputs;
+    int out_height, out_width, outputs;  // of one phase
     int kernel_frames, kernel_rows, kernel_columns;
-    int stride, padding, upsample;
+    int stride, padding;
+    int phased;  // whether blockIdx.z is a phase: of odd rows where it is 2 or 3, of odd columns where it is odd
 };
 
 // Copies 16 bytes through the first cache: neighbouring taps read the same positions again.
@@ -44,7 +48,7 @@ template <typename T, int OUTPUTS> struct Loader {
     const Parameters& p;
     int part = threadIdx.x % 8, row = threadIdx.x / 8;
     int top[A_ROWS], left[A_ROWS];  // where the kernel begins; far outside for rows that are not there
-    int corner[A_ROWS];             // its element in a frame
+    int corner[A_ROWS];             // its element in a frame, which may have none there
     const char* weights;
     int channel, dx = 0, dy = 0, frame = 0;
 
@@ -57,12 +61,11 @@ template <typename T, int OUTPUTS> struct Loader {
             int column = position % p.out_width;
             int line = position / p.out_width % p.out_height;
             int item = position / (int64_t(p.out_width) * p.out_height);
-            top[i] = inside ? line * p.stride - p.padding : -(1 << 28);
-            left[i] = column * p.stride - p.padding;
-            // An enlarged frame has no such element: it is found for every tap.
-            corner[i] = (item * p.height * p.width + (p.upsample ? 0 : top[i] * p.width + left[i])) * p.channels;
+            top[i] = inside ? line * p.stride - p.padding + int(blockIdx.z / 2) : -(1 << 28);
+            left[i] = column * p.stride - p.padding + int(blockIdx.z % 2);
+            corner[i] = (item * p.height * p.width + top[i] * p.width + left[i]) * p.channels;
         }
-        weights = static_cast<const char*>(p.weights) + int64_t(block) * chunks() * B_BYTES;
+        weights = static_cast<const char*>(p.weights) + int64_t(blockIdx.z * gridDim.y + block) * chunks() * B_BYTES;
         settle();
     }
 
@@ -86,14 +89,12 @@ template <typename T, int OUTPUTS> struct Loader {
     __device__ __forceinline__ void load_positions(uint32_t stage) {
         const T* x = static_cast<const T*>(frame == 0 ? p.frames[0] : frame == 1 ? p.frames[1] : frame == 2 ? p.frames[2] : nullptr);
         bool there = x && frame < p.kernel_frames;
-        int height = p.height << p.upsample, width = p.width << p.upsample;
         int step = (dy * p.width + dx) * p.channels + channel;
 #pragma unroll
         for (int i = 0; i < A_ROWS; i++) {
             int y = top[i] + dy, z = left[i] + dx;
-            bool inside = there && unsigned(y) < unsigned(height) && unsigned(z) < unsigned(width);
-            int from = corner[i] + (p.upsample ? ((y >> 1) * p.width + (z >> 1)) * p.channels + channel : step);
-            copy_async_cached(stage + exchanged(row + i * (THREADS / 8), part), inside ? x + from : static_cast<const T*>(p.weights), inside);
+            bool inside = there && unsigned(y) < unsigned(p.height) && unsigned(z) < unsigned(p.width);
+            copy_async_cached(stage + exchanged(row + i * (THREADS / 8), part), inside ? x + corner[i] + step : static_cast<const T*>(p.weights), inside);
         }
         channel += CHUNK;
         settle();
@@ -107,11 +108,18 @@ template <typename T, int OUTPUTS> struct Loader {
     }
 };
 
+// Where the outputs of a position of this phase begin; below 0 for none.
+__device__ __forceinline__ int64_t place(const Parameters& p, int64_t position) {
+    if (position >= int64_t(p.batch) * p.out_height * p.out_width) return -1;
+    if (!p.phased) return position * p.outputs;
+    int64_t line = position / p.out_width, column = position % p.out_width;  // of all items, one after the other
+    return ((2 * line + blockIdx.z / 2) * 2 * p.out_width + 2 * column + blockIdx.z % 2) * p.outputs;
+}
+
 template <typename T>
-__device__ __forceinline__ void finish(const Parameters& p, int64_t position, int output, float first, float second) {
-    int64_t positions = int64_t(p.batch) * p.out_height * p.out_width;
-    if (position >= positions || output >= p.outputs) return;
-    int64_t at = position * p.outputs + output;
+__device__ __forceinline__ void finish(const Parameters& p, int64_t place, int output, float first, float second) {
+    if (place < 0 || output >= p.outputs) return;
+    int64_t at = place + output;
     T* out = static_cast<T*>(p.out);
     const T* residual = static_cast<const T*>(p.residual);
     first += p.bias[output];
@@ -177,12 +185,13 @@ template <typename T, int OUTPUTS> __device__ void convolve_mma(const Parameters
     }
 #pragma unroll
     for (int i = 0; i < 2; i++) {
+        int64_t position = first + warp_row + i * 16 + lane / 4;
+        int64_t upper = place(p, position), lower = place(p, position + 8);
 #pragma unroll
         for (int column = 0; column < COLUMNS; column++) {
-            int64_t position = first + warp_row + i * 16 + lane / 4;
             int output = first_output + warp_output + column * 8 + lane % 4 * 2;
-            finish<T>(p, position, output, sums[i][column][0], sums[i][column][1]);
-            finish<T>(p, position + 8, output, sums[i][column][2], sums[i][column][3]);
+            finish<T>(p, upper, output, sums[i][column][0], sums[i][column][1]);
+            finish<T>(p, lower, output, sums[i][column][2], sums[i][column][3]);
         }
     }
 }
@@ -243,12 +252,13 @@ template <typename T, int OUTPUTS> __device__ void convolve_wgmma(const Paramete
     wgmma_wait<0>();
     hold(sums);
     int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    int64_t position = first + group * 64 + warp % 4 * 16 + lane / 4;
+    int64_t upper = place(p, position), lower = place(p, position + 8);
 #pragma unroll
     for (int column = 0; column < OUTPUTS / 8; column++) {
-        int64_t position = first + group * 64 + warp % 4 * 16 + lane / 4;
         int output = first_output + column * 8 + lane % 4 * 2;
-        finish<T>(p, position, output, sums[4 * column], sums[4 * column + 1]);
-        finish<T>(p, position + 8, output, sums[4 * column + 2], sums[4 * column + 3]);
+        finish<T>(p, upper, output, sums[4 * column], sums[4 * column + 1]);
+        finish<T>(p, lower, output, sums[4 * column + 2], sums[4 * column + 3]);
     }
 }
 #endif
