@@ -55,6 +55,7 @@ macro_rules! by_rows {
     };
     (@ $f:ident, $r:literal, ($($arg:expr),*)) => { $f::<$r>($($arg),*) };
 }
+pub(super) use by_rows;
 
 /// `out [m, 32] = rows [m, 2 · pairs] · panel [pairs, 32, 2]`.
 ///

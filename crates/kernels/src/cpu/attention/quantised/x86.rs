@@ -2,6 +2,7 @@
 
 use super::super::KEYS;
 use super::GROUP;
+use crate::cpu::pairs::by_rows;
 use crate::cpu::tile::COLUMNS;
 #[allow(clippy::wildcard_imports)]
 use std::arch::x86_64::*;
@@ -18,17 +19,6 @@ pub struct Keys<'a> {
     pub starts: &'a [i32],
     /// `[32]`: what one unit stands for.
     pub units: &'a [f32],
-}
-
-/// Calls `$f::<R>` with `R` the number of rows, so that the sums are registers.
-macro_rules! by_rows {
-    ($f:ident, $rows:expr, $args:tt, $($r:literal)*) => {
-        match $rows {
-            $($r => by_rows!(@ $f, $r, $args),)*
-            _ => unreachable!("more rows than registers"),
-        }
-    };
-    (@ $f:ident, $r:literal, ($($arg:expr),*)) => { $f::<$r>($($arg),*) };
 }
 
 /// `scores [m, KEYS]`, of which 32 columns, `= q [m, D / 4, 4] · keys`, times the units of both.
