@@ -5,8 +5,8 @@
 use super::{Operand, device_of, uninitialised};
 use candle_core::cuda_backend::WrapErr;
 use candle_core::cuda_backend::cudarc::driver::sys::{
-    CUgraphInstantiate_flags, CUgraphNode, CUgraphNodeType, CUmemorytype, CUstreamCaptureMode, cuGraphGetNodes,
-    cuGraphMemcpyNodeGetParams, cuGraphNodeGetType,
+    CUgraphInstantiate_flags, CUgraphNode, CUgraphNodeType, CUmemorytype, CUstreamCaptureMode, cuDeviceGraphMemTrim,
+    cuGraphGetNodes, cuGraphMemcpyNodeGetParams, cuGraphNodeGetType,
 };
 use candle_core::cuda_backend::cudarc::driver::{CudaGraph, DriverError, result};
 use candle_core::{DType, Device, Result, Tensor};
@@ -15,8 +15,8 @@ use std::mem::MaybeUninit;
 
 /// A recorded computation, and all that its kernels read and write by address.
 pub struct Recorded {
-    // Dropped first: the memory below is freed in the order of the stream, after the last launch.
-    graph: CudaGraph,
+    /// Until this is dropped.
+    graph: Option<CudaGraph>,
     inputs: Vec<Tensor>,
     output: Tensor,
     _kept: Box<dyn Any + Send>,
@@ -38,10 +38,10 @@ impl Recorded {
         let own = |x: &Tensor| uninitialised(device_of(x)?, x.shape(), x.dtype());
         let owned: Vec<Tensor> = inputs.iter().map(own).collect::<Result<_>>()?;
         let output = own(expected)?;
-        // A computation that cannot be recorded fails here and there, which is no error: it was computed already.
+        // A computation that cannot be recorded, or has no room for it, fails here and there, which is no error: it was done.
         let Ok(Some(graph)) = record(&owned, &output, compute) else { return Ok(None) };
-        let recorded = Self { graph, inputs: owned, output, _kept: kept };
-        let found = recorded.replay(inputs)?;
+        let recorded = Self { graph: Some(graph), inputs: owned, output, _kept: kept };
+        let Ok(found) = recorded.replay(inputs) else { return Ok(None) };
         Ok(if bits(&found)? == bits(expected)? { Some(recorded) } else { None })
     }
 
@@ -54,10 +54,24 @@ impl Recorded {
     /// The result for `inputs` that [`Self::fits`].
     pub fn replay(&self, inputs: &[Tensor]) -> Result<Tensor> {
         inputs.iter().zip(&self.inputs).try_for_each(|(x, own)| copy(x, own))?;
-        self.graph.launch().w()?;
+        if let Some(graph) = &self.graph {
+            graph.launch().w()?;
+        }
         let out = uninitialised(device_of(&self.output)?, self.output.shape(), self.output.dtype())?;
         copy(&self.output, &out)?;
         Ok(out)
+    }
+}
+
+impl Drop for Recorded {
+    /// Gives the recording's memory back, which the device keeps for its next launch until it is asked.
+    fn drop(&mut self) {
+        let Ok(device) = device_of(&self.output) else { return };
+        let stream = device.cuda_stream();
+        let _ = stream.synchronize(); // what is left when this fails is left
+        drop(self.graph.take());
+        // SAFETY: the device is open; what is in use stays.
+        let _ = unsafe { cuDeviceGraphMemTrim(stream.context().cu_device()) };
     }
 }
 
