@@ -118,7 +118,7 @@ impl WanModel {
         Ok(rope)
     }
 
-    /// Whether passes over `grid`'s tokens are so small that queueing their kernels takes longer than running them does.
+    /// Whether passes over `grid`'s tokens are so small that queueing their kernels is much of their time.
     fn replays(&self, grid: [usize; 3]) -> bool {
         self.config.replay_bytes(grid.iter().product(), self.dtype) > 0 && self.blocks.are_resident()
     }

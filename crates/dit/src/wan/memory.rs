@@ -26,7 +26,7 @@ impl WanConfig {
     }
 
     /// What a prompt's passes over `tokens` take on a GPU besides, where they are replayed (see [`kinora_kernels::Replay`]):
-    /// those that hold little do little, and spend most of their time on being queued.
+    /// those that hold little do little, and being queued is much of their time.
     pub fn replay_bytes(&self, tokens: usize, dtype: DType) -> usize {
         let bytes = self.working_bytes(tokens, dtype);
         // The attention of f32 is made of operations that tell the GPU about strides.
