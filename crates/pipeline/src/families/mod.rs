@@ -2,11 +2,11 @@
 //!
 //! A family is one file here plus one line in [`FAMILIES`].
 
-mod wan;
+pub(crate) mod wan;
 
-use crate::memory::{Demand, PartsMemory};
+use crate::model::source::Model;
+use crate::plan::memory::{Demand, PartsMemory};
 use crate::plan::{Limits, Plan};
-use crate::source::Model;
 use crate::{Error, LoadOptions, Result};
 use candle_core::{DType, Device};
 use kinora_checkpoint::{Quant, TensorInfo};

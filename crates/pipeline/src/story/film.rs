@@ -1,10 +1,11 @@
 //! [`Film`]: the frames of a story on their way to the file, window after window.
 
 use super::{LOOKS_BACK, Shape, Tail, last_frames, last_latents};
-use crate::conditions::{Before, Encoding, fitted_frame};
-use crate::output::Output;
-use crate::pipeline::Pipeline;
-use crate::{Error, Event, Result, Stage, codec};
+use crate::families::wan::conditioning::{Before, Encoding, fitted_frame};
+use crate::request::output::Output;
+use crate::run::Pipeline;
+use crate::run::codec;
+use crate::{Error, Event, Result, Stage};
 use candle_core::{DType, Tensor};
 use kinora_checkpoint::TensorFile;
 use kinora_media::{ClipWriter, Fit, Frame};

@@ -3,10 +3,10 @@
 //! Three places: the model compiled into the library, a directory in diffusers' layout (or in the layout of the
 //! original Wan release), or single files as people collect them.
 
-use crate::embedded;
 use crate::families::{FAMILIES, Family, Role};
-use crate::manifest::{Caches, Manifest};
-use crate::scheduler::Scheduler;
+use crate::model::embedded;
+use crate::model::manifest::{Caches, Manifest};
+use crate::model::scheduler::Scheduler;
 use crate::{Error, Result};
 use candle_core::{DType, Device};
 use kinora_checkpoint::{KeyMap, Layout, TensorFile, TensorInfo, Weights};

@@ -1,16 +1,16 @@
 //! What a plan needs of memory, and what is done where there is too little.
 
-use super::Pipeline;
+use super::memory::{self, Demand, MemoryPlan, PartMemory};
+use crate::Pipeline;
 use crate::Result;
 use crate::families::Placement;
-use crate::memory::{self, Demand, MemoryPlan, PartMemory};
-use crate::output::Output;
 use crate::plan::Plan;
+use crate::request::output::Output;
 use candle_core::DType;
 
 impl Pipeline {
     /// Lets wait in the host's memory what the GPU has no room for.
-    pub(super) fn fit(&self, plan: &mut Plan) -> Result<()> {
+    pub(crate) fn fit(&self, plan: &mut Plan) -> Result<()> {
         let Some(room) = self.placement.gpu_memory else { return Ok(()) };
         let demand = Demand::of(plan, self.threads.current_num_threads());
         let parts = MemoryPlan::on_gpu(self.family.memory(&self.model, &self.placement, &demand)?, room).parts;
@@ -26,7 +26,7 @@ impl Pipeline {
     }
 
     /// What `plan` will need, and what would fit where that is too much.
-    pub(super) fn memory(&self, plan: &Plan) -> Result<MemoryPlan> {
+    pub(crate) fn memory(&self, plan: &Plan) -> Result<MemoryPlan> {
         let needed = |placement: &Placement, latents: [usize; 4], tile: Option<usize>| {
             let demand = Demand { latents, tile, ..Demand::of(plan, self.threads.current_num_threads()) };
             let mut parts = self.family.memory(&self.model, placement, &demand)?;
@@ -79,7 +79,7 @@ impl Pipeline {
     }
 
     /// Latent pixels per side of the tiles that frames of `h × w` are decoded in: what is asked for, else what fits.
-    pub(super) fn tile(&self, output: &Output, size: [usize; 2]) -> Result<Option<usize>> {
+    pub(crate) fn tile(&self, output: &Output, size: [usize; 2]) -> Result<Option<usize>> {
         let (placement, threads) = (&self.placement, self.threads.current_num_threads());
         if output.tile.is_some() {
             return Ok(output.tile);
@@ -97,7 +97,7 @@ impl Pipeline {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::memory::PartsMemory;
+    use crate::plan::memory::PartsMemory;
     use crate::{LoadOptions, Request};
     use kinora_checkpoint::Quant;
 

@@ -1,11 +1,13 @@
 //! Wan 2.1 and 2.2 (<https://github.com/Wan-Video/Wan2.2>): UMT5 text, one or two transformers, a causal VAE.
 
+pub(crate) mod conditioning;
+
 use super::{Family, Placement, Role};
-use crate::codec::writing_bytes;
-use crate::given::{Images, Takes};
-use crate::memory::{Demand, PartMemory, PartsMemory};
+use crate::model::source::{Model, Part};
 use crate::plan::Limits;
-use crate::source::{Model, Part};
+use crate::plan::memory::{Demand, PartMemory, PartsMemory};
+use crate::request::inputs::{Images, Takes};
+use crate::run::codec::writing_bytes;
 use crate::{Error, Result};
 use candle_core::DType;
 use kinora_checkpoint::{KeyMap, TensorInfo, Weights};
@@ -194,7 +196,8 @@ impl Family for Wan {
             built(TRANSFORMER, WanModel::new(&config, &headers))?;
             let [pt, ph, pw] = config.patch_size;
             let tokens = (f / pt) * (h / ph) * (w / pw);
-            let prepared = texts.iter().map(|&text| config.prepared_bytes(text, dtype, crate::denoise::CACHE_BYTES));
+            let prepared =
+                texts.iter().map(|&text| config.prepared_bytes(text, dtype, crate::run::denoise::CACHE_BYTES));
             // A step cache keeps two tensors of the tokens' size per prediction, and holds one more meanwhile.
             let kept = if demand.cached { 2 * texts.len() + 1 } else { 0 };
             let kept = kept * tokens * config.dim() * dtype.size_in_bytes();

@@ -1,12 +1,12 @@
 //! [`Recipe`]: everything that makes a clip again, kept in the clip's metadata.
 
-use crate::cache::CacheSetting;
 use crate::families::Placement;
-use crate::given::Given;
-use crate::output::Output;
+use crate::model::source::EMBEDDED;
 use crate::plan::Plan;
+use crate::request::inputs::Given;
+use crate::request::output::Output;
 use crate::request::{Request, Size};
-use crate::source::EMBEDDED;
+use crate::step_cache::CacheSetting;
 use crate::story::Story;
 use crate::{Error, Result};
 use candle_core::DType;

@@ -177,19 +177,19 @@ const MOST_TOKENS: usize = 1 << 16;
 
 /// Manifests compiled into the library, by rising size.
 const KNOWN: &[&str] = &[
-    include_str!("../../../models/wan2.1-t2v-1.3b.toml"),
-    include_str!("../../../models/wan2.1-vace-1.3b.toml"),
-    include_str!("../../../models/wan2.1-fun-camera-1.3b.toml"),
-    include_str!("../../../models/wan2.2-ti2v-5b.toml"),
-    include_str!("../../../models/wan2.1-t2v-14b.toml"),
-    include_str!("../../../models/wan2.1-i2v-14b-480p.toml"),
-    include_str!("../../../models/wan2.1-i2v-14b-720p.toml"),
-    include_str!("../../../models/wan2.1-flf2v-14b.toml"),
-    include_str!("../../../models/wan2.1-vace-14b.toml"),
-    include_str!("../../../models/wan2.1-fun-camera-14b.toml"),
-    include_str!("../../../models/wan2.2-t2v-a14b.toml"),
-    include_str!("../../../models/wan2.2-i2v-a14b.toml"),
-    include_str!("../../../models/wan2.2-fun-camera-a14b.toml"),
+    include_str!("../../../../models/wan2.1-t2v-1.3b.toml"),
+    include_str!("../../../../models/wan2.1-vace-1.3b.toml"),
+    include_str!("../../../../models/wan2.1-fun-camera-1.3b.toml"),
+    include_str!("../../../../models/wan2.2-ti2v-5b.toml"),
+    include_str!("../../../../models/wan2.1-t2v-14b.toml"),
+    include_str!("../../../../models/wan2.1-i2v-14b-480p.toml"),
+    include_str!("../../../../models/wan2.1-i2v-14b-720p.toml"),
+    include_str!("../../../../models/wan2.1-flf2v-14b.toml"),
+    include_str!("../../../../models/wan2.1-vace-14b.toml"),
+    include_str!("../../../../models/wan2.1-fun-camera-14b.toml"),
+    include_str!("../../../../models/wan2.2-t2v-a14b.toml"),
+    include_str!("../../../../models/wan2.2-i2v-a14b.toml"),
+    include_str!("../../../../models/wan2.2-fun-camera-a14b.toml"),
 ];
 
 impl Manifest {
@@ -202,7 +202,7 @@ impl Manifest {
     /// The manifest of the model that is compiled in, in builds that have one.
     pub fn embedded() -> Option<Self> {
         let name = "manifest.toml";
-        let text = crate::embedded::file(name)?.read().ok()?;
+        let text = crate::model::embedded::file(name)?.read().ok()?;
         Self::parse(std::str::from_utf8(&text).ok()?, Path::new(name)).ok()
     }
 

@@ -1,13 +1,13 @@
 //! The model that is compiled into the library, a diffusers directory: `models/embedded/`.
 
-use crate::source::Blob;
+use crate::model::source::Blob;
 
 /// The file `name` of the embedded model.
 #[cfg(feature = "embedded")]
 pub(crate) fn file(name: &str) -> Option<Blob> {
     macro_rules! files {
         ($($name:literal),* $(,)?) => {
-            &[$(($name, include_bytes!(concat!("../../../models/embedded/", $name)) as &[u8])),*]
+            &[$(($name, include_bytes!(concat!("../../../../models/embedded/", $name)) as &[u8])),*]
         };
     }
     static FILES: &[(&str, &[u8])] = files![

@@ -1,8 +1,8 @@
 //! VACE's control (<https://arxiv.org/abs/2503.07598>): frames to keep and frames to change, a mask, references.
 
 use super::{Before, Encoding, Maker, fitted_frame};
-use crate::given::Expand;
 use crate::plan::Plan;
+use crate::request::inputs::Expand;
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 use kinora_media::{ClipReader, Filter, Fit, Frame, Picture};

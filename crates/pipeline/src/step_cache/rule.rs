@@ -1,7 +1,7 @@
 //! [`CacheRule`]: numbers in, a decision out; no tensor is seen here.
 
 use super::{At, CacheKind, CacheSetting};
-use crate::manifest::Manifest;
+use crate::model::manifest::Manifest;
 use crate::{Error, Result};
 use kinora_sampler::SamplerKind;
 

@@ -3,10 +3,10 @@
 //! Every file is written to a temporary name and renamed, so a run that is killed at any point leaves either the old
 //! state or the new one.
 
-use crate::cache::{CacheRule, StepCache};
-use crate::conditions::Conditions;
+use crate::families::wan::conditioning::Conditions;
 use crate::plan::Plan;
-use crate::recipe::Recipe;
+use crate::request::recipe::Recipe;
+use crate::step_cache::{CacheRule, StepCache};
 use crate::story::Story;
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};

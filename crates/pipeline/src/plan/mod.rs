@@ -1,11 +1,14 @@
 //! [`Plan`]: a request with every default filled in, checked and snapped to what the model allows.
 
-use crate::cache::CacheRule;
-use crate::given::{Given, Images, Takes};
-use crate::manifest::Manifest;
-use crate::memory::MemoryPlan;
+mod fit;
+pub(crate) mod memory;
+
+use crate::model::manifest::Manifest;
+use crate::model::scheduler::Scheduler;
+use crate::plan::memory::MemoryPlan;
+use crate::request::inputs::{Given, Images, Takes};
 use crate::request::{Request, Resolution, Size};
-use crate::scheduler::Scheduler;
+use crate::step_cache::CacheRule;
 use crate::{Error, Result};
 use kinora_sampler::{SamplerKind, Schedule};
 use kinora_vae::LatentFormat;

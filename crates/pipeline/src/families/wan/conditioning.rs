@@ -8,9 +8,9 @@ mod pictures;
 
 use crate::camera::{Camera, CameraMove};
 use crate::families::{Family, Placement};
-use crate::given::Images;
+use crate::model::source::Model;
 use crate::plan::Plan;
-use crate::source::Model;
+use crate::request::inputs::Images;
 use crate::{Error, Event, Result};
 use candle_core::{DType, Device, Tensor};
 use kinora_dit::{Conditioning, Control};
@@ -217,7 +217,7 @@ impl Encoding<'_> {
         while done < count {
             let wanted = if done == 0 { 1 } else { temporal_factor };
             let frames = (done..done + wanted).map(&mut frame).collect::<Result<Vec<_>>>()?;
-            let pixels = crate::codec::to_pixels(&frames, self.device)?;
+            let pixels = crate::run::codec::to_pixels(&frames, self.device)?;
             done += wanted;
             kinora_sampler::check_finite(&pixels, || format!("what is given, up to frame {done},"))?;
             let encoded = encoder.push(&pixels)?;

@@ -3,11 +3,11 @@
 mod report;
 
 use crate::families::{Family, Placement, family_of};
-use crate::manifest::Manifest;
-pub use crate::memory::peak_memory;
-use crate::memory::reset_peak;
+use crate::model::manifest::Manifest;
+use crate::model::source::Model;
+pub use crate::plan::memory::peak_memory;
+use crate::plan::memory::reset_peak;
 use crate::plan::{Limits, check_reach};
-use crate::source::Model;
 use crate::{Error, LoadOptions, Result, device};
 use candle_core::Tensor;
 use kinora_dit::Conditioning;
@@ -146,7 +146,7 @@ impl Bench {
         let context = noise.randn_tensor((1, text_len, text_dim), device)?.to_dtype(dtype)?;
         let latents = noise.randn_tensor(&shape[..], device)?.to_dtype(dtype)?;
         let timestep = Tensor::new(&[500f32], device)?;
-        let prepared = dit.prepare(&Conditioning::new(context), crate::denoise::CACHE_BYTES)?;
+        let prepared = dit.prepare(&Conditioning::new(context), crate::run::denoise::CACHE_BYTES)?;
         let patch = dit.patch_size();
         let tokens = (shape[2] / patch[0]) * (shape[3] / patch[1]) * (shape[4] / patch[2]);
         let runs = self.time(|| {

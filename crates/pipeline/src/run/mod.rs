@@ -1,22 +1,26 @@
 //! [`Pipeline`]: a loaded model and the stages that make clips with it.
 
-mod fit;
+pub(crate) mod codec;
+pub(crate) mod denoise;
+pub(crate) mod event;
+pub(crate) mod run_dir;
+mod spool;
 
-use crate::codec::{decode_latents, encode_clip};
-use crate::conditions::{Before, Conditions, Maker};
-use crate::denoise::{Denoiser, read_noise};
-use crate::event::{Event, Stage};
+use crate::families::wan::conditioning::{Before, Conditions, Maker};
 use crate::families::{Family, Placement, family_of};
-use crate::given::Takes;
-use crate::manifest::Manifest;
-use crate::memory::peak_memory;
-use crate::output::{Output, Predictions, Report, Seconds, distinct};
+use crate::model::manifest::Manifest;
+use crate::model::source::Model;
+use crate::plan::memory::peak_memory;
 use crate::plan::{Limits, Plan};
 use crate::preview::LatentRgb;
-use crate::recipe::Recipe;
 use crate::request::Request;
-use crate::resume::{RunDir, recorded};
-use crate::source::Model;
+use crate::request::inputs::Takes;
+use crate::request::output::{Output, Predictions, Report, Seconds, distinct};
+use crate::request::recipe::Recipe;
+use crate::run::codec::{decode_latents, encode_clip};
+use crate::run::denoise::{Denoiser, read_noise};
+use crate::run::event::{Event, Stage};
+use crate::run::run_dir::{RunDir, recorded};
 use crate::{Error, Result, device};
 use candle_core::{DType, Device, Tensor};
 use kinora_checkpoint::Quant;
@@ -57,13 +61,13 @@ impl Default for LoadOptions {
 
 /// A model that is ready to make clips. Its parts are read when their stage comes and freed after it.
 pub struct Pipeline {
-    model: Model,
-    family: &'static dyn Family,
-    limits: Limits,
-    placement: Placement,
-    threads: rayon::ThreadPool,
+    pub(crate) model: Model,
+    pub(crate) family: &'static dyn Family,
+    pub(crate) limits: Limits,
+    pub(crate) placement: Placement,
+    pub(crate) threads: rayon::ThreadPool,
     /// Held by the run that a GPU works for.
-    turn: Mutex<()>,
+    pub(crate) turn: Mutex<()>,
 }
 
 impl Pipeline {
@@ -255,7 +259,7 @@ impl Pipeline {
         let stored = recipe.to_text();
         let stored = output.metadata.then_some(stored.as_str());
         // Now, not after the last step, it must come out that something cannot be read or written.
-        drop(crate::codec::writer(output, (plan.width, plan.height), plan.cropped, plan.fps, stored)?);
+        drop(crate::run::codec::writer(output, (plan.width, plan.height), plan.cropped, plan.fps, stored)?);
         let noise = plan.init_latents.as_ref().map(|path| read_noise(path, plan.sampled_shape())).transpose()?;
         let latents = latents_path(output);
         let mut files = vec![("the clip", output.clip.as_path()), ("the latents", &latents)];

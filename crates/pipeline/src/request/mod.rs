@@ -1,9 +1,13 @@
 //! [`Request`]: what a caller asks for; everything but the prompt has a default in the model's manifest.
 
-use crate::cache::CacheSetting;
-use crate::given::Given;
-use crate::manifest::Manifest;
-use crate::output::Output;
+pub(crate) mod inputs;
+pub(crate) mod output;
+pub(crate) mod recipe;
+
+use crate::model::manifest::Manifest;
+use crate::request::inputs::Given;
+use crate::request::output::Output;
+use crate::step_cache::CacheSetting;
 use kinora_sampler::SamplerKind;
 use std::path::PathBuf;
 

@@ -2,7 +2,7 @@
 //! given.
 
 use crate::camera::Camera;
-use crate::manifest::Manifest;
+use crate::model::manifest::Manifest;
 use crate::{Error, Result};
 use kinora_media::Fit;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};

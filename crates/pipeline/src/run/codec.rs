@@ -1,10 +1,9 @@
 //! The last stage, latents to a clip on disk, and its inverse; both hold a few frames at a time.
 
-mod spool;
-
-use crate::event::Event;
-use crate::output::Output;
-use crate::recipe::Recipe;
+use super::spool::Spool;
+use crate::request::output::Output;
+use crate::request::recipe::Recipe;
+use crate::run::event::Event;
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 use kinora_checkpoint::TensorFile;
@@ -12,7 +11,6 @@ use kinora_media::{
     ClipReader, ClipSpec, ClipWriter, Cropped, Fps, Frame, Lanczos, Upscale, Upscaled, WriteOptions, Written,
 };
 use kinora_vae::{LatentFormat, StreamDecoder, Tile, VideoVae};
-use spool::Spool;
 use std::ops::ControlFlow;
 use std::path::Path;
 

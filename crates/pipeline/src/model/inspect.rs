@@ -2,7 +2,7 @@
 
 use crate::Result;
 use crate::families::{FAMILIES, Role, family_of};
-use crate::source::{EMBEDDED, Model, problems};
+use crate::model::source::{EMBEDDED, Model, problems};
 use kinora_checkpoint::{Layout, TensorFile, TensorInfo};
 use serde::Serialize;
 use std::collections::BTreeMap;

@@ -26,7 +26,7 @@ pub(super) struct Spool {
 impl Spool {
     /// For `tiles` that cover a clip of `size`, frames, height and width in pixels, each tile `factor` times its size in
     /// latents; on the disk of `beside`.
-    pub(super) fn create(beside: &Path, tiles: &[Tile], factor: usize, size: [usize; 3]) -> Result<Self> {
+    pub(crate) fn create(beside: &Path, tiles: &[Tile], factor: usize, size: [usize; 3]) -> Result<Self> {
         let is_folder = |path: &&Path| path.is_dir();
         let folder = beside.ancestors().find(is_folder).unwrap_or(Path::new(".")).to_path_buf();
         let io = |source| Error::Io { path: folder.clone(), source };
@@ -39,7 +39,7 @@ impl Spool {
     }
 
     /// Keeps the frames from number `first` on of a tile: `pixels [1, 3, F, H, W]` in -1..1.
-    pub(super) fn put(&mut self, tile: usize, first: usize, pixels: &Tensor) -> Result<()> {
+    pub(crate) fn put(&mut self, tile: usize, first: usize, pixels: &Tensor) -> Result<()> {
         let frames = pixels.dim(2)?;
         let pixels = pixels.to_dtype(DType::F32)?.to_device(&Device::Cpu)?.transpose(1, 2)?; // [1, F, 3, H, W]
         let pixels = pixels.flatten_all()?.to_vec1::<f32>()?;
@@ -57,7 +57,7 @@ impl Spool {
     }
 
     /// Puts frame number `index` together: `[1, 3, 1, H, W]` in -1..1.
-    pub(super) fn frame(&mut self, index: usize) -> Result<Tensor> {
+    pub(crate) fn frame(&mut self, index: usize) -> Result<Tensor> {
         let [_, height, width] = self.size;
         let mut frame = vec![0f32; 3 * height * width];
         let mut bytes = Vec::new();

@@ -1,13 +1,13 @@
 //! The middle stage: noise and contexts to latents.
 
-use crate::cache::{At, Predicted, StepCache};
-use crate::conditions::Conditions;
-use crate::event::Event;
+use crate::families::wan::conditioning::Conditions;
 use crate::families::{Family, Placement};
-use crate::output::Predictions;
+use crate::model::source::Model;
 use crate::plan::Plan;
-use crate::resume::RunDir;
-use crate::source::Model;
+use crate::request::output::Predictions;
+use crate::run::event::Event;
+use crate::run::run_dir::RunDir;
+use crate::step_cache::{At, Predicted, StepCache};
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 use kinora_checkpoint::TensorFile;

@@ -6,13 +6,13 @@
 
 mod film;
 
-use crate::conditions::Before;
-use crate::given::Images;
-use crate::output::{Output, Predictions, Report, Seconds, distinct};
-use crate::pipeline::{Part, Pipeline};
+use crate::families::wan::conditioning::Before;
 use crate::plan::Plan;
-use crate::recipe::Recipe;
+use crate::request::inputs::Images;
+use crate::request::output::{Output, Predictions, Report, Seconds, distinct};
+use crate::request::recipe::Recipe;
 use crate::request::{Request, Size};
+use crate::run::{Part, Pipeline};
 use crate::{Error, Event, Result};
 use candle_core::{DType, Device, Tensor};
 use film::Film;
@@ -158,7 +158,7 @@ pub fn discard_project(directory: &Path) {
         }
         let _ = std::fs::remove_dir_all(window);
     }
-    for file in [STORY, BEFORE, crate::resume::INPUTS] {
+    for file in [STORY, BEFORE, crate::run::run_dir::INPUTS] {
         let _ = std::fs::remove_file(directory.join(file));
     }
     let _ = std::fs::remove_dir(directory);
@@ -329,7 +329,7 @@ impl<'a> Filming<'a> {
             notices,
             predictions: Some(predictions),
             seconds,
-            peak_memory: crate::memory::peak_memory(),
+            peak_memory: crate::plan::memory::peak_memory(),
             planned_memory: None,
         })
     }
@@ -347,7 +347,7 @@ impl<'a> Filming<'a> {
                 if let Some(difference) = own.difference(&read(&kept).map_err(bad)?) {
                     return Err(Error::ResumeMismatch { path: self.project.to_path_buf(), difference });
                 }
-                crate::resume::check_inputs(self.project, &own)
+                crate::run::run_dir::check_inputs(self.project, &own)
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 let other = std::fs::read_dir(self.project).map_err(io)?.next().is_some();
@@ -355,8 +355,8 @@ impl<'a> Filming<'a> {
                     let what = format!("`{}` is not empty, and no project of a story", self.project.display());
                     return Err(Error::request(what, "name another directory with --project"));
                 }
-                crate::resume::write_text(&path, &self.recipe)?;
-                crate::resume::check_inputs(self.project, &own)
+                crate::run::run_dir::write_text(&path, &self.recipe)?;
+                crate::run::run_dir::check_inputs(self.project, &own)
             }
             Err(error) => Err(io(error)),
         }
@@ -381,7 +381,7 @@ fn tail(pipeline: &Pipeline) -> Result<Tail> {
         Images::Channels { pair: false, .. } => Ok(Tail::Frames(1)),
         Images::Channels { pair: true, .. } | Images::None => {
             let what = format!("{} cannot continue a clip", manifest.name);
-            Err(Error::request(what, crate::given::who_takes("image")))
+            Err(Error::request(what, crate::request::inputs::who_takes("image")))
         }
     }
 }
