@@ -12,7 +12,7 @@ use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 use kinora_checkpoint::TensorFile;
 use kinora_dit::{ComputeAll, Prepared, Reuse, VideoDit};
-use kinora_sampler::{NoiseSource, Sampler, StepInfo, cfg, cfg_zero_star, check_finite, x0_from_velocity};
+use kinora_sampler::{NoiseSource, Sampler, StepInfo, Streams, cfg, cfg_zero_star, check_finite, x0_from_velocity};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -24,6 +24,9 @@ const SAVE_SHARE: u32 = 10;
 
 /// What may be spent, per prediction, on keys and values of the text that stay the same over all steps.
 pub(crate) const CACHE_BYTES: usize = 512 << 20;
+
+/// The name of the latent stream of frames.
+pub(crate) const VIDEO: &str = "video";
 
 /// The experts of one run: at most one is in memory.
 pub(crate) struct Denoiser<'a> {
@@ -70,14 +73,15 @@ impl Denoiser<'_> {
             let start = Instant::now();
             // A step that is stopped half way is done again from its start.
             let cache = run_dir.and(running.cache.clone());
-            let stepped =
-                sampler.step(&mut |x: &Tensor, info: StepInfo| self.denoised(x, info, &mut running, on_event));
+            let stepped = sampler.step(&mut |streams: &Streams, info: StepInfo| {
+                streams.map(|_, x| self.denoised(x, info, &mut running, on_event))
+            });
             if stepped.is_err() {
                 running.cache = cache;
             }
             let stopped = match stepped {
                 Ok(()) => {
-                    let (done, elapsed, latents) = (sampler.step_index(), start.elapsed(), sampler.x());
+                    let (done, elapsed, latents) = (sampler.step_index(), start.elapsed(), sampler.x().get(VIDEO)?);
                     let denoised = running.denoised.as_ref().unwrap_or(latents);
                     on_event(Event::Step { done, total, elapsed, latents, denoised }).is_break()
                 }
@@ -96,9 +100,10 @@ impl Denoiser<'_> {
                 return Err(Error::Stopped { resumable: run_dir.map(|dir| dir.path().to_path_buf()) });
             }
         }
+        let latents = sampler.x().get(VIDEO)?;
         let latents = match &self.conditions.clean {
-            Some(clean) => clean.put_into(sampler.x())?,
-            None => sampler.x().clone(),
+            Some(clean) => clean.put_into(latents)?,
+            None => latents.clone(),
         };
         // Reference pictures come before the clip.
         let references = self.plan.given.references.len();
@@ -126,7 +131,7 @@ impl Denoiser<'_> {
             }
             None => noise,
         };
-        let sampler = Sampler::new(plan.sampler, plan.schedule.clone(), x, plan.seed)?;
+        let sampler = Sampler::new(plan.sampler, plan.schedule.clone(), Streams::single(VIDEO, x), plan.seed)?;
         Ok((sampler, plan.cache.clone().map(StepCache::new)))
     }
 

@@ -6,6 +6,7 @@
 use crate::families::wan::conditioning::Conditions;
 use crate::plan::Plan;
 use crate::request::recipe::Recipe;
+use crate::run::denoise::VIDEO;
 use crate::step_cache::{CacheRule, StepCache};
 use crate::story::Story;
 use crate::{Error, Result};
@@ -169,7 +170,8 @@ impl RunDir {
         let (tensors, metadata) = kinora_checkpoint::load_safetensors(&path).map_err(|error| self.bad(error))?;
         let state = metadata.get("state").ok_or_else(|| self.bad(format!("{STATE} says nothing of its sampler")))?;
         let state: SamplerState = serde_json::from_str(state).map_err(|error| self.bad(error))?;
-        if (state.kind, state.seed, &state.schedule) != (plan.sampler, plan.seed, &plan.schedule) {
+        let same = (state.kind, state.seed, &state.schedule) == (plan.sampler, plan.seed, &plan.schedule);
+        if !same || state.streams != [VIDEO] {
             return Err(self.bad(format!("{STATE} has another sampler, seed or schedule")));
         }
         let [c, f, h, w] = plan.sampled_shape();
