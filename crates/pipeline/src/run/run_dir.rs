@@ -7,6 +7,7 @@ use super::latents_file::LatentsFile;
 use crate::families::family::Tensors;
 use crate::plan::Plan;
 use crate::request::recipe::Recipe;
+use crate::run::denoise::VIDEO;
 use crate::step_cache::{CacheRule, StepCache};
 use crate::story::Story;
 use crate::{Error, Result};
@@ -175,7 +176,8 @@ impl RunDir {
         let (tensors, metadata) = kinora_checkpoint::load_safetensors(&path).map_err(|error| self.bad(error))?;
         let state = metadata.get("state").ok_or_else(|| self.bad(format!("{STATE} says nothing of its sampler")))?;
         let state: SamplerState = serde_json::from_str(state).map_err(|error| self.bad(error))?;
-        if (state.kind, state.seed, &state.schedule) != (plan.sampler, plan.seed, &plan.schedule) {
+        let same = (state.kind, state.seed, &state.schedule) == (plan.sampler, plan.seed, &plan.schedule);
+        if !same || state.streams != [VIDEO] {
             return Err(self.bad(format!("{STATE} has another sampler, seed or schedule")));
         }
         let (mut on_device, mut cached) = (Vec::new(), Vec::new());
