@@ -226,6 +226,8 @@ impl<'a> Filming<'a> {
         let (width, height) = plan.cropped.unwrap_or((plan.width, plan.height));
         request.size = Size::Pixels { width: Some(width), height: Some(height) };
         let mut windows = Vec::new();
+        // Frames since the last cut; a clip that is too short to continue is refused when it is read.
+        let mut since_cut = if story.after.is_some() { usize::MAX } else { 0 };
         for (index, shot) in story.shots.iter().enumerate() {
             let mut own = request_of(&request, shot)?;
             own.seed = shot.seed;
@@ -234,7 +236,10 @@ impl<'a> Filming<'a> {
                 let what = format!("shot {} continues the one before and begins with an image", index + 1);
                 return Err(Error::request(what, "join = \"cut\" begins anew"));
             }
-            windows.extend(windows_of(&own, shot, &plan, tail, goes_on)?);
+            if !goes_on {
+                since_cut = 0;
+            }
+            windows.extend(windows_of(&own, shot, &plan, tail, &mut since_cut)?);
         }
         let request = request; // what shots do not say, from here on
         for (index, window) in windows.iter_mut().enumerate() {
@@ -402,8 +407,9 @@ fn request_of(request: &Request, shot: &Shot) -> Result<Request> {
     Ok(request)
 }
 
-/// The windows of one shot, none longer than what the model was made for.
-fn windows_of(request: &Request, shot: &Shot, plan: &Plan, tail: Tail, goes_on: bool) -> Result<Vec<Window>> {
+/// The windows of one shot, none longer than what the model was made for; the first one begins anew where there are no
+/// frames `since_cut`, which is increased by the frames of the shot.
+fn windows_of(request: &Request, shot: &Shot, plan: &Plan, tail: Tail, since_cut: &mut usize) -> Result<Vec<Window>> {
     let factor = plan.temporal_factor;
     let seconds = shot.seconds.unwrap_or(plan.frames as f64 / plan.fps);
     if !(seconds > 0.0 && seconds <= MOST_SECONDS) {
@@ -419,8 +425,7 @@ fn windows_of(request: &Request, shot: &Shot, plan: &Plan, tail: Tail, goes_on: 
     let longest = plan.frames.max(overlap + factor);
     let (mut windows, mut made) = (Vec::new(), 0);
     while made < wanted {
-        let cut = windows.is_empty() && !goes_on;
-        let old = if cut { 0 } else { overlap };
+        let (cut, old) = (*since_cut == 0, overlap.min(*since_cut));
         let frames = (wanted - made + old).min(longest).max(old + 1);
         let frames = (frames - 1).div_ceil(factor) * factor + 1;
         let mut request = request.clone();
@@ -431,6 +436,7 @@ fn windows_of(request: &Request, shot: &Shot, plan: &Plan, tail: Tail, goes_on: 
         }
         windows.push(Window { request, cut });
         made += frames - old;
+        *since_cut = since_cut.saturating_add(frames - old);
     }
     Ok(windows)
 }
