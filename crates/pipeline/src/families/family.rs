@@ -3,12 +3,12 @@
 
 use super::Role;
 use super::capabilities::Limits;
+use crate::Result;
 use crate::model::source::Model;
 use crate::plan::Plan;
 use crate::plan::memory::{Demand, PartsMemory};
 use crate::plan::placement::Placement;
 use crate::run::observer::Observer;
-use crate::Result;
 use candle_core::Tensor;
 use kinora_checkpoint::TensorInfo;
 use kinora_dit::Reuse;
@@ -115,8 +115,12 @@ pub(crate) trait Family: Sync {
     ///
     /// # Errors
     /// Conditioning tensors that are not of this run.
-    fn predictor<'a>(&self, run: Run<'a>, prompts: Vec<Tensors>, conditioning: Tensors)
-    -> Result<Box<dyn Predictor + 'a>>;
+    fn predictor<'a>(
+        &self,
+        run: Run<'a>,
+        prompts: Vec<Tensors>,
+        conditioning: Tensors,
+    ) -> Result<Box<dyn Predictor + 'a>>;
 
     /// Loads the VAE, or half of it.
     ///

@@ -2,11 +2,12 @@
 
 mod fit;
 pub(crate) mod memory;
+pub(crate) mod placement;
 
+use crate::families::capabilities::{Capabilities, ClipShape, Limits, StreamShape};
 use crate::model::manifest::Manifest;
-use crate::model::scheduler::Scheduler;
 use crate::plan::memory::MemoryPlan;
-use crate::request::inputs::{Given, Images, Takes};
+use crate::request::inputs::Given;
 use crate::request::{Request, Resolution, Size};
 use crate::step_cache::CacheRule;
 use crate::{Error, Result};
@@ -25,22 +26,6 @@ const MOST_TOKENS: usize = 1 << 22;
 const USUAL_STRENGTH: f64 = 0.8;
 /// The most denoising steps.
 const MOST_STEPS: usize = 1000;
-
-/// What a model allows, from its own files.
-#[derive(Debug, Clone)]
-pub(crate) struct Limits {
-    pub latent_format: LatentFormat,
-    /// Patch of the transformer over frames, rows, columns.
-    pub patch: [usize; 3],
-    /// Patches along each axis that the transformer has positions for.
-    pub reach: usize,
-    /// Noise level (of 1) below which the second expert works.
-    pub boundary: Option<f64>,
-    /// The model directory's scheduler.
-    pub scheduler: Option<Scheduler>,
-    /// What it can be given beside a prompt.
-    pub takes: Takes,
-}
 
 /// A validated request: nothing is left open.
 #[derive(Debug, Clone)]
@@ -91,8 +76,10 @@ pub struct Plan {
     pub seed: u64,
     /// Pictures, clips and the camera that the clip is made from.
     pub given: Given,
-    /// What the model can be given.
-    pub(crate) takes: Takes,
+    /// The latents that are sampled.
+    pub(crate) streams: Vec<StreamShape>,
+    /// The inputs that the model accepts.
+    pub(crate) capabilities: Capabilities,
     /// Latent pixels per side of the tiles that are decoded one after the other, where it is asked for.
     pub tile: Option<usize>,
     /// File that replaces the noise.
@@ -114,16 +101,15 @@ impl Plan {
         self.guidance_scale[..experts].iter().any(|scale| *scale > 1.0)
     }
 
-    /// `[C, F, H, W]` of the latents that are sampled: those of reference pictures come before the clip's.
-    pub(crate) fn sampled_shape(&self) -> [usize; 4] {
-        let [c, f, h, w] = self.latent_shape;
-        [c, f + self.given.references.len(), h, w]
+    /// Predictions of a guided step: of the prompt and, in a guided run, of the negative prompt.
+    pub(crate) fn predictions(&self) -> usize {
+        if self.guided() { 2 } else { 1 }
     }
 
     /// The prompt as the text encoder reads it: with the camera's move, where the network is not told of it otherwise.
     pub fn spoken_prompt(&self) -> String {
         match &self.given.camera {
-            Some(camera) if self.given.says_camera(self.takes) => camera.in_prompt(&self.prompt),
+            Some(camera) if self.given.says_camera(self.capabilities) => camera.in_prompt(&self.prompt),
             _ => self.prompt.clone(),
         }
     }
@@ -154,8 +140,8 @@ impl Plan {
         if request.prompt.trim().is_empty() {
             return Err(Error::request("the prompt is empty", "say what the clip should show"));
         }
-        request.given.check(limits.takes, &manifest.name, goes_on)?;
-        if limits.takes.images == Images::CleanFrames && manifest.tail_latents.is_none() {
+        request.given.check(limits.capabilities, &manifest.name, goes_on)?;
+        if limits.capabilities.untrained {
             let untrained = [("a last frame", request.given.last_image.is_some()), ("continuing a clip", goes_on)];
             let untrained = untrained.iter().filter(|(_, asked)| *asked);
             notices.extend(
@@ -214,10 +200,11 @@ impl Plan {
             zero_init,
             guidance_interval: request.guidance_interval.map(interval).transpose()?,
             cache,
-            boundary_timestep: limits.boundary.map(|boundary| boundary * 1000.0),
+            boundary_timestep: limits.boundary_timestep,
             seed: request.seed.unwrap_or_else(random_seed),
             given: request.given.clone(),
-            takes: limits.takes,
+            streams: (limits.streams)(ClipShape { latents: latent_shape, references }),
+            capabilities: limits.capabilities,
             tile: request.output.tile,
             init_latents: request.init_latents.clone(),
             notices,
@@ -450,7 +437,7 @@ fn schedule(request: &Request, manifest: &Manifest, sampler: SamplerKind, shift:
 }
 
 fn guidance(request: &Request, manifest: &Manifest, limits: &Limits) -> Result<[f64; 2]> {
-    if request.guidance_scale_2.is_some() && limits.boundary.is_none() {
+    if request.guidance_scale_2.is_some() && limits.boundary_timestep.is_none() {
         let what = "--guidance-scale-2 needs a model with two experts";
         return Err(Error::request(what, "Wan 2.2 A14B has two; leave it out here"));
     }

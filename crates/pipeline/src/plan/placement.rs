@@ -60,4 +60,3 @@ fn check_quant(quant: Quant, device: &Device) -> Result<()> {
     };
     Err(Error::request(format!("quantisation to {quant} does not work on this device"), hint))
 }
-

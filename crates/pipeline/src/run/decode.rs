@@ -86,7 +86,8 @@ impl Decoding<'_> {
             });
         };
         // One tile through the whole stream, then the next; then all of them frame by frame.
-        let (tiles, factor, total) = (Tile::grid(h, w, side), self.vae.latent_format().spatial_factor, self.frames(stream));
+        let (tiles, factor, total) =
+            (Tile::grid(h, w, side), self.vae.latent_format().spatial_factor, self.frames(stream));
         let mut tiled = TiledFrames::create(self.scratch, &tiles, factor, [total, h * factor, w * factor])?;
         for (number, tile) in tiles.iter().enumerate() {
             self.push_all(stream, self.vae.tile_decoder(tile)?.as_mut(), &mut |pixels, first| {

@@ -12,9 +12,7 @@ use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 use kinora_checkpoint::TensorFile;
 use kinora_dit::{ComputeAll, Reuse};
-use kinora_sampler::{
-    NoiseSource, Sampler, StepInfo, Streams, cfg, cfg_zero_star, check_finite, x0_from_velocity,
-};
+use kinora_sampler::{NoiseSource, Sampler, StepInfo, Streams, cfg, cfg_zero_star, check_finite, x0_from_velocity};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -152,7 +150,7 @@ impl Running<'_> {
         predictions.skipped += plan.predictions().saturating_sub(count);
         let mut velocities = Vec::with_capacity(count);
         for prediction in 0..count {
-            let network = |reuse: &mut dyn Reuse| predictor.predict(x, info, prediction, reuse);
+            let mut network = |reuse: &mut dyn Reuse| predictor.predict(x, info, prediction, reuse);
             let at = At { step: info.index, prediction };
             let Predicted { velocity, reused } = match cache {
                 Some(cache) => cache.predict(at, x, network)?,

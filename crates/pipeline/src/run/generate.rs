@@ -74,7 +74,11 @@ impl Pipeline {
                 observer.tell(Event::Notice(&in_tiles(side)))?;
             }
             let output = &Output { tile, ..output.clone() };
-            let target = Target { fps, cut: recorded.as_ref().map(|recipe| (recipe.width, recipe.height)), recipe: recipe.as_deref() };
+            let target = Target {
+                fps,
+                cut: recorded.as_ref().map(|recipe| (recipe.width, recipe.height)),
+                recipe: recipe.as_deref(),
+            };
             let mut report = self.decode_file(latents, output, &target, observer)?;
             report.seconds.total = start.elapsed().as_secs_f64();
             report.seed = recorded.map(|recipe| recipe.seed);
@@ -152,9 +156,9 @@ impl Pipeline {
             (denoised, predictions, seconds) = self.denoise(&plan, noise, None, run_dir.as_ref(), observer)?;
             self.keep_latents(&latents, denoised, &plan, stored)?;
         }
-        let decoded = observer
-            .tell(Event::Saved(&latents))
-            .and_then(|()| self.decode_file(&latents, output, &Target { fps: plan.fps, cut: plan.cropped, recipe: stored }, observer));
+        let decoded = observer.tell(Event::Saved(&latents)).and_then(|()| {
+            self.decode_file(&latents, output, &Target { fps: plan.fps, cut: plan.cropped, recipe: stored }, observer)
+        });
         let mut report = decoded.map_err(|error| {
             let resumable = error.is_stop() && run_dir.is_some();
             if resumable { error } else { self.after_latents(error, &latents) }
@@ -261,13 +265,7 @@ impl Pipeline {
         Error::AfterLatents { source: Box::new(error), latents: latents.to_path_buf(), model }
     }
 
-    fn decode_file(
-        &self,
-        latents: &Path,
-        output: &Output,
-        target: &Target,
-        observer: &mut Observer,
-    ) -> Result<Report> {
+    fn decode_file(&self, latents: &Path, output: &Output, target: &Target, observer: &mut Observer) -> Result<Report> {
         let start = Instant::now();
         observer.tell(Event::Stage(Stage::Decode))?;
         let vae = self.vae(Parts::Decoder)?;
@@ -279,8 +277,7 @@ impl Pipeline {
         let cut = target.cut.filter(|cut| *cut != size && cut.0 <= size.0 && cut.1 <= size.1);
         let recipe = target.recipe.filter(|_| output.metadata);
         let mut writer = writer(output, size, cut, target.fps, recipe)?;
-        let decoding =
-            Decoding { vae: vae.as_ref(), device: self.device(), tile: output.tile, scratch: &output.clip };
+        let decoding = Decoding { vae: vae.as_ref(), device: self.device(), tile: output.tile, scratch: &output.clip };
         let stream = vec![(file, 0)];
         let total = decoding.frames(&stream);
         decoding.decode(&stream, |frame| Ok(writer.push(&frame)?), &mut |done| {

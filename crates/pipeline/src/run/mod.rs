@@ -7,7 +7,7 @@ pub(crate) mod event;
 mod generate;
 pub(crate) mod latents_file;
 pub(crate) mod observer;
-mod report;
+pub(crate) mod report;
 pub(crate) mod run_dir;
 mod tiles;
 

@@ -43,7 +43,9 @@ impl<'a> Observer<'a> {
         match ((self.handler)(event), &self.kept) {
             (ControlFlow::Continue(()), _) => Ok(()),
             (ControlFlow::Break(()), Kept::Nothing) => Err(Error::Stopped { resumable: None }),
-            (ControlFlow::Break(()), Kept::Run(directory)) => Err(Error::Stopped { resumable: Some(directory.clone()) }),
+            (ControlFlow::Break(()), Kept::Run(directory)) => {
+                Err(Error::Stopped { resumable: Some(directory.clone()) })
+            }
             (ControlFlow::Break(()), Kept::Story(project)) => Err(Error::StoryStopped { project: project.clone() }),
         }
     }

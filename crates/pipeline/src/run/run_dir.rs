@@ -7,7 +7,6 @@ use super::latents_file::LatentsFile;
 use crate::families::family::Tensors;
 use crate::plan::Plan;
 use crate::request::recipe::Recipe;
-use crate::run::denoise::VIDEO;
 use crate::step_cache::{CacheRule, StepCache};
 use crate::story::Story;
 use crate::{Error, Result};
@@ -103,11 +102,6 @@ impl RunDir {
         dir.join(LATENTS)
     }
 
-    /// The directory.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Whether an earlier run of `plan` has already denoised its latents.
     pub(crate) fn has_latents(&self, plan: &Plan) -> Result<bool> {
         let path = Self::latents_in(&self.path);
@@ -177,7 +171,7 @@ impl RunDir {
         let state = metadata.get("state").ok_or_else(|| self.bad(format!("{STATE} says nothing of its sampler")))?;
         let state: SamplerState = serde_json::from_str(state).map_err(|error| self.bad(error))?;
         let same = (state.kind, state.seed, &state.schedule) == (plan.sampler, plan.seed, &plan.schedule);
-        if !same || state.streams != [VIDEO] {
+        if !same || !same_streams(&state, plan) {
             return Err(self.bad(format!("{STATE} has another sampler, seed or schedule")));
         }
         let (mut on_device, mut cached) = (Vec::new(), Vec::new());
@@ -214,6 +208,11 @@ impl RunDir {
     fn bad(&self, reason: impl Display) -> Error {
         bad_run(&self.path, reason)
     }
+}
+
+/// Whether a saved sampler walks the latent streams of `plan`.
+fn same_streams(state: &SamplerState, plan: &Plan) -> bool {
+    state.streams.iter().eq(plan.streams.iter().map(|stream| stream.name))
 }
 
 fn bad_run(path: &Path, reason: impl Display) -> Error {

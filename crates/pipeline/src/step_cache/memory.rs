@@ -55,7 +55,8 @@ impl Memory {
                 let [error, ratio, count, rate] = tensor.to_vec1::<f64>().ok()?.try_into().ok()?;
                 memory.numbers = Numbers { error, ratio, count, rate };
             } else {
-                let known = |known: &str| name == known || name.strip_prefix(known).is_some_and(|rest| rest.starts_with('.'));
+                let known =
+                    |known: &str| name == known || name.strip_prefix(known).is_some_and(|rest| rest.starts_with('.'));
                 NAMES.into_iter().find(|name| known(name))?;
                 memory.keep(name, tensor);
             }

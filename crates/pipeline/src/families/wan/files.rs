@@ -142,7 +142,12 @@ pub(super) fn load_image_encoder(model: &Model, placement: &Placement) -> Result
     Ok(ImageStage::new(encoder, preprocess))
 }
 
-pub(super) fn open(component: &'static str, part: &Part, key_maps: &[KeyMap], placement: &Placement) -> Result<Weights> {
+pub(super) fn open(
+    component: &'static str,
+    part: &Part,
+    key_maps: &[KeyMap],
+    placement: &Placement,
+) -> Result<Weights> {
     let key_maps: Vec<&KeyMap> = key_maps.iter().collect();
     let weights = part.weights(&key_maps, &placement.device, placement.dtype);
     Ok(weights.map_err(|source| Error::Component { component, source })?.with_quant(placement.quant))
@@ -168,4 +173,3 @@ pub(super) fn built<T, E: Into<Error>>(component: &'static str, module: std::res
         other => other,
     })
 }
-

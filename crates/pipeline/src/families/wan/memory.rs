@@ -1,8 +1,8 @@
 //! The memory of the stages of a Wan model, from shapes alone.
 
 use super::files::{
-    TEXT_ENCODER, TRANSFORMER, VAE, built, dit_config, dit_key_maps, headers_of, text_config, text_key_maps, vae_config,
-    vae_key_maps,
+    TEXT_ENCODER, TRANSFORMER, VAE, built, dit_config, dit_key_maps, headers_of, text_config, text_key_maps,
+    vae_config, vae_key_maps,
 };
 use super::limits::{RAY_CHANNELS, vae_dtype};
 use super::predictor::KV_CACHE_BYTES;

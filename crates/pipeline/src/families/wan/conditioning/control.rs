@@ -4,7 +4,7 @@ use super::Conditioner;
 use crate::families::family::ClipEnd;
 use crate::plan::Plan;
 use crate::request::inputs::Expand;
-use crate::run::encode::{Encoding, fitted, fitted_frame};
+use crate::run::encode::{Encoding, fitted_frame};
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 use kinora_media::{ClipReader, Filter, Fit, Frame, Picture};

@@ -3,7 +3,7 @@
 use super::Conditioner;
 use crate::families::family::ClipEnd;
 use crate::plan::Plan;
-use crate::run::encode::{Encoding, fitted, fitted_frame};
+use crate::run::encode::{Encoding, fitted};
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 use kinora_image_encoder::ImageEncoder;
