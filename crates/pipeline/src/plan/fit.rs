@@ -39,7 +39,7 @@ impl Pipeline {
             let available = if placement.device.is_cpu() { memory::available() } else { None };
             Ok(MemoryPlan::new(parts, self.model.bytes_in_program(), available))
         };
-        let mut memory = needed(&self.placement.planned(plan), plan.latent_shape, plan.tile)?;
+        let mut memory = needed(&self.placement.with_offload(plan.offload), plan.latent_shape, plan.tile)?;
         if !memory.fits() {
             memory.would_fit = self.would_fit(plan.latent_shape, plan.tile, needed)?;
         }

@@ -1,7 +1,7 @@
 //! [`Placement`]: the device, the dtype and the quantisation that the networks of a run have.
 
-use super::Plan;
-use crate::{Error, LoadOptions, Result};
+use crate::request::load::LoadOptions;
+use crate::{Error, Result};
 use candle_core::{DType, Device};
 use kinora_checkpoint::Quant;
 use kinora_kernels::{LEVEL_VARIABLE, Level};
@@ -43,9 +43,9 @@ impl Placement {
         Self { device: Device::Cpu, dtype: DType::F32, gpu_memory: None, ..self.clone() }
     }
 
-    /// The same, as the plan of a run needs it.
-    pub(crate) fn planned(&self, plan: &Plan) -> Self {
-        Self { offload: plan.offload, ..self.clone() }
+    /// The same with blocks that are streamed from the host's memory, or without.
+    pub(crate) fn with_offload(&self, offload: bool) -> Self {
+        Self { offload, ..self.clone() }
     }
 }
 

@@ -1,8 +1,10 @@
 //! [`Request`]: what a caller asks for; everything but the prompt has a default in the model's manifest.
 
 pub(crate) mod inputs;
+pub(crate) mod load;
 pub(crate) mod output;
 pub(crate) mod recipe;
+pub(crate) mod story;
 
 use crate::model::manifest::Manifest;
 use crate::request::inputs::Given;

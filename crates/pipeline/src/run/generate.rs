@@ -187,7 +187,7 @@ impl Pipeline {
         let text = start.elapsed().as_secs_f64();
         let conditioning = self.conditioning(plan, end, run_dir, observer)?;
         observer.tell(Event::Stage(Stage::Denoise))?;
-        let placement = &self.placement.planned(plan);
+        let placement = &self.placement.with_offload(plan.offload);
         let run = Run { model: &self.model, placement, plan };
         let predictor = self.family.predictor(run, prompts, conditioning)?;
         let denoiser = Denoiser { plan, device: &placement.device, predictor, dtype: placement.dtype, noise };
