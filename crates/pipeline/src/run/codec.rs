@@ -79,20 +79,24 @@ pub(crate) fn decode_latents(
     let cut = recipe.and_then(|recipe| cut_of(recipe, width, height));
     let writer = writer(output, (width, height), cut, fps, recipe)?;
     // Takes a decoder through the whole clip: pixels [1, 3, F, H, W] in -1..1, and the number of the first frame.
-    let decode = |decoder: &mut dyn StreamDecoder, take: &mut dyn FnMut(Tensor, usize) -> Result<()>| {
+    let decode = |mut decoder: Box<dyn StreamDecoder + '_>, take: &mut dyn FnMut(Tensor, usize) -> Result<()>| {
         let mut done = 0;
+        let mut hand_over = |pixels: Option<Tensor>, index: usize| {
+            let Some(pixels) = pixels else { return Ok(()) };
+            kinora_sampler::check_finite(&pixels, || format!("the decoded frames at latent frame {index}"))?;
+            let frames = pixels.dim(2)?;
+            take(pixels, done)?;
+            done += frames;
+            Ok::<_, Error>(())
+        };
         for index in 0..latent_frames {
             let latents = file.narrow("latents", 2, index, 1)?.to_device(device)?.to_dtype(DType::F32)?;
             if !kinora_sampler::all_finite(&latents)? {
                 return Err(bad(format!("`latents` has NaN or infinite values in frame {index}")));
             }
-            let pixels = decoder.push(&latents)?;
-            kinora_sampler::check_finite(&pixels, || format!("the decoded frames at latent frame {index}"))?;
-            let frames = pixels.dim(2)?;
-            take(pixels, done)?;
-            done += frames;
+            hand_over(decoder.push(&latents)?, index)?;
         }
-        Ok(())
+        hand_over(decoder.finish()?, latent_frames - 1)
     };
     let mut told = |done: usize| match on_event(Event::Frames { done, total }) {
         ControlFlow::Break(()) => Err(Error::Stopped { resumable: None }),
@@ -100,7 +104,7 @@ pub(crate) fn decode_latents(
     };
     let Some(side) = output.tile.filter(|&side| side < h.max(w)) else {
         return writing(writer, |write| {
-            decode(vae.decoder()?.as_mut(), &mut |pixels, first| {
+            decode(vae.decoder()?, &mut |pixels, first| {
                 let done = first + pixels.dim(2)?;
                 write(pixels)?;
                 told(done)
@@ -111,7 +115,7 @@ pub(crate) fn decode_latents(
     let tiles = Tile::grid(h, w, side);
     let mut spool = Spool::create(&output.clip, &tiles, format.spatial_factor, [total, height, width])?;
     for (number, tile) in tiles.iter().enumerate() {
-        decode(vae.tile_decoder(tile)?.as_mut(), &mut |pixels, first| {
+        decode(vae.tile_decoder(tile)?, &mut |pixels, first| {
             spool.put(number, first, &pixels)?;
             told((number * total + first + pixels.dim(2)?) / tiles.len())
         })?;
@@ -160,7 +164,8 @@ fn cut_of(recipe: &str, width: usize, height: usize) -> Option<(usize, usize)> {
     (cut != (width, height) && cut.0 <= width && cut.1 <= height).then_some(cut)
 }
 
-/// Encodes a clip: latents `[1, C, F, h, w]` f32, and its frames a second. Frames past the last 4k + 1 are left out.
+/// Encodes a clip: latents `[1, C, F, h, w]` f32, and its frames a second. Frames at the end that
+/// fill no latent frame are left out.
 pub(crate) fn encode_clip(
     vae: &dyn VideoVae,
     path: &Path,
@@ -182,11 +187,12 @@ pub(crate) fn encode_clip(
     let mut latents = Vec::new();
     let mut done = 0;
     loop {
-        let wanted = if latents.is_empty() { 1 } else { format.temporal_factor };
+        let wanted = encoder.wanted();
         let frames = next_frames(clip.as_mut(), wanted)?;
         if frames.len() < wanted {
             if !frames.is_empty() {
-                let text = format!("the last {} frames are left out: latents stand for 4k + 1", frames.len());
+                let (left, factor) = (frames.len(), format.temporal_factor);
+                let text = format!("the last {left} frames are left out: latents stand for {factor}k + 1");
                 let _ = on_event(Event::Notice(&text));
             }
             break;

@@ -28,6 +28,18 @@ struct Part {
     overlap: usize,
 }
 
+/// How the frames of one decoder join the clip.
+#[derive(Default)]
+struct Join {
+    /// Frames at the decoder's start that are in the clip already.
+    overlap: usize,
+    /// Those frames as the clip has them, and as they are decoded.
+    known: Vec<Frame>,
+    seen: Vec<Frame>,
+    /// The change from the latter to the former.
+    colours: Option<Colours>,
+}
+
 /// A clip that grows.
 pub(super) struct Film<'a> {
     pipeline: &'a Pipeline,
@@ -215,42 +227,55 @@ impl<'a> Film<'a> {
             return Err(Error::Stopped { resumable: None });
         }
         let vae = self.pipeline.vae(Parts::Decoder)?;
-        let mut decoder: Option<Box<dyn StreamDecoder + '_>> = None;
-        let mut colours: Option<Colours> = None;
+        let mut stream: Option<(Box<dyn StreamDecoder + '_>, Join)> = None;
         let parts = std::mem::take(&mut self.parts);
         let total: usize = self.frames + parts.iter().map(|part| self.pixel_frames(part)).sum::<Result<usize>>()?;
         for part in &parts {
-            if part.cut || decoder.is_none() {
-                if part.overlap == 0 {
-                    self.end.clear(); // nothing goes on from before a cut
-                }
-                decoder = Some(vae.decoder()?);
-                colours = None;
-            }
-            let decoder = decoder.as_mut().expect("just filled");
-            let file = TensorFile::open(&part.latents)?;
-            let count = latent_frames(&file);
-            let (mut seen, known): (Vec<Frame>, Vec<Frame>) = (Vec::new(), self.last(part.overlap));
-            for index in part.known..count {
-                let latents = file.narrow("latents", 2, index, 1)?.to_device(self.pipeline.device())?;
-                for frame in codec::to_frames(&decoder.push(&latents.to_dtype(DType::F32)?)?)? {
-                    if seen.len() < part.overlap {
-                        seen.push(frame);
-                        if seen.len() == part.overlap {
-                            colours = Some(Colours::from(&seen, &known));
-                        }
-                        continue;
+            let (mut decoder, mut join) = match stream.take() {
+                Some(stream) if !part.cut => stream,
+                before => {
+                    if let Some((decoder, mut join)) = before {
+                        self.write_joined(decoder.finish()?, &mut join)?;
                     }
-                    let frame = match colours {
-                        Some(colours) => colours.apply(frame),
-                        None => frame,
-                    };
-                    self.write(frame, self.remembered())?;
+                    if part.overlap == 0 {
+                        self.end.clear(); // nothing goes on from before a cut
+                    }
+                    let join = Join { known: self.last(part.overlap), overlap: part.overlap, ..Join::default() };
+                    (vae.decoder()?, join)
                 }
+            };
+            let file = TensorFile::open(&part.latents)?;
+            for index in part.known..latent_frames(&file) {
+                let latents = file.narrow("latents", 2, index, 1)?.to_device(self.pipeline.device())?;
+                self.write_joined(decoder.push(&latents.to_dtype(DType::F32)?)?, &mut join)?;
                 if on_event(Event::Frames { done: self.frames, total }).is_break() {
                     return Err(Error::Stopped { resumable: None });
                 }
             }
+            stream = Some((decoder, join));
+        }
+        if let Some((decoder, mut join)) = stream {
+            self.write_joined(decoder.finish()?, &mut join)?;
+        }
+        Ok(())
+    }
+
+    /// Writes decoded pixels, without those that the clip has already and in the colours of those.
+    fn write_joined(&mut self, pixels: Option<Tensor>, join: &mut Join) -> Result<()> {
+        let Some(pixels) = pixels else { return Ok(()) };
+        for frame in codec::to_frames(&pixels)? {
+            if join.seen.len() < join.overlap {
+                join.seen.push(frame);
+                if join.seen.len() == join.overlap {
+                    join.colours = Some(Colours::from(&join.seen, &join.known));
+                }
+                continue;
+            }
+            let frame = match join.colours {
+                Some(colours) => colours.apply(frame),
+                None => frame,
+            };
+            self.write(frame, self.remembered())?;
         }
         Ok(())
     }

@@ -15,7 +15,7 @@ use crate::{Error, Event, Result};
 use candle_core::{DType, Device, Tensor};
 use kinora_dit::{Conditioning, Control};
 use kinora_media::Frame;
-use kinora_vae::{LatentFormat, Parts, VideoVae};
+use kinora_vae::{Parts, VideoVae};
 pub(crate) use pictures::fitted_frame;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -210,12 +210,11 @@ pub(crate) struct Encoding<'a> {
 impl Encoding<'_> {
     /// Latents `[1, C, F, h, w]` of `count` frames, which `frame` gives one after another.
     pub(crate) fn encode(&mut self, count: usize, mut frame: impl FnMut(usize) -> Result<Frame>) -> Result<Tensor> {
-        let LatentFormat { temporal_factor, .. } = *self.vae.latent_format();
         let mut encoder = self.vae.encoder()?;
         let mut latents = Vec::new();
         let mut done = 0;
         while done < count {
-            let wanted = if done == 0 { 1 } else { temporal_factor };
+            let wanted = encoder.wanted();
             let frames = (done..done + wanted).map(&mut frame).collect::<Result<Vec<_>>>()?;
             let pixels = crate::run::codec::to_pixels(&frames, self.device)?;
             done += wanted;
