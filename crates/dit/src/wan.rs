@@ -4,9 +4,9 @@
 //! VACE has control blocks, Fun-Camera an adapter for the rays of a camera.
 //!
 //! Architecture and names after
-//! <https://github.com/Wan-Video/Wan2.1/blob/main/wan/modules/model.py> and
-//! <https://github.com/Wan-Video/Wan2.2/blob/main/wan/modules/model.py>; the dtypes of single operations after
-//! <https://github.com/huggingface/diffusers/blob/main/src/diffusers/models/transformers/transformer_wan.py>:
+//! <https://github.com/Wan-Video/Wan2.1/blob/9737cba9c1c3/wan/modules/model.py> and
+//! <https://github.com/Wan-Video/Wan2.2/blob/42bf4cfaa384/wan/modules/model.py>; the dtypes of single operations after
+//! <https://github.com/huggingface/diffusers/blob/v0.42.1/src/diffusers/models/transformers/transformer_wan.py>:
 //! the timestep's embedding, norms, modulation and gates are f32 in a model of any dtype, angles of positions are f64.
 
 mod block;

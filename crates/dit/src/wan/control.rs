@@ -1,6 +1,6 @@
 //! VACE's control blocks: a second stream of tokens that leaves a hint after some of the main blocks.
 //!
-//! Architecture and names after <https://github.com/ali-vilab/VACE/blob/main/vace/models/wan/modules/model.py>,
+//! Architecture and names after <https://github.com/ali-vilab/VACE/blob/48eb44f1c4be/vace/models/wan/modules/model.py>,
 //! <https://arxiv.org/abs/2503.07598>. The stream never sees the main blocks, so that each of its blocks can run just
 //! before its hint is needed: one tensor is held, and none where the pass ends early.
 

@@ -1,5 +1,5 @@
 //! The causal autoencoders of Wan 2.1 and Wan 2.2
-//! (<https://github.com/Wan-Video/Wan2.2/blob/main/wan/modules/vae2_1.py> and `vae2_2.py` beside it;
+//! (<https://github.com/Wan-Video/Wan2.2/blob/42bf4cfaa384/wan/modules/vae2_1.py> and `vae2_2.py` beside it;
 //! <https://arxiv.org/abs/2503.20314>, section 4.1).
 //!
 //! Everything looks at the present and the past only, so a clip is coded in chunks: its first frame alone, then as many
