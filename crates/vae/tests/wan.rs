@@ -32,9 +32,10 @@ fn streams_give_frames_as_they_come_and_do_not_disturb_each_other() {
         for frame in 0..latents.dim(2).unwrap() {
             let latent = latents.narrow(2, frame, 1).unwrap();
             other.push(&latent.neg().unwrap()).unwrap();
-            pixels.push(one.push(&latent).unwrap());
+            pixels.push(one.push(&latent).unwrap().unwrap());
             assert_eq!(pixels[frame].dim(2).unwrap(), if frame == 0 { 1 } else { 4 });
         }
+        assert!(one.finish().unwrap().is_none(), "a causal decoder keeps nothing back");
         assert_close(&Tensor::cat(&pixels, 2).unwrap(), &golden["decode.video"], F32, kind);
     }
 }
@@ -207,7 +208,11 @@ fn in_tiles(vae: &WanVae, latents: &Tensor, side: usize) -> Tensor {
     let tiles = Tile::grid(h, w, side);
     let decoded = tiles.iter().map(|tile| {
         let mut decoder = vae.tile_decoder(tile).unwrap();
-        let pushed: Vec<_> = (0..frames).map(|at| decoder.push(&latents.narrow(2, at, 1).unwrap()).unwrap()).collect();
+        let mut pushed = Vec::new();
+        for at in 0..frames {
+            pushed.extend(decoder.push(&latents.narrow(2, at, 1).unwrap()).unwrap());
+        }
+        pushed.extend(decoder.finish().unwrap());
         Tensor::cat(&pushed, 2).unwrap()
     });
     let decoded: Vec<_> = decoded.collect();
