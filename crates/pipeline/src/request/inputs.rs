@@ -1,9 +1,9 @@
 //! [`Given`]: the pictures, clips and camera that a clip is made from, beside its prompt; [`Takes`]: what a model can be
 //! given.
 
-use crate::camera::Camera;
 use crate::model::manifest::Manifest;
 use crate::{Error, Result};
+use kinora_camera::Camera;
 use kinora_media::Fit;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt::{self, Display};

@@ -6,13 +6,13 @@
 mod control;
 mod pictures;
 
-use crate::camera::{Camera, CameraMove};
 use crate::families::{Family, Placement};
 use crate::model::source::Model;
 use crate::plan::Plan;
 use crate::request::inputs::Images;
 use crate::{Error, Event, Result};
 use candle_core::{DType, Device, Tensor};
+use kinora_camera::{Camera, CameraMove};
 use kinora_dit::{Conditioning, Control};
 use kinora_media::Frame;
 use kinora_vae::{LatentFormat, Parts, VideoVae};
@@ -196,7 +196,7 @@ impl Maker<'_> {
         let asked = given.camera.as_ref().filter(|_| !given.says_camera(*takes));
         let trajectory = asked.unwrap_or(&still).trajectory(*frames, *fps)?;
         let Placement { dtype, device, .. } = self.placement;
-        trajectory.packed(*width, *height, *temporal_factor, (*dtype, device))
+        Ok(trajectory.packed(*width, *height, *temporal_factor, (*dtype, device))?)
     }
 }
 
