@@ -22,7 +22,7 @@ pub enum Error {
         most: f64,
     },
     /// A trajectory of no frames, or at a frame rate that is not a positive number.
-    #[error("no camera can move through {frames} frames at {fps} frames a second")]
+    #[error("a camera cannot move through {frames} frames at {fps} frames per second")]
     Length {
         /// The number of frames.
         frames: usize,
@@ -81,10 +81,10 @@ impl Error {
     /// Returns what the user can do about the error, if there is something.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
-            Self::OutOfRange { .. } => "0 does nothing, 10 is as far as it goes",
+            Self::OutOfRange { .. } => "0 does not move, 10 is the fastest move",
             Self::Length { .. } | Self::EmptyFrame { .. } => "both must be above 0",
             Self::NoPoses => "give at least one",
-            Self::BadPose { .. } => "a pose is a rotation and a place, in finite numbers",
+            Self::BadPose { .. } => "a pose is a rotation and a position in finite numbers",
             Self::Packing { .. } => "the number of frames must be a multiple of the factor, plus 1",
             Self::BadFile { .. } => {
                 "a line is: time fx fy cx cy 0 0, then the 3 rows of a world-to-camera matrix, 4 numbers each; \

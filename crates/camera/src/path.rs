@@ -28,7 +28,7 @@ impl CameraPath {
         let io = |source| Error::Io { path: path.into(), source };
         let bad = |reason| Error::BadFile { path: path.into(), reason };
         let bytes = std::fs::read(path).map_err(io)?;
-        let text = String::from_utf8(bytes).map_err(|_| bad("it is not text".into()))?;
+        let text = String::from_utf8(bytes).map_err(|_| bad("it is not UTF-8 text".into()))?;
         Ok(Self { file: path.into(), poses: parse(&text).map_err(bad)? })
     }
 

@@ -23,7 +23,7 @@ pub struct Lens {
 
 impl Default for Lens {
     /// Returns the lens of Wan-Fun Camera's own examples, 86° wide
-    /// (<https://github.com/aigc-apps/VideoX-Fun/blob/main/asset/Pan_Left.txt>).
+    /// (<https://github.com/aigc-apps/VideoX-Fun/blob/b5d95a8d5e7f92200fbc470f31ccacb2b1dd1a46/asset/Pan_Left.txt>).
     fn default() -> Self {
         Self { fx: 0.532_139_961, fy: 0.946_026_558, cx: 0.5, cy: 0.5 }
     }

@@ -67,6 +67,9 @@ pub struct GenerateArgs {
     /// What the clip should not show; may be empty [default: the model's own].
     #[arg(long, value_name = "TEXT")]
     pub negative_prompt: Option<String>,
+    /// Number of clips to make, with consecutive seeds.
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub count: u64,
     /// The model.
     #[command(flatten)]
     pub model: ModelArgs,
@@ -85,9 +88,6 @@ pub struct GenerateArgs {
     /// Previews.
     #[command(flatten)]
     pub preview: PreviewArgs,
-    /// Number of clips to make, with consecutive seeds.
-    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000))]
-    pub count: u64,
     /// Start from the tensor `noise` [1, C, F, H, W] of this file instead of seeded noise.
     #[arg(long, value_name = "FILE.safetensors", help_heading = "Stages")]
     pub init_latents: Option<PathBuf>,

@@ -83,7 +83,8 @@ fn binary() -> Result<PathBuf> {
         Some(path) if path != Path::new("") => {
             Err(missing(&format!("there is no `kinora-cuda` at `{}`", path.display())))
         }
-        _ => Err(missing(&format!("{BINARY} is empty"))),
+        Some(_) => Err(missing(&format!("{BINARY} is empty"))),
+        None => Err(missing("its own path is not known")),
     }
 }
 

@@ -10,7 +10,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[non_exhaustive]
 pub enum Error {
     /// Neither a home directory nor a variable says where the hub cache is.
-    #[error("there is no home directory, so the place of the cache is not known")]
+    #[error("there is no home directory, so the directory of the hub cache is not known")]
     NoCache,
     /// There was no answer, or the connection broke and further attempts failed.
     #[error("the connection to {address} failed: {reason}")]
@@ -75,7 +75,7 @@ pub enum Error {
         file: String,
     },
     /// The disk has too little space.
-    #[error("{needed} bytes are still to come, but `{}` has room for {free}", path.display())]
+    #[error("the download needs {needed} more bytes, but `{}` has {free} free", path.display())]
     NoSpace {
         /// The directory of the hub cache.
         path: PathBuf,
@@ -118,14 +118,14 @@ impl Error {
                     .into()
             }
             Self::Status { .. } => "try again later: what has arrived is kept, and the same command continues".into(),
-            Self::BadAnswer { .. } => "check HF_ENDPOINT, and whether a proxy stands between".into(),
+            Self::BadAnswer { .. } => "check HF_ENDPOINT, and whether a proxy answers in its place".into(),
             Self::Damaged { .. } => {
                 "the damaged file was deleted: the same command fetches it again; if it happens again, \
                  a proxy or mirror alters it"
                     .into()
             }
-            Self::Busy { .. } => "wait until it is done, or stop it".into(),
-            Self::NoSpace { .. } => "make room, or set HF_HOME to a directory on a larger disk".into(),
+            Self::Busy { .. } => "wait until that download is complete, or stop it".into(),
+            Self::NoSpace { .. } => "free some space, or set HF_HOME to a directory on a larger disk".into(),
             Self::Stopped => "what has arrived is kept: the same command continues".into(),
             Self::NotAModel { .. } | Self::Io { .. } => return None,
         })

@@ -8,9 +8,6 @@ use std::path::PathBuf;
 /// `kinora bench`.
 #[derive(Debug, Clone, Args)]
 pub struct BenchArgs {
-    /// The model to measure.
-    #[command(flatten)]
-    pub model: ModelArgs,
     /// Measure the real architecture of a known variant with random weights instead, which needs no files.
     #[arg(long, value_name = "NAME", conflicts_with = "model")]
     pub random: Option<String>,
@@ -32,6 +29,9 @@ pub struct BenchArgs {
     /// Print the speedup over an earlier result, which was printed with --format json.
     #[arg(long, value_name = "FILE")]
     pub compare: Option<PathBuf>,
+    /// The model to measure.
+    #[command(flatten)]
+    pub model: ModelArgs,
 }
 
 /// Parts of a model.

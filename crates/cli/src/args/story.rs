@@ -81,9 +81,6 @@ pub struct SuiteArgs {
     /// Use only the first N of them.
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
-    /// Size and length of every clip.
-    #[command(flatten)]
-    pub shape: ShapeArgs,
     /// Seed of every clip; the same for all columns.
     #[arg(long, value_name = "N", default_value_t = 42)]
     pub seed: u64,
@@ -93,4 +90,7 @@ pub struct SuiteArgs {
     /// The directory of the page; clips that are already there are not made again.
     #[arg(short, long, value_name = "DIR")]
     pub output: PathBuf,
+    /// Size and length of every clip.
+    #[command(flatten)]
+    pub shape: ShapeArgs,
 }

@@ -104,11 +104,18 @@ pub fn run(args: &SuiteArgs) -> Result<()> {
 /// Returns the prompts that `--category` and `--limit` select, with their numbers in the file.
 fn chosen(args: &SuiteArgs) -> Result<Vec<(usize, Prompt)>> {
     let wanted = |prompt: &Prompt| args.category.as_ref().is_none_or(|prefix| prompt.category.starts_with(prefix));
-    let numbered = read(&args.prompts)?.into_iter().enumerate().map(|(index, prompt)| (index + 1, prompt));
+    let all = read(&args.prompts)?;
+    if all.is_empty() {
+        return Err(bad(&args.prompts, "it has no prompts".into()));
+    }
+    let numbered = all.into_iter().enumerate().map(|(index, prompt)| (index + 1, prompt));
     let mut prompts: Vec<(usize, Prompt)> = numbered.filter(|(_, prompt)| wanted(prompt)).collect();
     prompts.truncate(args.limit.unwrap_or(usize::MAX));
     if prompts.is_empty() {
-        return Err(bad(&args.prompts, "--category and --limit select none of its prompts".into()));
+        return Err(Error::Request {
+            what: format!("--category and --limit select no prompt of `{}`", args.prompts.display()),
+            hint: "check the categories in the file, or leave these options out".into(),
+        });
     }
     Ok(prompts)
 }
