@@ -60,7 +60,8 @@ impl Camera {
         Trajectory::new(&poses)
     }
 
-    /// Returns the move in words, such as `the camera pans left`, or `None` for a path and for a camera that does not move.
+    /// Returns the move in words, such as `the camera pans left`, or `None` for a path and for a camera that does not
+    /// move.
     pub fn phrase(&self, language: Language) -> Option<String> {
         match self {
             Self::Move(axes) => axes.phrase(language),

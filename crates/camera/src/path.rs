@@ -37,8 +37,8 @@ impl CameraPath {
         &self.poses
     }
 
-    /// Returns the path spread over `frames` frames, in the coordinates of the first. A path of another number of poses is
-    /// resampled: rotations take the shortest way at constant speed, positions and lenses are interpolated linearly.
+    /// Returns the path spread over `frames` frames, in the coordinates of the first. A path with another number of poses
+    /// is resampled: rotations take the shortest way at constant speed, positions and lenses are interpolated linearly.
     ///
     /// # Errors
     /// [`Error::NoPoses`] for 0 frames.

@@ -30,8 +30,8 @@ impl Default for Lens {
 }
 
 impl Lens {
-    /// Returns the focal lengths and the principal point in pixels of a frame of `width` × `height`: the 16:9 frame of the
-    /// lens is scaled to cover it.
+    /// Returns the focal lengths and the principal point in pixels of a frame of `width` × `height`: the 16:9 frame of
+    /// the lens is scaled to cover it.
     pub(super) fn in_pixels(self, width: usize, height: usize) -> Self {
         let (width, height) = (width as f64, height as f64);
         let (fx, fy) = if LENS_ASPECT > width / height {
@@ -99,8 +99,8 @@ impl Pose {
         None
     }
 
-    /// Returns the pose at `part` of the way to `next` (0 to 1): the rotation takes the shortest way, everything else is
-    /// interpolated linearly.
+    /// Returns the pose at `part` of the way to `next` (0 to 1): the rotation takes the shortest way, everything else
+    /// is interpolated linearly.
     pub(super) fn towards(&self, next: &Self, part: f64) -> Self {
         let mix = |a: f64, b: f64| a + (b - a) * part;
         let (a, b) = (self.lens, next.lens);

@@ -37,9 +37,9 @@ impl Trajectory {
         &self.poses
     }
 
-    /// Returns the rays of all pixels of all frames, `[F, 6, H, W]`, f32 on the CPU: the moment and the direction of the
-    /// ray through each pixel's centre, in the coordinates of the first frame. The tensor is large (776 MB for 81 frames
-    /// of 832×480); [`Trajectory::packed_frames`] never holds more than one latent frame.
+    /// Returns the rays of all pixels of all frames, `[F, 6, H, W]`, f32 on the CPU: the moment and the direction of
+    /// the ray through each pixel's centre, in the coordinates of the first frame. The tensor is large (776 MB for 81
+    /// frames of 832×480); [`Trajectory::packed_frames`] never holds more than one latent frame.
     ///
     /// # Errors
     /// [`Error::EmptyFrame`].
@@ -52,9 +52,9 @@ impl Trajectory {
         Ok(Tensor::from_vec(values, (self.poses.len(), RAY_CHANNELS, height, width), &Device::Cpu)?)
     }
 
-    /// Returns the rays packed for a causal VAE with the temporal factor k, one latent frame at a time: each
-    /// `[1, 6·k, 1, H, W]`, f32 on the CPU. The first latent frame holds the first pixel frame k times, every other latent
-    /// frame the k pixel frames that it encodes. Channel c·k + i is coordinate c of the i-th pixel frame.
+    /// Returns the rays packed for a causal VAE with the temporal factor k, one latent frame at a time, each as
+    /// `[1, 6·k, 1, H, W]`, f32 on the CPU. The first latent frame holds the first pixel frame k times, every other
+    /// latent frame the k pixel frames that it encodes. Channel c·k + i is coordinate c of the i-th pixel frame.
     ///
     /// # Errors
     /// [`Error::EmptyFrame`]; [`Error::Packing`] if the number of poses is not a multiple of k, plus 1.
@@ -80,8 +80,8 @@ impl Trajectory {
         }))
     }
 
-    /// Returns all of [`Trajectory::packed_frames`] as `[1, 6·k, F, H, W]` (F latent frames) in `dtype` on `device`. Apart
-    /// from the result, it holds one latent frame at a time.
+    /// Returns all of [`Trajectory::packed_frames`] as `[1, 6·k, F, H, W]` (F latent frames) in `dtype` on `device`.
+    /// Apart from the result, it holds one latent frame at a time.
     ///
     /// # Errors
     /// The errors of [`Trajectory::packed_frames`], or of a tensor operation.

@@ -8,7 +8,8 @@ use candle_core::{DType, Device, Tensor};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-/// Bound of the relative L2 error of f32 rays: about 15 roundings of 6e-8 each on either side; at most 1e-7 was measured.
+/// Bound of the relative L2 error of f32 rays: about 15 roundings of 6e-8 each on either side; at most 1e-7 was
+/// measured.
 const RAYS: f64 = 1e-6;
 
 fn fixture(name: &str) -> PathBuf {

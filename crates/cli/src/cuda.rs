@@ -1,5 +1,6 @@
-//! Hands over to `kinora-cuda`, the program that computes on NVIDIA GPUs. It is linked to the CUDA libraries, so it does not
-//! start without them. `kinora` becomes that program where `--device` asks for CUDA, or allows it and all libraries are there.
+//! Hands over to `kinora-cuda`, the program that computes on NVIDIA GPUs. It is linked to the CUDA libraries, so it
+//! does not start without them. `kinora` becomes that program where `--device` asks for CUDA, or allows it and all
+//! libraries are there.
 
 mod library;
 
@@ -9,7 +10,8 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::{env, process};
 
-/// Environment variable with the path of another `kinora-cuda` than the one beside this program; an empty value means none.
+/// Environment variable with the path of another `kinora-cuda` than the one beside this program; an empty value means
+/// none.
 const BINARY: &str = "KINORA_CUDA_BINARY";
 /// Environment variable that is set for `kinora-cuda`, so that one built without CUDA does not hand over to itself.
 const HANDED_OVER: &str = "KINORA_HANDED_OVER";
@@ -25,8 +27,8 @@ const DRIVER: &str = "install NVIDIA's driver, 580 or newer, or use --device cpu
 const TOOLKIT: &str = "install the runtime libraries of CUDA 13, or `pip install nvidia-cuda-runtime nvidia-cublas nvidia-curand` \
     and have their folders on LD_LIBRARY_PATH (see scripts/cuda/README.md)";
 
-/// Becomes `kinora-cuda` if the command asks for CUDA, or leaves the choice and `kinora-cuda` can start. Returns only if
-/// neither is the case.
+/// Becomes `kinora-cuda` if the command asks for CUDA, or leaves the choice and `kinora-cuda` can start. Returns only
+/// if neither is the case.
 ///
 /// # Errors
 /// The command asks for CUDA, and `kinora-cuda` cannot be started.

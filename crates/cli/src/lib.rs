@@ -1,5 +1,5 @@
-//! The `kinora` command: parses the command line, calls the library and prints. It is built into two programs, `kinora` and
-//! `kinora-cuda`.
+//! The `kinora` command: parses the command line, calls the library and prints. It is built into two programs, `kinora`
+//! and `kinora-cuda`.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command prints")]
 
 mod args;

@@ -151,7 +151,8 @@ impl Progress {
     }
 }
 
-/// Returns the time of `left` more steps at the mean of the steps of this process; those of an earlier one do not count.
+/// Returns the time of `left` more steps at the mean of the steps of this process; those of an earlier one do not
+/// count.
 fn remaining((steps, elapsed): (u32, Duration), left: usize) -> Duration {
     elapsed.checked_div(steps).unwrap_or_default().saturating_mul(u32::try_from(left).unwrap_or(u32::MAX))
 }

@@ -1,5 +1,5 @@
-//! Ctrl-C and SIGTERM stop a run after the network call under way, so that no half-written file is left; a second signal
-//! ends the process at once. Other signals keep their handlers, such as the hang-up that `nohup` ignores.
+//! Ctrl-C and SIGTERM stop a run after the network call under way, so that no half-written file is left; a second
+//! signal ends the process at once. Other signals keep their handlers, such as the hang-up that `nohup` ignores.
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
@@ -38,8 +38,8 @@ fn seen() -> &'static Seen {
     SEEN.get_or_init(|| {
         let seen = Seen { any: Arc::default(), last: Arc::default() };
         for signal in [SIGINT, SIGTERM] {
-            // In this order, so that the first signal does not see the flag that it sets. If a handler cannot be installed,
-            // a signal ends the process at once, which loses nothing that is on disk.
+            // In this order, so that the first signal does not see the flag that it sets. If a handler cannot be
+            // installed, a signal ends the process at once, which loses nothing that is on disk.
             let _ = flag::register_conditional_shutdown(signal, AFTER_SIGNAL + signal, seen.any.clone())
                 .and_then(|_| flag::register_usize(signal, seen.last.clone(), signal as usize))
                 .and_then(|_| flag::register(signal, seen.any.clone()));

@@ -1,5 +1,6 @@
-//! Shows pictures in a terminal: kitty's graphics (<https://sw.kovidgoyal.net/kitty/graphics-protocol/>), iTerm2's inline images
-//! (<https://iterm2.com/documentation-images.html>), and sixel (<https://vt100.net/docs/vt3xx-gp/chapter14.html>).
+//! Shows pictures in a terminal: kitty's graphics (<https://sw.kovidgoyal.net/kitty/graphics-protocol/>), iTerm2's
+//! inline images (<https://iterm2.com/documentation-images.html>), and sixel
+//! (<https://vt100.net/docs/vt3xx-gp/chapter14.html>).
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

@@ -7,10 +7,13 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
+/// The names of the needed files, or the first one that the repository lacks.
+pub type Selection = std::result::Result<BTreeSet<String>, String>;
+
 /// The files that the caller needs.
 pub struct Wanted<'a> {
-    /// Picks the needed files among the names of all files of the repository; the error names what the repository lacks.
-    pub select: &'a dyn Fn(&BTreeSet<&str>) -> std::result::Result<BTreeSet<String>, String>,
+    /// Picks the needed files among the names of all files of the repository.
+    pub select: &'a dyn Fn(&BTreeSet<&str>) -> Selection,
     /// Returns what the directory of a finished download lacks, if anything: the content of files may ask for others.
     pub missing: &'a dyn Fn(&Path) -> Option<String>,
 }

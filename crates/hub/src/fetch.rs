@@ -75,8 +75,8 @@ pub(super) fn unfinished(blob: &Path) -> PathBuf {
     blob.with_extension("incomplete")
 }
 
-/// Downloads `file` into `blob`. `on_progress` gets the number of its bytes that are on disk, and an error from it stops the
-/// download.
+/// Downloads `file` into `blob`. `on_progress` gets the number of its bytes that are on disk, and an error from it
+/// stops the download.
 pub(super) fn fetch(
     client: &Client,
     address: &str,

@@ -5,8 +5,8 @@
 //! (the commit): <https://huggingface.co/docs/huggingface_hub/guides/manage-cache>.
 //!
 //! The environment says where the cache is, as it does for every program that shares it: `HF_HUB_CACHE`, `HF_HOME`,
-//! `XDG_CACHE_HOME`; for downloads also `HF_ENDPOINT`, `HF_TOKEN` and `HF_TOKEN_PATH`. [`Hub::from_environment`] is the one
-//! place that reads it.
+//! `XDG_CACHE_HOME`; for downloads also `HF_ENDPOINT`, `HF_TOKEN` and `HF_TOKEN_PATH`. [`Hub::from_environment`] is the
+//! one place that reads it.
 //!
 //! The crate knows no model: the caller says which files of a repository it needs, and whether a directory has them.
 
@@ -17,7 +17,7 @@ mod error;
 mod fetch;
 
 #[cfg(feature = "download")]
-pub use download::Wanted;
+pub use download::{Selection, Wanted};
 pub use error::{Error, Result};
 
 use std::ffi::OsString;

@@ -33,8 +33,8 @@ pub struct GivenArgs {
     /// Pictures of what the clip should show, for models that take `control`.
     #[arg(long = "reference", num_args = 1.., value_name = "FILE")]
     pub references: Vec<PathBuf>,
-    /// Enlarge the frames of --control at their sides, by fractions of their size: left=0.25,right=0.25, or one number for
-    /// all sides.
+    /// Enlarge the frames of --control at their sides, by fractions of their size: left=0.25,right=0.25, or one number
+    /// for all sides.
     #[arg(long, value_name = "SIDES", allow_negative_numbers = true)]
     pub expand: Option<Expand>,
     /// How strongly the clip follows --control [default: 1].

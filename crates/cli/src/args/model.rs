@@ -14,13 +14,15 @@ pub struct ModelArgs {
     /// multiply bf16.
     #[arg(long, value_enum)]
     pub dtype: Option<DTypeArg>,
-    /// Quantise the large matrices of the transformer and the text encoder: less memory, faster, a slightly different clip.
+    /// Quantise the large matrices of the transformer and the text encoder: less memory, faster, a slightly different
+    /// clip.
     #[arg(long, value_enum)]
     pub quant: Option<QuantArg>,
     /// Where to compute.
     #[arg(long, default_value = "auto", value_name = "DEVICE", help = device_help())]
     pub device: String,
-    /// Gigabytes of GPU memory to plan with [default: the free memory]; parts that do not fit are offloaded to host memory.
+    /// Gigabytes of GPU memory to plan with [default: the free memory]; parts that do not fit are offloaded to host
+    /// memory.
     #[arg(long, value_name = "GB", value_parser = gigabytes)]
     pub gpu_memory: Option<u64>,
     /// CPU threads [default: all cores]. The result does not depend on their number.

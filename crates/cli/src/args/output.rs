@@ -21,8 +21,8 @@ pub struct OutputArgs {
     /// Video encoder by its FFmpeg name, such as libx265 (in builds with the ffmpeg feature).
     #[arg(long, value_name = "NAME")]
     pub encoder: Option<String>,
-    /// Decode in tiles of N latent pixels per side, each through the whole clip [default: only where whole frames do not
-    /// fit in memory]. Until the clip is complete, 6 bytes per pixel of every frame are on disk.
+    /// Decode in tiles of N latent pixels per side, each through the whole clip [default: only where whole frames do
+    /// not fit in memory]. Until the clip is complete, 6 bytes per pixel of every frame are on disk.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(8..))]
     pub tile: Option<u16>,
     /// Enlarge the frames after decoding: 2x, 4x, or to a height such as 1080p (Lanczos).

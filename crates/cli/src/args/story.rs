@@ -41,7 +41,8 @@ pub struct ExtendArgs {
 /// `kinora story`.
 #[derive(Debug, Clone, Args)]
 pub struct StoryArgs {
-    /// TOML with `[[shot]]` tables: prompt, seconds, join ("continue" or "cut"), camera, image, seed, `negative_prompt`.
+    /// TOML with `[[shot]]` tables: prompt, seconds, join ("continue" or "cut"), camera, image, seed,
+    /// `negative_prompt`.
     pub story: PathBuf,
     /// What shots without a `negative_prompt` should not show [default: the model's own].
     #[arg(long, value_name = "TEXT")]

@@ -38,10 +38,7 @@ pub(crate) fn missing(path: &Path) -> Option<String> {
 /// The file that is missing.
 pub(crate) fn select(names: &BTreeSet<&str>) -> Result<BTreeSet<String>, String> {
     let mut needed = BTreeSet::new();
-    let mut take = |name: String| match names.contains(name.as_str()) {
-        true => Ok(needed.insert(name)),
-        false => Err(name),
-    };
+    let mut take = |name: String| if names.contains(name.as_str()) { Ok(needed.insert(name)) } else { Err(name) };
     take("model_index.json".into())?;
     take("tokenizer/tokenizer.json".into())?;
     for name in [
