@@ -186,6 +186,9 @@ impl Error {
             Self::Sampler(error) => error.hint(),
             Self::Media(error) => error.hint(),
             Self::Hub(error) => error.hint(),
+            Self::Io { source, .. } | Self::Camera(kinora_camera::Error::Io { source, .. }) => {
+                Some(io_hint(source.kind()).into())
+            }
             Self::Camera(error) => error.hint(),
             Self::BadFile { hint, .. } => Some((*hint).into()),
             Self::Dit(kinora_dit::Error::Checkpoint(error))
@@ -197,9 +200,6 @@ impl Error {
             }
             Self::Dit(kinora_dit::Error::Unsupported { .. } | kinora_dit::Error::Infer { .. }) => {
                 Some("only models of the Wan family can be loaded".into())
-            }
-            Self::Io { source, .. } | Self::Camera(kinora_camera::Error::Io { source, .. }) => {
-                Some(io_hint(source.kind()).into())
             }
             Self::Dit(_) | Self::Image(_) | Self::Vae(_) | Self::Tensor(_) => None,
         }
