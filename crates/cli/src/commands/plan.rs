@@ -37,8 +37,7 @@ fn table(plan: &Plan) {
         report::line(&format!("{stage:<10}  {weights:>8}  {working:>8}  {all:>13}"));
     }
     report::line("");
-    let free =
-        plan.memory.available.map_or_else(String::new, |free| format!(" of {} that are free", report::bytes(free)));
+    let free = plan.memory.available.map_or_else(String::new, |free| format!(" of {} free", report::bytes(free)));
     report::line(&format!("peak: about {}{free}", report::bytes(plan.memory.peak)));
     for notice in &plan.notices {
         report::line(&format!("note: {notice}"));
