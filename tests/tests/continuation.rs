@@ -339,7 +339,7 @@ fn a_clip_that_is_too_short_to_continue_is_refused() {
     let run = sandbox.generate(&["-o", "clip.safetensors"]);
     assert_eq!(run.status, Some(0), "{}", run.stderr);
     let refused = sandbox.kinora(&["extend", "clip.safetensors", "-o", "longer.safetensors"]).failure();
-    assert!(refused.contains("it has 5 frames, 9 are needed to go on"), "{refused}");
+    assert!(refused.contains("it has 5 frames, 9 are needed to continue"), "{refused}");
     assert!(!sandbox.path("longer.safetensors").exists());
 }
 
