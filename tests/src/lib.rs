@@ -8,7 +8,7 @@ pub mod transcript;
 
 use candle_core::{DType, Tensor};
 use kinora::{Event, LoadOptions, Output, Pipeline, Quant, Request, Size};
-pub use kinora_test_support::{fixture, max_error, relative_l2, root, same_bits};
+pub use kinora_test_support::{bits, cosine, fixture, max_error, relative_l2, root, same_bits, tensors, values};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -92,6 +92,16 @@ pub fn generate(pipeline: &Pipeline, request: &Request) -> kinora::Result<(kinor
         ControlFlow::Continue(())
     })?;
     Ok((report, steps))
+}
+
+/// The frames `[F, 3, H, W]` of a clip of raw frames.
+pub fn video(clip: &Path) -> Tensor {
+    tensors(clip).remove("video").unwrap_or_else(|| panic!("{} has no frames", clip.display()))
+}
+
+/// The latents `[1, C, F, H, W]` that a file keeps.
+pub fn latents(file: &Path) -> Tensor {
+    tensors(file).remove("latents").unwrap_or_else(|| panic!("{} has no latents", file.display()))
 }
 
 /// Names the `kinora-cuda` that `kinora` hands over to. Tests empty it, so that one that lies there changes nothing.

@@ -1,6 +1,6 @@
 //! Whole runs of tiny checkpoints whose golden numbers `scripts/fixtures/make_tiny.py` makes.
 
-use crate::{Golden, fixture, generate, load_on};
+use crate::{Golden, fixture, generate, load_on, video};
 use candle_core::{DType, Tensor};
 
 /// Tiny checkpoints, and the golden numbers of runs of them.
@@ -25,6 +25,6 @@ pub fn run(case: &str, file: &str, dtype: DType, device: &str, threads: usize) -
     }
     let pipeline = load_on(device, &fixture(case).to_string_lossy(), dtype, None, threads);
     let (report, steps) = generate(&pipeline, &request).unwrap_or_else(|error| panic!("{case} {file}: {error}"));
-    let video = kinora_checkpoint::load_safetensors(&report.clip).expect("raw frames").0["video"].clone();
+    let video = video(&report.clip);
     (golden, steps, video)
 }

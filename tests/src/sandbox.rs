@@ -2,7 +2,8 @@
 //! moment.
 
 use crate::{CUDA_BINARY, Run, binary, fixture};
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
+use kinora::Pipeline;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -105,6 +106,11 @@ impl Sandbox {
     /// A path in the folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    /// The model in the folder `model`, in f32 and on one thread.
+    pub fn pipeline(&self) -> Pipeline {
+        crate::load(&self.path("model").to_string_lossy(), DType::F32, 1)
     }
 
     /// Runs `kinora` here, with bounded memory.

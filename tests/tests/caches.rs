@@ -1,10 +1,10 @@
 //! Step caches: against diffusers and the papers' formulas (`scripts/fixtures/caches.py`), over stops, and what they cost.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the measured numbers are worth seeing")]
 
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 use kinora::{CacheSetting, Event, Pipeline, Predictions, Request, SamplerKind, Size};
 use kinora_tests::sandbox::Sandbox;
-use kinora_tests::{Golden, generate, load, max_error, root, same_bits};
+use kinora_tests::{Golden, generate, max_error, root, same_bits, video};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow::{Break, Continue};
 
@@ -41,10 +41,6 @@ fn sandbox(model: &str) -> Sandbox {
     sandbox
 }
 
-fn pipeline(sandbox: &Sandbox) -> Pipeline {
-    load(&sandbox.path("model").to_string_lossy(), DType::F32, 1)
-}
-
 fn request(sandbox: &Sandbox, cache: Option<&str>) -> Request {
     let mut request = Request {
         prompt: "a cat walks on the grass".into(),
@@ -78,7 +74,7 @@ fn cached_runs_match_diffusers_and_the_papers() {
         let noise = [("noise".to_string(), golden.get("noise").clone())];
         kinora_checkpoint::save_safetensors(&sandbox.path("noise"), &noise, &BTreeMap::new()).expect("a file");
         let request = Request { init_latents: Some(sandbox.path("noise")), ..request(&sandbox, Some(cache)) };
-        let (predictions, steps) = made(&pipeline(&sandbox), &request);
+        let (predictions, steps) = made(&sandbox.pipeline(), &request);
         let computed: Vec<u8> = golden.get("computed").to_vec1().expect("counts");
         let computed: usize = computed.into_iter().map(usize::from).sum();
         assert_eq!((predictions.computed, predictions.reused), (computed, 24 - computed), "{model} {cache}");
@@ -93,7 +89,7 @@ fn cached_runs_match_diffusers_and_the_papers() {
 #[test]
 fn a_threshold_of_0_changes_no_bit() {
     let sandbox = sandbox("wan21_t2v");
-    let pipeline = pipeline(&sandbox);
+    let pipeline = sandbox.pipeline();
     let (all, plain) = made(&pipeline, &request(&sandbox, None));
     assert_eq!(all, Predictions { computed: 24, reused: 0, skipped: 0 });
     for name in ["first-block:0", "easycache:0", "teacache:0", "magcache:0"] {
@@ -108,7 +104,7 @@ fn a_threshold_of_0_changes_no_bit() {
 fn a_stopped_run_goes_on_to_the_same_bits() {
     for (model, cache) in CACHES.map(|cache| ("wan21_t2v", cache)).into_iter().chain([("wan22_a14b_t2v", CACHES[0])]) {
         let sandbox = sandbox(model);
-        let pipeline = pipeline(&sandbox);
+        let pipeline = sandbox.pipeline();
         let whole = request(&sandbox, Some(cache));
         let mut events = 0;
         let mut steps = Vec::new();
@@ -137,8 +133,7 @@ fn a_stopped_run_goes_on_to_the_same_bits() {
                 break;
             }
         }
-        let video =
-            |name: &str| kinora_checkpoint::load_safetensors(&sandbox.path(name)).expect("a clip").0["video"].clone();
+        let video = |name: &str| video(&sandbox.path(name));
         assert!(same_bits(steps.last().expect("steps"), &last.expect("steps")), "{model} {cache}: latents");
         assert!(same_bits(&video("clip.safetensors"), &video("parts.safetensors")), "{model} {cache}: frames");
     }
@@ -147,7 +142,7 @@ fn a_stopped_run_goes_on_to_the_same_bits() {
 #[test]
 fn a_damaged_state_of_the_cache_is_refused() {
     let sandbox = sandbox("wan21_t2v");
-    let pipeline = pipeline(&sandbox);
+    let pipeline = sandbox.pipeline();
     let mut request = request(&sandbox, Some("first-block:0.8"));
     request.output.resume = Some(sandbox.path("run"));
     let stop = |event: Event| if matches!(event, Event::Step { done: 4, .. }) { Break(()) } else { Continue(()) };
@@ -183,8 +178,7 @@ fn recipes_and_reports_know_the_cache() {
     assert!(recipe.contains("cache            first-block:0.9"), "{recipe}");
     let again = sandbox.kinora(&["rerun", "clip.safetensors", "-o", "again.safetensors"]);
     assert!(again.stdout.contains(&format!("{} of 24 predictions reused", count("reused"))), "{again:#?}");
-    let video =
-        |name: &str| kinora_checkpoint::load_safetensors(&sandbox.path(name)).expect("a clip").0["video"].clone();
+    let video = |name: &str| video(&sandbox.path(name));
     assert!(same_bits(&video("clip.safetensors"), &video("again.safetensors")));
     // Outside of its interval guidance needs no second prediction.
     let run = sandbox.generate(&["--steps", "12", "--guidance-interval", "0,0.5", "--json"]);
@@ -196,7 +190,7 @@ fn recipes_and_reports_know_the_cache() {
 #[test]
 fn caches_that_cannot_be_are_refused() {
     let sandbox = Sandbox::new("wan22_a14b_t2v");
-    let pipeline = pipeline(&sandbox);
+    let pipeline = sandbox.pipeline();
     let refused = |request: &Request| pipeline.plan(request).expect_err("it is refused").to_string();
     let base = request(&sandbox, Some("first-block"));
     let heun = Request { sampler: Some(SamplerKind::Heun), ..base.clone() };

@@ -8,8 +8,7 @@ mod interrupted;
 use candle_core::{DType, Tensor};
 use kinora::{Frame, Given, Join, Output, Picture, Pipeline, Request, Shot, Size, Story};
 use kinora_tests::sandbox::Sandbox;
-use kinora_tests::{generate, load, same_bits};
-use std::collections::BTreeMap;
+use kinora_tests::{generate, latents, same_bits, tensors, video};
 use std::ops::ControlFlow::Continue;
 use std::path::{Path, PathBuf};
 
@@ -74,10 +73,6 @@ struct Window {
     cut: bool,
 }
 
-fn pipeline(sandbox: &Sandbox) -> Pipeline {
-    load(&sandbox.path("model").to_string_lossy(), DType::F32, 1)
-}
-
 fn request(frames: usize, clip: PathBuf) -> Request {
     Request {
         size: Size::Pixels { width: Some(SIDE), height: Some(SIDE) },
@@ -88,14 +83,6 @@ fn request(frames: usize, clip: PathBuf) -> Request {
         output: Output { clip, ..Output::default() },
         ..Request::default()
     }
-}
-
-fn tensors(path: &Path) -> BTreeMap<String, Tensor> {
-    kinora_checkpoint::load_safetensors(path).unwrap_or_else(|error| panic!("{error}")).0
-}
-
-fn video(path: &Path) -> Tensor {
-    tensors(path)["video"].clone()
 }
 
 fn frames(video: &Tensor, start: usize, count: usize) -> Tensor {
@@ -155,7 +142,7 @@ impl Made<'_> {
     }
 
     fn latents(&self, index: usize) -> Tensor {
-        tensors(&self.of_window(index, "latents.safetensors"))["latents"].clone()
+        latents(&self.of_window(index, "latents.safetensors"))
     }
 
     /// What the latents of a window are decoded to, alone.
@@ -212,16 +199,16 @@ impl Made<'_> {
             Given { image: Some(self.sandbox.path("known.png")), ..Given::default() }
         };
         generate(&self.pipeline, &request).unwrap_or_else(|error| panic!("{name}: {error}"));
-        let again = tensors(&self.sandbox.path("again.latents.safetensors"))["latents"].clone();
+        let again = latents(&self.sandbox.path("again.latents.safetensors"));
         assert!(same_bits(&again, &self.latents(window.index)), "{name}: window {}", window.index);
     }
 
     /// The frames before are encoded, and begin the window without noise.
     fn assert_clean_frames(&self, window: &Window) {
-        let [clip, latents] = ["known.safetensors", "known.latents.safetensors"].map(|name| self.sandbox.path(name));
+        let [clip, file] = ["known.safetensors", "known.latents.safetensors"].map(|name| self.sandbox.path(name));
         write_clip(&clip, &self.known(window));
-        self.pipeline.encode(&clip, &latents, |_| Continue(())).unwrap_or_else(|error| panic!("{error}"));
-        let encoded = tensors(&latents)["latents"].clone();
+        self.pipeline.encode(&clip, &file, |_| Continue(())).unwrap_or_else(|error| panic!("{error}"));
+        let encoded = latents(&file);
         let count = encoded.dims()[2];
         assert_eq!(count, self.case.overlap.div_ceil(4));
         let conditions = tensors(&self.of_window(window.index, "conditions.safetensors"));
@@ -274,7 +261,7 @@ fn windows_of_a_story_continue_the_frames_before() {
         assert_eq!((report["frames"].as_u64(), report["latents"].as_str()), (Some(case.window() as u64 + 17), None));
 
         let film = video(&sandbox.path("film.safetensors"));
-        let made = Made { case, sandbox: &sandbox, pipeline: pipeline(&sandbox), project: "project", film };
+        let made = Made { case, sandbox: &sandbox, pipeline: sandbox.pipeline(), project: "project", film };
         assert!(made.of_window(4, "latents.safetensors").exists() && !made.of_window(5, "").exists());
         for window in case.windows() {
             made.assert_added(&window);
@@ -324,7 +311,7 @@ fn extended_clips_continue_the_frames_of_the_file() {
             let written = frames(&film, index, 1).flatten_all().and_then(|t| t.to_vec1::<f32>()).expect("f32");
             assert!(frame.data == written, "{}: frame {index}", case.name);
         }
-        let made = Made { case, sandbox: &sandbox, pipeline: pipeline(&sandbox), project: "project", film };
+        let made = Made { case, sandbox: &sandbox, pipeline: sandbox.pipeline(), project: "project", film };
         for index in 0..2 {
             let window = Window { index, frames: case.window(), before: old + 4 * index, cut: false };
             made.assert_added(&window);
@@ -353,7 +340,7 @@ fn short_shots_are_continued_from_what_there_is() {
         let shot = |seconds: f64| Shot { prompt: "a cat".into(), seconds: Some(seconds), ..Shot::default() };
         let story = Story { after: None, shots: vec![Shot { image, ..shot(0.125) }, shot(0.5), shot(0.5)] };
         let request = request(case.window(), sandbox.path("film.safetensors"));
-        let report = pipeline(&sandbox).film(&story, &request, &sandbox.path("project"), |_| Continue(()));
+        let report = sandbox.pipeline().film(&story, &request, &sandbox.path("project"), |_| Continue(()));
         let report = report.unwrap_or_else(|error| panic!("{}: {error}", case.name));
         assert_eq!(report.frames, 1 + 4 + 4, "{}", case.name);
     }
@@ -374,7 +361,7 @@ fn a_trained_model_continues_frames_without_a_visible_join() {
         ..Request::default()
     };
     let story = Story { after: None, shots: vec![shot] };
-    let report = pipeline(&sandbox).film(&story, &request, &sandbox.path("project"), |_| Continue(()));
+    let report = sandbox.pipeline().film(&story, &request, &sandbox.path("project"), |_| Continue(()));
     let film = video(&report.unwrap_or_else(|error| panic!("{error}")).clip);
     assert_eq!(film.dim(0).expect("frames"), 41);
     let conditions = tensors(&sandbox.path("project/001/conditions.safetensors"));

@@ -4,7 +4,7 @@
 use candle_core::{DType, Tensor};
 use kinora::{Output, Pipeline, Quant, Request, Size};
 use kinora_tests::score::{Prompt, PromptList, Score, score};
-use kinora_tests::{fixture, generate, load, load_quantised, root};
+use kinora_tests::{fixture, generate, load, load_quantised, root, video};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -25,7 +25,7 @@ fn raw_clip(pipeline: &Pipeline, request: &Request, scratch: &Path) -> Tensor {
     let output = Output { clip: scratch.join("clip.safetensors"), ..Output::default() };
     let request = Request { output, ..request.clone() };
     let (report, _) = generate(pipeline, &request).unwrap_or_else(|error| panic!("{error}"));
-    kinora_checkpoint::load_safetensors(&report.clip).expect("raw frames").0["video"].clone()
+    video(&report.clip)
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn cached_clips_stay_near_those_computed_whole() {
             ..Request::default()
         };
         let (report, _) = generate(&pipeline, &request).unwrap_or_else(|error| panic!("{error}"));
-        let video = kinora_checkpoint::load_safetensors(&report.clip).expect("raw frames").0["video"].clone();
+        let video = video(&report.clip);
         (report.predictions.expect("it was generated"), video)
     };
     let some = &list.prompt[..4];
@@ -181,7 +181,7 @@ fn frame_200_of_a_still_clip_is_as_good_as_frame_20() {
     pipeline.encode(&path("still.safetensors"), &path("latents.safetensors"), go_on).expect("latents");
     let output = Output { clip: path("clip.safetensors"), ..Output::default() };
     pipeline.decode(&path("latents.safetensors"), &output, None, go_on).expect("a clip");
-    let decoded = kinora_checkpoint::load_safetensors(&output.clip).expect("raw frames").0["video"].clone();
+    let decoded = video(&output.clip);
     let psnr = |frame: usize| {
         let error =
             decoded.narrow(0, frame, 1).and_then(|frame| (frame - &first)?.sqr()?.mean_all()?.to_scalar::<f32>());

@@ -3,15 +3,11 @@
 
 use candle_core::{DType, Device, Tensor};
 use kinora::{Event, Frame, Given, LatentRgb, Output, Picture, Pipeline, Request, Shot, Story};
-use kinora_tests::{generate, kinora, load, same_bits};
+use kinora_tests::{generate, kinora, load, same_bits, video};
 use std::ops::ControlFlow::{Break, Continue};
 use std::path::Path;
 
 const RED: [f32; 3] = [0.90, 0.12, 0.12];
-
-fn video(path: &Path) -> Tensor {
-    kinora_checkpoint::load_safetensors(path).expect("raw frames").0["video"].clone()
-}
 
 fn request(prompt: &str, seed: u64, clip: &Path) -> Request {
     let output = Output { clip: clip.to_path_buf(), ..Output::default() };

@@ -5,7 +5,7 @@
 use candle_core::{DType, Tensor};
 use kinora::{Fit, Given, Request};
 use kinora_tests::sandbox::Sandbox;
-use kinora_tests::{Golden, generate, load, max_error, relative_l2, same_bits};
+use kinora_tests::{Golden, generate, load, max_error, relative_l2, same_bits, video};
 
 /// Largest difference of a step's latents or of the video, relative to the tensor's scale, f32.
 const WHOLE_RUN: f64 = 1e-4;
@@ -52,7 +52,7 @@ fn run(case: &str, dtype: DType, threads: usize) -> (Golden, Vec<Tensor>, Tensor
     let pipeline = load(&sandbox.path("model").to_string_lossy(), dtype, threads);
     let request = request(case, &golden, &sandbox);
     let (report, steps) = generate(&pipeline, &request).unwrap_or_else(|error| panic!("{case}: {error}"));
-    let video = kinora_checkpoint::load_safetensors(&report.clip).expect("raw frames").0["video"].clone();
+    let video = video(&report.clip);
     (golden, steps, video)
 }
 
@@ -123,7 +123,7 @@ fn a_stopped_run_goes_on_with_the_same_bits() {
     assert!(sandbox.path("run").join("conditions.safetensors").exists());
     let (report, steps) = generate(&pipeline, &request).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(steps.len(), 2);
-    let video = kinora_checkpoint::load_safetensors(&report.clip).expect("raw frames").0["video"].clone();
+    let video = video(&report.clip);
     let (_, _, whole) = run(case, DType::F32, 1);
     assert!(same_bits(&video, &whole));
     // Another picture of the same name is another run.

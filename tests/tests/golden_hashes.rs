@@ -7,8 +7,8 @@
 #![allow(clippy::print_stdout, reason = "what is skipped or recorded is said")]
 
 use kinora_kernels::{LEVEL_VARIABLE, Level};
-use kinora_tests::fixture;
 use kinora_tests::sandbox::Sandbox;
+use kinora_tests::{fixture, latents};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -165,7 +165,7 @@ fn hash(sandbox: &Sandbox, file: &str) -> String {
     let path = sandbox.path(file);
     let mut hash = Sha256::new();
     if file == "latents.safetensors" {
-        let latents = &kinora_checkpoint::load_safetensors(&path).expect("a file").0["latents"];
+        let latents = latents(&path);
         let values: Vec<f32> = latents.flatten_all().and_then(|t| t.to_vec1()).expect("f32");
         latents.dims().iter().for_each(|side| hash.update((*side as u64).to_le_bytes()));
         values.iter().for_each(|value| hash.update(value.to_le_bytes()));

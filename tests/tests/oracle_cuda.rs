@@ -7,7 +7,7 @@
 use candle_core::{DType, Tensor};
 use kinora::{LoadOptions, Output, Pipeline, Quant, Request};
 use kinora_tests::oracle::{RUNS, run};
-use kinora_tests::{generate, load_on, max_error};
+use kinora_tests::{cosine, generate, load_on, max_error, video};
 
 /// Largest difference of a step's latents or of the video, relative to the tensor's scale, f32: sums in another order,
 /// step after step.
@@ -21,15 +21,6 @@ fn has_gpu() -> bool {
     assert!(std::env::var_os("KINORA_REQUIRE_CUDA").is_none(), "{error}");
     println!("no GPU, nothing is compared: {error}");
     false
-}
-
-fn cosine(a: &Tensor, b: &Tensor) -> f64 {
-    let wide = |x: &Tensor| x.to_dtype(DType::F64).and_then(|x| x.flatten_all()).expect("every dtype has f64");
-    let dot = |a: &Tensor, b: &Tensor| {
-        a.mul(b).and_then(|x| x.sum_all()).and_then(|x| x.to_scalar::<f64>()).expect("equal shapes")
-    };
-    let (a, b) = (wide(a), wide(b));
-    dot(&a, &b) / (dot(&a, &a) * dot(&b, &b)).sqrt()
 }
 
 #[test]
@@ -77,7 +68,7 @@ fn the_embedded_model_draws_the_same_clip_as_on_the_cpu() {
             ..Request::default()
         };
         let (report, steps) = generate(&pipeline, &request).unwrap_or_else(|error| panic!("{device}: {error}"));
-        let video = kinora_checkpoint::load_safetensors(&report.clip).expect("raw frames").0["video"].clone();
+        let video = video(&report.clip);
         (steps.last().map(on_cpu).expect("steps"), video)
     };
     let (latents, video) = clip("cpu", DType::F32, None);

@@ -1,10 +1,10 @@
 //! Runs that stop and go on: the result is the one that an uninterrupted run has, bit for bit, and what took long to
 //! compute is on disk before anything that can fail touches it.
 
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 use kinora::{Error, Event, Pipeline, Report, Request, SamplerKind, Size, Stage};
 use kinora_tests::sandbox::Sandbox;
-use kinora_tests::{Run, load, same_bits};
+use kinora_tests::{Run, same_bits};
 use std::io::{BufRead, BufReader, Read};
 use std::ops::ControlFlow::{self, Break, Continue};
 use std::path::Path;
@@ -25,10 +25,6 @@ fn request(folder: &Path, name: &str, sampler: SamplerKind) -> Request {
     request.output.clip = folder.join(format!("{name}.safetensors"));
     request.output.latents = Some(folder.join(format!("{name}.latents.safetensors")));
     request
-}
-
-fn pipeline(sandbox: &Sandbox) -> Pipeline {
-    load(&sandbox.path("model").to_string_lossy(), DType::F32, 1)
 }
 
 fn tensor(path: &Path, name: &str) -> Tensor {
@@ -56,7 +52,7 @@ fn run_until(pipeline: &Pipeline, request: &Request, stop: impl Fn(&Event) -> bo
 #[test]
 fn a_stopped_run_goes_on_to_the_same_bits() {
     let sandbox = Sandbox::new("wan21_t2v");
-    let pipeline = pipeline(&sandbox);
+    let pipeline = sandbox.pipeline();
     for sampler in [SamplerKind::UniPc, SamplerKind::Lcm, SamplerKind::DpmPp2m, SamplerKind::Heun] {
         let folder = sandbox.path("");
         let whole = request(&folder, &format!("{sampler}-whole"), sampler);
@@ -86,7 +82,7 @@ fn a_stopped_run_goes_on_to_the_same_bits() {
 #[test]
 fn a_run_may_stop_anywhere() {
     let sandbox = Sandbox::new("wan21_t2v");
-    let pipeline = pipeline(&sandbox);
+    let pipeline = sandbox.pipeline();
     let whole = request(&sandbox.path(""), "whole", SamplerKind::UniPc);
     let mut events = 0;
     let count = |_: Event| {
@@ -119,7 +115,7 @@ fn a_run_may_stop_anywhere() {
 #[test]
 fn a_finished_run_only_decodes_again() {
     let sandbox = Sandbox::new("wan21_t2v");
-    let pipeline = pipeline(&sandbox);
+    let pipeline = sandbox.pipeline();
     let mut request = request(&sandbox.path(""), "clip", SamplerKind::Euler);
     request.output.resume = Some(sandbox.path("run"));
     pipeline.generate(&request, |_| Continue(())).expect("a clip");
@@ -134,7 +130,7 @@ fn a_finished_run_only_decodes_again() {
 #[test]
 fn latents_survive_a_decoding_that_fails() {
     let sandbox = Sandbox::new("wan21_t2v");
-    let pipeline = pipeline(&sandbox);
+    let pipeline = sandbox.pipeline();
     let whole = request(&sandbox.path(""), "whole", SamplerKind::UniPc);
     pipeline.generate(&whole, |_| Continue(())).expect("a clip");
 
@@ -164,7 +160,7 @@ fn latents_survive_a_stop() {
     let sandbox = Sandbox::new("wan21_t2v");
     let mut request = request(&sandbox.path(""), "clip", SamplerKind::UniPc);
     request.output.latents = None;
-    let error = run_until(&pipeline(&sandbox), &request, |event| matches!(event, Event::Frames { .. }))
+    let error = run_until(&sandbox.pipeline(), &request, |event| matches!(event, Event::Frames { .. }))
         .expect_err("it was stopped");
     assert!(error.is_stop() && error.hint().expect("a hint").starts_with("nothing is lost: `kinora decode "));
     assert!(sandbox.path("clip.safetensors.latents.safetensors").is_file() && !request.output.clip.exists());
@@ -174,7 +170,7 @@ fn latents_survive_a_stop() {
 #[test]
 fn latents_survive_the_loss_of_their_place() {
     let sandbox = Sandbox::new("wan21_t2v");
-    let pipeline = pipeline(&sandbox);
+    let pipeline = sandbox.pipeline();
     let whole = request(&sandbox.path(""), "whole", SamplerKind::UniPc);
     pipeline.generate(&whole, |_| Continue(())).expect("a clip");
 
@@ -229,7 +225,7 @@ fn another_request_is_refused() {
 #[test]
 fn a_damaged_run_is_refused() {
     let sandbox = Sandbox::new("wan21_t2v");
-    let pipeline = pipeline(&sandbox);
+    let pipeline = sandbox.pipeline();
     let mut request = request(&sandbox.path(""), "clip", SamplerKind::UniPc);
     request.output.resume = Some(sandbox.path("run"));
     let stopped = run_until(&pipeline, &request, |event| matches!(event, Event::Step { done: 2, .. }));

@@ -1,18 +1,14 @@
 //! What settings of a request and of a model directory come to: samplers, schedules, guidance, recipes.
 
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 use kinora::{Event, LoadOptions, Pipeline, Plan, Request, SamplerKind, Size};
 use kinora_sampler::Schedule;
 use kinora_tests::sandbox::Sandbox;
-use kinora_tests::{Run, generate, load, relative_l2, same_bits};
+use kinora_tests::{Run, generate, relative_l2, same_bits, video};
 use serde_json::{Value, json};
 use std::ops::ControlFlow::Continue;
 
 const SCHEDULER: &str = "model/scheduler/scheduler_config.json";
-
-fn pipeline(sandbox: &Sandbox) -> Pipeline {
-    load(&sandbox.path("model").to_string_lossy(), DType::F32, 1)
-}
 
 fn request(sandbox: &Sandbox) -> Request {
     let mut request = Request {
@@ -28,7 +24,7 @@ fn request(sandbox: &Sandbox) -> Request {
 }
 
 fn plan(sandbox: &Sandbox, request: &Request) -> Plan {
-    pipeline(sandbox).plan(request).unwrap_or_else(|error| panic!("{error}"))
+    sandbox.pipeline().plan(request).unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn succeeded(run: Run) -> Run {
@@ -38,10 +34,6 @@ fn succeeded(run: Run) -> Run {
 
 fn recipe(sandbox: &Sandbox, clip: &str) -> Value {
     succeeded(sandbox.kinora(&["show", clip, "--json"])).stdout.parse().expect("JSON")
-}
-
-fn video(sandbox: &Sandbox, clip: &str) -> Tensor {
-    kinora_checkpoint::load_safetensors(&sandbox.path(clip)).expect("raw frames").0["video"].clone()
 }
 
 /// Latents after every step, and the number of predictions.
@@ -98,7 +90,7 @@ fn timesteps_are_fed_as_given_and_kept_in_the_recipe() {
     assert_eq!(recipe["timesteps"], json!([1000.0, 937.5, 833.3, 625.0]));
     assert_eq!((&recipe["steps"], recipe.get("shift")), (&4.into(), None));
     succeeded(sandbox.kinora(&["rerun", "clip.safetensors", "-o", "again.safetensors"]));
-    assert!(same_bits(&video(&sandbox, "clip.safetensors"), &video(&sandbox, "again.safetensors")));
+    assert!(same_bits(&video(&sandbox.path("clip.safetensors")), &video(&sandbox.path("again.safetensors"))));
 
     let listed = Request { timesteps: Some(vec![1000.0, 937.5, 833.3, 625.0]), steps: None, ..request(&sandbox) };
     let expected = Schedule::from_timesteps(&[1000.0, 937.5, 833.3, 625.0]).expect("a schedule");
@@ -109,8 +101,8 @@ fn timesteps_are_fed_as_given_and_kept_in_the_recipe() {
     }
     // The library refuses them too.
     let both = Request { sigmas: Some(vec![1.0, 0.5]), ..listed.clone() };
-    assert!(pipeline(&sandbox).plan(&both).is_err());
-    assert!(pipeline(&sandbox).plan(&Request { steps: Some(4), ..listed }).is_err());
+    assert!(sandbox.pipeline().plan(&both).is_err());
+    assert!(sandbox.pipeline().plan(&Request { steps: Some(4), ..listed }).is_err());
     // A resumed run goes on with them, and with no others.
     succeeded(sandbox.generate(&[&timesteps[..], &["--resume", "run"]].concat()));
     let text = sandbox.generate(&["--timesteps", "1000,937.5,833.3,600", "--sampler", "lcm", "--resume", "run"]);
@@ -120,7 +112,7 @@ fn timesteps_are_fed_as_given_and_kept_in_the_recipe() {
 #[test]
 fn cfg_zero_star_zeroes_the_first_steps() {
     let sandbox = Sandbox::new("wan21_t2v");
-    let pipeline = pipeline(&sandbox);
+    let pipeline = sandbox.pipeline();
     let zero_star = Request { cfg_zero_star: true, sampler: Some(SamplerKind::Euler), ..request(&sandbox) };
     let (zeroed, calls) = steps(&pipeline, &zero_star);
     assert_eq!(calls, 4, "two predictions in each of the two steps that are left");
@@ -141,13 +133,13 @@ fn cfg_zero_star_zeroes_the_first_steps() {
     let recipe = recipe(&sandbox, "clip.safetensors");
     assert_eq!((&recipe["cfg_zero_star"], &recipe["zero_init"]), (&true.into(), &2.into()));
     succeeded(sandbox.kinora(&["rerun", "clip.safetensors", "-o", "again.safetensors"]));
-    assert!(same_bits(&video(&sandbox, "clip.safetensors"), &video(&sandbox, "again.safetensors")));
+    assert!(same_bits(&video(&sandbox.path("clip.safetensors")), &video(&sandbox.path("again.safetensors"))));
 }
 
 #[test]
 fn guidance_works_inside_its_interval_only() {
     let sandbox = Sandbox::new("wan21_t2v");
-    let pipeline = pipeline(&sandbox);
+    let pipeline = sandbox.pipeline();
     let sigmas = Some(vec![1.0, 0.8, 0.5, 0.2]);
     let all = Request { sigmas, steps: None, sampler: Some(SamplerKind::Euler), ..request(&sandbox) };
     let within = |low, high| Request { guidance_interval: Some([low, high]), ..all.clone() };
@@ -168,7 +160,7 @@ fn guidance_works_inside_its_interval_only() {
     succeeded(sandbox.generate(&["--guidance-interval", "0.3,0.95", "--steps", "3"]));
     assert_eq!(recipe(&sandbox, "clip.safetensors")["guidance_interval"], json!([0.3, 0.95]));
     succeeded(sandbox.kinora(&["rerun", "clip.safetensors", "-o", "again.safetensors"]));
-    assert!(same_bits(&video(&sandbox, "clip.safetensors"), &video(&sandbox, "again.safetensors")));
+    assert!(same_bits(&video(&sandbox.path("clip.safetensors")), &video(&sandbox.path("again.safetensors"))));
     assert_eq!(sandbox.generate(&["--guidance-interval", "0.3"]).status, Some(2));
 }
 
@@ -183,7 +175,7 @@ fn settings_that_do_nothing_are_named() {
     let more = Request { cfg_zero_star: true, guidance_interval: Some([0.2, 0.8]), ..negative.clone() };
     let text = notices(&more);
     assert!(text.contains("the negative prompt and CFG-Zero* and the guidance interval do nothing"), "{text}");
-    assert_eq!(steps(&pipeline(&sandbox), &more).1, 3, "one prediction in every step");
+    assert_eq!(steps(&sandbox.pipeline(), &more).1, 3, "one prediction in every step");
     let guided = Request { guidance_scale: Some(2.0), ..negative };
     assert!(!notices(&guided).contains("guidance"));
 }
@@ -192,7 +184,7 @@ fn settings_that_do_nothing_are_named() {
 #[test]
 fn experts_are_guided_apart() {
     let sandbox = Sandbox::new("wan22_a14b_t2v");
-    let pipeline = pipeline(&sandbox);
+    let pipeline = sandbox.pipeline();
     let base = Request { sigmas: Some(vec![1.0, 0.95, 0.5, 0.25]), steps: None, ..request(&sandbox) };
     let calls = |first, second| {
         let scales = Request { guidance_scale: Some(first), guidance_scale_2: Some(second), ..base.clone() };

@@ -5,27 +5,15 @@
 use super::pose::{Lens, Pose};
 use super::{Camera, CameraPath, CameraPreset};
 use candle_core::{DType, Device, Tensor};
-use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use kinora_test_support::{fixture, relative_l2, tensors};
+use std::collections::BTreeMap;
 
 /// Bound of the relative L2 error of f32 rays: about 15 roundings of 6e-8 each on either side; at most 1e-7 was
 /// measured.
 const RAYS: f64 = 1e-6;
 
-fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/camera").join(name)
-}
-
-fn golden() -> HashMap<String, Tensor> {
-    candle_core::safetensors::load(fixture("golden.safetensors"), &Device::Cpu).expect("a golden file")
-}
-
-fn relative_l2(ours: &Tensor, expected: &Tensor) -> f64 {
-    assert_eq!(ours.dims(), expected.dims());
-    let flat = |x: &Tensor| x.flatten_all().and_then(|x| x.to_dtype(DType::F64)?.to_vec1::<f64>()).expect("numbers");
-    let (ours, expected) = (flat(ours), flat(expected));
-    let difference: f64 = ours.iter().zip(&expected).map(|(a, b)| (a - b).powi(2)).sum();
-    (difference / expected.iter().map(|x| x * x).sum::<f64>()).sqrt()
+fn golden() -> BTreeMap<String, Tensor> {
+    tensors(&fixture("camera/golden.safetensors"))
 }
 
 /// Returns the position of a point of the world in the image, as fractions of a 16:9 frame.

@@ -1,10 +1,10 @@
 //! Stories of models that continue from frames, stopped and killed in every window.
 
-use super::{CASES, Case, pipeline, request, video};
+use super::{CASES, Case, request};
 use candle_core::{DType, Tensor};
 use kinora::{Event, Stage};
 use kinora_tests::sandbox::Sandbox;
-use kinora_tests::{load, same_bits};
+use kinora_tests::{load, same_bits, video};
 use std::ops::ControlFlow::{Break, Continue};
 use std::path::Path;
 use std::process::Command;
@@ -22,7 +22,7 @@ fn film(folder: &Path, case: Case, mut stop: impl FnMut(&Event) -> bool + Send) 
 fn whole(sandbox: &Sandbox, case: Case) -> Tensor {
     let request = request(case.window(), sandbox.path("whole.safetensors"));
     let story = case.story(&sandbox.path(""));
-    let report = pipeline(sandbox).film(&story, &request, &sandbox.path("whole"), |_| Continue(()));
+    let report = sandbox.pipeline().film(&story, &request, &sandbox.path("whole"), |_| Continue(()));
     video(&report.unwrap_or_else(|error| panic!("{}: {error}", case.name)).clip)
 }
 
