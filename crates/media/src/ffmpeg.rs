@@ -8,7 +8,7 @@ use crate::color::Yuv420;
 use crate::error::{MediaError, Result};
 use crate::mp4::size_notes;
 use crate::openh264::keyframe_interval;
-use crate::partial::Partial;
+use crate::output::Output;
 use crate::{ClipWriter, WriteOptions, Written};
 use ffmpeg_next::codec::{Context, Flags};
 use ffmpeg_next::format::{self, Pixel, context::Output};
@@ -48,7 +48,7 @@ pub(crate) struct FfmpegWriter {
     // Closed before the file under it is removed: fields are dropped in this order.
     output: Output,
     encoder: encoder::Video,
-    out: Partial,
+    out: Output,
     picture: Yuv420,
     frames: u64,
     packets: i64,
@@ -66,7 +66,7 @@ impl FfmpegWriter {
             return Err(MediaError::Size { format: "MP4", width, height, limit });
         }
         start();
-        let out = Partial::create(path)?;
+        let out = Output::create(path)?;
         let failed = |error| failed(name, "start", path, error);
         let picture = Yuv420::new(width, height);
         let codec = encoder::find_by_name(name).ok_or(Error::EncoderNotFound).map_err(failed)?;

@@ -4,7 +4,7 @@
 use crate::clip::{ClipSpec, Frame};
 use crate::color::rgb8;
 use crate::error::{MediaError, Result};
-use crate::partial::Partial;
+use crate::output::Output;
 use crate::{ClipWriter, WriteOptions, Written};
 use gif::{AnyExtension, Encoder, EncodingError, Repeat};
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ const COMMENT: AnyExtension = AnyExtension(0xfe);
 pub(crate) struct GifWriter {
     spec: ClipSpec,
     path: PathBuf,
-    encoder: Encoder<Partial>,
+    encoder: Encoder<Output>,
     frames: u64,
 }
 
@@ -30,7 +30,7 @@ impl GifWriter {
         let (Ok(w), Ok(h)) = (u16::try_from(width), u16::try_from(height)) else {
             return Err(MediaError::Size { format: "GIF", width, height, limit: "each side is at most 65535" });
         };
-        let out = Partial::create(path)?;
+        let out = Output::create(path)?;
         let path = out.target().to_path_buf();
         let failed = |error| failed(&path, error);
         let mut encoder = Encoder::new(out, w, h, &[]).map_err(failed)?;

@@ -31,7 +31,7 @@ mod ffmpeg;
 mod gif;
 mod mp4;
 mod openh264;
-mod partial;
+mod output;
 mod picture;
 mod png;
 mod raw;
@@ -47,7 +47,7 @@ pub use picture::{Fit, Picture, contact_sheet, read_image};
 pub use read::{ClipReader, open};
 pub use recipe::read_recipe;
 pub use resample::Filter;
-pub use upscale::{Cropped, Interpolate, Lanczos, Upscale, UpscaleTarget, Upscaled};
+pub use upscale::{Cropped, Lanczos, Upscale, UpscaleTarget, Upscaled};
 
 use std::path::{Path, PathBuf};
 

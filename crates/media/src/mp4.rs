@@ -8,7 +8,7 @@ use crate::clip::{ClipSpec, Fps, Frame};
 use crate::color::Yuv420;
 use crate::error::{MediaError, Result};
 use crate::openh264::{Encoder, MAX_MACROBLOCKS, Picture};
-use crate::partial::Partial;
+use crate::output::Output;
 use crate::{ClipWriter, WriteOptions, Written};
 use shiguredo_mp4::boxes::{Avc1Box, AvccBox, MoovBox, SampleEntry, UnknownBox, VisualSampleEntryFields};
 use shiguredo_mp4::mux::{Mp4FileMuxer, Sample};
@@ -26,7 +26,7 @@ const WORST_QP: u8 = 51;
 
 pub(crate) struct Mp4Writer {
     spec: ClipSpec,
-    out: Partial,
+    out: Output,
     encoder: Encoder,
     muxer: Mp4FileMuxer,
     picture: Yuv420,
@@ -43,7 +43,7 @@ impl Mp4Writer {
         }
         check_size(spec)?;
         let picture = Yuv420::new(spec.width, spec.height);
-        let mut out = Partial::create(path)?;
+        let mut out = Output::create(path)?;
         let encoder = Encoder::new(picture.width, picture.height, spec.fps, qp)
             .map_err(|message| MediaError::encoder(ENCODER, "start", message))?;
         let muxer = Mp4FileMuxer::new().map_err(muxer_failed)?;

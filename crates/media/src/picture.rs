@@ -16,7 +16,7 @@ pub(crate) use whole::riff_len;
 use crate::clip::Frame;
 use crate::color::to_u8;
 use crate::error::{MediaError, Result};
-use crate::partial::Partial;
+use crate::output::Output;
 use crate::png::encode_rgb8;
 use crate::resample::{Filter, Window, resize_rgb8};
 use std::path::Path;
@@ -89,7 +89,7 @@ impl Picture {
     /// Writes a PNG file, which appears under its name when it is whole and replaces one that is there.
     pub fn write_png(&self, path: impl AsRef<Path>) -> Result<()> {
         let bytes = self.png_bytes()?;
-        let mut file = Partial::create(path.as_ref())?;
+        let mut file = Output::create(path.as_ref())?;
         file.put(&bytes)?;
         file.commit()?;
         Ok(())

@@ -4,7 +4,7 @@
 
 use crate::clip::{ClipSpec, Frame};
 use crate::error::{MediaError, Result};
-use crate::partial::Partial;
+use crate::output::Output;
 use crate::{ClipWriter, WriteOptions, Written};
 use serde_json::json;
 use std::path::Path;
@@ -12,7 +12,7 @@ use std::path::Path;
 pub(crate) struct RawWriter {
     spec: ClipSpec,
     recipe: Option<String>,
-    out: Partial,
+    out: Output,
     header_len: usize,
     frames: u64,
     bytes: Vec<u8>,
@@ -23,7 +23,7 @@ impl RawWriter {
         let recipe = options.recipe.clone();
         // With the most digits that the numbers can have, on the format's boundary of 8 bytes.
         let header_len = header(spec, recipe.as_deref(), u64::MAX, u64::MAX).len().next_multiple_of(8);
-        let mut out = Partial::create(path)?;
+        let mut out = Output::create(path)?;
         out.put(&vec![b' '; 8 + header_len])?;
         Ok(Self { spec: *spec, recipe, out, header_len, frames: 0, bytes: Vec::new() })
     }

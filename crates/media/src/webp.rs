@@ -5,7 +5,7 @@
 use crate::clip::{ClipSpec, Frame};
 use crate::color::rgb8;
 use crate::error::{MediaError, Result};
-use crate::partial::Partial;
+use crate::output::Output;
 use crate::recipe::{MAX_BYTES, XMP, escape_xml};
 use crate::{ClipWriter, WriteOptions, Written};
 use image::codecs::webp::WebPEncoder;
@@ -19,7 +19,7 @@ const OPAQUE: u8 = 0x02; // a frame that replaces what is under it instead of be
 
 pub(crate) struct WebpWriter {
     spec: ClipSpec,
-    out: Partial,
+    out: Output,
     len: u64,
     frames: u64,
     xmp: Option<String>,
@@ -36,7 +36,7 @@ impl WebpWriter {
         if bytes > MAX_BYTES {
             return Err(MediaError::RecipeTooLong { bytes, limit: MAX_BYTES });
         }
-        let mut writer = Self { spec: *spec, out: Partial::create(path)?, len: 0, frames: 0, xmp };
+        let mut writer = Self { spec: *spec, out: Output::create(path)?, len: 0, frames: 0, xmp };
         writer.put(b"RIFF\0\0\0\0WEBP")?;
         let mut features = vec![ANIMATION | if bytes > 0 { HAS_XMP } else { 0 }, 0, 0, 0];
         features.extend([width - 1, height - 1].into_iter().flat_map(u24));
