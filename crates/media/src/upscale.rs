@@ -1,6 +1,6 @@
-//! Frames made larger on their way to a file, and the place for frames made in between.
+//! Writers that enlarge or crop frames before another writer takes them.
 
-use crate::clip::{Fps, Frame};
+use crate::clip::Frame;
 use crate::error::{MediaError, Result};
 use crate::picture::check_size;
 use crate::resample::{Filter, resize_plane};
@@ -15,18 +15,6 @@ pub trait Upscale: Send {
 
     /// The frame `[3, H, W]` at its new size. Values keep their scale, nominally 0..1, and may overshoot.
     fn frame(&mut self, frame: &Frame) -> Result<Frame>;
-}
-
-/// Makes frames in between, for more frames per second. This crate has no implementation yet: the trait is where one goes.
-///
-/// For every frame but the first, a caller asks for the times between the frame before it and itself, in rising order,
-/// and writes what comes back between the two. An implementation may therefore keep what it computed for a pair.
-pub trait Interpolate: Send {
-    /// Frames per second of the clip that comes out. An error if it is not a whole multiple of what goes in.
-    fn fps(&self, fps: Fps) -> Result<Fps>;
-
-    /// The frame at `time` between two frames of one size: 0 would be `before`, 1 would be `after`; neither is asked for.
-    fn between(&mut self, before: &Frame, after: &Frame, time: f32) -> Result<Frame>;
 }
 
 /// How large frames become. Proportions stay, and nothing is made smaller.

@@ -1,6 +1,9 @@
 //! The sequence parameter set of H.264, as far as the colour description, and the type of a slice: what a stream needs of
 //! its decoder, and how its pictures are to be shown (ITU-T H.264, 7.3.2.1.1 and E.1.1,
 //! <https://www.itu.int/rec/T-REC-H.264>).
+//!
+//! The crate h264-reader (0.9) parses the whole set and refuses one whose level is too low for its size, or in which any
+//! field after the colour description is out of range. `OpenH264` and players show such clips, so they are read here.
 
 /// What a sequence parameter set says.
 #[derive(Debug, PartialEq)]
@@ -232,6 +235,9 @@ mod tests {
         };
         assert_eq!(Sps::parse(&HD), Some(expected));
         assert_eq!(Sps::parse(&HD[..12]), None);
+        let mut low = HD;
+        low[3] = 10; // level 1.0, which allows 99 macroblocks
+        assert_eq!(Sps::parse(&low), Sps::parse(&HD));
     }
 
     #[test]
