@@ -9,10 +9,10 @@ use crate::{ClipWriter, WriteOptions, Written};
 use gif::{AnyExtension, Encoder, EncodingError, Repeat};
 use std::path::{Path, PathBuf};
 
-/// 1 is the slowest and best palette, 30 the fastest.
+/// The speed of the palette's choice: 1 is the slowest and best, 30 the fastest.
 const PALETTE_SPEED: i32 = 10;
 
-/// Shorter times are taken for "as slow as usual" by browsers.
+/// Browsers show frames of shorter times at a slow default speed.
 const FASTEST_FPS: f64 = 50.0;
 
 const COMMENT: AnyExtension = AnyExtension(0xfe);

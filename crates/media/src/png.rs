@@ -1,5 +1,5 @@
-//! A clip as numbered PNG files. They are written into a hidden directory beside their place and moved there together
-//! when the last one is done.
+//! Clips as numbered PNG files. The files are written into a hidden folder in the folder of their targets and moved to the
+//! targets together, after the last one.
 
 use crate::clip::{ClipSpec, Frame};
 use crate::color::rgb8;
@@ -16,10 +16,10 @@ pub(crate) struct PngWriter {
     spec: ClipSpec,
     recipe: Option<String>,
     pattern: Pattern,
-    /// Where a clip of one frame goes if the name had no number in it.
+    /// The path of the file of a clip of one frame, if the name has no number in it.
     single: Option<PathBuf>,
     files: HiddenFolder,
-    /// Goes after `files`, which lie in it.
+    /// Dropped after `files`, which lie in it.
     _directory: NewDirectory,
     frames: u64,
     bytes: u64,
@@ -89,7 +89,7 @@ impl ClipWriter for PngWriter {
     }
 }
 
-/// The directory of the frames if it was not there before; removed again if no frame came into it.
+/// The directory of the frames if this writer created it; removed on drop if it is empty.
 struct NewDirectory(Option<PathBuf>);
 
 impl NewDirectory {
@@ -131,7 +131,7 @@ impl Pattern {
         Some(Self { directory: folder_of(path).to_path_buf(), before: before.into(), digits, after: after.into() })
     }
 
-    /// `clip.png` becomes `clip_%04d.png`.
+    /// Returns the pattern `clip_%04d.png` for `clip.png`.
     fn numbered(path: &Path) -> Self {
         let stem = path.file_stem().unwrap_or_default().to_string_lossy();
         Self { directory: folder_of(path).to_path_buf(), before: format!("{stem}_"), digits: 4, after: ".png".into() }
@@ -146,7 +146,7 @@ impl Pattern {
         &self.directory
     }
 
-    /// The number of a file of this pattern, `None` for any other name.
+    /// Returns the number of a file of this pattern, or `None` for any other name.
     pub(crate) fn number(&self, name: &str) -> Option<u64> {
         let Self { before, digits, after, .. } = self;
         let number = name.strip_prefix(before.as_str())?.strip_suffix(after.as_str())?.parse().ok()?;
@@ -164,7 +164,7 @@ fn encode(mut file: BufWriter<File>, frame: &Frame, recipe: Option<&str>) -> Res
     Ok(file.into_inner().map_err(io::IntoInnerError::into_error)?)
 }
 
-/// A whole PNG file from interleaved RGB `[H, W, 3]`; the recipe goes into a comment.
+/// Writes interleaved RGB `[H, W, 3]` as a PNG file with the recipe in a comment.
 pub(crate) fn encode_rgb8(
     file: impl Write,
     width: usize,

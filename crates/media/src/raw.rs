@@ -1,6 +1,6 @@
 //! Raw frames: a safetensors file (<https://github.com/huggingface/safetensors#format>) with the tensor `video`,
-//! `[F, 3, H, W]`, little-endian f32, values as they came. The header stands first and names the number of frames, so
-//! room is left for it and it is filled in at the end.
+//! `[F, 3, H, W]`, little-endian f32, unchanged values. The header comes first and contains the number of frames, so room is
+//! reserved for it and it is filled in at the end.
 
 use crate::clip::{ClipSpec, Frame};
 use crate::error::{MediaError, Result};
@@ -21,7 +21,7 @@ pub(crate) struct RawWriter {
 impl RawWriter {
     pub(crate) fn create(path: &Path, spec: &ClipSpec, options: &WriteOptions) -> Result<Self> {
         let recipe = options.recipe.clone();
-        // With the most digits that the numbers can have, on the format's boundary of 8 bytes.
+        // The numbers have the most digits here, and the length is a multiple of 8 as the format requires.
         let header_len = header(spec, recipe.as_deref(), u64::MAX, u64::MAX).len().next_multiple_of(8);
         let mut out = Output::create(path)?;
         out.put(&vec![b' '; 8 + header_len])?;

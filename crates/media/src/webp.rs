@@ -1,6 +1,6 @@
 //! Animated WebP (<https://developers.google.com/speed/webp/docs/riff_container>), every frame lossless (VP8L).
 //!
-//! The `image` crate codes single pictures; the animation around them (VP8X, ANIM, ANMF) is put together here.
+//! The `image-webp` crate encodes single pictures; this module writes the animation around them (VP8X, ANIM, ANMF).
 
 use crate::clip::{ClipSpec, Frame};
 use crate::color::rgb8;
@@ -89,7 +89,7 @@ impl ClipWriter for WebpWriter {
     }
 }
 
-/// The frame as a VP8L chunk.
+/// Returns the frame as a VP8L chunk.
 fn lossless(frame: &Frame) -> Result<Vec<u8>> {
     let failed = |error: ImageError| MediaError::encoder("the WebP encoder", "encode", error.to_string());
     let mut file = Vec::new();
@@ -104,7 +104,7 @@ fn lossless(frame: &Frame) -> Result<Vec<u8>> {
     }
 }
 
-/// Kind, length, payload, and a byte of padding after an odd length.
+/// Returns a chunk: kind, length, payload, and a byte of padding after an odd length.
 fn chunk(kind: [u8; 4], payload: &[u8]) -> Vec<u8> {
     let mut out = kind.to_vec();
     out.extend((payload.len() as u32).to_le_bytes());
