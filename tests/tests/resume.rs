@@ -300,8 +300,10 @@ fn killed_and_interrupted_processes_go_on() {
     std::fs::remove_file(sandbox.path("clip.safetensors")).expect("a clip");
 
     for (signal, resume) in [("KILL", "killed"), ("INT", "interrupted"), ("TERM", "ended")] {
-        let arguments = long_run(&["--resume", resume]);
-        let run = signalled(&sandbox, &arguments, signal, &format!("{resume}/context.safetensors"));
+        // A preview is there once the steps have begun.
+        let preview = format!("{resume}.gif");
+        let arguments = [long_run(&["--resume", resume, "--preview-every", "2", "--preview"]), vec![&preview]].concat();
+        let run = signalled(&sandbox, &arguments, signal, &preview);
         if signal == "KILL" {
             assert_eq!(run.status, None);
         } else {

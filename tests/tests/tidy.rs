@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 /// What each crate may depend on; everything points down.
 const MAY_DEPEND: &[(&str, &[&str])] = &[
     ("kernels", &[]),
-    ("checkpoint", &[]),
+    ("files", &[]),
+    ("checkpoint", &["files"]),
     ("camera", &[]),
-    ("hub", &[]),
+    ("hub", &["files"]),
     ("sampler", &[]),
-    ("media", &[]),
+    ("media", &["files"]),
     ("nn", &["kernels", "checkpoint"]),
     ("text-encoder", &["kernels", "checkpoint", "nn"]),
     ("image-encoder", &["kernels", "checkpoint", "nn"]),
@@ -19,6 +20,7 @@ const MAY_DEPEND: &[(&str, &[&str])] = &[
     (
         "pipeline",
         &[
+            "files",
             "kernels",
             "checkpoint",
             "nn",
@@ -32,7 +34,7 @@ const MAY_DEPEND: &[(&str, &[&str])] = &[
             "media",
         ],
     ),
-    ("cli", &["pipeline"]),
+    ("cli", &["files", "pipeline"]),
 ];
 
 /// Crates that may contain `unsafe`, and where.

@@ -1,58 +1,54 @@
-//! Saved tensors between the stages (contexts, latents, frames): written to a temporary file and renamed, so that what
-//! stands under the name is always whole.
+//! Saving and loading the tensors that pass between stages (contexts, latents, frames) as safetensors files. A file appears
+//! under its name only when it is whole.
 
 use crate::file::TensorFile;
 use crate::{Error, Result};
 use candle_core::{DType, Tensor, WithDType};
 use half::{bf16, f16};
+use kinora_files::AtomicFile;
 use std::collections::BTreeMap;
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::path::Path;
 
-/// Header bytes are padded to this, so that mapped data is aligned.
+/// The length of the header is a multiple of this, so that mapped data is aligned.
 const ALIGNMENT: usize = 8;
 const METADATA: &str = "__metadata__";
 
-/// Writes the tensors, and strings that describe them, as a safetensors file.
+/// Writes the tensors and the metadata strings as a safetensors file, replacing the file that was there.
 ///
 /// # Errors
 /// Two tensors of one name, a dtype that the format does not have, or a file that cannot be written. The file that was
-/// there before is then still there.
+/// there is then unchanged.
 pub fn save_safetensors(path: &Path, tensors: &[(String, Tensor)], metadata: &BTreeMap<String, String>) -> Result<()> {
     let mut sorted: Vec<&(String, Tensor)> = tensors.iter().collect();
     // Wide elements first keeps every tensor aligned.
     sorted.sort_by_key(|(name, tensor)| (std::cmp::Reverse(tensor.dtype().size_in_bytes()), name));
     let header = header(path, &sorted, metadata)?;
     let io = |source| Error::Io { path: path.to_path_buf(), source };
-    let file = temporary_file(folder_of(path)).map_err(io)?;
-    let mut writer = BufWriter::with_capacity(1 << 20, file.as_file());
-    writer.write_all(&(header.len() as u64).to_le_bytes()).map_err(io)?;
-    writer.write_all(&header).map_err(io)?;
+    let mut file = AtomicFile::create(path).map_err(io)?;
+    file.write_all(&(header.len() as u64).to_le_bytes()).map_err(io)?;
+    file.write_all(&header).map_err(io)?;
     for (_, tensor) in sorted {
-        write_elements(&mut writer, tensor, &io)?;
+        write_elements(&mut file, tensor, &io)?;
     }
-    writer.flush().map_err(io)?;
-    drop(writer);
-    file.as_file().sync_all().map_err(io)?;
-    file.persist(path).map_err(|e| io(e.error))?;
+    file.commit().map_err(io)?;
     Ok(())
 }
 
-/// Finds out whether [`save_safetensors`] could write to `path`, so that this is known before the tensors are computed.
+/// Checks that [`save_safetensors`] can write to `path`, so that this is known before the tensors are computed.
 ///
 /// # Errors
-/// A path that is a folder, or whose folder is missing or cannot be written to.
+/// A path that is not a regular file, or whose folder is missing or cannot be written to.
 pub fn check_writable(path: &Path) -> Result<()> {
-    let io = |source| Error::Io { path: path.to_path_buf(), source };
-    if path.is_dir() {
-        return Err(io(std::io::ErrorKind::IsADirectory.into()));
-    }
-    let folder = folder_of(path);
+    let folder = kinora_files::folder_of(path);
     std::fs::metadata(folder).map_err(|source| Error::Io { path: folder.to_path_buf(), source })?;
-    temporary_file(folder).map(drop).map_err(io)
+    kinora_files::check_writable(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })
 }
 
-/// Reads all tensors of a safetensors file onto the CPU, in the dtypes they are stored in, and the strings beside them.
+/// Reads all tensors of a safetensors file onto the CPU, in their stored dtypes, and the metadata strings.
+///
+/// # Errors
+/// A file that cannot be read or is not valid.
 pub fn load_safetensors(path: &Path) -> Result<(BTreeMap<String, Tensor>, BTreeMap<String, String>)> {
     let file = TensorFile::open(path)?;
     let names = file.entries().keys();
@@ -71,7 +67,7 @@ fn header(path: &Path, tensors: &[&(String, Tensor)], metadata: &BTreeMap<String
         let end = offset + tensor.elem_count() * tensor.dtype().size_in_bytes();
         let entry = serde_json::json!({"dtype": dtype, "shape": tensor.dims(), "data_offsets": [offset, end]});
         if object.insert(name.clone(), entry).is_some() || name == METADATA {
-            let problem = "is to be written twice, or under the name of the metadata".to_string();
+            let problem = "its name is taken by another tensor or by the metadata".to_string();
             return Err(Error::InvalidTensor { path: path.to_path_buf(), name: name.clone(), problem });
         }
         offset = end;
@@ -116,19 +112,4 @@ fn write_as<T: WithDType, const N: usize>(
         writer.write_all(&bytes(value)).map_err(io)?;
     }
     Ok(())
-}
-
-fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-/// With the permissions that any new file gets, not the private ones of a temporary file.
-fn temporary_file(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
-    let mut builder = tempfile::Builder::new();
-    #[cfg(unix)]
-    let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o666);
-    #[cfg(unix)]
-    builder.permissions(permissions);
-    // Without tempfile's addition of a name that means nothing to the user.
-    builder.prefix(".").suffix(".part").tempfile_in(folder).map_err(|error| error.kind().into())
 }

@@ -7,10 +7,10 @@ use crate::{Error, KeyMap, Result};
 use candle_core::{DType, Device, Tensor};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The mapped files of one component.
+/// The mapped files of one component, with their tensors by canonical name.
 pub(crate) struct Checkpoint {
     files: Vec<TensorFile>,
-    /// Canonical name to the file's index and the name there.
+    /// Maps canonical names to the index of the file and the name in that file.
     names: BTreeMap<String, (usize, String)>,
 }
 
@@ -31,7 +31,7 @@ impl Checkpoint {
         Ok(Self { files, names })
     }
 
-    /// Canonical names.
+    /// Iterates over the canonical names.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.names.keys().map(String::as_str)
     }
@@ -40,7 +40,7 @@ impl Checkpoint {
         self.names.contains_key(name)
     }
 
-    /// What the files say about the tensor of the canonical name `name`.
+    /// Returns the stored dtype, shape and size of the tensor with the canonical name `name`.
     pub(crate) fn info(&self, name: &str) -> Option<TensorInfo> {
         let (_, entry) = self.find(name)?;
         Some(TensorInfo {
@@ -51,8 +51,8 @@ impl Checkpoint {
         })
     }
 
-    /// The tensor, or `None` if there is none of that name. A shape other than `shape` is an error before any data is
-    /// read. Without a `dtype` it is the stored one.
+    /// Returns the tensor, or `None` if there is none of that name. A shape other than `shape` is an error before any data
+    /// is read. Without a `dtype`, the tensor keeps the stored one.
     pub(crate) fn get(
         &self,
         name: &str,
@@ -70,8 +70,8 @@ impl Checkpoint {
         Ok(Some(tensor))
     }
 
-    /// The dtype that the tensor has if it is not converted, or `None` if there is none of that name; an error if it has
-    /// another shape or is no weight. No data is read.
+    /// Returns the dtype that the tensor has without a conversion, or `None` if there is none of that name. Another shape
+    /// or a dtype that no weight has is an error. No data is read.
     pub(crate) fn check(&self, name: &str, shape: &[usize]) -> Result<Option<DType>> {
         let Some((_, entry)) = self.find(name) else { return Ok(None) };
         if entry.shape != shape {

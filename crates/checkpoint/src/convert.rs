@@ -1,4 +1,4 @@
-//! Bytes to tensors: one pass from the mapped file to the dtype that was asked for, checking every value on the way.
+//! Conversion of stored bytes to tensors: one pass from the mapped file to the requested dtype, which checks every value.
 
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor, WithDType};
@@ -7,11 +7,13 @@ use half::{bf16, f16};
 use rayon::prelude::*;
 use safetensors::Dtype;
 
-/// Elements converted per task.
+/// The number of elements converted per task.
 const CHUNK: usize = 1 << 16;
 
-/// The weights in `bytes` (row-major, little endian) as a tensor of `dtype` and `shape` on `device`.
-/// NaN, infinite values and values that `dtype` cannot hold are errors that name the tensor.
+/// Returns the weights in `bytes` (row-major, little endian) as a tensor of `dtype` and `shape` on `device`.
+///
+/// # Errors
+/// NaN, infinite values and values that `dtype` cannot hold; the error names the tensor.
 pub(crate) fn weights_from_bytes(
     name: &str,
     bytes: &[u8],
@@ -31,7 +33,7 @@ pub(crate) fn weights_from_bytes(
     }
 }
 
-/// The dtype that a weight has if it is not converted; 8-bit floats become bf16, which holds all of them exactly.
+/// Returns the dtype that a weight has without a conversion. 8-bit floats become bf16, which holds all of them exactly.
 pub(crate) fn weight_dtype(name: &str, stored: Dtype) -> Result<DType> {
     match stored {
         Dtype::F8_E4M3 => Ok(DType::BF16),
@@ -40,7 +42,7 @@ pub(crate) fn weight_dtype(name: &str, stored: Dtype) -> Result<DType> {
     }
 }
 
-/// candle's name of a stored dtype.
+/// Returns candle's dtype for a stored dtype.
 pub(crate) fn candle_dtype(name: &str, dtype: Dtype) -> Result<DType> {
     match dtype {
         Dtype::F32 => Ok(DType::F32),
@@ -57,7 +59,7 @@ pub(crate) fn candle_dtype(name: &str, dtype: Dtype) -> Result<DType> {
     }
 }
 
-/// A tensor on the CPU from row-major bytes, whatever their alignment.
+/// Returns a CPU tensor from row-major bytes of any alignment.
 pub(crate) fn tensor_from_bytes(bytes: &[u8], dtype: DType, shape: &[usize]) -> Result<Tensor> {
     Ok(Tensor::from_raw_buffer(bytes, dtype, shape, &Device::Cpu)?)
 }
@@ -110,16 +112,16 @@ trait Stored {
     fn read<T: Element>(bytes: &[u8]) -> T;
 }
 
-/// An element as the model gets it.
+/// An element of a loaded tensor.
 pub(crate) trait Element: WithDType {
-    /// Zeros straight from the allocator, so that the pages are first touched by the threads that fill them.
+    /// Returns zeros straight from the allocator, so that the pages are first touched by the threads that fill them.
     fn zeros(len: usize) -> Vec<Self>;
     fn narrow_f32(value: f32) -> Self;
     fn narrow_f64(value: f64) -> Self;
     fn finite(self) -> bool;
 }
 
-/// The 8-bit format of <https://arxiv.org/abs/2209.05433>: no infinity, one NaN per sign, largest value 448.
+/// The 8-bit float format of <https://arxiv.org/abs/2209.05433>: no infinity, one NaN per sign, largest value 448.
 struct F8E4M3;
 
 impl Stored for F8E4M3 {

@@ -1,8 +1,8 @@
-//! What can go wrong between a file and a tensor, and what the user can do about it.
+//! Loading errors, with the values that caused them and a hint for the user.
 
 use std::path::PathBuf;
 
-/// Result of loading.
+/// The result of loading.
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// A loading error, with the values in it.
@@ -12,33 +12,33 @@ pub enum Error {
     /// The checkpoint has no tensor of that name.
     #[error("tensor `{name}` is missing{}", did_you_mean(.similar.as_ref()))]
     Missing {
-        /// The canonical name that was asked for.
+        /// The canonical name that was requested.
         name: String,
-        /// The closest name that is there.
+        /// The closest name in the checkpoint.
         similar: Option<String>,
     },
-    /// The tensor has another shape than the model needs.
+    /// The tensor's shape differs from the one that the model needs.
     #[error("tensor `{name}` has shape {found:?}, the model needs {expected:?}")]
     Shape {
         /// The canonical name.
         name: String,
-        /// Shape in the checkpoint.
+        /// The shape in the checkpoint.
         found: Vec<usize>,
-        /// Shape that the model's configuration asks for.
+        /// The shape that the model's configuration requires.
         expected: Vec<usize>,
     },
-    /// Tensors that no module asked for.
+    /// No module requested these tensors.
     #[error("{} of the checkpoint's tensors {} not used: {}", .names.len(), if .names.len() == 1 { "was" } else { "were" }, first_few(.names))]
     Unused {
         /// Their names, sorted.
         names: Vec<String>,
     },
-    /// The tensor is stored as something that no weight can be read from.
+    /// The tensor's stored dtype is not one of weights.
     #[error("tensor `{name}` is stored as {dtype}, which cannot be used as a weight")]
     Dtype {
         /// The tensor's name.
         name: String,
-        /// Its dtype in the file, or the one that was asked for.
+        /// Its dtype in the file, or the requested dtype.
         dtype: String,
     },
     /// The tensor holds NaN or infinite values.
@@ -47,14 +47,14 @@ pub enum Error {
         /// The canonical name.
         name: String,
     },
-    /// A value of the tensor is too large for the dtype that was asked for.
+    /// A value of the tensor is too large for the requested dtype.
     #[error("tensor `{name}` contains {value}, which {dtype} cannot hold")]
     OutOfRange {
         /// The canonical name.
         name: String,
         /// The first such value.
         value: f64,
-        /// The dtype that was asked for.
+        /// The requested dtype.
         dtype: &'static str,
     },
     /// A file could not be opened, read or written.
@@ -83,20 +83,20 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
-    /// The format is known, but cannot be read.
+    /// The format is known but not supported.
     #[error("{}: {format} files cannot be read", .path.display())]
     UnsupportedFormat {
         /// The file.
         path: PathBuf,
-        /// Name of the format.
+        /// The name of the format.
         format: &'static str,
     },
-    /// Neither the file's content nor the folder's says what it is.
+    /// The content of the file or folder is not recognised.
     #[error("{}: {problem}", .path.display())]
     UnknownLayout {
         /// The file or folder.
         path: PathBuf,
-        /// What was looked for.
+        /// What was looked for and not found.
         problem: String,
     },
     /// The index names a shard that is not a plain file name.
@@ -104,10 +104,10 @@ pub enum Error {
     ShardOutside {
         /// The index file.
         index: PathBuf,
-        /// The shard's name as it stands there.
+        /// The shard's name in the index.
         shard: String,
     },
-    /// The index names a shard that is not there.
+    /// The index names a shard that does not exist.
     #[error("{}: shard `{shard}` is missing", .index.display())]
     ShardMissing {
         /// The index file.
@@ -125,22 +125,22 @@ pub enum Error {
         /// The second file.
         second: PathBuf,
     },
-    /// No rule of the key map says what the tensor is.
+    /// No rule of the key map matches the tensor's name.
     #[error("tensor `{name}` is not known in the layout `{layout}`{}", did_you_mean(.similar.as_ref()))]
     Unmapped {
         /// The tensor's name in the file.
         name: String,
-        /// Name of the key map.
+        /// The name of the key map.
         layout: String,
-        /// The closest name that the layout knows.
+        /// The closest name that a rule matches.
         similar: Option<String>,
     },
     /// Two rules of the key map match one name, or two names lead to one canonical name.
     #[error("layout `{layout}` maps `{name}` twice: {first} and {second}")]
     MappedTwice {
-        /// The name that is met twice.
+        /// The name that is matched or produced twice.
         name: String,
-        /// Name of the key map.
+        /// The name of the key map.
         layout: String,
         /// The first rule or source name.
         first: String,
@@ -150,18 +150,18 @@ pub enum Error {
     /// The rule's right side uses a placeholder that its left side does not have.
     #[error("layout `{layout}`: the rule {rule} uses an unknown placeholder")]
     Rule {
-        /// Name of the key map.
+        /// The name of the key map.
         layout: String,
         /// The rule.
         rule: String,
     },
-    /// candle failed on it.
+    /// An operation of candle failed.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
 }
 
 impl Error {
-    /// What the user can do about it, where there is something to do.
+    /// Returns what the user can do about the error, if there is something to do.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Missing { .. } => "the checkpoint is incomplete or belongs to another model",

@@ -16,27 +16,27 @@ use std::io::{Read, Seek, SeekFrom};
 use std::ops::{Deref, Range};
 use std::path::{Path, PathBuf};
 
-/// What a file says about one tensor.
+/// The description of one tensor in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorInfo {
     /// Its name in the file.
     pub name: String,
-    /// How its elements are stored.
+    /// The dtype in which its elements are stored.
     pub dtype: Dtype,
     /// Its shape.
     pub shape: Vec<usize>,
-    /// Its size in the file.
+    /// Its size in the file, in bytes.
     pub bytes: usize,
 }
 
-/// Where a tensor lies in its file.
+/// The place of a tensor in its file.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     pub(crate) dtype: Dtype,
     pub(crate) shape: Vec<usize>,
     /// Strides in elements, if the elements are not in row-major order (.pth only).
     pub(crate) strides: Option<Vec<usize>>,
-    /// The bytes that hold the elements, as offsets in the file.
+    /// The byte range of the elements in the file.
     pub(crate) range: Range<usize>,
 }
 
@@ -66,7 +66,7 @@ impl Deref for Data {
     }
 }
 
-/// A tensor file (safetensors or .pth) that is memory-mapped and read lazily: only what is asked for is copied.
+/// A tensor file (safetensors or .pth) that is memory-mapped and read lazily: only requested tensors are copied.
 pub struct TensorFile {
     path: PathBuf,
     format: Format,
@@ -76,17 +76,20 @@ pub struct TensorFile {
 }
 
 impl TensorFile {
-    /// Maps the file and checks its header. Errors name the file, and the tensor where there is one.
+    /// Maps the file and checks its header.
+    ///
+    /// # Errors
+    /// A file that cannot be read or is not valid; the error names the file and, if it is about one, the tensor.
     pub fn open(path: &Path) -> Result<Self> {
         Self::new(path, Data::Mapped(map(path)?))
     }
 
-    /// The file, or the shards if it is an index of shards.
+    /// Opens the file or, if it is an index of shards, the shards.
     pub fn open_all(path: &Path) -> Result<Vec<Self>> {
         open_files(&[path.to_path_buf()])
     }
 
-    /// A file that is compiled into the program; `name` stands for its path in errors.
+    /// Opens a file that is compiled into the program; errors give `name` as its path.
     pub fn from_static(name: &str, bytes: &'static [u8]) -> Result<Self> {
         Self::new(Path::new(name), Data::Static(bytes))
     }
@@ -103,22 +106,22 @@ impl TensorFile {
         Ok(Self { path: path.to_path_buf(), format, data, entries, metadata })
     }
 
-    /// Whether it is a `PyTorch` file rather than a safetensors file.
-    pub fn is_pth(&self) -> bool {
+    /// Returns whether this is a `PyTorch` file rather than a safetensors file.
+    pub(crate) fn is_pth(&self) -> bool {
         matches!(self.format, Format::Pth)
     }
 
-    /// The file's path.
+    /// Returns the file's path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The strings that a safetensors file may carry beside its tensors.
+    /// Returns the metadata strings of a safetensors file.
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.metadata
     }
 
-    /// The tensors, sorted by name.
+    /// Returns the descriptions of all tensors, sorted by name.
     pub fn infos(&self) -> Vec<TensorInfo> {
         let info = |(name, entry): (&String, &Entry)| TensorInfo {
             name: name.clone(),
@@ -129,14 +132,14 @@ impl TensorFile {
         self.entries.iter().map(info).collect()
     }
 
-    /// The tensor `name` on the CPU, in the dtype it is stored in.
+    /// Returns the tensor `name` on the CPU, in its stored dtype.
     pub fn tensor(&self, name: &str) -> Result<Tensor> {
         let entry = self.entry(name)?;
         let dtype = candle_dtype(name, entry.dtype)?;
         tensor_from_bytes(&self.bytes(entry), dtype, &entry.shape)
     }
 
-    /// The slice `start..start + len` along `axis` of the tensor `name`, without touching the rest of the file.
+    /// Returns the slice `start..start + len` along `axis` of the tensor `name`, without reading the rest of the file.
     pub fn narrow(&self, name: &str, axis: usize, start: usize, len: usize) -> Result<Tensor> {
         let entry = self.entry(name)?;
         let shape = &entry.shape;
@@ -157,8 +160,8 @@ impl TensorFile {
         tensor_from_bytes(&bytes, dtype, &shape)
     }
 
-    /// Copies parts of the file, each from a position on. A file on disk is read, not mapped: pages of a map that were
-    /// touched count as this process's memory.
+    /// Copies parts of the file, each from its offset. A file on disk is read rather than mapped here, because touched pages
+    /// of a map count as this process's memory.
     fn copy_parts<'a>(&self, parts: impl Iterator<Item = (usize, &'a mut [u8])>) -> Result<()> {
         if let Data::Static(bytes) = &self.data {
             parts.for_each(|(start, out)| out.copy_from_slice(&bytes[start..start + out.len()]));
@@ -181,7 +184,7 @@ impl TensorFile {
         self.entries.get(name).ok_or_else(|| self.invalid_tensor(name, "is not in the file".to_string()))
     }
 
-    /// The tensor's elements in row-major order: the mapped bytes themselves where they already are.
+    /// Returns the tensor's elements in row-major order, without a copy if they are stored in that order.
     pub(crate) fn bytes(&self, entry: &Entry) -> Cow<'_, [u8]> {
         let data = &self.data[entry.range.clone()];
         match &entry.strides {
@@ -190,7 +193,7 @@ impl TensorFile {
         }
     }
 
-    /// Says that the tensor's bytes are not needed for now.
+    /// Gives the tensor's mapped pages back to the system.
     pub(crate) fn give_back(&self, entry: &Entry) {
         if let Data::Mapped(map) = &self.data {
             give_back(map, entry.range.clone());
@@ -202,25 +205,25 @@ impl TensorFile {
     }
 }
 
-/// A format of tensor files that can be read.
+/// A supported format of tensor files.
 enum Format {
     Safetensors,
     Pth,
 }
 
-/// The format of a file, told from its first bytes.
+/// Returns the format of a file by its first bytes.
 fn format(path: &Path, bytes: &[u8]) -> Result<Format> {
     let unsupported = |format| Err(Error::UnsupportedFormat { path: path.to_path_buf(), format });
     match bytes {
         [b'P', b'K', 3, 4, ..] => Ok(Format::Pth),
         [b'G', b'G', b'U', b'F', ..] => unsupported("GGUF"),
-        // Its magic number, pickled.
+        // The pickled magic number of the old format.
         [0x80, 2, 0x8a, 10, ..] => unsupported("PyTorch (before version 1.6)"),
         _ => Ok(Format::Safetensors),
     }
 }
 
-/// The number of elements, if it and every stride can be counted (an empty tensor may still have huge dimensions).
+/// Returns the number of elements, if it and every stride fit in `usize` (an empty tensor may have huge dimensions).
 pub(crate) fn count_elements(shape: &[usize]) -> Option<usize> {
     let without_empty = shape.iter().try_fold(1usize, |n, d| n.checked_mul((*d).max(1)))?;
     Some(if shape.contains(&0) { 0 } else { without_empty })

@@ -1,8 +1,8 @@
 //! The safetensors header, read strictly. <https://github.com/huggingface/safetensors#format>
 //!
 //! The format: 8 bytes of header length (little endian), a JSON object `name -> {dtype, shape, data_offsets}` with an
-//! optional `__metadata__` of strings, then the tensors' bytes without gaps. The safetensors crate keeps the last one of
-//! two equal names without a word; here that is an error, as is everything else that the format forbids.
+//! optional `__metadata__` of strings, then the tensors' bytes without gaps. The safetensors crate silently keeps the last
+//! of two equal names; here that is an error, as is everything else that the format forbids.
 
 use crate::file::{Entry, count_elements};
 use crate::{Error, Result};
@@ -13,12 +13,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
-/// Length of the field in front of the header.
+/// The length of the field before the header, in bytes.
 pub(crate) const PREFIX: usize = 8;
-/// The limit that the format's own implementation sets.
+/// The longest header that the safetensors crate accepts, in bytes.
 const MAX_HEADER: usize = 100_000_000;
 
-/// What a header says.
+/// The content of a header.
 pub(crate) struct Header {
     pub(crate) entries: BTreeMap<String, Entry>,
     pub(crate) metadata: BTreeMap<String, String>,
@@ -141,7 +141,7 @@ impl<'de> Visitor<'de> for HeaderVisitor {
                 tensors.insert(name.clone(), map.next_value()?).is_some()
             };
             if twice {
-                return Err(A::Error::custom(format_args!("`{name}` stands there twice")));
+                return Err(A::Error::custom(format_args!("`{name}` appears twice")));
             }
         }
         Ok(RawHeader { tensors, metadata: metadata.flatten().unwrap_or_default() })

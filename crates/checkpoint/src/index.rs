@@ -1,4 +1,4 @@
-//! Sharded checkpoints: `*.safetensors.index.json` says which file beside it holds which tensor.
+//! Sharded checkpoints: `*.safetensors.index.json` maps each tensor to a file in the same folder.
 
 use crate::file::TensorFile;
 use crate::{Error, Result};
@@ -11,7 +11,7 @@ struct Index {
     weight_map: BTreeMap<String, String>,
 }
 
-/// Opens the files; an index stands for the shards it names.
+/// Opens the files; an index is replaced by the shards that it names.
 pub(crate) fn open_files(paths: &[PathBuf]) -> Result<Vec<TensorFile>> {
     let mut files = Vec::new();
     for path in paths {
@@ -24,10 +24,10 @@ pub(crate) fn open_files(paths: &[PathBuf]) -> Result<Vec<TensorFile>> {
     Ok(files)
 }
 
-/// The shards that an index names, each a file beside it.
+/// Returns the paths of the shards that an index names, each in the index's folder.
 ///
 /// # Errors
-/// An index that cannot be read, a shard name that is not a plain file name, or a shard that is not there.
+/// An index that cannot be read, a shard name that is not a plain file name, or a shard that does not exist.
 pub fn shard_paths(index: &Path) -> Result<Vec<PathBuf>> {
     let shards: BTreeSet<String> = read_index(index)?.weight_map.into_values().collect();
     let folder = index.parent().unwrap_or(Path::new(""));
@@ -63,7 +63,7 @@ fn read_index(path: &Path) -> Result<Index> {
     serde_json::from_slice(&text).map_err(problem)
 }
 
-/// Whether the name is one of a file in the same folder.
+/// Returns whether the name is a plain file name, without a path.
 pub(crate) fn is_plain_name(name: &str) -> bool {
     let mut components = Path::new(name).components();
     let plain = matches!(components.next(), Some(Component::Normal(first)) if first == name);

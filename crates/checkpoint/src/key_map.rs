@@ -1,14 +1,14 @@
 //! [`KeyMap`]: the names of one layout as a table of whole-path rules, `source -> canonical`.
 //!
 //! A rule is a path of dot-separated segments; a segment `{x}` stands for exactly one segment, `{x..}` at the end for
-//! all that are left. Every name of the checkpoint must be matched by exactly one rule, once: rules never see each
-//! other's results, and a name that no rule knows is an error, not a skipped tensor.
+//! all that are left. Exactly one rule must match each name of the checkpoint. Rules are never chained, and a name that no
+//! rule matches is an error, not a skipped tensor.
 
 use crate::similar::most_similar;
 use crate::{Error, Result};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Prefixes that tools put before every name of a model, in front of any layout.
+/// Prefixes that tools put before every name of a model, whatever its layout.
 const PREFIXES: [&str; 6] =
     ["model.diffusion_model.", "diffusion_model.", "first_stage_model.", "model.", "module.", "vae."];
 
@@ -19,14 +19,13 @@ pub struct KeyMap {
     rules: Option<Vec<Rule>>,
     dropped: Vec<Pattern>,
     duplicates: Vec<(String, String)>,
-    prefixes: Vec<String>,
 }
 
-/// Which source name holds each canonical name.
+/// Maps canonical names to source names.
 pub(crate) type Names = BTreeMap<String, String>;
 
 impl KeyMap {
-    /// The map of the layout called `layout`, from pairs of patterns `(source, canonical)`.
+    /// Returns the map of the layout called `layout`, from pairs of patterns `(source, canonical)`.
     pub fn new<S: AsRef<str>, C: AsRef<str>>(layout: &str, rules: impl IntoIterator<Item = (S, C)>) -> Self {
         let rules = rules.into_iter().map(|(source, canonical)| Rule {
             source: Pattern::new(source.as_ref()),
@@ -35,39 +34,31 @@ impl KeyMap {
         Self { rules: Some(rules.collect()), ..Self::identity(layout) }
     }
 
-    /// The map of the layout whose names are the canonical ones; it accepts every name.
+    /// Returns the map of a layout whose names are the canonical ones; it accepts every name.
     pub fn identity(layout: &str) -> Self {
-        let prefixes = PREFIXES.map(str::to_string).to_vec();
-        Self { layout: layout.to_string(), rules: None, dropped: Vec::new(), duplicates: Vec::new(), prefixes }
+        Self { layout: layout.to_string(), rules: None, dropped: Vec::new(), duplicates: Vec::new() }
     }
 
-    /// Source names (patterns) that the layout has and no module needs.
+    /// Adds source names (patterns) that the layout has and no module needs.
     #[must_use]
     pub fn dropping<S: AsRef<str>>(mut self, patterns: impl IntoIterator<Item = S>) -> Self {
         self.dropped.extend(patterns.into_iter().map(|pattern| Pattern::new(pattern.as_ref())));
         self
     }
 
-    /// A source name that is dropped if `other` is there too, because both hold the same tensor.
+    /// Adds a source name that is dropped if `other` is present too, because both hold the same tensor.
     #[must_use]
     pub fn dropping_duplicate(mut self, name: &str, other: &str) -> Self {
         self.duplicates.push((name.to_string(), other.to_string()));
         self
     }
 
-    /// One more prefix that may stand before every name, such as `vision_model.`.
-    #[must_use]
-    pub fn with_prefix(mut self, prefix: &str) -> Self {
-        self.prefixes.push(prefix.to_string());
-        self
-    }
-
-    /// The layout's name.
+    /// Returns the layout's name.
     pub fn layout(&self) -> &str {
         &self.layout
     }
 
-    /// Canonical name to source name, for all of `sources`.
+    /// Returns the source name of every canonical name, for all of `sources`.
     ///
     /// # Errors
     /// A name that no rule matches, that two rules match, or two names that lead to the same canonical name.
@@ -85,21 +76,21 @@ impl KeyMap {
         Ok(names)
     }
 
-    /// The prefix, if any, that stands before every one of the names and that the rules do not expect there.
-    fn prefix_of(&self, sources: &BTreeSet<&str>) -> &str {
-        let everywhere = |prefix: &&String| {
+    /// Returns the longest prefix that every name has, or "" if there is none or if the rules match the names as they are.
+    fn prefix_of(&self, sources: &BTreeSet<&str>) -> &'static str {
+        let everywhere = |prefix: &&str| {
             !sources.is_empty()
-                && sources.iter().all(|name| name.strip_prefix(prefix.as_str()).is_some_and(|rest| !rest.is_empty()))
+                && sources.iter().all(|name| name.strip_prefix(prefix).is_some_and(|rest| !rest.is_empty()))
         };
         let plain = self.rules.is_some() && sources.iter().all(|name| self.knows(name));
         if plain {
             ""
         } else {
-            self.prefixes.iter().filter(everywhere).max_by_key(|p| p.len()).map_or("", String::as_str)
+            PREFIXES.into_iter().filter(everywhere).max_by_key(|prefix| prefix.len()).unwrap_or_default()
         }
     }
 
-    /// `None` if the name is one to drop.
+    /// Returns the canonical name of `source`, or `None` if it is to be dropped.
     fn canonical_name(&self, source: &str, prefix: &str, all: &BTreeSet<&str>) -> Result<Option<String>> {
         let name = &source[prefix.len()..];
         let is_duplicate = |(duplicate, other): &(String, String)| {
@@ -129,7 +120,7 @@ impl KeyMap {
         rules.iter().map(|rule| &rule.source).chain(&self.dropped).any(|pattern| pattern.captures(name).is_some())
     }
 
-    /// The closest source name, with the placeholders filled from the name itself where they stand at the same place.
+    /// Returns the closest source name, with the placeholders filled with the segments of `name` at the same positions.
     fn similar_source(&self, name: &str) -> Option<String> {
         let segments: Vec<&str> = name.split('.').collect();
         let filled: Vec<String> = self.rules.iter().flatten().map(|rule| rule.source.filled_like(&segments)).collect();
@@ -137,10 +128,10 @@ impl KeyMap {
     }
 }
 
-/// The names of a checkpoint by the first of the maps that knows them all.
+/// Returns the names of a checkpoint by the first of the maps that matches all of them.
 ///
-/// An identity map accepts everything, so it is taken only where no table of rules knows most of the names: a
-/// diffusers checkpoint with one strange tensor is reported as that, not as a thousand missing tensors.
+/// An identity map accepts everything, so it is used only if no table of rules matches most of the names: a diffusers
+/// checkpoint with one unknown tensor is reported as that, not as a thousand missing tensors.
 pub(crate) fn pick_names(maps: &[&KeyMap], sources: &BTreeSet<&str>) -> Result<Names> {
     let identity = KeyMap::identity("original");
     let mut best: Option<(usize, Error)> = None;
@@ -214,7 +205,7 @@ impl Pattern {
         self.segments.iter().map(text).collect::<Vec<_>>().join(".")
     }
 
-    /// The parts of `name` that the placeholders stand for, if the whole of it matches.
+    /// Returns the parts of `name` that the placeholders match, if the whole name matches.
     fn captures<'a>(&'a self, name: &'a str) -> Option<Captures<'a>> {
         let mut captures = Captures::new();
         let mut rest = Some(name);

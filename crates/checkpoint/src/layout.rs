@@ -1,4 +1,4 @@
-//! [`Layout`]: what lies at a path, told from its files alone: a diffusers folder, a folder of original files, one
+//! [`Layout`]: how a model is stored at a path, detected from its files: a diffusers folder, a folder of original files, one
 //! component, or a single file.
 
 use crate::file::TensorFile;
@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// What lies at a path.
+/// The way in which a model is stored at a path.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Layout {
@@ -16,7 +16,7 @@ pub enum Layout {
     Diffusers(DiffusersFolder),
     /// A folder with one component: `config.json` and its weights.
     Component(Component),
-    /// Any other folder with weights: components in sub-folders, loose files, or both (the original Wan releases).
+    /// Any other folder with weights: components in subfolders, loose files, or both (the original Wan releases).
     Folder(Folder),
     /// One safetensors file (or the index of its shards).
     Safetensors(PathBuf),
@@ -33,7 +33,7 @@ pub struct DiffusersFolder {
     pub class_name: String,
     /// The components by name. One whose files are missing has no config and no weights.
     pub components: BTreeMap<String, Component>,
-    /// Everything else that the index says, such as `boundary_ratio`.
+    /// The other entries of the index, such as `boundary_ratio`.
     pub settings: Map<String, Value>,
 }
 
@@ -42,37 +42,37 @@ pub struct DiffusersFolder {
 pub struct Folder {
     /// The folder.
     pub path: PathBuf,
-    /// Components by the name of their sub-folder; the folder's own is called "".
+    /// The components by the name of their subfolder; the component in the folder itself is called "".
     pub components: BTreeMap<String, Component>,
-    /// Weight files in the folder that belong to none of them.
+    /// The weight files in the folder that belong to no component.
     pub files: Vec<PathBuf>,
 }
 
 /// One part of a model: its configuration and its weights.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Component {
-    /// The class that the configuration or the index names, such as `AutoencoderKLWan`.
+    /// The class named by the configuration or the index, such as `AutoencoderKLWan`.
     pub class_name: Option<String>,
     /// The folder.
     pub path: PathBuf,
     /// Its configuration file.
     pub config: Option<PathBuf>,
-    /// Its weights, for [`crate::Weights::open`]: one file, or the index of the shards. Empty if it has none.
+    /// Its weights for [`crate::Weights::open`]: one file or the index of the shards. Empty if it has none.
     pub weights: Vec<PathBuf>,
 }
 
 const CONFIGS: [&str; 4] =
     ["config.json", "scheduler_config.json", "tokenizer_config.json", "preprocessor_config.json"];
-/// Names that diffusers and transformers write, in the order in which they are looked for.
+/// The file names that diffusers and transformers write, in the order of preference.
 const STEMS: [&str; 3] = ["diffusion_pytorch_model", "model", "pytorch_model"];
 const WEIGHT_ENDINGS: [&str; 4] = [".safetensors.index.json", ".safetensors", ".bin", ".pth"];
 
 impl Layout {
-    /// Looks at the path. Only directory entries and JSON files are read, and the header of a single file.
+    /// Detects the layout at `path`. Only directory entries and JSON files are read, and the header of a single file.
     ///
     /// # Errors
-    /// A path that is not there, a format that cannot be read (GGUF), JSON that is not valid, or a folder in which
-    /// nothing is recognised.
+    /// A path that does not exist, an unsupported format (GGUF), JSON that is not valid, or a folder in which nothing is
+    /// recognised.
     pub fn detect(path: &Path) -> Result<Self> {
         let metadata = std::fs::metadata(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
         if metadata.is_dir() { Self::detect_folder(path) } else { Self::detect_file(path) }
@@ -137,7 +137,7 @@ impl DiffusersFolder {
                     let component = Component::read(&path.join(&name), Some(class.clone()))?;
                     components.insert(name, component);
                 }
-                // A component that this model does without.
+                // A component that this model does not have.
                 Some([Value::Null, Value::Null]) => {}
                 _ => {
                     settings.insert(name, value);
@@ -159,7 +159,7 @@ impl Component {
         Ok(Self { class_name, path: path.to_path_buf(), config, weights })
     }
 
-    /// Those of `files` that are neither the component's weights nor their shards.
+    /// Returns the files that are neither the component's weights nor their shards.
     fn loose(&self, files: Vec<PathBuf>) -> Result<Vec<PathBuf>> {
         let mut own = self.weights.clone();
         for path in &self.weights {
@@ -176,7 +176,7 @@ fn class_of(config: &Map<String, Value>) -> Option<String> {
     named.and_then(Value::as_str).map(str::to_string)
 }
 
-/// The weights under one of their usual names, or else the only weight file there is.
+/// Returns the weights under one of their usual names, or else the only weight file in the folder.
 fn find_weights(folder: &Path) -> Result<Vec<PathBuf>> {
     for ending in WEIGHT_ENDINGS {
         let usual = STEMS.iter().map(|stem| folder.join(format!("{stem}{ending}"))).find(|path| path.is_file());
@@ -206,7 +206,7 @@ fn sub_folders(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(children(folder)?.into_iter().filter(|path| path.is_dir()).collect())
 }
 
-/// Sorted, so that the answer does not depend on the file system.
+/// Returns the entries of a folder, sorted, so that results do not depend on the file system.
 fn children(folder: &Path) -> Result<Vec<PathBuf>> {
     let error = |source| Error::Io { path: folder.to_path_buf(), source };
     let entries = std::fs::read_dir(folder).map_err(error)?;

@@ -1,4 +1,4 @@
-//! The memory map: the only place of the crate with `unsafe`.
+//! Memory maps: the only module of the crate with `unsafe` code.
 #![allow(unsafe_code)]
 
 use crate::{Error, Result};
@@ -9,7 +9,7 @@ use std::fs::File;
 use std::ops::Range;
 use std::path::Path;
 
-/// Maps `path` for reading. An empty file is an empty map.
+/// Maps `path` for reading. An empty file gives an empty map.
 pub(crate) fn map(path: &Path) -> Result<Mmap> {
     let error = |source| Error::Io { path: path.to_path_buf(), source };
     let file = File::open(path).map_err(error)?;
@@ -22,8 +22,8 @@ pub(crate) fn map(path: &Path) -> Result<Mmap> {
     unsafe { Mmap::map(&file) }.map_err(error)
 }
 
-/// Gives back the pages that lie wholly in `range`: what was read of a map counts as this process's memory. They are read
-/// again from the file when they are touched again.
+/// Gives the pages that lie wholly in `range` back to the system, because touched pages of a map count as this process's
+/// memory. They are read from the file again when they are touched again.
 pub(crate) fn give_back(map: &Mmap, range: Range<usize>) {
     #[cfg(unix)]
     {
@@ -38,6 +38,6 @@ pub(crate) fn give_back(map: &Mmap, range: Range<usize>) {
     let _ = (map, range);
 }
 
-/// A multiple of every usual size of a page.
+/// A multiple of every usual page size, in bytes.
 #[cfg(unix)]
 const PAGES: usize = 1 << 16;

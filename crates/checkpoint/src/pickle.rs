@@ -1,12 +1,12 @@
-//! The part of Python's pickle machine that `torch.save` uses. Nothing is ever called: calls stay data.
+//! The opcodes of Python's pickle machine that `torch.save` uses. Nothing is executed: calls are kept as data.
 //! <https://github.com/python/cpython/blob/v3.11.9/Lib/pickletools.py>
 //!
-//! Values live in one flat list and refer to each other by index, so that shared and nested values cost nothing and
-//! dropping them never recurses, however the file was made.
+//! Values are stored in one flat list and refer to each other by index. Shared and nested values therefore cost nothing, and
+//! dropping them never recurses, whatever the file contains.
 
 use std::collections::HashMap;
 
-/// Index of a [`Value`].
+/// The index of a [`Value`].
 pub(crate) type Id = usize;
 
 /// A Python object.
@@ -23,20 +23,20 @@ pub(crate) enum Value {
         function: Id,
         args: Id,
     },
-    /// An object that lies outside the pickle (a tensor's storage), known by its description.
+    /// The description of an object that is stored outside the pickle (a tensor's storage).
     Outside(Id),
-    /// Something that no state dict needs (None, booleans, floats).
+    /// A value that no state dict needs (None, booleans, floats).
     Other,
 }
 
-/// All values of a pickle, and which one is the result.
+/// All values of a pickle, and the index of the result.
 pub(crate) struct Pickle {
     values: Vec<Value>,
     root: Id,
 }
 
 impl Pickle {
-    /// Runs the machine over `bytes`.
+    /// Reads the pickle in `bytes`.
     pub(crate) fn read(bytes: &[u8]) -> Result<Self, String> {
         let mut machine = Machine { bytes, ..Machine::default() };
         while !machine.step()? {}
@@ -72,7 +72,7 @@ impl Pickle {
         self.tuple(id)?.iter().map(|id| self.size(*id)).collect()
     }
 
-    /// The function's name and the arguments of a call.
+    /// Returns the function's name and the arguments of a call.
     pub(crate) fn call(&self, id: Id) -> Option<(&str, &[Id])> {
         let Value::Call { function, args } = self.value(id) else { return None };
         let Value::Global(name) = self.value(*function) else { return None };
@@ -85,13 +85,13 @@ struct Machine<'a> {
     bytes: &'a [u8],
     values: Vec<Value>,
     stack: Vec<Id>,
-    /// Heights of the stack at the open marks.
+    /// The heights of the stack at the open marks.
     marks: Vec<usize>,
     memo: HashMap<u64, Id>,
 }
 
 impl Machine<'_> {
-    /// Executes one opcode; true at the end.
+    /// Executes one opcode; returns true at the end.
     fn step(&mut self) -> Result<bool, String> {
         match self.take(1)?[0] {
             b'.' => return Ok(true),
@@ -155,7 +155,7 @@ impl Machine<'_> {
                 self.push(Value::Outside(description));
             }
             b'R' | 0x81 => self.call()?,
-            // The state that BUILD hands to an object holds no tensors of a state dict (an OrderedDict's attributes).
+            // BUILD sets the attributes of an object (an OrderedDict), which hold no tensors of a state dict.
             b'b' => {
                 self.pop()?;
             }
@@ -173,14 +173,18 @@ impl Machine<'_> {
 
     fn extend_list(&mut self, items: &[Id]) -> Result<(), String> {
         let top = self.top()?;
-        let Value::List(list) = &mut self.values[top] else { return Err("items for something that is no list".into()) };
+        let Value::List(list) = &mut self.values[top] else {
+            return Err("items are added to a value that is not a list".into());
+        };
         list.extend(items);
         Ok(())
     }
 
     fn extend_dict(&mut self, items: &[Id]) -> Result<(), String> {
         let top = self.top()?;
-        let Value::Dict(dict) = &mut self.values[top] else { return Err("items for something that is no dict".into()) };
+        let Value::Dict(dict) = &mut self.values[top] else {
+            return Err("items are added to a value that is not a dict".into());
+        };
         dict.extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1])));
         Ok(())
     }
@@ -197,7 +201,7 @@ impl Machine<'_> {
         self.values.push(value);
     }
 
-    /// Pushes a little-endian integer; those of one and two bytes are unsigned, others have a sign.
+    /// Pushes a little-endian integer. Integers of one and two bytes are unsigned, others are signed.
     fn push_int(&mut self, length: usize) -> Result<(), String> {
         if length > 8 {
             return Err(format!("an integer of {length} bytes"));
@@ -217,7 +221,7 @@ impl Machine<'_> {
 
     fn recall(&mut self, length: usize) -> Result<(), String> {
         let key = self.number(length)?;
-        let id = *self.memo.get(&key).ok_or("an object is used before it is made")?;
+        let id = *self.memo.get(&key).ok_or("an object is used before it is created")?;
         self.stack.push(id);
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! `PyTorch` files (`torch.save`, version 1.6 and later): an uncompressed ZIP with a pickled state dict and one member
 //! per storage. <https://github.com/pytorch/pytorch/blob/v2.5.0/torch/serialization.py>
 //!
-//! Nothing in the pickle is executed; the tensors are read from the mapped file like those of safetensors.
+//! Nothing in the pickle is executed. The tensors are read from the mapped file as those of safetensors files are.
 
 use crate::file::{Entry, count_elements};
 use crate::pickle::{Id, Pickle, Value};
@@ -12,21 +12,21 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
-/// Names under which training scripts put the state dict.
+/// The names under which training scripts store the state dict.
 const WRAPPERS: [&str; 4] = ["state_dict", "model_state_dict", "model", "module"];
 
-/// The tensors of the `PyTorch` file `path` with the content `bytes`.
+/// Returns the tensors of the `PyTorch` file `path` with the content `bytes`.
 pub(crate) fn read_pth(path: &Path, bytes: &[u8]) -> Result<BTreeMap<String, Entry>> {
     let invalid = |problem: String| Error::Invalid { path: path.to_path_buf(), problem };
     let archive = Archive::read(bytes).map_err(invalid)?;
     let mut entries = BTreeMap::new();
     for (key, value) in archive.state_dict().map_err(invalid)? {
-        let name = archive.pickle.text(*key).ok_or_else(|| invalid("a tensor's name is no text".to_string()))?;
+        let name = archive.pickle.text(*key).ok_or_else(|| invalid("a tensor's name is not text".to_string()))?;
         let entry = archive.entry(*value);
         let twice = entry.map(|entry| entries.insert(name.to_string(), entry).is_some());
         let problem = match twice {
             Ok(false) => continue,
-            Ok(true) => "stands there twice".to_string(),
+            Ok(true) => "appears twice".to_string(),
             Err(problem) => problem,
         };
         return Err(Error::InvalidTensor { path: path.to_path_buf(), name: name.to_string(), problem });
@@ -36,7 +36,7 @@ pub(crate) fn read_pth(path: &Path, bytes: &[u8]) -> Result<BTreeMap<String, Ent
 
 struct Archive {
     members: Members,
-    /// The folder that all members lie in, with its slash.
+    /// The folder of all members, with its slash.
     folder: String,
     pickle: Pickle,
 }
@@ -56,7 +56,7 @@ impl Archive {
         Ok(Self { members, folder, pickle })
     }
 
-    /// The dictionary of tensors, out of its wrappers.
+    /// Returns the dictionary of tensors, without its wrappers.
     fn state_dict(&self) -> std::result::Result<&[(Id, Id)], String> {
         let mut id = self.pickle.root();
         for _ in 0..=WRAPPERS.len() {
@@ -85,7 +85,7 @@ impl Archive {
             _ => {}
         }
         let ("torch._utils._rebuild_tensor_v2", [storage, offset, shape, strides, ..]) = (function, args) else {
-            return Err(format!("is made by `{function}`, which is not known"));
+            return Err(format!("is created by the unknown function `{function}`"));
         };
         let (dtype, storage) = self.storage(*storage)?;
         let sizes = (pickle.size(*offset), pickle.sizes(*shape), pickle.sizes(*strides));
@@ -96,7 +96,7 @@ impl Archive {
             .ok_or_else(|| format!("shape {shape:?} with strides {strides:?} does not fit into its storage"))
     }
 
-    /// The description of a storage is `("storage", class, key, device, number of elements)`.
+    /// Returns the dtype and the bytes of a storage, whose description is `("storage", class, key, device, number of elements)`.
     fn storage(&self, id: Id) -> std::result::Result<(Dtype, Range<usize>), String> {
         let description = if let Value::Outside(id) = self.pickle.value(id) { self.pickle.tuple(*id) } else { None };
         let Some([_, class, key, ..]) = description else { return Err("has no storage".to_string()) };
@@ -112,7 +112,7 @@ impl Archive {
             "CharStorage" => Dtype::I8,
             "ByteStorage" => Dtype::U8,
             "BoolStorage" => Dtype::BOOL,
-            other => return Err(format!("is stored as `{other}`, which is not known")),
+            other => return Err(format!("has the unknown storage class `{other}`")),
         };
         let key = self.pickle.text(*key).ok_or("has no storage")?;
         let member = format!("{}data/{key}", self.folder);
@@ -121,7 +121,7 @@ impl Archive {
     }
 }
 
-/// The tensor's bytes within its storage, if it fits.
+/// Returns the tensor's place within its storage, if it fits.
 fn place(dtype: Dtype, storage: &Range<usize>, offset: usize, shape: &[usize], strides: &[usize]) -> Option<Entry> {
     if shape.len() != strides.len() {
         return None;

@@ -1,6 +1,6 @@
-//! Random weights of a sane scale for any request: real sizes and real arithmetic without a checkpoint.
+//! Random weights of a plausible scale for any request, to measure real sizes and real arithmetic without a checkpoint.
 //!
-//! Every tensor is cut from one block of normal numbers, at a place that the seed and the tensor's name choose, so that
+//! Every tensor is cut from one block of normal numbers, at an offset that depends on the seed and the tensor's name, so that
 //! billions of parameters take no longer than writing them.
 
 use crate::convert::Element;
@@ -9,10 +9,10 @@ use candle_core::{DType, Device, Tensor};
 use half::{bf16, f16};
 use rayon::prelude::*;
 
-/// A prime, so that the rows of a matrix do not repeat.
+/// The length of the block: a prime, so that the rows of a matrix do not repeat.
 const BLOCK: usize = 1_048_573;
 const CHUNK: usize = 1 << 16;
-/// Spread of biases, and of norms around one.
+/// The standard deviation of biases, and of norms around one.
 const SMALL: f32 = 0.02;
 
 /// The block of normal numbers of one seed.
@@ -29,7 +29,7 @@ impl RandomWeights {
         Self { seed, normals }
     }
 
-    /// Weights of variance 1/fan-in, norms around one, small biases; the same for the same seed and name.
+    /// Returns weights of variance 1/fan-in, norms around one, or small biases; the same for the same seed and name.
     pub(crate) fn get(&self, name: &str, shape: &[usize], dtype: DType, device: &Device) -> Result<Tensor> {
         let values = Spread::of(name, shape);
         match dtype {
@@ -71,7 +71,7 @@ impl Spread {
     }
 }
 
-/// Box and Muller's transform of two uniform numbers.
+/// Returns two normals by the Box-Muller transform.
 fn normal_pair(seed: u64, i: u64) -> [f32; 2] {
     // In (0, 1], so that the logarithm is finite.
     let uniform = |bits: u64| ((bits >> 11) + 1) as f64 / (1u64 << 53) as f64;
@@ -81,7 +81,7 @@ fn normal_pair(seed: u64, i: u64) -> [f32; 2] {
     [(radius * angle.cos()) as f32, (radius * angle.sin()) as f32]
 }
 
-/// One step of `SplitMix64`. <https://prng.di.unimi.it/splitmix64.c>
+/// Returns one step of `SplitMix64`. <https://prng.di.unimi.it/splitmix64.c>
 fn mix(state: u64) -> u64 {
     let z = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -1,7 +1,7 @@
-//! "Did you mean": the name closest to one that is not there.
+//! The name closest to an unknown one, for "did you mean".
 
-/// The closest of `names` by edit distance, if it is close enough to be meant. A name with the same numbers (the same
-/// block) is closer than one of another block.
+/// Returns the closest of `names` by edit distance, if it is close enough. A name with the same numbers (of the same block)
+/// is closer than one with others.
 pub(crate) fn most_similar<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Option<String> {
     let limit = (name.len() / 3).max(2);
     let candidates = names.into_iter().filter(|other| other.len().abs_diff(name.len()) <= limit);
@@ -13,7 +13,7 @@ fn numbers(name: &str) -> Vec<&str> {
     name.split('.').filter(|segment| segment.bytes().all(|b| b.is_ascii_digit())).collect()
 }
 
-/// Levenshtein's distance in bytes.
+/// Returns the Levenshtein distance in bytes.
 fn edit_distance(a: &str, b: &str) -> usize {
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.bytes().enumerate() {

@@ -1,4 +1,4 @@
-//! [`Weights`]: a view of a checkpoint below one prefix, asked for tensors by canonical name and shape.
+//! [`Weights`]: a view of a checkpoint below one prefix, which returns tensors by canonical name and shape.
 
 use crate::checkpoint::Checkpoint;
 use crate::file::TensorFile;
@@ -13,7 +13,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// A view of a checkpoint below one prefix. Cloning is cheap; every view of one checkpoint shares what was asked for.
+/// A view of a checkpoint below one prefix. Cloning is cheap. All views of one checkpoint share the record of requested
+/// tensors.
 #[derive(Clone)]
 pub struct Weights {
     inner: Arc<Inner>,
@@ -22,20 +23,20 @@ pub struct Weights {
     log: Option<TensorLog>,
 }
 
-/// Canonical names and tensors in the order in which they were handed out, see [`Weights::logged`].
+/// Canonical names and tensors in the order in which they were returned, see [`Weights::logged`].
 pub type TensorLog = Arc<Mutex<Vec<(String, Tensor)>>>;
 
-/// How the matrices of linear layers are to be rounded when they are loaded.
+/// The format to which the weights of linear layers are quantised when they are loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Quant {
-    /// To whole numbers of 8 bits, with one scale per output.
+    /// 8-bit integers with one scale per output channel.
     Int8,
-    /// To 8-bit floating point (e4m3), with one scale per output.
+    /// 8-bit floats (e4m3) with one scale per output channel.
     Fp8,
 }
 
 impl Quant {
-    /// All of them.
+    /// All formats.
     pub const ALL: [Self; 2] = [Self::Int8, Self::Fp8];
 }
 
@@ -46,7 +47,7 @@ struct Inner {
     asked: Mutex<BTreeMap<String, Asked>>,
 }
 
-/// A tensor that was handed out.
+/// A tensor that was requested.
 struct Asked {
     shape: Vec<usize>,
     bytes: usize,
@@ -54,11 +55,11 @@ struct Asked {
 
 enum Source {
     Files(Checkpoint),
-    /// Checks every request against the files' headers and answers with zeros; see [`Weights::headers_only`].
+    /// Checks every request against the files' headers and returns zeros; see [`Weights::headers_only`].
     Headers(Checkpoint),
     Tensors(HashMap<String, Tensor>),
     Random(RandomWeights),
-    /// Answers every request with zeros that take no memory; see [`Weights::recorder`].
+    /// Returns zeros that take no memory; see [`Weights::recorder`].
     Recorder,
 }
 
@@ -74,63 +75,63 @@ impl Display for Quant {
 impl FromStr for Quant {
     type Err = ();
 
-    /// The name that [`Display`] writes.
+    /// Parses the name that [`Display`] writes.
     fn from_str(name: &str) -> std::result::Result<Self, ()> {
         Self::ALL.into_iter().find(|quant| quant.to_string() == name).ok_or(())
     }
 }
 
-/// What was loaded.
+/// A summary of the loaded tensors.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LoadReport {
-    /// Number of tensors.
+    /// The number of tensors.
     pub tensors: usize,
-    /// Number of elements of all of them.
+    /// The number of elements of all tensors.
     pub parameters: usize,
-    /// Size of all of them as they are stored.
+    /// The stored size of all tensors, in bytes.
     pub bytes: usize,
-    /// Number of tensors by the dtype they are stored in.
+    /// The number of tensors by stored dtype.
     pub dtypes: BTreeMap<String, usize>,
 }
 
 impl Weights {
-    /// The weights in `files` (safetensors, .pth, or a `.safetensors.index.json` that stands for its shards), with the
-    /// names that the first fitting one of `key_maps` gives them, handed out on `device` as `dtype`. No map means that
-    /// the names are the canonical ones. Only headers are read here; tensors are read when they are asked for.
+    /// Opens the weights in `files` (safetensors, .pth, or a `.safetensors.index.json` in place of its shards), to be returned
+    /// on `device` as `dtype`. Their names are those that the first fitting one of `key_maps` gives them; without a map, they
+    /// are the canonical ones. Only headers are read here; tensors are read when they are requested.
     pub fn open(files: &[PathBuf], key_maps: &[&KeyMap], device: &Device, dtype: DType) -> Result<Self> {
         Self::from_files(open_files(files)?, key_maps, device, dtype)
     }
 
-    /// Like [`Weights::open`], from files that are already open, such as [`TensorFile::from_static`].
+    /// Does the same as [`Weights::open`] with files that are already open, such as [`TensorFile::from_static`].
     pub fn from_files(files: Vec<TensorFile>, key_maps: &[&KeyMap], device: &Device, dtype: DType) -> Result<Self> {
         Ok(Self::new(Source::Files(Checkpoint::new(files, key_maps)?), device, dtype))
     }
 
-    /// The weights in `files` for a module that is built only to see whether they fit it: names, shapes and dtypes are
-    /// checked as always, but no data is read, and every request is answered with zeros (a broadcast scalar) of the
-    /// dtype that [`Weights::open`] would hand out for a model of `dtype`.
+    /// Opens the weights in `files` for a module that is built only to check whether they fit it. Names, shapes and dtypes are
+    /// checked as always, but no data is read: every request returns zeros (a broadcast scalar) of the dtype that
+    /// [`Weights::open`] would return for a model of `dtype`.
     pub fn headers_only(files: Vec<TensorFile>, key_maps: &[&KeyMap], dtype: DType) -> Result<Self> {
         Ok(Self::new(Source::Headers(Checkpoint::new(files, key_maps)?), &Device::Cpu, dtype))
     }
 
-    /// Weights from tensors in memory, handed out on `device` as `dtype`.
+    /// Returns weights from tensors in memory, to be returned on `device` as `dtype`.
     pub fn from_tensors(tensors: HashMap<String, Tensor>, device: &Device, dtype: DType) -> Self {
         Self::new(Source::Tensors(tensors), device, dtype)
     }
 
-    /// Weights that hold no data: every request is answered with zeros (a broadcast scalar) and remembered, so that a
-    /// module can be asked which names and shapes it needs. See [`Weights::asked`].
+    /// Returns weights without data: every request is recorded and returns zeros (a broadcast scalar), so that a module can be
+    /// asked which names and shapes it needs. See [`Weights::asked`].
     pub fn recorder() -> Self {
         Self::recorder_of(DType::F32)
     }
 
-    /// [`Weights::recorder`] for a model of `dtype`.
+    /// Returns a [`Weights::recorder`] for a model of `dtype`.
     pub fn recorder_of(dtype: DType) -> Self {
         Self::new(Source::Recorder, &Device::Cpu, dtype)
     }
 
-    /// Weights that answer every request with random numbers of a sane scale (variance 1/fan-in, norms around one, small
-    /// biases), the same for the same seed and name: for measuring a model's speed without its checkpoint.
+    /// Returns weights that answer every request with random numbers of a plausible scale (variance 1/fan-in, norms around
+    /// one, small biases), the same for the same seed and name. They serve to measure a model's speed without its checkpoint.
     pub fn random(seed: u64, device: &Device, dtype: DType) -> Self {
         Self::new(Source::Random(RandomWeights::new(seed)), device, dtype)
     }
@@ -140,62 +141,62 @@ impl Weights {
         Self { inner: Arc::new(inner), prefix: String::new(), quant: None, log: None }
     }
 
-    /// The view below `name`: `weights.pp("blocks").pp(0)`.
+    /// Returns the view below `name`: `weights.pp("blocks").pp(0)`.
     #[must_use]
     pub fn pp(&self, name: impl Display) -> Self {
         let prefix = self.full(&name.to_string());
         Self { prefix, ..self.clone() }
     }
 
-    /// The same view, whose linear layers are to be rounded like this; `None` leaves them as they are. Tensors are handed
-    /// out as they are in any case: rounding them is the layers' work.
+    /// Returns the same view with this format for linear layers; `None` leaves their weights as they are stored. Requests
+    /// return unquantised tensors in any case: the layers quantise them.
     #[must_use]
     pub fn with_quant(&self, quant: Option<Quant>) -> Self {
         Self { quant, ..self.clone() }
     }
 
-    /// The same view, which keeps what it hands out in `log` too, or what [`Weights::kept_in`] says of it: who knows a module's
-    /// tensors can overwrite them.
+    /// Returns the same view, which also adds every tensor that it returns (or its replacement, see [`Weights::kept_in`]) to
+    /// `log`. A caller that knows a module's tensors can overwrite them.
     #[must_use]
     pub fn logged(&self, log: &TensorLog) -> Self {
         Self { log: Some(log.clone()), ..self.clone() }
     }
 
-    /// How linear layers below this view are to be rounded.
+    /// Returns the format to which linear layers below this view are quantised.
     pub fn quant(&self) -> Option<Quant> {
         self.quant
     }
 
-    /// The device that tensors are handed out on.
+    /// Returns the device of the returned tensors.
     pub fn device(&self) -> &Device {
         &self.inner.device
     }
 
-    /// The dtype that [`Weights::get`] hands out.
+    /// Returns the dtype of the tensors that [`Weights::get`] returns.
     pub fn dtype(&self) -> DType {
         self.inner.dtype
     }
 
-    /// The tensor `name` below this view, which must have `shape`, in the model's dtype.
+    /// Returns the tensor `name` below this view, which must have `shape`, in the model's dtype.
     ///
     /// # Errors
-    /// A tensor that is missing, has another shape, is no floating-point tensor, or holds NaN or infinite values.
+    /// A tensor that is missing, has another shape, is not of floating point, or holds NaN or infinite values.
     pub fn get(&self, name: &str, shape: impl Into<Shape>) -> Result<Tensor> {
         self.get_dtype(name, shape, self.inner.dtype)
     }
 
-    /// Like [`Weights::get`], in a dtype of the caller's choice (norms and modulation stay f32).
+    /// Does the same as [`Weights::get`] with a dtype of the caller's choice (norms and modulation stay f32).
     pub fn get_dtype(&self, name: &str, shape: impl Into<Shape>, dtype: DType) -> Result<Tensor> {
         self.ask(self.full(name), &shape.into(), Some(dtype))
     }
 
-    /// Like [`Weights::get`], in the dtype that the checkpoint stores (large tables are converted row by row, when
-    /// used). 8-bit floats are handed out as bf16, which holds all of them exactly.
+    /// Does the same as [`Weights::get`] with the stored dtype (large tables are converted row by row, when used). 8-bit floats
+    /// are returned as bf16, which holds all of them exactly.
     pub fn get_stored(&self, name: &str, shape: impl Into<Shape>) -> Result<Tensor> {
         self.ask(self.full(name), &shape.into(), None)
     }
 
-    /// `None` stands for the stored dtype.
+    /// Returns the tensor of the full name `name`; without a `dtype`, in the stored one.
     fn ask(&self, name: String, shape: &Shape, dtype: Option<DType>) -> Result<Tensor> {
         let device = &self.inner.device;
         let tensor = match &self.inner.source {
@@ -222,7 +223,7 @@ impl Weights {
         Ok(tensor)
     }
 
-    /// Whether the checkpoint has the tensor `name` below this view (recorders and random weights have none).
+    /// Returns whether the checkpoint has the tensor `name` below this view (recorders and random weights have none).
     pub fn contains(&self, name: &str) -> bool {
         match &self.inner.source {
             Source::Files(checkpoint) | Source::Headers(checkpoint) => checkpoint.contains(&self.full(name)),
@@ -231,13 +232,13 @@ impl Weights {
         }
     }
 
-    /// Canonical names and shapes asked for so far, over all views.
+    /// Returns the canonical names and shapes that were requested so far, over all views.
     pub fn asked(&self) -> BTreeMap<String, Vec<usize>> {
         self.lock().iter().map(|(name, asked)| (name.clone(), asked.shape.clone())).collect()
     }
 
-    /// Says that the tensor `name` below this view, which was handed out, is kept in another form: of so many bytes, and where
-    /// that is tensors, in `tensors`.
+    /// Records that the caller keeps the requested tensor `name` below this view in another form, which has `bytes` bytes. If
+    /// that form consists of tensors, they are `tensors`.
     pub fn kept_in(&self, name: &str, bytes: usize, tensors: Vec<Tensor>) {
         let name = self.full(name);
         if let Some(asked) = self.lock().get_mut(&name) {
@@ -250,19 +251,19 @@ impl Weights {
         }
     }
 
-    /// Bytes of everything handed out so far, over all views, or what [`Weights::kept_in`] says of it: of placeholders as
-    /// many as the real tensors would have.
+    /// Returns the bytes of all tensors returned so far, over all views, or of the forms recorded by [`Weights::kept_in`].
+    /// Placeholders count as the real tensors would.
     pub fn bytes(&self) -> usize {
         self.lock().values().map(|asked| asked.bytes).sum()
     }
 
-    /// [`Weights::bytes`] of the tensors whose canonical names start with `prefix`.
+    /// Returns [`Weights::bytes`] of the tensors whose canonical names start with `prefix`.
     pub fn bytes_of(&self, prefix: &str) -> usize {
         let asked = self.lock();
         asked.iter().filter(|(name, _)| name.starts_with(prefix)).map(|(_, asked)| asked.bytes).sum()
     }
 
-    /// Canonical names and shapes of all tensors of the checkpoint.
+    /// Returns the canonical names and shapes of all tensors of the checkpoint.
     pub fn shapes(&self) -> Vec<(String, Vec<usize>)> {
         self.names().map(|name| (name.to_string(), self.shape_of(name).unwrap_or_default())).collect()
     }
@@ -275,7 +276,10 @@ impl Weights {
         }
     }
 
-    /// Checks that every tensor of the checkpoint was asked for, and says what was loaded.
+    /// Checks that every tensor of the checkpoint was requested, and returns a summary.
+    ///
+    /// # Errors
+    /// [`Error::Unused`] with the names of the other tensors.
     pub fn finish(&self) -> Result<LoadReport> {
         let asked = self.lock();
         let mut names: Vec<String> =
@@ -296,7 +300,7 @@ impl Weights {
         Ok(report)
     }
 
-    /// Dtype and size that the tensor is stored with.
+    /// Returns the stored dtype and size in bytes of a tensor.
     fn stored(&self, name: &str, elements: usize) -> (String, usize) {
         let candle = |dtype: DType| (dtype.as_str().to_string(), elements * dtype.size_in_bytes());
         match &self.inner.source {
@@ -317,7 +321,7 @@ impl Weights {
         }
     }
 
-    /// A tensor that nobody asked for yet is more likely to be the one that is meant.
+    /// Returns the error for a missing tensor. Tensors that were not requested yet are suggested first.
     fn missing(&self, name: String) -> Error {
         let asked = self.lock();
         let unasked = self.names().filter(|name| !asked.contains_key(*name));
@@ -335,7 +339,7 @@ impl Weights {
     }
 }
 
-/// Zeros that take no memory.
+/// Returns zeros that take no memory.
 fn placeholder(shape: &Shape, dtype: DType, device: &Device) -> Result<Tensor> {
     Ok(Tensor::zeros((), dtype, device)?.broadcast_as(shape.clone())?)
 }

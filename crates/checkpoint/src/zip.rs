@@ -1,10 +1,10 @@
-//! Just enough of ZIP to find the parts of a `PyTorch` file, which are stored uncompressed so that they can be mapped.
+//! The parts of the ZIP format that locate the members of a `PyTorch` file, which are uncompressed and can be mapped.
 //! <https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT>
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-/// The archive's members and where their bytes lie.
+/// The archive's members and their byte ranges.
 pub(crate) type Members = BTreeMap<String, Range<usize>>;
 
 const END: &[u8] = b"PK\x05\x06";
@@ -14,7 +14,7 @@ const LOCATOR64_LENGTH: usize = 20;
 const END64: &[u8] = b"PK\x06\x06";
 const CENTRAL: &[u8] = b"PK\x01\x02";
 const LOCAL: &[u8] = b"PK\x03\x04";
-/// In a 32-bit field: the value stands in the ZIP64 extra field.
+/// The value of a 32-bit field whose real value is in the ZIP64 extra field.
 const IN_EXTRA: u64 = 0xffff_ffff;
 
 /// Reads the central directory.
@@ -27,15 +27,15 @@ pub(crate) fn members(bytes: &[u8]) -> Result<Members, String> {
         if member.method != 0 {
             return Err(format!("`{}` is compressed", member.name));
         }
-        let range = member.range(bytes).ok_or_else(|| format!("`{}` does not lie in the file", member.name))?;
+        let range = member.range(bytes).ok_or_else(|| format!("`{}` lies outside the file", member.name))?;
         if let Some(name) = members.insert(member.name.clone(), range).map(|_| member.name) {
-            return Err(format!("`{name}` stands in the archive twice"));
+            return Err(format!("`{name}` appears in the archive twice"));
         }
     }
     Ok(members)
 }
 
-/// Number of members and offset of the first one's entry.
+/// Returns the number of members and the offset of the first entry.
 fn directory(bytes: &[u8]) -> Option<(u64, usize)> {
     // The end record is followed by a comment of at most 65535 bytes.
     let last = bytes.len().checked_sub(END_LENGTH)?;
@@ -61,7 +61,7 @@ struct Member {
     local: u64,
 }
 
-/// The entry at `at` and the offset of the next one.
+/// Returns the entry at `at` and the offset of the next one.
 fn central_entry(bytes: &[u8], at: usize) -> Option<(Member, usize)> {
     if !bytes.get(at..)?.starts_with(CENTRAL) {
         return None;
@@ -71,7 +71,7 @@ fn central_entry(bytes: &[u8], at: usize) -> Option<(Member, usize)> {
     let name = bytes.get(at + 46..at + 46 + name_length)?;
     let extra = bytes.get(at + 46 + name_length..at + 46 + name_length + extra_length)?;
     let (compressed, size, local) = (field(20, 4)?, field(24, 4)?, field(42, 4)?);
-    // The ZIP64 field holds those of the three that do not fit into 32 bits, in this order.
+    // The ZIP64 field holds, in this order, the ones of these three that do not fit into 32 bits.
     let mut wide = zip64_field(extra).unwrap_or_default().chunks_exact(8);
     let mut widen = |value: u64| if value == IN_EXTRA { number(wide.next()?, 0, 8) } else { Some(value) };
     let size = widen(size)?;
@@ -93,7 +93,7 @@ fn zip64_field(mut extra: &[u8]) -> Option<&[u8]> {
 }
 
 impl Member {
-    /// The member's bytes, behind its local header.
+    /// Returns the byte range of the member, after its local header.
     fn range(&self, bytes: &[u8]) -> Option<Range<usize>> {
         let local = usize::try_from(self.local).ok()?;
         if !bytes.get(local..)?.starts_with(LOCAL) {

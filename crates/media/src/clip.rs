@@ -1,29 +1,29 @@
-//! What a clip is made of before any format is chosen: frames, size, frames per second.
+//! The parts of a clip in any format: frames, size, frames per second.
 
 use crate::error::{MediaError, Result};
 use std::fmt;
 use std::num::NonZeroU32;
 
-/// One picture: planar RGB, `[3, H, W]` row by row, nominally 0..1.
+/// A picture in planar RGB, `[3, H, W]` row by row, nominally 0..1.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Frame {
-    /// Width in pixels.
+    /// The width in pixels.
     pub width: usize,
-    /// Height in pixels.
+    /// The height in pixels.
     pub height: usize,
     /// The red plane, then the green one, then the blue one: 3 * height * width values.
     pub data: Vec<f32>,
 }
 
 impl Frame {
-    /// A frame from planar RGB values; an error if there are not 3 * width * height of them.
+    /// Returns a frame of planar RGB values; an error unless there are 3 * width * height of them.
     pub fn new(width: usize, height: usize, data: Vec<f32>) -> Result<Self> {
         let frame = Self { width, height, data };
         frame.check_len()?;
         Ok(frame)
     }
 
-    /// The three planes, `[H, W]` each. The length has been checked by [`check_len`](Self::check_len).
+    /// Returns the three planes, `[H, W]` each. [`check_len`](Self::check_len) must have checked the length.
     pub(crate) fn planes(&self) -> [&[f32]; 3] {
         let (red, rest) = self.data.split_at(self.width * self.height);
         let (green, blue) = rest.split_at(self.width * self.height);
@@ -45,7 +45,7 @@ pub struct Fps {
 }
 
 impl Fps {
-    /// `num / den` frames per second.
+    /// Returns `num / den` frames per second.
     pub fn new(num: u32, den: u32) -> Result<Self> {
         let error = || MediaError::Fps { given: format!("{num}/{den}") };
         let divisor = gcd(num, den).max(1);
@@ -56,8 +56,8 @@ impl Fps {
         if usable { Ok(fps) } else { Err(error()) }
     }
 
-    /// The ratio that people mean by a decimal: whole numbers as they are, 23.976, 29.97 and 59.94 as n * 1000 / 1001,
-    /// anything else to a thousandth.
+    /// Returns the usual ratio for a decimal: whole numbers unchanged, 23.976, 29.97 and 59.94 as n * 1000 / 1001, anything else
+    /// rounded to a thousandth.
     pub fn from_f64(fps: f64) -> Result<Self> {
         if !(0.01..=1000.0).contains(&fps) {
             return Err(MediaError::Fps { given: fps.to_string() });
@@ -70,22 +70,22 @@ impl Fps {
         Self::new((fps * 1000.0).round() as u32, 1000)
     }
 
-    /// Numerator, in lowest terms.
+    /// Returns the numerator, in lowest terms.
     pub fn num(self) -> u32 {
         self.num.get()
     }
 
-    /// Denominator, in lowest terms.
+    /// Returns the denominator, in lowest terms.
     pub fn den(self) -> u32 {
         self.den.get()
     }
 
-    /// Frames per second as a float.
+    /// Returns the frames per second as a float.
     pub fn as_f64(self) -> f64 {
         f64::from(self.num()) / f64::from(self.den())
     }
 
-    /// When frame `index` starts, to the nearest of `units` per second.
+    /// Returns the start of frame `index` in units, of which a second has `units`, rounded to the nearest.
     pub(crate) fn start_of(self, index: u64, units: u64) -> u64 {
         let num = u128::from(self.num());
         ((u128::from(index) * u128::from(self.den()) * u128::from(units) + num / 2) / num) as u64
@@ -101,19 +101,19 @@ impl fmt::Display for Fps {
     }
 }
 
-/// Size and speed of a clip; every frame must have this size.
+/// The size of every frame of a clip, and its frames per second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClipSpec {
-    /// Width of every frame in pixels.
+    /// The width of every frame in pixels.
     pub width: usize,
-    /// Height of every frame in pixels.
+    /// The height of every frame in pixels.
     pub height: usize,
-    /// Frames per second.
+    /// The frames per second.
     pub fps: Fps,
 }
 
 impl ClipSpec {
-    /// Whether frame number `index` fits the clip and holds finite numbers only.
+    /// Checks that frame number `index` has the clip's size and that its values are finite.
     pub(crate) fn check(&self, frame: &Frame, index: u64) -> Result<()> {
         let (got, expected) = ((frame.width, frame.height), (self.width, self.height));
         if got != expected {

@@ -1,8 +1,8 @@
-//! From planar RGB floats to what encoders take: 8-bit RGB, and YUV 4:2:0 with the BT.709 matrix in limited range.
+//! Conversion of planar RGB floats to the encoders' input: 8-bit RGB, and YUV 4:2:0 with the BT.709 matrix in limited range.
 //!
 //! The matrix is ITU-R BT.709-6, items 3.2 to 3.5 (<https://www.itu.int/rec/R-REC-BT.709>): luma in 16..=235, colour
-//! differences in 16..=240 around 128. Chroma samples sit where H.264 puts them unless told otherwise
-//! (`chroma_sample_loc_type` 0, ITU-T H.264 figure E-1): level with the left column, halfway between the two rows.
+//! differences in 16..=240 around 128. Chroma samples have H.264's default position (`chroma_sample_loc_type` 0, ITU-T H.264
+//! figure E-1): level with the left column, halfway between the two rows.
 
 use crate::clip::Frame;
 
@@ -10,7 +10,7 @@ const KR: f32 = 0.2126;
 const KB: f32 = 0.0722;
 const KG: f32 = 1.0 - KR - KB;
 
-/// One picture in YUV 4:2:0; width and height are even.
+/// A picture in YUV 4:2:0 with even width and height.
 pub(crate) struct Yuv420 {
     pub(crate) width: usize,
     pub(crate) height: usize,
@@ -23,14 +23,14 @@ pub(crate) struct Yuv420 {
 }
 
 impl Yuv420 {
-    /// A picture large enough for frames of `width` x `height`: odd sizes are rounded up to even ones.
+    /// Returns a picture for frames of `width`×`height`; odd sizes are rounded up to even ones.
     pub(crate) fn new(width: usize, height: usize) -> Self {
         let (width, height) = (width.next_multiple_of(2), height.next_multiple_of(2));
         let quarter = width * height / 4;
         Self { width, height, y: vec![0; width * height], u: vec![0; quarter], v: vec![0; quarter] }
     }
 
-    /// Converts `frame`; where the picture is larger by one, the last column and row are repeated.
+    /// Converts `frame`. If the picture is larger by one, the last column or row is repeated.
     pub(crate) fn fill(&mut self, frame: &Frame) {
         let &mut Self { width, height, .. } = self;
         let planes = frame.planes();
@@ -47,7 +47,7 @@ impl Yuv420 {
     }
 }
 
-/// Interleaved 8-bit RGB, `[H, W, 3]`.
+/// Returns `frame` as interleaved 8-bit RGB, `[H, W, 3]`.
 pub(crate) fn rgb8(frame: &Frame) -> Vec<u8> {
     let [red, green, blue] = frame.planes();
     let mut out = Vec::with_capacity(frame.data.len());
@@ -91,7 +91,7 @@ fn repeat_last(row: &mut [u8], filled: usize) {
     row[filled..].fill(last);
 }
 
-/// To the nearest; the value is within 0..=255 by construction.
+/// Rounds to the nearest; the value is within 0..=255 by construction.
 pub(crate) fn to_u8(x: f32) -> u8 {
     (x + 0.5) as u8
 }

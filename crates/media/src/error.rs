@@ -1,4 +1,4 @@
-//! What can go wrong between frames and files. Every message carries its values; [`MediaError::hint`] says what to do.
+//! Errors of reading and writing media, with the values that caused them and a hint for the user.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -6,142 +6,142 @@ use std::path::{Path, PathBuf};
 /// Shorthand for results of this crate.
 pub type Result<T, E = MediaError> = std::result::Result<T, E>;
 
-/// Why a clip or a picture could not be written or read, or a recipe could not be read.
+/// The reason why a clip or a picture could not be written or read, or a recipe could not be read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MediaError {
-    /// The file name's extension names no format that this crate writes.
-    #[error("cannot tell the format of '{}' from its name", path.display())]
+    /// The extension of the file name is not one of a format that this crate writes.
+    #[error("cannot tell the format of `{}` from its name", path.display())]
     UnknownFormat {
         /// The path as it was given.
         path: PathBuf,
     },
     /// The directory that should hold the file does not exist.
-    #[error("directory '{}' does not exist", directory.display())]
+    #[error("directory `{}` does not exist", directory.display())]
     MissingDirectory {
         /// The missing directory.
         directory: PathBuf,
     },
     /// The path exists and is a directory, a device or a pipe.
-    #[error("'{}' exists and is not a regular file", path.display())]
+    #[error("`{}` exists and is not a regular file", path.display())]
     NotAFile {
         /// The path as it was given.
         path: PathBuf,
     },
     /// The operating system refused to create or replace the file.
-    #[error("cannot write '{}': {source}", path.display())]
+    #[error("cannot write `{}`: {source}", path.display())]
     NotWritable {
         /// The file that was to be written.
         path: PathBuf,
-        /// What the operating system said.
+        /// The operating system's error.
         source: io::Error,
     },
     /// The disk (or the quota on it) is full.
-    #[error("no space left to write '{}'", path.display())]
+    #[error("no space left to write `{}`", path.display())]
     DiskFull {
         /// The file that was being written.
         path: PathBuf,
     },
     /// Any other failure of reading or writing.
-    #[error("cannot {action} '{}': {source}", path.display())]
+    #[error("cannot {action} `{}`: {source}", path.display())]
     Io {
-        /// What was being done, as a verb.
+        /// The action, as a verb.
         action: &'static str,
         /// The file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The operating system's error.
         source: io::Error,
     },
     /// A frame's width and height differ from the clip's.
-    #[error("frame {index} is {}x{}, the clip is {}x{}", got.0, got.1, expected.0, expected.1)]
+    #[error("frame {index} is {}×{}, the clip is {}×{}", got.0, got.1, expected.0, expected.1)]
     FrameSize {
-        /// Number of the frame, from 0.
+        /// The number of the frame, from 0.
         index: u64,
-        /// Width and height of the frame.
+        /// The width and height of the frame.
         got: (usize, usize),
-        /// Width and height of the clip.
+        /// The width and height of the clip.
         expected: (usize, usize),
     },
     /// A frame's data does not have 3 * width * height values.
-    #[error("a {width}x{height} frame has {} values, not {got}", 3 * width * height)]
+    #[error("a {width}×{height} frame has {} values, not {got}", 3 * width * height)]
     FrameData {
-        /// Width of the frame.
+        /// The width of the frame.
         width: usize,
-        /// Height of the frame.
+        /// The height of the frame.
         height: usize,
-        /// How many values there are.
+        /// The number of values.
         got: usize,
     },
     /// A frame holds NaN or infinity.
     #[error("frame {index} holds a value that is not a finite number")]
     NotFinite {
-        /// Number of the frame, from 0.
+        /// The number of the frame, from 0.
         index: u64,
     },
-    /// Frames per second that no file can say.
+    /// The frames per second lie outside the supported range.
     #[error("{given} is not a usable number of frames per second")]
     Fps {
-        /// What was given.
+        /// The given value.
         given: String,
     },
-    /// Width or height that the chosen format cannot hold.
-    #[error("{format} cannot hold frames of {width}x{height}: {limit}")]
+    /// The chosen format does not support this width or height.
+    #[error("{format} cannot hold frames of {width}×{height}: {limit}")]
     Size {
-        /// Name of the format.
+        /// The name of the format.
         format: &'static str,
-        /// Width of the clip.
+        /// The width of the clip.
         width: usize,
-        /// Height of the clip.
+        /// The height of the clip.
         height: usize,
         /// The limit in words.
         limit: &'static str,
     },
     /// The format cannot hold so much data in one file.
-    #[error("'{}' grew beyond the 4 GiB that {format} can hold", path.display())]
+    #[error("`{}` grew beyond the 4 GiB that {format} can hold", path.display())]
     TooLong {
-        /// Name of the format.
+        /// The name of the format.
         format: &'static str,
         /// The file.
         path: PathBuf,
     },
-    /// [`finish`](crate::ClipWriter::finish) was called before any frame came.
-    #[error("no frames were written to '{}'", path.display())]
+    /// [`finish`](crate::ClipWriter::finish) was called before any frame was added.
+    #[error("no frames were written to `{}`", path.display())]
     NoFrames {
         /// The file.
         path: PathBuf,
     },
     /// An encoder of that name is not in this build.
-    #[error("there is no encoder '{name}' in this build")]
+    #[error("there is no encoder `{name}` in this build")]
     UnknownEncoder {
         /// The name as it was given.
         name: String,
-        /// The names that would work.
+        /// The names of the encoders in this build.
         available: Vec<String>,
     },
     /// The quality number is outside the encoder's scale.
     #[error("quality {given} is outside the scale of {encoder}, 0 (best) to {worst} (smallest)")]
     Quality {
-        /// What was given.
+        /// The given value.
         given: u8,
         /// The encoder's name.
         encoder: String,
-        /// The largest number that it takes.
+        /// The largest number on its scale.
         worst: u8,
     },
     /// The encoder or the muxer reported a failure.
     #[error("{encoder} failed to {action}: {message}")]
     Encoder {
-        /// Name of the encoder or the container.
+        /// The name of the encoder or the container.
         encoder: String,
-        /// What was being done, as a verb.
+        /// The action, as a verb.
         action: &'static str,
-        /// What it said.
+        /// The reported failure.
         message: String,
     },
     /// The recipe is too long to be kept in the file.
     #[error("the recipe is {bytes} bytes long, at most {limit} can be kept in a file")]
     RecipeTooLong {
-        /// Length of the recipe, or the length that the file claims for it.
+        /// The length of the recipe, or the length that the file claims for it.
         bytes: u64,
         /// The limit.
         limit: u64,
@@ -149,38 +149,38 @@ pub enum MediaError {
     /// The recipe holds a NUL character, which ends a text in several formats.
     #[error("the recipe holds a NUL character")]
     RecipeNul,
-    /// The file is not what its first bytes say, or it is cut short.
-    #[error("'{}' is damaged: {what}", path.display())]
+    /// The file is damaged or cut short.
+    #[error("`{}` is damaged: {what}", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What is wrong in it.
+        /// The problem.
         what: String,
     },
-    /// The file is a picture of a format, or coded in a way, that is not read.
-    #[error("cannot read the picture '{}': {format} is not read", path.display())]
+    /// The format or the coding of the picture is not supported.
+    #[error("cannot read the picture `{}`: {format} is not supported", path.display())]
     PictureFormat {
         /// The file.
         path: PathBuf,
-        /// Name of the format, or what in it is not read.
+        /// The name of the format, or the unsupported part of it.
         format: String,
     },
-    /// The file is no picture.
-    #[error("'{}' is no picture: {what}", path.display())]
+    /// The file is not a picture.
+    #[error("`{}` is not a picture: {what}", path.display())]
     NotAPicture {
         /// The file.
         path: PathBuf,
-        /// How this was seen.
+        /// The reason.
         what: &'static str,
     },
-    /// A directory or a pattern without any picture.
-    #[error("there are no pictures at '{}'", path.display())]
+    /// No picture is in the directory or matches the pattern.
+    #[error("there are no pictures at `{}`", path.display())]
     NoPictures {
         /// The directory or the pattern.
         path: PathBuf,
     },
-    /// The picture is larger than what is read.
-    #[error("the picture '{}' is too large: {what}", path.display())]
+    /// The picture is larger than the supported limit.
+    #[error("the picture `{}` is too large: {what}", path.display())]
     PictureTooLarge {
         /// The file.
         path: PathBuf,
@@ -188,7 +188,7 @@ pub enum MediaError {
         what: String,
     },
     /// A picture cannot have this size.
-    #[error("a picture cannot be {width}x{height}: each side must be 1 to {limit}")]
+    #[error("a picture cannot be {width}×{height}: each side must be 1 to {limit}")]
     PictureSize {
         /// The width that was asked for.
         width: usize,
@@ -197,26 +197,26 @@ pub enum MediaError {
         /// The longest side.
         limit: usize,
     },
-    /// A contact sheet without pictures or without columns.
-    #[error("{pictures} pictures in {columns} columns make no contact sheet")]
+    /// The contact sheet has no pictures or no columns.
+    #[error("{pictures} pictures in {columns} columns do not make a contact sheet")]
     ContactSheet {
-        /// Number of pictures.
+        /// The number of pictures.
         pictures: usize,
-        /// Number of columns.
+        /// The number of columns.
         columns: usize,
     },
-    /// The file is of a kind, or coded in a way, that this build does not read.
-    #[error("cannot read frames from '{}': {what}", path.display())]
+    /// This build does not support the file's format or coding.
+    #[error("cannot read frames from `{}`: {what}", path.display())]
     Unsupported {
         /// The file.
         path: PathBuf,
-        /// What is not read, or why.
+        /// The unsupported part, or the reason.
         what: String,
     },
 }
 
 impl MediaError {
-    /// What the user can do about it, where there is something to do.
+    /// Returns what the user can do about the error, if there is something to do.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::UnknownFormat { .. } => {
@@ -270,7 +270,7 @@ impl MediaError {
         })
     }
 
-    /// The error for `source`, telling a full disk from everything else.
+    /// Returns the error for `source`; a full disk has an error of its own.
     pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
         let path = path.to_path_buf();
         match source.kind() {
@@ -306,7 +306,7 @@ mod tests {
     #[test]
     fn a_full_disk_is_told_from_other_failures() {
         let full = MediaError::io("write", Path::new("clip.mp4"), io::Error::from_raw_os_error(28));
-        assert_eq!(full.to_string(), "no space left to write 'clip.mp4'");
+        assert_eq!(full.to_string(), "no space left to write `clip.mp4`");
         assert!(full.hint().is_some_and(|hint| hint.contains("another disk")));
         let other = MediaError::io("write", Path::new("clip.mp4"), io::Error::from_raw_os_error(5));
         assert!(matches!(other, MediaError::Io { action: "write", .. }), "{other:?}");

@@ -1,14 +1,14 @@
 //! The second MP4 back end: encoders and muxer of the system's FFmpeg libraries (feature `ffmpeg`).
 //!
-//! Pictures, colour tags, recipe, temporary file and rename are those of the embedded back end; the encoder is chosen by
-//! name. Hardware encoders are there where the linked FFmpeg and the machine have them.
+//! Pictures, colour tags, recipe and atomic output are the same as in the embedded back end; the encoder is chosen by name.
+//! Hardware encoders are available if the linked FFmpeg and the machine have them.
 
 use crate::clip::{ClipSpec, Fps, Frame};
 use crate::color::Yuv420;
 use crate::error::{MediaError, Result};
 use crate::mp4::size_notes;
 use crate::openh264::keyframe_interval;
-use crate::partial::Partial;
+use crate::output::Output;
 use crate::{ClipWriter, WriteOptions, Written};
 use ffmpeg_next::codec::{Context, Flags};
 use ffmpeg_next::format::{self, Pixel, context::Output};
@@ -17,7 +17,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Once;
 
-/// Every encoder that this back end knows how to set, software first.
+/// Every supported encoder, software first.
 const KNOWN: [&str; 15] = [
     "libx264",
     "libx265",
@@ -36,10 +36,10 @@ const KNOWN: [&str; 15] = [
     "hevc_videotoolbox",
 ];
 
-/// MP4 has 16 bits for a side; encoders stop at or below this.
+/// The longest side: MP4 has 16 bits for it, and encoders stop at or below this.
 const MAX_SIDE: usize = 16384;
 
-/// How many frames libx265 decodes ahead of showing them, as FFmpeg sets it up (B pyramid).
+/// The number of frames that libx265, as FFmpeg configures it, decodes before the first is shown (B pyramid).
 const X265_REORDER: i64 = 2;
 
 pub(crate) struct FfmpegWriter {
@@ -48,7 +48,7 @@ pub(crate) struct FfmpegWriter {
     // Closed before the file under it is removed: fields are dropped in this order.
     output: Output,
     encoder: encoder::Video,
-    out: Partial,
+    out: Output,
     picture: Yuv420,
     frames: u64,
     packets: i64,
@@ -66,7 +66,7 @@ impl FfmpegWriter {
             return Err(MediaError::Size { format: "MP4", width, height, limit });
         }
         start();
-        let out = Partial::create(path)?;
+        let out = Output::create(path)?;
         let failed = |error| failed(name, "start", path, error);
         let picture = Yuv420::new(width, height);
         let codec = encoder::find_by_name(name).ok_or(Error::EncoderNotFound).map_err(failed)?;
@@ -84,7 +84,7 @@ impl FfmpegWriter {
         Ok(Self { spec: *spec, name: name.into(), output, encoder, out, picture, frames: 0, packets: 0 })
     }
 
-    /// Moves what the encoder has ready into the file.
+    /// Writes the packets that the encoder has ready to the file.
     fn drain(&mut self) -> Result<(), Error> {
         let (tick, ticks) = ticks(self.spec.fps);
         let stream_time = self.output.stream(0).ok_or(Error::StreamNotFound)?.time_base();
@@ -142,14 +142,14 @@ impl ClipWriter for FfmpegWriter {
     }
 }
 
-/// The known encoders that the linked FFmpeg has. A hardware encoder among them may still find no hardware.
+/// Returns the supported encoders that the linked FFmpeg has. A hardware encoder among them may still find no hardware.
 pub(crate) fn encoders() -> Vec<String> {
     start();
     KNOWN.iter().filter(|name| encoder::find_by_name(name).is_some()).map(|&name| name.to_owned()).collect()
 }
 
-/// FFmpeg reports to standard error unless told not to, which is not a library's place. (libsvtav1 does so past
-/// FFmpeg's log; `SVT_LOG=1` in the environment quiets it.)
+/// Silences FFmpeg's log, which goes to standard error by default. (libsvtav1 prints without FFmpeg's log; `SVT_LOG=1` in the
+/// environment silences it.)
 pub(crate) fn start() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -159,7 +159,7 @@ pub(crate) fn start() {
     });
 }
 
-/// Options for constant quality, on the encoder's own scale where it has one.
+/// Returns the options for constant quality, on the encoder's own scale if it has one.
 fn settings(name: &str, quality: Option<u8>) -> Result<Vec<(&'static str, String)>> {
     let (default, worst) = match name {
         "libsvtav1" | "libaom-av1" => (22, 63),
@@ -217,7 +217,7 @@ fn open(
     video.open_as_with(codec, settings)
 }
 
-/// Planar 4:2:0, or with interleaved chroma where an encoder takes nothing else.
+/// Returns planar 4:2:0, or 4:2:0 with interleaved chroma for encoders that take nothing else.
 fn pixel_format(codec: Codec) -> Result<Pixel, Error> {
     let Some(formats) = codec.video()?.formats() else { return Ok(Pixel::YUV420P) };
     let formats: Vec<Pixel> = formats.collect();
@@ -245,8 +245,8 @@ fn frame_rate(fps: Fps) -> Rational {
     Rational::new(fps.num() as i32, fps.den() as i32)
 }
 
-/// The unit of time in seconds, and how many make a frame: one, unless a frame lasts longer than a second, which is
-/// the longest unit that libaom takes.
+/// Returns the unit of time in seconds, and the number of units per frame: one, unless a frame lasts longer than a second,
+/// which is the longest unit that libaom takes.
 fn ticks(fps: Fps) -> (Rational, i64) {
     let ticks = fps.den().div_ceil(fps.num());
     (Rational::new(fps.den() as i32, (fps.num() * ticks) as i32), i64::from(ticks))
@@ -266,7 +266,7 @@ fn av_frame(picture: &Yuv420, format: Pixel) -> frame::Video {
     out
 }
 
-/// FFmpeg's rows are padded.
+/// Copies rows into FFmpeg's padded rows.
 fn copy_plane(out: &mut frame::Video, plane: usize, rows: &[u8], width: usize) {
     let stride = out.stride(plane);
     for (out, row) in out.data_mut(plane).chunks_mut(stride).zip(rows.chunks(width)) {

@@ -4,15 +4,15 @@
 use crate::clip::{ClipSpec, Frame};
 use crate::color::rgb8;
 use crate::error::{MediaError, Result};
-use crate::partial::Partial;
+use crate::output::Output;
 use crate::{ClipWriter, WriteOptions, Written};
 use gif::{AnyExtension, Encoder, EncodingError, Repeat};
 use std::path::{Path, PathBuf};
 
-/// 1 is the slowest and best palette, 30 the fastest.
+/// The speed of the palette's choice: 1 is the slowest and best, 30 the fastest.
 const PALETTE_SPEED: i32 = 10;
 
-/// Shorter times are taken for "as slow as usual" by browsers.
+/// Browsers show frames of shorter times at a slow default speed.
 const FASTEST_FPS: f64 = 50.0;
 
 const COMMENT: AnyExtension = AnyExtension(0xfe);
@@ -20,7 +20,7 @@ const COMMENT: AnyExtension = AnyExtension(0xfe);
 pub(crate) struct GifWriter {
     spec: ClipSpec,
     path: PathBuf,
-    encoder: Encoder<Partial>,
+    encoder: Encoder<Output>,
     frames: u64,
 }
 
@@ -30,7 +30,7 @@ impl GifWriter {
         let (Ok(w), Ok(h)) = (u16::try_from(width), u16::try_from(height)) else {
             return Err(MediaError::Size { format: "GIF", width, height, limit: "each side is at most 65535" });
         };
-        let out = Partial::create(path)?;
+        let out = Output::create(path)?;
         let path = out.target().to_path_buf();
         let failed = |error| failed(&path, error);
         let mut encoder = Encoder::new(out, w, h, &[]).map_err(failed)?;

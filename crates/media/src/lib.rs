@@ -1,8 +1,8 @@
-//! Frames to files: MP4, PNG sequences, GIF, WebP and raw frames, behind one trait; clips and pictures back from files.
+//! Writes clips (MP4, PNG sequences, GIF, WebP and raw frames) behind one trait, and reads clips and pictures.
 //!
-//! [`create`] picks the format by the name of the file. Frames go in one by one, as they are made; memory does not
-//! grow with the length of the clip. Nothing appears under the final name until [`ClipWriter::finish`] has written
-//! and synced everything; a writer that is dropped before that leaves nothing behind.
+//! [`create`] chooses the format by the name of the file. Frames are written one by one, so memory does not grow with the
+//! length of the clip. Nothing appears under the final name until [`ClipWriter::finish`] has written and synced everything;
+//! a writer that is dropped before that leaves nothing behind.
 //!
 //! ```
 //! use kinora_media::{ClipSpec, Fps, Frame, WriteOptions, create, read_recipe};
@@ -31,7 +31,7 @@ mod ffmpeg;
 mod gif;
 mod mp4;
 mod openh264;
-mod partial;
+mod output;
 mod picture;
 mod png;
 mod raw;
@@ -47,62 +47,64 @@ pub use picture::{Fit, Picture, contact_sheet, read_image};
 pub use read::{ClipReader, open};
 pub use recipe::read_recipe;
 pub use resample::Filter;
-pub use upscale::{Cropped, Interpolate, Lanczos, Upscale, UpscaleTarget, Upscaled};
+pub use upscale::{Cropped, Lanczos, Upscale, UpscaleTarget, Upscaled};
 
 use std::path::{Path, PathBuf};
 
-/// How to write a clip.
+/// The options for writing a clip.
 #[derive(Debug, Clone, Default)]
 pub struct WriteOptions {
-    /// Text to keep in the file (JSON, by custom); [`read_recipe`] gives it back. At most a megabyte.
+    /// Text to store in the file (JSON, by convention), at most a megabyte. [`read_recipe`] returns it.
     pub recipe: Option<String>,
-    /// Constant quality of MP4: the quantiser of openh264, the CRF of libx264, libx265 and AV1 encoders, or its like.
-    /// 0 is best (openh264 takes less than 10 as 10, where only the rounding to 8 bits is left); by default so that
-    /// luma keeps more than 38 dB.
+    /// The constant quality of MP4: the quantiser of openh264, the CRF of libx264, libx265 and AV1 encoders, or the equivalent
+    /// of others. 0 is best (openh264 raises it to 10, where only the rounding to 8 bits is left). The default keeps more than
+    /// 38 dB of luma.
     pub quality: Option<u8>,
-    /// Encoder of MP4, one of [`encoders`]. By default libx264 where the build has it, else openh264.
+    /// The encoder of MP4, one of [`encoders`]. The default is libx264 if the build has it, else openh264.
     pub encoder: Option<String>,
 }
 
-/// What [`ClipWriter::finish`] wrote.
+/// The result of [`ClipWriter::finish`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Written {
-    /// The file; of a PNG sequence, its pattern.
+    /// The path of the file, or the pattern of a PNG sequence.
     pub path: PathBuf,
-    /// Number of frames.
+    /// The number of frames.
     pub frames: u64,
-    /// Bytes on disk, of all files.
+    /// The number of bytes on disk, of all files.
     pub bytes: u64,
-    /// Width of the frames as they are stored.
+    /// The width of the stored frames.
     pub width: usize,
-    /// Height of the frames as they are stored.
+    /// The height of the stored frames.
     pub height: usize,
-    /// What the user should know: a size that was rounded, colours that were lost.
+    /// Notes for the user: a size that was rounded, colours that were lost.
     pub notes: Vec<String>,
 }
 
 /// Takes the frames of one clip, in order.
 pub trait ClipWriter: Send {
-    /// Adds a frame. After an error the writer is of no more use and should be dropped.
+    /// Adds a frame. After an error the writer cannot be used any more.
     fn push(&mut self, frame: &Frame) -> Result<()>;
 
     /// Completes the file and gives it its name.
     fn finish(self: Box<Self>) -> Result<Written>;
 }
 
-/// Opens `path` for a clip. The format comes from the name:
+/// Creates a clip at `path`. The name determines the format:
 ///
 /// | name                                   | format                                                       |
 /// |----------------------------------------|--------------------------------------------------------------|
 /// | `clip.mp4`                             | H.264 (or what the encoder makes), 8-bit 4:2:0, BT.709       |
-/// | `frame_%04d.png`, `clip.png`           | PNG sequence; `clip.png` stands for `clip_%04d.png`, or for itself if there is one frame only |
+/// | `frame_%04d.png`, `clip.png`           | PNG sequence; `clip.png` means `clip_%04d.png`, unless there is only one frame |
 /// | `frames/`, an existing directory       | PNG sequence `frame_%04d.png` in it                          |
 /// | `clip.gif`                             | animated GIF, 256 colours per frame                          |
 /// | `clip.webp`                            | animated WebP, lossless                                      |
-/// | `clip.safetensors`                     | tensor `video` `[F, 3, H, W]`, f32, as given: nothing rounded |
+/// | `clip.safetensors`                     | tensor `video` `[F, 3, H, W]`, f32, not rounded |
 ///
-/// Everything that can be known before the first frame is checked here: the directory, permissions, a full disk, the
-/// size, the encoder. An existing file is replaced at the end.
+/// An existing file is replaced at the end.
+///
+/// # Errors
+/// The directory, permissions, free space, size, options and encoder are checked here, before the first frame.
 pub fn create(path: impl AsRef<Path>, spec: &ClipSpec, options: &WriteOptions) -> Result<Box<dyn ClipWriter>> {
     let path = path.as_ref();
     check(spec, options)?;
@@ -120,7 +122,7 @@ pub fn create(path: impl AsRef<Path>, spec: &ClipSpec, options: &WriteOptions) -
     })
 }
 
-/// Names of the MP4 encoders in this build.
+/// Returns the names of the MP4 encoders in this build.
 pub fn encoders() -> Vec<String> {
     let names = vec![mp4::ENCODER.to_owned()];
     #[cfg(feature = "ffmpeg")]

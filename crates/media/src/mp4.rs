@@ -1,14 +1,14 @@
 //! The embedded MP4 back end: H.264 pictures in an ISO base media file (ISO/IEC 14496-12 and -15).
 //!
-//! Samples go to disk as they come; what stays in memory is a few dozen bytes per frame for the sample table, which
-//! is written behind the samples at the end. The recipe is the comment tag of the iTunes-style metadata that players
-//! and ffprobe show (`moov/udta/meta/ilst/©cmt`).
+//! Samples are written to disk as they come. Only a few dozen bytes per frame stay in memory, for the sample table, which is
+//! written after the samples at the end. The recipe is the comment tag of the iTunes-style metadata that players and ffprobe
+//! show (`moov/udta/meta/ilst/©cmt`).
 
 use crate::clip::{ClipSpec, Fps, Frame};
 use crate::color::Yuv420;
 use crate::error::{MediaError, Result};
 use crate::openh264::{Encoder, MAX_MACROBLOCKS, Picture};
-use crate::partial::Partial;
+use crate::output::Output;
 use crate::{ClipWriter, WriteOptions, Written};
 use shiguredo_mp4::boxes::{Avc1Box, AvccBox, MoovBox, SampleEntry, UnknownBox, VisualSampleEntryFields};
 use shiguredo_mp4::mux::{Mp4FileMuxer, Sample};
@@ -16,17 +16,17 @@ use shiguredo_mp4::{BoxSize, BoxType, Encode, Mp4FileTime, TrackKind, Uint};
 use std::num::NonZeroU32;
 use std::path::Path;
 
-/// Name of the embedded encoder.
+/// The name of the embedded encoder.
 pub(crate) const ENCODER: &str = "openh264";
 
-/// Quantiser where none is asked for: step 5.5, so that even noise, of which every small coefficient is rounded to
-/// zero, keeps about 40 dB of luma.
+/// The default quantiser: step 5.5, with which even noise, whose small coefficients are all rounded to zero, keeps about
+/// 40 dB of luma.
 const DEFAULT_QP: u8 = 18;
 const WORST_QP: u8 = 51;
 
 pub(crate) struct Mp4Writer {
     spec: ClipSpec,
-    out: Partial,
+    out: Output,
     encoder: Encoder,
     muxer: Mp4FileMuxer,
     picture: Yuv420,
@@ -43,7 +43,7 @@ impl Mp4Writer {
         }
         check_size(spec)?;
         let picture = Yuv420::new(spec.width, spec.height);
-        let mut out = Partial::create(path)?;
+        let mut out = Output::create(path)?;
         let encoder = Encoder::new(picture.width, picture.height, spec.fps, qp)
             .map_err(|message| MediaError::encoder(ENCODER, "start", message))?;
         let muxer = Mp4FileMuxer::new().map_err(muxer_failed)?;
@@ -70,7 +70,7 @@ impl Mp4Writer {
         Ok(())
     }
 
-    /// The `avc1` box: size, decoder configuration (`avcC`) and colour (`colr`).
+    /// Returns the `avc1` box: size, decoder configuration (`avcC`) and colour (`colr`).
     fn sample_entry(&self) -> Result<SampleEntry> {
         let &[_, profile, compatibility, level, ..] = self.encoder.sps.as_slice() else {
             return Err(MediaError::encoder(ENCODER, "encode", "the first picture came without parameter sets"));
@@ -108,7 +108,7 @@ impl Mp4Writer {
         let moov = moov.encode_to_vec().map_err(muxer_failed)?;
         self.out.put(&moov)?;
         for (offset, bytes) in finalized.offset_and_bytes_pairs() {
-            // The boxes in front of the samples; the muxer's own `moov`, behind them, is replaced by the one above.
+            // These are the boxes before the samples. The muxer's own `moov`, after them, is replaced by the one above.
             if offset < self.position {
                 self.out.put_at(offset, bytes)?;
             }
@@ -141,32 +141,33 @@ impl ClipWriter for Mp4Writer {
     }
 }
 
-/// H.264 limits the area of a frame and each of its sides; 16x16 is the smallest that the encoder takes.
+/// Checks that H.264 and the encoder support the size: H.264 limits the area and each side, and 16×16 is the encoder's
+/// smallest frame.
 pub(crate) fn check_size(spec: &ClipSpec) -> Result<()> {
     let &ClipSpec { width, height, .. } = spec;
     let size = |limit| Err(MediaError::Size { format: "H.264", width, height, limit });
     if width.min(height) < 16 {
-        return size("the smallest frame is 16x16");
+        return size("the smallest frame is 16×16");
     }
     if width.max(height) > 4096 || width.div_ceil(16) * height.div_ceil(16) > MAX_MACROBLOCKS {
-        return size("the largest frame is 4096x2304 or 2304x4096");
+        return size("the largest frame is 4096×2304 or 2304×4096");
     }
     Ok(())
 }
 
-/// Says that an odd size was rounded.
+/// Returns the note that an odd size was rounded.
 pub(crate) fn size_notes(spec: &ClipSpec, stored: &Yuv420) -> Vec<String> {
     let (width, height) = (stored.width, stored.height);
     if (width, height) == (spec.width, spec.height) {
         return Vec::new();
     }
     vec![format!(
-        "{}x{} is stored as {width}x{height}, the edge repeated: video needs even sizes",
+        "{}×{} is stored as {width}×{height} with a repeated edge: video needs even sizes",
         spec.width, spec.height
     )]
 }
 
-/// Ticks per second and per frame: the exact ratio, fine enough for players that round times to ticks.
+/// Returns the ticks per second and per frame: the exact ratio, fine enough for players that round times to ticks.
 fn ticks(fps: Fps) -> (NonZeroU32, u32) {
     let mut factor = 1;
     while fps.num() * factor < 10_000 {
@@ -175,7 +176,7 @@ fn ticks(fps: Fps) -> (NonZeroU32, u32) {
     (NonZeroU32::MIN.saturating_add(fps.num() * factor - 1), fps.den() * factor)
 }
 
-/// Creation times say nothing here and would make the same clip differ from run to run.
+/// Clears the creation times, which would make the same clip differ from run to run.
 fn clear_times(moov: &mut MoovBox) {
     let unknown = Mp4FileTime::from_secs(0);
     (moov.mvhd_box.creation_time, moov.mvhd_box.modification_time) = (unknown, unknown);
@@ -186,14 +187,14 @@ fn clear_times(moov: &mut MoovBox) {
     }
 }
 
-/// BT.709 primaries, transfer and matrix (1 each in ITU-T H.273), limited range.
+/// Returns the `colr` box of BT.709 primaries, transfer and matrix (1 each in ITU-T H.273), limited range.
 fn colour_box() -> UnknownBox {
     let mut payload = b"nclx".to_vec();
     payload.extend([0, 1, 0, 1, 0, 1, 0]);
     child(*b"colr", payload)
 }
 
-/// `udta/meta/ilst/©cmt/data` around `text`, as the iTunes metadata format has it
+/// Returns `udta/meta/ilst/©cmt/data` around `text`, in the iTunes metadata format
 /// (<https://developer.apple.com/documentation/quicktime-file-format/metadata_item_list_atom>).
 fn recipe_box(text: &str) -> UnknownBox {
     let mut data = [0, 0, 0, 1, 0, 0, 0, 0].to_vec(); // type 1 is UTF-8, then the locale
@@ -212,7 +213,7 @@ fn child(kind: [u8; 4], payload: Vec<u8>) -> UnknownBox {
     UnknownBox { box_type, box_size: BoxSize::with_payload_size(box_type, payload.len() as u64), payload }
 }
 
-/// The recipe is at most a megabyte, so 32 bits hold every size here.
+/// Returns a box. The recipe is at most a megabyte, so 32 bits hold every size.
 fn plain_box(kind: [u8; 4], payload: &[u8]) -> Vec<u8> {
     let mut out = (payload.len() as u32 + 8).to_be_bytes().to_vec();
     out.extend(kind);

@@ -1,7 +1,7 @@
 //! The embedded H.264 encoder: OpenH264 built from source, driven at a constant quantiser.
 //!
-//! API: <https://github.com/cisco/openh264/wiki/ISVCEncoder>. Used through the raw bindings, because the safe wrapper
-//! has no constant quantiser and stops at 3840x2160. Rate control, frame skipping, background detection, denoising and
+//! API: <https://github.com/cisco/openh264/wiki/ISVCEncoder>. It is called through the raw bindings, because the safe wrapper
+//! has no constant quantiser and stops at 3840×2160. Rate control, frame skipping, background detection, denoising and
 //! adaptive quantisation are all off: every frame is coded, each with the same quantiser.
 
 #![expect(unsafe_code, reason = "OpenH264 is a C library")]
@@ -16,22 +16,22 @@ use openh264_sys2::{
 };
 use std::ffi::c_int;
 
-/// The most macroblocks (16x16) in a frame: level 5.2 of H.264, 4096x2304.
+/// The most macroblocks (16×16) in a frame: level 5.2 of H.264, 4096×2304.
 pub(crate) const MAX_MACROBLOCKS: usize = 36864;
 
-/// The finest quantiser: step 2, whose error is that of rounding to 8 bits. A finer one costs bits for nothing, and
-/// with it noise outgrows the encoder's buffer.
+/// The finest quantiser: step 2, whose error is that of rounding to 8 bits. A finer one costs bits without a gain, and noise
+/// then overflows the encoder's buffer.
 const FINEST_QP: u8 = 10;
 
 const START_CODE: [u8; 4] = [0, 0, 0, 1];
 const NAL_SPS: u8 = 7;
 const NAL_PPS: u8 = 8;
 
-/// One coded picture.
+/// A coded picture.
 pub(crate) struct Picture {
-    /// Whether decoding can start here.
+    /// Whether decoding can start at this picture.
     pub(crate) keyframe: bool,
-    /// Slices, each after its length in 4 big-endian bytes; no start codes, no parameter sets.
+    /// The slices, each after its length in 4 big-endian bytes, without start codes and parameter sets.
     pub(crate) data: Vec<u8>,
 }
 
@@ -39,7 +39,7 @@ pub(crate) struct Encoder {
     raw: *mut ISVCEncoder,
     fps: Fps,
     frames: u64,
-    /// Sequence and picture parameter sets, known once the first picture is coded.
+    /// The sequence parameter set, known once the first picture is coded.
     pub(crate) sps: Vec<u8>,
     pub(crate) pps: Vec<u8>,
 }
@@ -48,7 +48,7 @@ pub(crate) struct Encoder {
 unsafe impl Send for Encoder {}
 
 impl Encoder {
-    /// An encoder for pictures of even `width` x `height` with quantiser `qp`, at least [`FINEST_QP`] and at most 51.
+    /// Returns an encoder for pictures of even `width`×`height` with the quantiser `qp`, which is clamped to [`FINEST_QP`]..=51.
     pub(crate) fn new(width: usize, height: usize, fps: Fps, qp: u8) -> Result<Self, String> {
         let mut raw = std::ptr::null_mut();
         // SAFETY: the pointer is valid for writes for the length of the call.
@@ -61,7 +61,7 @@ impl Encoder {
         Ok(encoder)
     }
 
-    /// Codes one picture, which must have the size given to [`new`](Self::new).
+    /// Encodes one picture, which must have the size given to [`new`](Self::new).
     pub(crate) fn encode(&mut self, picture: &Yuv420) -> Result<Picture, String> {
         let mut info = SFrameBSInfo::default();
         let source = self.source(picture);
@@ -98,7 +98,7 @@ impl Encoder {
             configure(&mut params, width as c_int, height as c_int, self.fps, qp);
             initialize(self.raw, &raw const params)
         };
-        if status == 0 { Ok(()) } else { Err(format!("status {status} for {width}x{height} at {} fps", self.fps)) }
+        if status == 0 { Ok(()) } else { Err(format!("status {status} for {width}×{height} at {} fps", self.fps)) }
     }
 
     fn functions(&self) -> &ISVCEncoderVtbl {
@@ -120,7 +120,7 @@ impl Encoder {
         }
     }
 
-    /// Parameter sets are kept aside, everything else goes into the picture.
+    /// Stores parameter sets in the encoder and appends all other units to the picture.
     fn sort(&mut self, nal: &[u8], picture: &mut Vec<u8>) -> Result<(), String> {
         let nal = nal.strip_prefix(&START_CODE).ok_or("a NAL unit has no start code")?;
         let kept = match nal.first().map(|header| header & 31) {
@@ -191,12 +191,12 @@ fn configure(params: &mut SEncParamExt, width: c_int, height: c_int, fps: Fps, q
     layer.uiColorMatrix = CM_BT709 as u8;
 }
 
-/// A keyframe every two seconds.
+/// Returns the distance of keyframes, two seconds, in frames.
 pub(crate) fn keyframe_interval(fps: Fps) -> u32 {
     ((2.0 * fps.as_f64()).round() as u32).max(1)
 }
 
-/// The NAL units of a layer, each with its start code; they lie one after another in the encoder's buffer.
+/// Returns the NAL units of a layer, each with its start code; they lie one after another in the encoder's buffer.
 fn nal_units(layer: &SLayerBSInfo) -> Vec<&[u8]> {
     let count = usize::try_from(layer.iNalCount).unwrap_or(0);
     if count == 0 || layer.pNalLengthInByte.is_null() || layer.pBsBuf.is_null() {

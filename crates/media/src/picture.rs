@@ -1,4 +1,4 @@
-//! Still pictures: read from files, fitted to the size of a clip, turned into frames and back, written as PNG.
+//! Still pictures: reading, fitting to the size of a clip, conversion from and to frames, writing as PNG.
 
 mod fit;
 mod read;
@@ -16,40 +16,40 @@ pub(crate) use whole::riff_len;
 use crate::clip::Frame;
 use crate::color::to_u8;
 use crate::error::{MediaError, Result};
-use crate::partial::Partial;
+use crate::output::Output;
 use crate::png::encode_rgb8;
 use crate::resample::{Filter, Window, resize_rgb8};
 use std::path::Path;
 
-/// The longest side of a picture that is made here.
+/// The longest side of a resized picture.
 const MAX_SIDE: usize = 1 << 15;
 
-/// A still picture: interleaved 8-bit RGB, `[H, W, 3]` row by row, taken for sRGB.
+/// A still picture: interleaved 8-bit RGB, `[H, W, 3]` row by row, in sRGB.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Picture {
-    /// Width in pixels.
+    /// The width in pixels.
     pub width: usize,
-    /// Height in pixels.
+    /// The height in pixels.
     pub height: usize,
     /// Red, green and blue of each pixel: 3 * height * width values.
     pub rgb: Vec<u8>,
 }
 
 impl Picture {
-    /// A picture from interleaved RGB values; an error if there are not 3 * width * height of them.
+    /// Returns a picture of interleaved RGB values; an error unless there are 3 * width * height of them.
     pub fn new(width: usize, height: usize, rgb: Vec<u8>) -> Result<Self> {
         let picture = Self { width, height, rgb };
         picture.check()?;
         Ok(picture)
     }
 
-    /// The picture as a frame: planar, each value divided by 255.
+    /// Converts the picture to a frame: planar, each value divided by 255.
     pub fn to_frame(&self) -> Frame {
         let channel = |c: usize| self.rgb.as_chunks::<3>().0.iter().map(move |pixel| f32::from(pixel[c]) / 255.0);
         Frame { width: self.width, height: self.height, data: (0..3).flat_map(channel).collect() }
     }
 
-    /// A frame as a picture: values below 0 and above 1 are clipped, the rest rounded to the nearest of 256.
+    /// Converts a frame to a picture: values are clipped to 0..=1 and rounded to the nearest of 256.
     pub fn from_frame(frame: &Frame) -> Self {
         let area = frame.data.len() / 3;
         let (red, rest) = frame.data.split_at(area);
@@ -59,8 +59,7 @@ impl Picture {
         Self { width: frame.width, height: frame.height, rgb }
     }
 
-    /// The picture made smaller, if need be, until no side is longer than `max_side`. Its proportions stay; it never gets
-    /// larger.
+    /// Returns the picture, scaled down if a side is longer than `max_side`. It keeps its proportions.
     pub fn thumbnail(&self, max_side: usize) -> Result<Self> {
         self.check()?;
         let &Self { width, height, ref rgb } = self;
@@ -77,7 +76,7 @@ impl Picture {
         Ok(Self { width: new_width, height: new_height, rgb })
     }
 
-    /// The picture as the bytes of a PNG file, 8-bit RGB.
+    /// Returns the bytes of a PNG file of the picture, 8-bit RGB.
     pub fn png_bytes(&self) -> Result<Vec<u8>> {
         self.check()?;
         let mut bytes = Vec::new();
@@ -86,16 +85,16 @@ impl Picture {
         Ok(bytes)
     }
 
-    /// Writes a PNG file, which appears under its name when it is whole and replaces one that is there.
+    /// Writes a PNG file atomically, replacing the file that was there.
     pub fn write_png(&self, path: impl AsRef<Path>) -> Result<()> {
         let bytes = self.png_bytes()?;
-        let mut file = Partial::create(path.as_ref())?;
+        let mut file = Output::create(path.as_ref())?;
         file.put(&bytes)?;
         file.commit()?;
         Ok(())
     }
 
-    /// Whether there is a pixel, and three values for each.
+    /// Checks that there is a pixel, and that each has three values.
     fn check(&self) -> Result<()> {
         let &Self { width, height, ref rgb } = self;
         check_size(width, height)?;
@@ -113,7 +112,7 @@ impl std::fmt::Debug for Picture {
     }
 }
 
-/// Whether a picture can have this size.
+/// Checks that a picture can have this size.
 pub(crate) fn check_size(width: usize, height: usize) -> Result<()> {
     let fits = |side| (1..=MAX_SIDE).contains(&side);
     if fits(width) && fits(height) { Ok(()) } else { Err(MediaError::PictureSize { width, height, limit: MAX_SIDE }) }

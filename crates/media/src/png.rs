@@ -1,25 +1,25 @@
-//! A clip as numbered PNG files. They are written into a hidden directory beside their place and moved there together
-//! when the last one is done.
+//! Clips as numbered PNG files. The files are written into a hidden folder in the folder of their targets and moved to the
+//! targets together, after the last one.
 
 use crate::clip::{ClipSpec, Frame};
 use crate::color::rgb8;
 use crate::error::{MediaError, Result};
-use crate::partial::{not_writable, parent, probe_space, sync_directory};
+use crate::output::not_writable;
 use crate::{ClipWriter, WriteOptions, Written};
+use kinora_files::{HiddenFolder, folder_of, sync_folder};
 use png::{BitDepth, ColorType, Encoder, EncodingError, SrgbRenderingIntent};
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
-use tempfile::TempDir;
 
 pub(crate) struct PngWriter {
     spec: ClipSpec,
     recipe: Option<String>,
     pattern: Pattern,
-    /// Where a clip of one frame goes if the name had no number in it.
+    /// The path of the file of a clip of one frame, if the name has no number in it.
     single: Option<PathBuf>,
-    files: TempDir,
-    /// Goes after `files`, which lie in it.
+    files: HiddenFolder,
+    /// Dropped after `files`, which lie in it.
     _directory: NewDirectory,
     frames: u64,
     bytes: u64,
@@ -35,17 +35,11 @@ impl PngWriter {
             Some(pattern) => (pattern, None),
             None => (Pattern::numbered(path), Some(path.to_path_buf())),
         };
-        let directory = if single.is_none() { NewDirectory::create(parent(path))? } else { NewDirectory(None) };
-        let files = tempfile::Builder::new().prefix(".frames.").tempdir_in(parent(path));
-        let files = files.map_err(|source| not_writable(path, source.kind().into()))?;
-        let probed = tempfile::tempfile_in(files.path()).and_then(|file| probe_space(&file));
-        probed.map_err(|source| MediaError::io("write", path, source))?;
+        let directory = if single.is_none() { NewDirectory::create(folder_of(path))? } else { NewDirectory(None) };
+        let files = HiddenFolder::create_in(folder_of(path)).map_err(|source| not_writable(path, source))?;
+        files.probe_space().map_err(|source| MediaError::io("write", path, source))?;
         let recipe = options.recipe.clone();
         Ok(Self { spec: *spec, recipe, pattern, single, files, _directory: directory, frames: 0, bytes: 0 })
-    }
-
-    fn temporary(&self, index: u64) -> PathBuf {
-        self.files.path().join(format!("{index}.png"))
     }
 
     fn target(&self, index: u64) -> PathBuf {
@@ -59,7 +53,7 @@ impl PngWriter {
 impl ClipWriter for PngWriter {
     fn push(&mut self, frame: &Frame) -> Result<()> {
         self.spec.check(frame, self.frames)?;
-        let path = self.temporary(self.frames);
+        let path = self.files.path(&self.frames.to_string());
         let write = || {
             let file = BufWriter::new(File::create(&path)?);
             encode(file, frame, self.recipe.as_deref())?.sync_all()?;
@@ -78,9 +72,10 @@ impl ClipWriter for PngWriter {
         }
         for index in 0..self.frames {
             let target = self.target(index);
-            fs::rename(self.temporary(index), &target).map_err(|source| not_writable(&target, source))?;
+            let moved = self.files.persist(&index.to_string(), &target);
+            moved.map_err(|source| MediaError::io("write", &target, source))?;
         }
-        sync_directory(parent(&pattern));
+        sync_folder(folder_of(&pattern));
         let path = if self.frames == 1 { self.target(0) } else { pattern };
         let mut notes = Vec::new();
         if self.single.is_some() && self.frames > 1 {
@@ -94,7 +89,7 @@ impl ClipWriter for PngWriter {
     }
 }
 
-/// The directory of the frames if it was not there before; removed again if no frame came into it.
+/// The directory of the frames if this writer created it; removed on drop if it is empty.
 struct NewDirectory(Option<PathBuf>);
 
 impl NewDirectory {
@@ -133,13 +128,13 @@ impl Pattern {
             None if digits.is_empty() => 1,
             None => return None,
         };
-        Some(Self { directory: parent(path).to_path_buf(), before: before.into(), digits, after: after.into() })
+        Some(Self { directory: folder_of(path).to_path_buf(), before: before.into(), digits, after: after.into() })
     }
 
-    /// `clip.png` becomes `clip_%04d.png`.
+    /// Returns the pattern `clip_%04d.png` for `clip.png`.
     fn numbered(path: &Path) -> Self {
         let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-        Self { directory: parent(path).to_path_buf(), before: format!("{stem}_"), digits: 4, after: ".png".into() }
+        Self { directory: folder_of(path).to_path_buf(), before: format!("{stem}_"), digits: 4, after: ".png".into() }
     }
 
     pub(crate) fn path(&self, index: u64) -> PathBuf {
@@ -151,7 +146,7 @@ impl Pattern {
         &self.directory
     }
 
-    /// The number of a file of this pattern, `None` for any other name.
+    /// Returns the number of a file of this pattern, or `None` for any other name.
     pub(crate) fn number(&self, name: &str) -> Option<u64> {
         let Self { before, digits, after, .. } = self;
         let number = name.strip_prefix(before.as_str())?.strip_suffix(after.as_str())?.parse().ok()?;
@@ -169,7 +164,7 @@ fn encode(mut file: BufWriter<File>, frame: &Frame, recipe: Option<&str>) -> Res
     Ok(file.into_inner().map_err(io::IntoInnerError::into_error)?)
 }
 
-/// A whole PNG file from interleaved RGB `[H, W, 3]`; the recipe goes into a comment.
+/// Writes interleaved RGB `[H, W, 3]` as a PNG file with the recipe in a comment.
 pub(crate) fn encode_rgb8(
     file: impl Write,
     width: usize,

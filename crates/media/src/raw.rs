@@ -1,10 +1,10 @@
 //! Raw frames: a safetensors file (<https://github.com/huggingface/safetensors#format>) with the tensor `video`,
-//! `[F, 3, H, W]`, little-endian f32, values as they came. The header stands first and names the number of frames, so
-//! room is left for it and it is filled in at the end.
+//! `[F, 3, H, W]`, little-endian f32, unchanged values. The header comes first and contains the number of frames, so room is
+//! reserved for it and it is filled in at the end.
 
 use crate::clip::{ClipSpec, Frame};
 use crate::error::{MediaError, Result};
-use crate::partial::Partial;
+use crate::output::Output;
 use crate::{ClipWriter, WriteOptions, Written};
 use serde_json::json;
 use std::path::Path;
@@ -12,7 +12,7 @@ use std::path::Path;
 pub(crate) struct RawWriter {
     spec: ClipSpec,
     recipe: Option<String>,
-    out: Partial,
+    out: Output,
     header_len: usize,
     frames: u64,
     bytes: Vec<u8>,
@@ -21,9 +21,9 @@ pub(crate) struct RawWriter {
 impl RawWriter {
     pub(crate) fn create(path: &Path, spec: &ClipSpec, options: &WriteOptions) -> Result<Self> {
         let recipe = options.recipe.clone();
-        // With the most digits that the numbers can have, on the format's boundary of 8 bytes.
+        // The numbers have the most digits here, and the length is a multiple of 8 as the format requires.
         let header_len = header(spec, recipe.as_deref(), u64::MAX, u64::MAX).len().next_multiple_of(8);
-        let mut out = Partial::create(path)?;
+        let mut out = Output::create(path)?;
         out.put(&vec![b' '; 8 + header_len])?;
         Ok(Self { spec: *spec, recipe, out, header_len, frames: 0, bytes: Vec::new() })
     }

@@ -1,7 +1,7 @@
-//! Files to frames: the inverse of [`create`](crate::create).
+//! Reading frames from files: the inverse of [`create`](crate::create).
 //!
-//! Frames come in the order and the number in which a player shows them; where they last for different times, each
-//! still counts as one. Pixels are taken as they are stored, whatever shape the file gives them.
+//! A reader returns the frames that a player shows, in the same order. A frame counts once, however long it is shown. Pixels
+//! are taken as square, whatever aspect ratio the file gives them.
 
 #[cfg(not(feature = "ffmpeg"))]
 mod boxes;
@@ -33,19 +33,19 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-/// Frames per second of clips that say nothing of time.
+/// The frames per second of clips without times.
 const USUAL_FPS: u32 = 16;
 
-/// Hands out the frames of one clip, in order; memory does not grow with the clip's length, but for a few dozen bytes
-/// per frame that the index of an MP4 file or the names of pictures take.
+/// Returns the frames of one clip, in order. Per frame, memory holds only a few dozen bytes: the index of an MP4 file or the
+/// names of pictures.
 pub trait ClipReader: Send {
-    /// Size of every frame, and frames per second.
+    /// Returns the size of every frame, and the frames per second.
     fn spec(&self) -> ClipSpec;
 
-    /// Number of frames, where the file says it.
+    /// Returns the number of frames, if the file contains it.
     fn frames(&self) -> Option<usize>;
 
-    /// The next frame, or `None` after the last. After an error the reader is of no more use and should be dropped.
+    /// Returns the next frame, or `None` after the last. After an error the reader cannot be used any more.
     fn next_frame(&mut self) -> Result<Option<Frame>>;
 }
 
@@ -61,13 +61,14 @@ pub trait ClipReader: Send {
 /// | MP4 with H.264 that is 8-bit 4:2:0, progressive, without B-frames | the embedded decoder; with the feature `ffmpeg`, `FFmpeg` |
 /// | any other                             | `FFmpeg`, with the feature `ffmpeg`                                      |
 ///
-/// Pictures and animations are told by their first bytes, not by their names. Pictures without times have 16 frames per
-/// second; all must have one size.
+/// Pictures and animations are recognised by their first bytes, not by their names. Pictures without times have 16 frames
+/// per second; all must have one size.
 ///
-/// RGB is made from YUV by the matrix that the file names. A file that names none is taken for BT.601 if it is less than
-/// 720 rows high, else for BT.709, as players do.
+/// YUV is converted to RGB with the matrix that the file names. Without one, the matrix is that of BT.601 for less than 720
+/// rows, else that of BT.709, as in players.
 ///
-/// Errors: the file cannot be read, is damaged, holds no frames, or is of a kind that this build does not read.
+/// # Errors
+/// The file cannot be read, is damaged, holds no frames, or is of a format that this build does not read.
 pub fn open(path: &Path) -> Result<Box<dyn ClipReader>> {
     let extension = path.extension().map(|extension| extension.to_string_lossy().to_lowercase());
     if extension.as_deref() == Some("safetensors") {
@@ -104,7 +105,7 @@ fn open_video(path: &Path, start: &[u8]) -> Result<Box<dyn ClipReader>> {
     Ok(Box::new(mp4::Mp4Reader::open(path)?))
 }
 
-/// What formats are told by; fewer bytes of a shorter file.
+/// Returns the first 64 bytes of a file, by which formats are recognised; fewer of a shorter file.
 fn first_bytes(path: &Path) -> Result<Vec<u8>> {
     let failed = |source| MediaError::io("read", path, source);
     let mut start = Vec::new();
@@ -112,8 +113,8 @@ fn first_bytes(path: &Path) -> Result<Vec<u8>> {
     Ok(start)
 }
 
-/// Frames per second of `frames` frames that last `total` altogether, in `units` to the second. Times are rounded to units
-/// in the file, so the usual speed that gives them is taken for what was meant; without times, [`USUAL_FPS`].
+/// Returns the frames per second of `frames` frames that last `total` units altogether, with `units` per second. Files round
+/// times to units, so a usual speed that gives these times is preferred. Without times, it is [`USUAL_FPS`].
 fn speed(frames: u64, total: u64, units: u64) -> Result<Fps> {
     const USUAL: [u32; 11] = [16, 24, 25, 30, 8, 10, 12, 15, 20, 50, 60];
     let usual = Fps::new(USUAL_FPS, 1)?;
@@ -128,8 +129,8 @@ fn speed(frames: u64, total: u64, units: u64) -> Result<Fps> {
     Ok(found.or_else(|| Fps::from_f64(exact).ok()).unwrap_or(usual))
 }
 
-/// `matrix_coefficients` of ITU-T H.273 for a clip that names none: BT.601 up to standard definition, else BT.709. Chromium
-/// and others draw the line at 720 rows.
+/// Returns the `matrix_coefficients` of ITU-T H.273 for a clip that names none: BT.601 up to standard definition, else BT.709.
+/// Chromium and others draw the line at 720 rows.
 fn usual_matrix(height: usize) -> u8 {
     if height < 720 { 6 } else { 1 }
 }

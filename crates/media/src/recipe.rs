@@ -1,15 +1,15 @@
-//! Reading back the recipe that a clip carries: the text of its comment.
+//! Reading the recipe from a clip, where it is stored as a comment.
 //!
 //! | format       | place                                                     |
 //! |--------------|-----------------------------------------------------------|
-//! | MP4          | `moov/udta/meta/ilst/©cmt` (what ffprobe calls `comment`) |
+//! | MP4          | `moov/udta/meta/ilst/©cmt` (`comment` in ffprobe) |
 //! | PNG          | an `iTXt` chunk with the keyword `Comment`                 |
 //! | GIF          | a comment extension                                       |
 //! | WebP         | `dc:description` in the XMP chunk                          |
 //! | safetensors  | `recipe` in the header's `__metadata__`                    |
 //!
-//! The files come from anywhere: sizes in them are checked against the file before they are believed, at most
-//! [`MAX_BYTES`] of text are read into memory, and the number of steps is bounded.
+//! Files are not trusted: sizes in them are checked against the file, at most [`MAX_BYTES`] of text are read into memory, and
+//! the number of steps is bounded.
 
 use crate::error::{MediaError, Result};
 use std::fs::File;
@@ -23,13 +23,13 @@ mod hostile;
 /// The longest recipe that is written or read.
 pub(crate) const MAX_BYTES: u64 = 1 << 20;
 
-/// The most boxes, chunks or blocks looked at in one file.
+/// The most boxes, chunks or blocks visited in one file.
 const MAX_STEPS: usize = 1_000_000;
 
-/// The longest safetensors header looked at.
+/// The longest safetensors header that is parsed.
 const MAX_HEADER: u64 = 16 << 20;
 
-/// Before and after the text in the XMP packet of a WebP file.
+/// The XMP packet of a WebP file before and after the text.
 pub(crate) const XMP: [&str; 2] = [
     "<x:xmpmeta xmlns:x=\"adobe:ns:meta/\"><rdf:RDF xmlns:rdf=\"http://www.w3.org/1999/02/22-rdf-syntax-ns#\">\
      <rdf:Description xmlns:dc=\"http://purl.org/dc/elements/1.1/\"><dc:description><rdf:Alt>\
@@ -39,17 +39,18 @@ pub(crate) const XMP: [&str; 2] = [
 
 const XML_ESCAPES: [(&str, &str); 3] = [("<", "&lt;"), (">", "&gt;"), ("&", "&amp;")];
 
-/// The recipe kept in the clip at `path`, as it was given to [`create`](crate::create); `None` if the file is of a
-/// kind that is not known here, or carries none.
+/// Returns the recipe in the clip at `path`, as it was given to [`create`](crate::create), or `None` if the file has none or
+/// is of another format.
 ///
-/// Errors: the file cannot be read, is cut short or damaged, or claims a recipe of more than a megabyte.
+/// # Errors
+/// The file cannot be read, is cut short or damaged, or claims a recipe of more than a megabyte.
 pub fn read_recipe(path: impl AsRef<Path>) -> Result<Option<String>> {
     let path = path.as_ref();
     let file = File::open(path).map_err(|source| MediaError::io("read", path, source))?;
     read_from(BufReader::new(file), path)
 }
 
-/// The recipe in `file`; `path` is for the messages.
+/// Returns the recipe in `file`; errors name `path`.
 fn read_from(mut file: impl Read + Seek, path: &Path) -> Result<Option<String>> {
     let len = file.seek(SeekFrom::End(0)).map_err(|source| MediaError::io("read", path, source))?;
     let mut source = Source { file, len, path, steps: 0, position: len };
@@ -65,7 +66,7 @@ fn read_from(mut file: impl Read + Seek, path: &Path) -> Result<Option<String>> 
     }
 }
 
-/// `text` as it stands in XML.
+/// Escapes `text` for XML.
 pub(crate) fn escape_xml(text: &str) -> String {
     XML_ESCAPES.iter().rev().fold(text.to_owned(), |text, (plain, escaped)| text.replace(plain, escaped))
 }
@@ -83,7 +84,7 @@ fn mp4(source: &mut Source<impl Read + Seek>) -> Result<Option<String>> {
     source.text(text).map(Some)
 }
 
-/// The payload of the first box of this kind among those that fill `range`.
+/// Returns the range of the payload of the first box of this kind in `range`.
 fn find_box(source: &mut Source<impl Read + Seek>, mut range: Range<u64>, kind: [u8; 4]) -> Result<Option<Range<u64>>> {
     while range.end - range.start >= 8 {
         source.step()?;
@@ -101,7 +102,7 @@ fn find_box(source: &mut Source<impl Read + Seek>, mut range: Range<u64>, kind: 
         let end = range.start.checked_add(size).filter(|&end| payload <= end && end <= range.end);
         let Some(end) = end else {
             let name = String::from_utf8_lossy(name).into_owned();
-            return Err(source.damaged(format!("box '{}' at {} has size {size}", name.escape_debug(), range.start)));
+            return Err(source.damaged(format!("box `{}` at {} has size {size}", name.escape_debug(), range.start)));
         };
         if name == kind {
             return Ok(Some(payload..end));
@@ -111,7 +112,7 @@ fn find_box(source: &mut Source<impl Read + Seek>, mut range: Range<u64>, kind: 
     Ok(None)
 }
 
-/// ISO files put a version and flags before the children of `meta`, those of the older `QuickTime` format do not.
+/// Returns the range of the children of `meta`. ISO files have a version and flags before them, older `QuickTime` files do not.
 fn skip_meta_version(source: &mut Source<impl Read + Seek>, range: Range<u64>) -> Result<Range<u64>> {
     if range.end - range.start < 8 {
         return Ok(range);
@@ -164,7 +165,7 @@ fn gif(source: &mut Source<impl Read + Seek>) -> Result<Option<String>> {
     }
 }
 
-/// A chain of blocks of up to 255 bytes: its bytes if they are wanted, and where it ends.
+/// Reads a chain of blocks of up to 255 bytes: returns its bytes if they are wanted, and its end.
 fn sub_blocks(
     source: &mut Source<impl Read + Seek>,
     mut position: u64,
@@ -225,12 +226,12 @@ fn unescape_xml(text: &str) -> String {
     XML_ESCAPES.iter().fold(text.to_owned(), |text, (plain, escaped)| text.replace(escaped, plain))
 }
 
-/// Refuses to hold more text than was ever written; XML around it adds a little.
+/// Refuses more text than the longest recipe, with a margin for the XML around it.
 fn check_len(bytes: u64) -> Result<()> {
     if bytes > MAX_BYTES + 1024 { Err(MediaError::RecipeTooLong { bytes, limit: MAX_BYTES }) } else { Ok(()) }
 }
 
-/// A file of which every read is checked against its length.
+/// A file whose reads are checked against its length.
 struct Source<'a, R> {
     file: R,
     len: u64,

@@ -1,22 +1,22 @@
 //! Resizing as Pillow does it (<https://pillow.readthedocs.io/en/stable/handbook/concepts.html#filters>): a separable,
 //! antialiased convolution, columns before rows, whose kernel widens with the scale where a picture gets smaller.
 //!
-//! Pictures of 8 bits have fixed-point weights and are rounded to 8 bits between the two passes; the result is Pillow's
-//! bit for bit. A pass whose size does not change is left out. Planes of floats go through the same weights unrounded.
-//! Since version 13 Pillow takes rows first where much of the height goes and little of the width
-//! (<https://github.com/python-pillow/Pillow/pull/9549>); before, columns always were, which leaves other roundings.
+//! Pictures of 8 bits have fixed-point weights and are rounded to 8 bits between the two passes; the result equals Pillow's
+//! bit for bit. A pass that does not change the size is left out. Planes of floats use the same weights unrounded.
+//! Since version 13, Pillow scales rows first if the height shrinks much and the width little
+//! (<https://github.com/python-pillow/Pillow/pull/9549>); earlier versions always scale columns first, with other roundings.
 
 use rayon::prelude::*;
 use std::f64::consts::PI;
 use std::ops::Range;
 
-/// Fractional bits of the weights: 32 less 8 for the pixel and 2 for what the kernel overshoots.
+/// The number of fractional bits of the weights: 32 less 8 for the pixel and 2 for the kernel's overshoot.
 const PRECISION_BITS: u32 = 32 - 8 - 2;
 
 /// The kernel of a resize.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Filter {
-    /// A sinc windowed by a wider one, 3 pixels to each side: sharp.
+    /// A sinc windowed by a wider sinc, 3 pixels to each side; sharp.
     #[default]
     Lanczos,
     /// The cubic convolution with a = -1/2, 2 pixels to each side.
@@ -24,7 +24,7 @@ pub enum Filter {
 }
 
 impl Filter {
-    /// How far the kernel reaches to each side, in pixels.
+    /// Returns the reach of the kernel to each side, in pixels.
     fn support(self) -> f64 {
         match self {
             Self::Lanczos => 3.0,
@@ -32,7 +32,7 @@ impl Filter {
         }
     }
 
-    /// The kernel at `x` pixels from its centre.
+    /// Returns the kernel's value at `x` pixels from its centre.
     fn weight(self, x: f64) -> f64 {
         const A: f64 = -0.5;
         let sinc = |x: f64| if x == 0.0 { 1.0 } else { (x * PI).sin() / (x * PI) };
@@ -48,11 +48,11 @@ impl Filter {
 /// A part of a scaled picture; only this part is computed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Window {
-    /// Width and height of the whole scaled picture.
+    /// The width and height of the whole scaled picture.
     pub(crate) scaled: (usize, usize),
-    /// Left and top of the part.
+    /// The left column and top row of the part.
     pub(crate) origin: (usize, usize),
-    /// Width and height of the part.
+    /// The width and height of the part.
     pub(crate) size: (usize, usize),
 }
 
@@ -62,9 +62,9 @@ impl Window {
     }
 }
 
-/// The weights of one pass: for each output the inputs that it is made of.
+/// The weights of one pass, for each output.
 struct Taps<W> {
-    /// The first input and the number of inputs of each output.
+    /// The first input and the number of inputs of every output.
     spans: Vec<(usize, usize)>,
     /// `[outputs, stride]`; weights beyond a span are zero.
     weights: Vec<W>,
@@ -72,7 +72,7 @@ struct Taps<W> {
 }
 
 impl Taps<f64> {
-    /// For the outputs `window` of `output` ones, made from `input` ones.
+    /// Returns the weights for the outputs `window` of `output` outputs, from `input` inputs.
     fn new(input: usize, output: usize, window: Range<usize>, filter: Filter) -> Self {
         let scale = input as f64 / output as f64;
         let widening = scale.max(1.0);
@@ -107,7 +107,7 @@ impl Taps<f64> {
 }
 
 impl<W> Taps<W> {
-    /// First input and weights of every output.
+    /// Iterates over the first input and the weights of every output.
     fn iter(&self) -> impl Iterator<Item = (usize, &[W])> {
         self.spans.iter().zip(self.weights.chunks_exact(self.stride)).map(|(&(first, len), w)| (first, &w[..len]))
     }
@@ -117,7 +117,7 @@ impl<W> Taps<W> {
         (first, &self.weights[output * self.stride..][..len])
     }
 
-    /// The inputs that any output needs.
+    /// Returns the range of the inputs that the outputs need.
     fn inputs(&self) -> Range<usize> {
         let start = self.spans.iter().map(|span| span.0).min().unwrap_or(0);
         let end = self.spans.iter().map(|span| span.0 + span.1).max().unwrap_or(0);
@@ -125,8 +125,8 @@ impl<W> Taps<W> {
     }
 }
 
-/// Interleaved RGB `[H, W, 3]` of `input` (width and height) to the part `window` of its scaled picture, `[h, w, 3]`. All
-/// sizes are at least 1, the window lies within the scaled picture.
+/// Scales interleaved RGB `[H, W, 3]` of size `input` (width and height) and returns the part `window` of the scaled picture,
+/// `[h, w, 3]`. All sizes are at least 1, and the window lies within the scaled picture.
 pub(crate) fn resize_rgb8(source: &[u8], input: (usize, usize), window: &Window, filter: Filter) -> Vec<u8> {
     let ((in_w, in_h), Window { scaled, origin: (x, y), size: (width, height) }) = (input, *window);
     if rows_first(input, scaled) {
@@ -149,12 +149,12 @@ pub(crate) fn resize_rgb8(source: &[u8], input: (usize, usize), window: &Window,
     mix_rows(&narrow, needed.start, width * 3, &rows, height)
 }
 
-/// Whether Pillow scales the height before the width.
+/// Returns whether Pillow scales the height before the width.
 fn rows_first(from: (usize, usize), to: (usize, usize)) -> bool {
     to.1 < from.1 && to.0 != from.0 && from.1 - to.1 > 2 * from.0.saturating_sub(to.0)
 }
 
-/// `height` rows of `stride` bytes, made of the rows of `source`, the first of which is number `start`.
+/// Returns `height` rows of `stride` bytes from the rows of `source`, the first of which is number `start`.
 fn mix_rows(source: &[u8], start: usize, stride: usize, rows: &Taps<i32>, height: usize) -> Vec<u8> {
     let mut out = vec![0; height * stride];
     out.par_chunks_exact_mut(stride).enumerate().for_each_init(Vec::new, |sums, (index, out)| {
@@ -180,7 +180,7 @@ fn mix_columns(out: &mut [u8], row: &[u8], columns: &Taps<i32>) {
     }
 }
 
-/// To the nearest; halves away from zero.
+/// Rounds to the nearest, halves away from zero.
 fn to_fixed(weight: f64) -> i32 {
     (weight * f64::from(1 << PRECISION_BITS)).round() as i32
 }
@@ -189,8 +189,8 @@ fn from_fixed(sum: i32) -> u8 {
     (sum >> PRECISION_BITS).clamp(0, 255) as u8
 }
 
-/// A plane `[H, W]` of `input` (width and height) at the size `output`, `[h, w]`. All sizes are at least 1. Nothing is
-/// clipped: the kernel overshoots at edges.
+/// Scales a plane `[H, W]` of size `input` (width and height) to the size `output` and returns `[h, w]`. All sizes are at
+/// least 1. Nothing is clipped: the kernel overshoots at edges.
 pub(crate) fn resize_plane(source: &[f32], input: (usize, usize), output: (usize, usize), filter: Filter) -> Vec<f32> {
     let ((in_w, in_h), (width, height)) = (input, output);
     let narrow = if in_w == width {
@@ -225,7 +225,7 @@ mod tests {
     use super::*;
     use safetensors::{SafeTensors, tensor::TensorView};
 
-    /// Up, down and in one direction only; the golden values are in f32 too.
+    /// Covers enlarging, shrinking, and one direction only; the golden values are f32 too.
     #[test]
     fn planes_are_pillows() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/media/resize.safetensors");

@@ -1,6 +1,6 @@
-//! Frames made larger on their way to a file, and the place for frames made in between.
+//! Writers that enlarge or crop frames before another writer takes them.
 
-use crate::clip::{Fps, Frame};
+use crate::clip::Frame;
 use crate::error::{MediaError, Result};
 use crate::picture::check_size;
 use crate::resample::{Filter, resize_plane};
@@ -8,34 +8,22 @@ use crate::{ClipWriter, Written};
 use std::fmt;
 use std::str::FromStr;
 
-/// Makes frames larger, one by one; an implementation may remember those that came before.
+/// Enlarges frames, one by one; an implementation may keep earlier frames.
 pub trait Upscale: Send {
-    /// Width and height of what [`frame`](Self::frame) makes of frames of this size.
+    /// Returns the width and height that [`frame`](Self::frame) gives to frames of this size.
     fn size(&self, width: usize, height: usize) -> (usize, usize);
 
-    /// The frame `[3, H, W]` at its new size. Values keep their scale, nominally 0..1, and may overshoot.
+    /// Returns the frame `[3, H, W]` at its new size. Values keep their scale, nominally 0..1, and may overshoot.
     fn frame(&mut self, frame: &Frame) -> Result<Frame>;
 }
 
-/// Makes frames in between, for more frames per second. This crate has no implementation yet: the trait is where one goes.
-///
-/// For every frame but the first, a caller asks for the times between the frame before it and itself, in rising order,
-/// and writes what comes back between the two. An implementation may therefore keep what it computed for a pair.
-pub trait Interpolate: Send {
-    /// Frames per second of the clip that comes out. An error if it is not a whole multiple of what goes in.
-    fn fps(&self, fps: Fps) -> Result<Fps>;
-
-    /// The frame at `time` between two frames of one size: 0 would be `before`, 1 would be `after`; neither is asked for.
-    fn between(&mut self, before: &Frame, after: &Frame, time: f32) -> Result<Frame>;
-}
-
-/// How large frames become. Proportions stay, and nothing is made smaller.
+/// The size to which frames are enlarged. They keep their proportions and are never made smaller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UpscaleTarget {
-    /// Both sides this many times as long: `2x` or `4x`.
+    /// Both sides become this many times as long: `2x` or `4x`.
     Times(usize),
-    /// The shorter side this long, the other rounded to an even number, which 4:2:0 needs: `720p`, `1080p`, `1440p` or
-    /// `2160p`.
+    /// The shorter side becomes this long, and the other is rounded to an even number, which 4:2:0 needs: `720p`, `1080p`,
+    /// `1440p` or `2160p`.
     ShortSide(usize),
 }
 
@@ -49,7 +37,7 @@ impl UpscaleTarget {
         Self::ShortSide(2160),
     ];
 
-    /// Width and height of frames of this size after scaling.
+    /// Returns the width and height of frames of this size after scaling.
     pub fn size(self, width: usize, height: usize) -> (usize, usize) {
         let short = width.min(height);
         match self {
@@ -69,7 +57,7 @@ impl FromStr for UpscaleTarget {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let known = Self::ALL.into_iter().find(|target| target.to_string() == text);
-        known.ok_or_else(|| format!("'{text}' is not one of {}", Self::ALL.map(|target| target.to_string()).join(", ")))
+        known.ok_or_else(|| format!("`{text}` is not one of {}", Self::ALL.map(|target| target.to_string()).join(", ")))
     }
 }
 
@@ -82,14 +70,14 @@ impl fmt::Display for UpscaleTarget {
     }
 }
 
-/// Upscaling by the Lanczos kernel, without a model: sharp edges, no new detail. All processors take part.
+/// Upscaling with the Lanczos kernel, without a model: sharp edges, no new detail. Runs on all processors.
 #[derive(Debug, Clone, Copy)]
 pub struct Lanczos {
     target: UpscaleTarget,
 }
 
 impl Lanczos {
-    /// To the given size.
+    /// Returns an upscaler to the given size.
     pub fn new(target: UpscaleTarget) -> Self {
         Self { target }
     }
@@ -113,14 +101,14 @@ impl Upscale for Lanczos {
     }
 }
 
-/// A writer that makes every frame larger before it passes it on.
+/// A writer that enlarges every frame before it passes it on.
 pub struct Upscaled {
     inner: Box<dyn ClipWriter>,
     upscale: Box<dyn Upscale>,
 }
 
 impl Upscaled {
-    /// `inner` must have been created for the size that [`Upscale::size`] gives.
+    /// Returns a writer to `inner`, which must have been created for the size that [`Upscale::size`] returns.
     pub fn new(inner: Box<dyn ClipWriter>, upscale: Box<dyn Upscale>) -> Self {
         Self { inner, upscale }
     }
@@ -136,8 +124,8 @@ impl ClipWriter for Upscaled {
     }
 }
 
-/// A writer that cuts the middle out of every frame before it passes it on: 1920x1088, which suits a VAE, becomes
-/// 1920x1080. Of an odd number of rows or columns one more goes at the bottom or at the right.
+/// A writer that crops every frame to its middle before it passes it on: 1920×1088, which suits a VAE, becomes 1920×1080. Of an
+/// odd number of rows or columns, one more is cut off at the bottom or at the right.
 pub struct Cropped {
     inner: Box<dyn ClipWriter>,
     width: usize,
@@ -146,8 +134,8 @@ pub struct Cropped {
 }
 
 impl Cropped {
-    /// `inner` must have been created for `width` x `height`. Frames that are smaller are refused by
-    /// [`push`](ClipWriter::push).
+    /// Returns a writer to `inner`, which must have been created for `width`×`height`. [`push`](ClipWriter::push) refuses
+    /// smaller frames.
     pub fn new(inner: Box<dyn ClipWriter>, width: usize, height: usize) -> Self {
         Self { inner, width, height, frames: 0 }
     }
@@ -174,7 +162,7 @@ impl ClipWriter for Cropped {
     }
 }
 
-/// The middle of a frame that is at least as large.
+/// Returns the middle of a frame that is at least as large.
 fn middle(frame: &Frame, width: usize, height: usize) -> Frame {
     let (left, top) = ((frame.width - width) / 2, (frame.height - height) / 2);
     let mut data = Vec::with_capacity(3 * width * height);

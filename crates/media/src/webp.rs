@@ -1,11 +1,11 @@
 //! Animated WebP (<https://developers.google.com/speed/webp/docs/riff_container>), every frame lossless (VP8L).
 //!
-//! The `image` crate codes single pictures; the animation around them (VP8X, ANIM, ANMF) is put together here.
+//! The `image-webp` crate encodes single pictures; this module writes the animation around them (VP8X, ANIM, ANMF).
 
 use crate::clip::{ClipSpec, Frame};
 use crate::color::rgb8;
 use crate::error::{MediaError, Result};
-use crate::partial::Partial;
+use crate::output::Output;
 use crate::recipe::{MAX_BYTES, XMP, escape_xml};
 use crate::{ClipWriter, WriteOptions, Written};
 use image::codecs::webp::WebPEncoder;
@@ -19,7 +19,7 @@ const OPAQUE: u8 = 0x02; // a frame that replaces what is under it instead of be
 
 pub(crate) struct WebpWriter {
     spec: ClipSpec,
-    out: Partial,
+    out: Output,
     len: u64,
     frames: u64,
     xmp: Option<String>,
@@ -36,7 +36,7 @@ impl WebpWriter {
         if bytes > MAX_BYTES {
             return Err(MediaError::RecipeTooLong { bytes, limit: MAX_BYTES });
         }
-        let mut writer = Self { spec: *spec, out: Partial::create(path)?, len: 0, frames: 0, xmp };
+        let mut writer = Self { spec: *spec, out: Output::create(path)?, len: 0, frames: 0, xmp };
         writer.put(b"RIFF\0\0\0\0WEBP")?;
         let mut features = vec![ANIMATION | if bytes > 0 { HAS_XMP } else { 0 }, 0, 0, 0];
         features.extend([width - 1, height - 1].into_iter().flat_map(u24));
@@ -89,7 +89,7 @@ impl ClipWriter for WebpWriter {
     }
 }
 
-/// The frame as a VP8L chunk.
+/// Returns the frame as a VP8L chunk.
 fn lossless(frame: &Frame) -> Result<Vec<u8>> {
     let failed = |error: ImageError| MediaError::encoder("the WebP encoder", "encode", error.to_string());
     let mut file = Vec::new();
@@ -104,7 +104,7 @@ fn lossless(frame: &Frame) -> Result<Vec<u8>> {
     }
 }
 
-/// Kind, length, payload, and a byte of padding after an odd length.
+/// Returns a chunk: kind, length, payload, and a byte of padding after an odd length.
 fn chunk(kind: [u8; 4], payload: &[u8]) -> Vec<u8> {
     let mut out = kind.to_vec();
     out.extend((payload.len() as u32).to_le_bytes());

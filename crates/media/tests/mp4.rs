@@ -79,7 +79,7 @@ fn odd_sizes_are_rounded_up_and_said() {
         let path = dir.path().join(format!("{encoder}.mp4"));
         let written = write_shapes(&path, &spec, 3, &with(&encoder));
         assert_eq!((written.width, written.height), (108, 82));
-        assert!(written.notes[0].contains("107x81 is stored as 108x82"), "{:?}", written.notes);
+        assert!(written.notes[0].contains("107×81 is stored as 108×82"), "{:?}", written.notes);
         let probe = Probe::of(&path);
         assert_eq!((probe.get("width"), probe.get("height"), probe.get("nb_read_frames")), ("108", "82", "3"));
     }

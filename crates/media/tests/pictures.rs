@@ -157,7 +157,7 @@ fn other_formats_are_refused_by_name() {
     for (path, name) in cases {
         let error = read_image(&path).unwrap_err();
         assert!(matches!(error, MediaError::PictureFormat { .. }), "{}: {error}", path.display());
-        assert!(error.to_string().contains(&format!("{name} is not read")), "{error}");
+        assert!(error.to_string().contains(&format!("{name} is not supported")), "{error}");
         assert!(error.hint().unwrap().contains("PNG or JPEG"));
     }
     for (name, bytes) in [("a.png", &b"this is a text"[..]), ("b.jpg", b"\0"), ("c.mp4", b"\0\0\0\x10ftypisom\0\0\0\0")]
@@ -203,7 +203,7 @@ fn bombs_are_refused_by_their_size() {
         for error in [read_image(&path).unwrap_err(), kinora_media::open(&path).err().unwrap()] {
             let text = error.to_string();
             assert!(matches!(error, MediaError::PictureTooLarge { .. }) && error.hint().is_some(), "{name}: {error}");
-            assert!(text.contains("60000x60000") || text.contains("60138x60138"), "{text}");
+            assert!(text.contains("60000×60000") || text.contains("60138×60138"), "{text}");
         }
     }
 }

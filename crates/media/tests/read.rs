@@ -253,7 +253,7 @@ fn frames_too_large_for_the_decoder_are_refused_at_once() {
         "-v error -f lavfi -i color=s=4112x2416:r=24 -frames:v 1 -c:v libx264 -preset ultrafast -pix_fmt yuv420p";
     assert!(Command::new("ffmpeg").args(args.split_whitespace()).arg(&path).status().unwrap().success());
     let error = open(&path).err().unwrap().to_string();
-    assert!(error.contains("4112x2416 are larger than 4096x2304"), "{error}");
+    assert!(error.contains("4112×2416 are larger than 4096×2304"), "{error}");
 }
 
 /// What only FFmpeg reads: frames with the feature, without it an error that says so.

@@ -59,12 +59,6 @@ pub enum Error {
         /// Why.
         source: kinora_checkpoint::Error,
     },
-    /// NaN or infinity in a result of the network.
-    #[error("{what} has NaN or infinite values")]
-    NotFinite {
-        /// Which tensor, and at which step.
-        what: String,
-    },
     /// The caller's event handler asked to stop.
     #[error("stopped on request")]
     Stopped {
@@ -156,9 +150,6 @@ impl Error {
             Self::Request { hint, .. } | Self::UnknownModel { hint, .. } => Some(hint.clone()),
             Self::NotAModel { path, .. } => Some(format!("`kinora inspect {}` shows what is there", path.display())),
             Self::Component { source, .. } | Self::Checkpoint(source) => source.hint(),
-            Self::NotFinite { .. } => {
-                Some("try --dtype f32; if it stays, the weights are damaged or not of this model".into())
-            }
             Self::Stopped { resumable: Some(dir) } => {
                 Some(format!("the same command with --resume {} continues", dir.display()))
             }

@@ -1,4 +1,4 @@
-//! What can go wrong while sampling, with the values in it and what to do about it.
+//! Sampling errors, with the values that caused them and a hint for the user.
 
 use crate::{MAX_STEPS, SamplerKind};
 
@@ -14,7 +14,7 @@ pub enum Error {
         /// The closest sampler.
         similar: Option<SamplerKind>,
     },
-    /// A schedule of no steps or of too many.
+    /// A schedule has no steps or too many.
     #[error("a schedule has 1 to {MAX_STEPS} steps, not {steps}")]
     Steps {
         /// The number of steps that was asked for.
@@ -26,40 +26,40 @@ pub enum Error {
         /// The shift that was asked for.
         shift: f64,
     },
-    /// A noise level outside (0, 1].
+    /// A noise level lies outside (0, 1].
     #[error("sigma {index} is {sigma}; noise levels are in (0, 1]")]
     SigmaRange {
-        /// Its place in the list, from 0.
+        /// Its index in the list, from 0.
         index: usize,
         /// The noise level.
         sigma: f64,
     },
-    /// Noise levels that do not fall.
+    /// The noise levels do not fall.
     #[error("sigma {index} is {sigma}, not below {previous}, the one before it")]
     SigmaOrder {
-        /// The place of the second of the two in the list, from 0.
+        /// The index of the second of the two in the list, from 0.
         index: usize,
         /// The noise level before it.
         previous: f64,
         /// The noise level.
         sigma: f64,
     },
-    /// A timestep outside 0..=1000.
+    /// A timestep lies outside 0..=1000.
     #[error("timestep {index} is {timestep}; timesteps are in 0..=1000")]
     TimestepRange {
-        /// Its place in the list, from 0.
+        /// Its index in the list, from 0.
         index: usize,
         /// The timestep.
         timestep: f64,
     },
-    /// A schedule read from a file whose parts do not fit together.
+    /// The parts of a schedule that was read from a file do not fit together.
     #[error("a schedule of {timesteps} timesteps needs {} sigmas with a final 0, got {sigmas}, the last {last}", .timesteps + 1)]
     ScheduleParts {
         /// Number of sigmas.
         sigmas: usize,
         /// Number of timesteps.
         timesteps: usize,
-        /// The last sigma; NaN where there is none.
+        /// The last sigma; NaN if there is none.
         last: f64,
     },
     /// A step was asked for after the last one.
@@ -68,7 +68,7 @@ pub enum Error {
         /// The number of steps of the schedule.
         steps: usize,
     },
-    /// There is no stream, or two have the same name.
+    /// There is no stream, or two streams have the same name.
     #[error("latent streams need distinct names, at least one; got {names:?}")]
     StreamNames {
         /// The names.
@@ -85,56 +85,56 @@ pub enum Error {
     /// Predictions or estimates are of other streams than the latents.
     #[error("{what} has the streams {found:?}, expected {expected:?}")]
     OtherStreams {
-        /// Which streams.
+        /// The description of the streams.
         what: String,
         /// Their names.
         found: Vec<String>,
         /// The names that they should have.
         expected: Vec<String>,
     },
-    /// A prediction or an estimate has another shape than the latents.
+    /// A prediction or an estimate differs in shape from the latents.
     #[error("{what} has shape {found:?}, expected {expected:?}")]
     Shape {
-        /// Which tensor.
+        /// The tensor's description.
         what: String,
         /// Its shape.
         found: Vec<usize>,
         /// The shape it should have.
         expected: Vec<usize>,
     },
-    /// NaN or infinity in a tensor.
+    /// A tensor contains NaN or infinity.
     #[error("NaN or infinity in {what}")]
     NotFinite {
-        /// Which tensor.
+        /// The tensor's description.
         what: String,
     },
-    /// A saved state whose step lies outside its schedule.
+    /// The step of a saved state lies outside its schedule.
     #[error("the saved state is at step {index} of a schedule of {steps} steps")]
     StateIndex {
-        /// Steps done, as saved.
+        /// The number of steps done, as saved.
         index: usize,
-        /// Steps of the saved schedule.
+        /// The number of steps of the saved schedule.
         steps: usize,
     },
-    /// A saved state whose tensors are not those that its sampler keeps at its step.
+    /// The tensors of a saved state differ from those that its sampler keeps at that step.
     #[error("the saved state of `{kind}` after {index} steps needs the tensors {expected:?}, got {found:?}")]
     StateTensors {
         /// The sampler.
         kind: SamplerKind,
-        /// Steps done.
+        /// The number of steps done.
         index: usize,
-        /// Names that belong there.
+        /// The names that the sampler keeps.
         expected: Vec<String>,
-        /// Names that are there.
+        /// The names that were found.
         found: Vec<String>,
     },
-    /// candle failed on it.
+    /// An operation of candle failed.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
 }
 
 impl Error {
-    /// What the user can do about it, where there is something to do.
+    /// Returns what the user can do about the error, if there is something to do.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Error::UnknownSampler { .. } => {
@@ -149,7 +149,7 @@ impl Error {
             }
             Error::TimestepRange { .. } => "list timesteps from high to low, such as 1000,937.5,833.3,625".into(),
             Error::NotFinite { .. } => {
-                "the weights may be damaged, or f16 too narrow, in which GPUs run the VAE too: f32 takes all numbers".into()
+                "the weights may be damaged, or a value exceeds the range of f16 (the VAE's dtype on GPUs): try --dtype f32".into()
             }
             Error::ScheduleParts { .. } | Error::StateIndex { .. } | Error::StateTensors { .. } => {
                 "the saved state is damaged or of another run; start without it".into()

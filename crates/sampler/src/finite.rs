@@ -1,10 +1,10 @@
-//! The sentinel for NaN and infinity.
+//! Detection of NaN and infinity.
 
 use candle_core::{DType, Tensor};
 
 use crate::Error;
 
-/// Whether no element of a float tensor, of any shape, is NaN or infinite. One pass, no copy to the host.
+/// Returns whether every element of a float tensor of any shape is finite. Takes one pass on the tensor's device.
 pub fn all_finite(x: &Tensor) -> candle_core::Result<bool> {
     if x.elem_count() == 0 {
         return Ok(true);
@@ -14,7 +14,10 @@ pub fn all_finite(x: &Tensor) -> candle_core::Result<bool> {
     Ok(sum == 0.0)
 }
 
-/// [`Error::NotFinite`], naming `what`, where [`all_finite`] is false.
+/// Checks that every element of `x` is finite.
+///
+/// # Errors
+/// [`Error::NotFinite`] with the description `what`.
 pub fn check_finite(x: &Tensor, what: impl FnOnce() -> String) -> Result<(), Error> {
     if all_finite(x)? { Ok(()) } else { Err(Error::NotFinite { what: what() }) }
 }

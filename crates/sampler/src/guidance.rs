@@ -1,4 +1,4 @@
-//! Guidance as functions over two predictions, and what a prediction says about x0.
+//! Guidance as functions of two predictions, and the estimate of x0 that a prediction implies.
 //!
 //! Predictions are velocities `[B, ...]` of one shape and one dtype; the result has that dtype, and is rounded to it
 //! where diffusers rounds.
@@ -10,7 +10,7 @@ use crate::Error;
 /// Keeps the scale of CFG-Zero* finite where the unconditional prediction is zero.
 const NORM_EPS: f64 = 1e-8;
 
-/// Classifier-free guidance, `uncond + scale * (cond - uncond)`, <https://arxiv.org/abs/2207.12598>.
+/// Returns classifier-free guidance, `uncond + scale * (cond - uncond)`, <https://arxiv.org/abs/2207.12598>.
 pub fn cfg(cond: &Tensor, uncond: &Tensor, scale: f64) -> std::result::Result<Tensor, Error> {
     check_pair(cond, uncond)?;
     // The product is rounded once, as in PyTorch: candle would round the scale to the dtype as well.
@@ -18,9 +18,9 @@ pub fn cfg(cond: &Tensor, uncond: &Tensor, scale: f64) -> std::result::Result<Te
     Ok((uncond + direction)?)
 }
 
-/// CFG-Zero*: guidance from the multiple of `uncond` that lies nearest to `cond`, one multiple per sample,
+/// Returns CFG-Zero*: guidance from the multiple of `uncond` that lies nearest to `cond`, one multiple per sample,
 /// <https://arxiv.org/abs/2503.18886>, algorithm 1. Its other half, a velocity of zero in the first steps, needs no
-/// prediction: there `denoised` is the latents themselves.
+/// prediction: in those steps `denoised` is the latents themselves.
 pub fn cfg_zero_star(cond: &Tensor, uncond: &Tensor, scale: f64) -> std::result::Result<Tensor, Error> {
     check_pair(cond, uncond)?;
     let (cond_f32, uncond_f32) = (cond.to_dtype(DType::F32)?, uncond.to_dtype(DType::F32)?);
@@ -30,12 +30,12 @@ pub fn cfg_zero_star(cond: &Tensor, uncond: &Tensor, scale: f64) -> std::result:
     cfg(cond, &uncond.broadcast_mul(&multiple)?, scale)
 }
 
-/// `x0 = x - sigma * velocity`, in f32 whatever the dtype of the velocity.
+/// Returns `x0 = x - sigma * velocity`, in f32 whatever the dtype of the velocity.
 pub fn x0_from_velocity(x: &Tensor, velocity: &Tensor, sigma: f64) -> Result<Tensor> {
     x.to_dtype(DType::F32)? - (velocity.to_dtype(DType::F32)? * sigma)?
 }
 
-/// `[B, ...]` → `[B, 1, ...]`. Axis by axis: one long f32 sum over a clip would lose digits.
+/// Sums `[B, ...]` to `[B, 1, ...]`, axis by axis: one long f32 sum over a clip would lose digits.
 fn sum_per_sample(x: &Tensor) -> Result<Tensor> {
     let rank = x.rank();
     let mut sum = x.clone();

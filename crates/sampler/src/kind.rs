@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 
-/// Names closer than this (Jaro-Winkler, 1 is equal) are worth a "did you mean".
+/// The least Jaro-Winkler similarity (1 is equal) of a name that an error suggests.
 const SIMILAR: f64 = 0.7;
 
-/// How a [`Sampler`](crate::Sampler) goes from one noise level to the next.
+/// The method by which a [`Sampler`](crate::Sampler) goes from one noise level to the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum SamplerKind {
@@ -24,16 +24,16 @@ pub enum SamplerKind {
     UniPc,
     /// Order 2 with corrector, `B(h) = h` (`unipc-bh1`), <https://arxiv.org/abs/2302.04867>.
     UniPcBh1,
-    /// Estimate x0, then noise it again to the next level (`lcm`), for distilled models,
+    /// Estimates x0, then adds fresh noise up to the next level (`lcm`), for distilled models,
     /// <https://arxiv.org/abs/2303.01469>, algorithm 1.
     Lcm,
 }
 
 impl SamplerKind {
-    /// All of them, in the order in which they are listed to users.
+    /// All samplers, in the order in which they are listed to users.
     pub const ALL: [SamplerKind; 6] = [Self::Euler, Self::Heun, Self::DpmPp2m, Self::UniPc, Self::UniPcBh1, Self::Lcm];
 
-    /// The name it is called by on the command line and in files.
+    /// Returns the sampler's name on the command line and in files.
     pub fn name(self) -> &'static str {
         match self {
             Self::Euler => "euler",

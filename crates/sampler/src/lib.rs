@@ -1,4 +1,4 @@
-//! Schedules, samplers, guidance and seeded noise; never sees a network.
+//! Schedules, samplers, guidance and seeded noise; knows no network.
 //!
 //! Flow models: `x = (1 - sigma) * x0 + sigma * noise`, sigma from 1 (noise) to 0 (clip), and the network gives the
 //! velocity `noise - x0`. A [`Sampler`] walks a [`Schedule`] with the latents of one stream or of several ([`Streams`]).
@@ -44,6 +44,6 @@ pub use guidance::{cfg, cfg_zero_star, x0_from_velocity};
 pub use kind::SamplerKind;
 pub use noise::NoiseSource;
 pub use sampler::{Sampler, StepInfo};
-pub use schedule::{MAX_STEPS, Schedule, TRAIN_TIMESTEPS};
+pub use schedule::{MAX_STEPS, Schedule};
 pub use state::SamplerState;
 pub use streams::Streams;

@@ -1,6 +1,6 @@
-//! Noise from the seed alone: what `torch.randn(..., generator=torch.Generator().manual_seed(seed))` gives on a CPU.
+//! Noise from the seed alone, equal to `torch.randn(..., generator=torch.Generator().manual_seed(seed))` on a CPU.
 //!
-//! A Mersenne Twister (<https://doi.org/10.1145/272991.272995>) drives Box-Muller in the two orders that torch has:
+//! A Mersenne Twister (<https://doi.org/10.1145/272991.272995>) drives Box-Muller in torch's two orders:
 //! pairs in f64 for fewer than 16 values, blocks of 16 in f32 otherwise
 //! (<https://github.com/pytorch/pytorch/blob/v2.9.0/aten/src/ATen/native/cpu/DistributionTemplates.h>).
 //! Uniforms are torch's bit for bit, normals within 2e-6 of it. Logarithm, sine and cosine are computed in
@@ -8,26 +8,26 @@
 
 use candle_core::{Device, Shape, Tensor};
 
-/// Block length of Box-Muller in f32: the first half are cosines, the second half sines.
+/// The block length of Box-Muller in f32: the first half are cosines, the second half sines.
 const BLOCK: usize = 16;
 
-/// A stream of random numbers that continues over calls as one `torch.Generator` on the CPU does.
+/// A generator of random numbers that continues over calls as one `torch.Generator` on the CPU does.
 ///
-/// As in torch only the low 32 bits of the seed count: seeds that differ by 2^32 start the same stream.
+/// As in torch, only the low 32 bits of the seed count: seeds that differ by 2^32 give the same numbers.
 #[derive(Debug, Clone)]
 pub struct NoiseSource {
     words: Mt19937,
-    /// The sine half of the last f64 pair, where only its cosine was handed out.
+    /// The sine of the last f64 pair, if only its cosine was returned.
     spare: Option<f64>,
 }
 
 impl NoiseSource {
-    /// The stream of that seed.
+    /// Returns the generator of that seed.
     pub fn new(seed: u64) -> Self {
         Self { words: Mt19937::new(seed as u32), spare: None }
     }
 
-    /// The next `len` standard normals, as `torch.randn(len)` draws them.
+    /// Returns the next `len` standard normals, as `torch.randn(len)` draws them.
     pub fn randn(&mut self, len: usize) -> Vec<f32> {
         if len < BLOCK {
             return (0..len).map(|_| self.normal_f64() as f32).collect();
@@ -43,18 +43,18 @@ impl NoiseSource {
         values
     }
 
-    /// The next standard normals in a tensor of that shape, f32: the same values on every device.
+    /// Returns the next standard normals as an f32 tensor of that shape, with the same values on every device.
     pub fn randn_tensor(&mut self, shape: impl Into<Shape>, device: &Device) -> candle_core::Result<Tensor> {
         let shape = shape.into();
         Tensor::from_vec(self.randn(shape.elem_count()), shape, device)
     }
 
-    /// The next `len` uniforms in [0, 1), multiples of 2^-24, as `torch.rand(len)` draws them.
+    /// Returns the next `len` uniforms in [0, 1), multiples of 2^-24, as `torch.rand(len)` draws them.
     pub fn uniform(&mut self, len: usize) -> Vec<f32> {
         (0..len).map(|_| self.words.uniform_f32()).collect()
     }
 
-    /// Goes on as if [`randn(len)`](Self::randn) had been called, at a fraction of its cost.
+    /// Advances as [`randn(len)`](Self::randn) does, at a fraction of its cost.
     pub fn skip_randn(&mut self, len: usize) {
         if len < BLOCK {
             self.randn(len);
@@ -131,12 +131,12 @@ impl Mt19937 {
         self.next = 0;
     }
 
-    /// In [0, 1), 24 bits of one word.
+    /// Returns a uniform in [0, 1) from 24 bits of one word.
     fn uniform_f32(&mut self) -> f32 {
         (self.next_u32() & 0x00ff_ffff) as f32 / (1u32 << 24) as f32
     }
 
-    /// In [0, 1), 53 bits of two words, the first of which is the high one.
+    /// Returns a uniform in [0, 1) from 53 bits of two words, the first of which is the high one.
     fn uniform_f64(&mut self) -> f64 {
         let (high, low) = (u64::from(self.next_u32()), u64::from(self.next_u32()));
         (((high << 32) | low) & ((1 << 53) - 1)) as f64 / (1u64 << 53) as f64

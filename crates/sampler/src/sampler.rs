@@ -1,17 +1,17 @@
-//! The step machine: one sampler that can stop after any step and go on later, bit for bit.
+//! [`Sampler`]: takes one step at a time, and can be saved after any step and continued later with the same bits.
 
 use crate::solvers::{dpm_pp_2m, euler, heun, renoise};
 use crate::unipc::{self, Past};
 use crate::{Error, NoiseSource, SamplerKind, Schedule, Streams, check_finite};
 
-/// Where an evaluation of the network stands in the run.
+/// The position of a network evaluation in the run.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StepInfo {
     /// The step, from 0.
     pub index: usize,
-    /// The noise level of the latents that are given.
+    /// The noise level of the latents.
     pub sigma: f64,
-    /// What the network is fed for it.
+    /// The timestep that the network is given for this noise level.
     pub timestep: f64,
     /// 0, or 1 for the second evaluation within a step of Heun.
     pub evaluation: usize,
@@ -28,10 +28,10 @@ pub struct Sampler {
     pub(crate) memory: Memory,
 }
 
-/// What the multistep solvers keep from the steps before.
+/// The tensors that the multistep solvers keep from earlier steps.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Memory {
-    /// `unipc`: the corrected latents that the last prediction started from.
+    /// The corrected latents that the last prediction started from (`unipc` only).
     pub last_x: Option<Streams>,
     /// Estimates of x0, latest first.
     pub denoised: Vec<Streams>,
@@ -81,32 +81,32 @@ impl Sampler {
         Ok(self.advance(stepped?, None, denoised)?)
     }
 
-    /// The latents as they stand: noise at first, after the last step the clip's.
+    /// Returns the current latents: noise at first, those of the clip after the last step.
     pub fn x(&self) -> &Streams {
         &self.x
     }
 
-    /// The number of steps done.
+    /// Returns the number of steps done.
     pub fn step_index(&self) -> usize {
         self.index
     }
 
-    /// Whether every step is done.
+    /// Returns whether every step is done.
     pub fn is_done(&self) -> bool {
         self.index >= self.schedule.steps()
     }
 
-    /// The sampler that steps.
+    /// Returns the method.
     pub fn kind(&self) -> SamplerKind {
         self.kind
     }
 
-    /// The schedule that it walks.
+    /// Returns the schedule.
     pub fn schedule(&self) -> &Schedule {
         &self.schedule
     }
 
-    /// How many estimates of x0 the sampler remembers after `index` steps, and whether the corrected latents too.
+    /// Returns how many estimates of x0 the sampler keeps after `index` steps, and whether it keeps corrected latents.
     pub(crate) fn memory_size(kind: SamplerKind, index: usize) -> (usize, bool) {
         match kind {
             SamplerKind::Euler | SamplerKind::Heun | SamplerKind::Lcm => (0, false),
@@ -127,7 +127,7 @@ impl Sampler {
         self.advance(x, Some(corrected), denoised)
     }
 
-    /// Calls the network at this step, or, for `evaluation` 1, at the noise level of the next.
+    /// Calls the network at the noise level of this step or, for `evaluation` 1, of the next step.
     fn evaluate<E: From<Error>>(
         &self,
         denoise: &mut dyn FnMut(&Streams, StepInfo) -> Result<Streams, E>,
@@ -155,19 +155,19 @@ impl Sampler {
         Ok(())
     }
 
-    /// The noise level `ahead` steps from here.
+    /// Returns the noise level `ahead` steps after this one.
     fn sigma(&self, ahead: usize) -> f64 {
         self.schedule.sigmas()[self.index + ahead]
     }
 
-    /// The noise level and the estimate of x0 of a step before this one, `back` 0 for the last.
+    /// Returns the noise level and the estimate of x0 of an earlier step; `back` is 0 for the last one.
     fn previous(&self, back: usize) -> Option<(f64, &Streams)> {
         let index = self.index.checked_sub(back + 1)?;
         Some((self.schedule.sigmas()[index], self.memory.denoised.get(back)?))
     }
 
-    /// The noise that `lcm` adds in this step: none on the last one. Counted from the seed alone, so that nothing of
-    /// the stream needs saving.
+    /// Returns the noise that `lcm` adds in this step, or none on the last step. It is counted from the seed, so that the
+    /// generator's state needs no saving.
     fn fresh_noise(&self) -> candle_core::Result<Option<Streams>> {
         if self.sigma(1) == 0.0 {
             return Ok(None);

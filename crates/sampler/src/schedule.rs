@@ -1,28 +1,28 @@
-//! Noise levels and what the network is told about them.
+//! [`Schedule`]: the noise levels of a run and their timesteps.
 //!
 //! The three schedules that diffusers 0.42 has for flow models, number for number
-//! (<https://github.com/huggingface/diffusers/blob/main/src/diffusers/schedulers/scheduling_unipc_multistep.py>,
-//! <https://github.com/huggingface/diffusers/blob/main/src/diffusers/schedulers/scheduling_dpmsolver_multistep.py>,
-//! <https://github.com/huggingface/diffusers/blob/main/src/diffusers/schedulers/scheduling_flow_match_euler_discrete.py>),
+//! (<https://github.com/huggingface/diffusers/blob/v0.42.1/src/diffusers/schedulers/scheduling_unipc_multistep.py>,
+//! <https://github.com/huggingface/diffusers/blob/v0.42.1/src/diffusers/schedulers/scheduling_dpmsolver_multistep.py>,
+//! <https://github.com/huggingface/diffusers/blob/v0.42.1/src/diffusers/schedulers/scheduling_flow_match_euler_discrete.py>),
 //! and explicit lists. The shift is that of <https://arxiv.org/abs/2403.03206>, section 5.3.2.
 
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
 
-/// Timesteps are sigmas times this.
-pub const TRAIN_TIMESTEPS: f64 = 1000.0;
+/// The factor from sigmas to timesteps.
+const TRAIN_TIMESTEPS: f64 = 1000.0;
 
 /// The most steps that a schedule may have.
 pub const MAX_STEPS: usize = 1000;
 
-/// The multistep solvers need a finite log-SNR, so their schedule starts this much below 1.
+/// The distance of the first sigma from 1 in the schedules of the multistep solvers, which need a finite log-SNR.
 pub(crate) const SIGMA_MARGIN: f64 = 1e-6;
 
 /// Falling noise levels with a final 0, and the timestep of each but the last.
 ///
-/// Every number is one that f32 holds exactly, because diffusers keeps them so: near sigma 1 the log-SNR, and with it
-/// the result, depends on that rounding.
+/// Every number is rounded to f32 as diffusers does: near sigma 1 the log-SNR, and with it the result, depends on that
+/// rounding.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Parts")]
 pub struct Schedule {
@@ -31,7 +31,7 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// The schedule of `unipc`, which Wan uses: sigma from 1 to 1/1000 in even steps, shifted, the first a millionth
+    /// Returns the schedule of `unipc`, which Wan uses: sigma from 1 to 1/1000 in even steps, shifted, the first a millionth
     /// below 1; timesteps are cut to whole numbers, sigmas are not.
     pub fn flow(steps: usize, shift: f64) -> Result<Self, Error> {
         check_steps(steps)?;
@@ -45,19 +45,19 @@ impl Schedule {
         Self::checked(sigmas, timesteps)
     }
 
-    /// The schedule of `dpm++2m`: sigma from 999/1000 towards 0 in even steps, shifted; timesteps are cut to whole
+    /// Returns the schedule of `dpm++2m`: sigma from 999/1000 towards 0 in even steps, shifted; timesteps are cut to whole
     /// numbers, sigmas are not.
     pub fn flow_dpm(steps: usize, shift: f64) -> Result<Self, Error> {
         check_steps(steps)?;
         check_shift(shift)?;
         let step = (1.0 / TRAIN_TIMESTEPS - 1.0) / steps as f64;
-        // From the clean end and with the subtraction, as there: the last digit of f32 depends on it.
+        // In diffusers' order of operations: the last digit of f32 depends on it.
         let sigmas: Vec<f64> = (1..=steps).rev().map(|i| shifted(1.0 - (i as f64 * step + 1.0), shift)).collect();
         let timesteps = sigmas.iter().map(|sigma| (sigma * TRAIN_TIMESTEPS).trunc()).collect();
         Self::checked(sigmas, timesteps)
     }
 
-    /// The schedule of the flow-match Euler scheduler: even steps from 1 to the shifted 1/1000, then shifted (again,
+    /// Returns the schedule of the flow-match Euler scheduler: even steps from 1 to the shifted 1/1000, then shifted (again,
     /// for the last); timesteps are not cut.
     pub fn flow_match_euler(steps: usize, shift: f64) -> Result<Self, Error> {
         check_steps(steps)?;
@@ -69,14 +69,14 @@ impl Schedule {
         Self::from_exact_sigmas((0..steps).map(|i| shifted(timestep(i) / TRAIN_TIMESTEPS, shift)).collect())
     }
 
-    /// An explicit list of falling noise levels in (0, 1], taken as they are (no shift); a final 0 may be given.
-    /// Timesteps are 1000·sigma.
+    /// Returns the schedule with these falling noise levels in (0, 1], without a shift. A final 0 is optional. Timesteps are
+    /// 1000·sigma.
     pub fn from_sigmas(sigmas: &[f64]) -> Result<Self, Error> {
         Self::from_exact_sigmas(sigmas.strip_suffix(&[0.0]).unwrap_or(sigmas).to_vec())
     }
 
-    /// An explicit list of falling timesteps in (0, 1000], as published for distilled models
-    /// (`1000, 937.5, 833.3, 625`), taken as they are (no shift). Sigmas are timestep / 1000.
+    /// Returns the schedule with these falling timesteps in (0, 1000], as published for distilled models
+    /// (`1000, 937.5, 833.3, 625`), without a shift. Sigmas are timestep / 1000.
     pub fn from_timesteps(timesteps: &[f64]) -> Result<Self, Error> {
         check_steps(timesteps.len())?;
         check_timesteps(timesteps)?;
@@ -84,24 +84,24 @@ impl Schedule {
         Self::checked(sigmas, timesteps.to_vec())
     }
 
-    /// What is left after the first `skipped` steps; an error if that is nothing.
+    /// Returns the schedule without its first `skipped` steps; an error if no step is left.
     pub fn after(&self, skipped: usize) -> Result<Self, Error> {
         let skipped = skipped.min(self.steps());
         check_steps(self.steps() - skipped)?;
         Ok(Self { sigmas: self.sigmas[skipped..].to_vec(), timesteps: self.timesteps[skipped..].to_vec() })
     }
 
-    /// The noise levels, one more than there are steps; the last is 0.
+    /// Returns the noise levels, one more than there are steps; the last is 0.
     pub fn sigmas(&self) -> &[f64] {
         &self.sigmas
     }
 
-    /// What the network is fed at each step.
+    /// Returns the timestep that the network is given at each step.
     pub fn timesteps(&self) -> &[f64] {
         &self.timesteps
     }
 
-    /// The number of steps, at least 1.
+    /// Returns the number of steps, at least 1.
     pub fn steps(&self) -> usize {
         self.timesteps.len()
     }
@@ -111,7 +111,7 @@ impl Schedule {
         Self::checked(sigmas, timesteps)
     }
 
-    /// `sigmas` are without the final 0 here, and as many as `timesteps`.
+    /// `sigmas` come without the final 0, one for each of `timesteps`.
     fn checked(sigmas: Vec<f64>, timesteps: Vec<f64>) -> Result<Self, Error> {
         check_steps(sigmas.len())?;
         let mut sigmas = rounded_to_f32(sigmas);
@@ -127,7 +127,7 @@ impl Schedule {
     }
 }
 
-/// A schedule as a file has it, before it is checked.
+/// A schedule as it is stored in a file, before it is checked.
 #[derive(Deserialize)]
 struct Parts {
     sigmas: Vec<f64>,

@@ -1,7 +1,7 @@
-//! One step of each simple solver, as weights on the latents and on the estimates of x0.
+//! One step of each simple solver, as a weighted sum of the latents and the estimates of x0.
 //!
-//! All of them follow `dx/dsigma = (x - x0) / sigma`, the flow ODE written with x0; weights are computed in f64 and
-//! meet f32 tensors in [`combine`] alone.
+//! All of them solve `dx/dsigma = (x - x0) / sigma`, the flow ODE written with x0. Weights are computed in f64 and applied
+//! to f32 tensors in [`combine`] alone.
 
 use crate::schedule::SIGMA_MARGIN;
 use crate::{Error, Streams};
@@ -22,24 +22,24 @@ pub(crate) fn combine(terms: &[(f64, &Streams)]) -> Result<Streams> {
     Ok(sum.map_or_else(|| terms[0].1.map(|_, tensor| tensor.zeros_like()), Ok)?)
 }
 
-/// `ln(alpha / sigma)` of the flow, alpha = 1 - sigma; infinite at sigma 0.
+/// Returns `ln(alpha / sigma)` with alpha = 1 - sigma; infinite at sigma 0.
 pub(crate) fn log_snr(sigma: f64) -> f64 {
     (1.0 - sigma).ln() - sigma.ln()
 }
 
-/// Keeps the log-SNR finite for schedules that start at exactly 1: at most the first sigma of `Schedule::flow`.
+/// Limits `sigma` to the first sigma of `Schedule::flow`, so that the log-SNR is finite for schedules that start at 1.
 pub(crate) fn below_one(sigma: f64) -> f64 {
     sigma.min(f64::from((1.0 - SIGMA_MARGIN) as f32))
 }
 
-/// Euler from `sigma` to `next`: x0 and x are mixed in the ratio of the noise levels.
+/// Returns the Euler step from `sigma` to `next`, which mixes x0 and x in the ratio of the noise levels.
 pub(crate) fn euler(x: &Streams, denoised: &Streams, sigma: f64, next: f64) -> Result<Streams> {
     let kept = next / sigma;
     combine(&[(kept, x), (1.0 - kept, denoised)])
 }
 
-/// Heun's second half: the mean of the slopes at both ends, `guess` being the Euler step and `denoised_guess` the
-/// estimate there. `next` is above 0.
+/// Returns Heun's step with the mean of the slopes at both ends; `guess` is the Euler step and `denoised_guess` the
+/// estimate of x0 at it. `next` is above 0.
 pub(crate) fn heun(
     x: &Streams,
     denoised: &Streams,
@@ -53,7 +53,7 @@ pub(crate) fn heun(
     combine(&[(1.0 + here, x), (-here, denoised), (there, guess), (-there, denoised_guess)])
 }
 
-/// DPM-Solver++(2M), the midpoint form, <https://arxiv.org/abs/2211.01095>, algorithm 2. `previous` is the noise level
+/// Returns the step of DPM-Solver++(2M), midpoint form, <https://arxiv.org/abs/2211.01095>, algorithm 2. `previous` is the noise level
 /// of the step before and its estimate; the first step and the one to sigma 0 are of first order.
 pub(crate) fn dpm_pp_2m(
     x: &Streams,
@@ -73,7 +73,7 @@ pub(crate) fn dpm_pp_2m(
     combine(&[(next / sigma, x), (pull + slope, denoised), (-slope, previous)])
 }
 
-/// The consistency step: x0 noised afresh to the level `next`, where `noise` is needed only above 0.
+/// Returns the consistency step: x0 with fresh noise of the level `next`; without `noise`, x0 itself.
 pub(crate) fn renoise(denoised: &Streams, noise: Option<&Streams>, next: f64) -> Result<Streams> {
     match noise {
         Some(noise) => combine(&[(1.0 - next, denoised), (next, noise)]),

@@ -1,4 +1,4 @@
-//! A sampler on disk: its tensors by name, and the little that is not a tensor.
+//! Saving and restoring a sampler: its tensors by name, and [`SamplerState`] for the rest.
 
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};

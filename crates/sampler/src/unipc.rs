@@ -7,15 +7,15 @@
 use crate::solvers::{below_one, combine, log_snr};
 use crate::{Error, SamplerKind, Streams};
 
-/// What the steps before left: the corrected latents that the last prediction started from, the noise levels and
-/// the estimates, latest first.
+/// The earlier steps: the corrected latents that the last prediction started from, and the noise levels and estimates of x0,
+/// latest first.
 pub(crate) struct Past<'a> {
     pub x: &'a Streams,
     pub last: (f64, &'a Streams),
     pub before: Option<(f64, &'a Streams)>,
 }
 
-/// The latents at `sigma` again, now that the estimate there is known.
+/// Corrects the latents at `sigma` with the estimate of x0 made there.
 pub(crate) fn correct(kind: SamplerKind, past: &Past, denoised: &Streams, sigma: f64) -> Result<Streams, Error> {
     let (last_sigma, last) = past.last;
     let step = Interval::new(kind, last_sigma, sigma);
@@ -31,7 +31,7 @@ pub(crate) fn correct(kind: SamplerKind, past: &Past, denoised: &Streams, sigma:
     combine(&[(step.kept, past.x), (step.pull - to_before - to_here, last), (to_before, before), (to_here, denoised)])
 }
 
-/// The latents at `next`. `before` is the noise level of the step before and its estimate.
+/// Returns the latents at `next`. `before` is the noise level of the step before and its estimate of x0.
 pub(crate) fn predict(
     kind: SamplerKind,
     x: &Streams,
@@ -72,12 +72,12 @@ impl Interval {
         Self { from, hh, b_h, kept: to / from, pull: -alpha * hh.exp_m1(), weight: -alpha * b_h }
     }
 
-    /// Where an earlier noise level lies, in lengths of this interval from its start: below 0.
+    /// Returns the distance of an earlier noise level from the start, in lengths of this interval; it is negative.
     fn ratio_to(&self, earlier: f64) -> f64 {
         (log_snr(self.from) - log_snr(below_one(earlier))) / self.hh
     }
 
-    /// The right side of the corrector's system.
+    /// Returns the right side of the corrector's linear system.
     fn moments(&self) -> [f64; 2] {
         let phi_2 = self.hh.exp_m1() / self.hh - 1.0;
         let phi_3 = phi_2 / self.hh - 0.5;

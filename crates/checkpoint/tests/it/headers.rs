@@ -70,7 +70,7 @@ fn entries_that_contradict_themselves() {
 fn duplicate_names_and_bad_json() {
     let twice =
         r#"{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"a":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}}"#;
-    assert!(refusal(&safetensors(twice, 2)).starts_with("the safetensors header is not valid: `a` stands there twice"));
+    assert!(refusal(&safetensors(twice, 2)).starts_with("the safetensors header is not valid: `a` appears twice"));
     for header in ["", "[]", "{", "null", r#"{"a":1}"#, r#"{"a":{"dtype":"F32"}}"#, "{}{}", "{\"\u{0}"] {
         assert!(refusal(&safetensors(header, 0)).starts_with("the safetensors header is not valid"), "{header}");
     }

@@ -245,9 +245,7 @@ fn made(report: &Report, prompt: &Prompt, seed: u64) -> Made {
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {
-    let temporary = path.with_extension("part");
-    let written = fs::write(&temporary, text).and_then(|()| fs::rename(&temporary, path));
-    written.map_err(|source| Error::Io { path: path.to_path_buf(), source })
+    kinora_files::write(path, text).map_err(|source| Error::Io { path: path.to_path_buf(), source })
 }
 
 #[cfg(test)]

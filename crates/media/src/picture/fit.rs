@@ -1,7 +1,7 @@
-//! Pictures of any shape to the size of a clip.
+//! Fitting pictures of any shape to the size of a clip.
 //!
 //! Cropping scales and rounds as the image-to-video code of Wan2.2 does
-//! (<https://github.com/Wan-Video/Wan2.2/blob/main/wan/textimage2video.py>).
+//! (<https://github.com/Wan-Video/Wan2.2/blob/42bf4cfaa384/wan/textimage2video.py>).
 
 use super::{Picture, check_size};
 use crate::error::Result;
@@ -9,15 +9,15 @@ use crate::resample::{Filter, Window, resize_rgb8};
 use std::fmt;
 use std::str::FromStr;
 
-/// What is done with a picture whose proportions differ from those that are wanted.
+/// The treatment of a picture whose proportions differ from the wanted ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Fit {
-    /// It covers the size, and what lies over at two sides is cut off, as much at one as at the other.
+    /// Scales the picture to cover the size and cuts off the rest, half of it at each of two sides.
     #[default]
     Crop,
-    /// It is shown whole, in the middle, between black bars.
+    /// Shows the whole picture in the middle, between black bars.
     Pad,
-    /// It is stretched.
+    /// Stretches the picture.
     Stretch,
 }
 
@@ -29,7 +29,7 @@ impl FromStr for Fit {
             "crop" => Ok(Self::Crop),
             "pad" => Ok(Self::Pad),
             "stretch" => Ok(Self::Stretch),
-            other => Err(format!("'{other}' is not crop, pad or stretch")),
+            other => Err(format!("`{other}` is not crop, pad or stretch")),
         }
     }
 }
@@ -45,10 +45,11 @@ impl fmt::Display for Fit {
 }
 
 impl Picture {
-    /// The picture at `width` x `height`. The scaled size is rounded to the nearest (halves to the even one) before
-    /// anything is cut off or added; an odd pixel is cut off or added at the right or at the bottom.
+    /// Returns the picture at `width`×`height`. The scaled size is rounded to the nearest (halves to the even one) before pixels
+    /// are cut off or added; an odd pixel is cut off or added at the right or at the bottom.
     ///
-    /// Errors: `rgb` does not have the length of the size, or a side is 0 or longer than 32768.
+    /// # Errors
+    /// `rgb` does not have the length of the size, or a side is 0 or longer than 32768.
     pub fn fitted(&self, width: usize, height: usize, fit: Fit, filter: Filter) -> Result<Self> {
         self.check()?;
         check_size(width, height)?;
@@ -80,7 +81,7 @@ fn scaled((width, height): (usize, usize), scale: f64) -> (usize, usize) {
     (side(width), side(height))
 }
 
-/// `rgb` `[h, w, 3]` in the middle of a black picture.
+/// Returns a black picture with `rgb` `[h, w, 3]` in the middle.
 fn padded(rgb: &[u8], (inner_w, inner_h): (usize, usize), width: usize, height: usize) -> Picture {
     let mut out = vec![0; 3 * width * height];
     let (left, top) = ((width - inner_w) / 2, (height - inner_h) / 2);

@@ -1,5 +1,5 @@
-//! Picture files: PNG, JPEG, WebP, GIF, BMP and TIFF by the `image` crate; other formats are told apart by their first
-//! bytes and refused by name.
+//! Reading picture files: PNG, JPEG, WebP, GIF, BMP and TIFF with the `image` crate. Other formats are recognised by their
+//! first bytes and refused by name.
 
 use super::{Picture, whole};
 use crate::error::{MediaError, Result};
@@ -10,24 +10,25 @@ use std::path::Path;
 
 /// The longest side that is read.
 pub(crate) const MAX_SIDE: usize = 8192;
-/// The most that decoding may take: 8192x8192 with 4 values of 16 bits are half of it.
+/// The most memory for decoding, in bytes: twice 8192×8192 with 4 values of 16 bits.
 const MAX_BYTES: u64 = 1 << 30;
-/// The longest file that is read: 8192x8192 with 4 values of 16 bits, uncompressed, and what else there may be.
+/// The longest file that is read: 8192×8192 with 4 values of 16 bits, uncompressed, and a margin for metadata.
 const MAX_FILE: u64 = 640 << 20;
 
-/// The formats that are read.
+/// The supported formats.
 const FORMATS: [ImageFormat; 6] =
     [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::WebP, ImageFormat::Gif, ImageFormat::Bmp, ImageFormat::Tiff];
 
-/// Reads a picture: PNG, JPEG, WebP, GIF (of an animation the first frame), BMP or TIFF, told by the content of the file,
-/// not by its name.
+/// Reads a picture: PNG, JPEG, WebP, GIF (the first frame of an animation), BMP or TIFF, recognised by the content of the
+/// file, not by its name.
 ///
-/// It comes as it is to be seen: turned and mirrored as its EXIF orientation says, and what is transparent laid over
-/// WHITE (`round((alpha * value + (255 - alpha) * 255) / 255)`). Grey becomes RGB; values of 16 bits are rounded to 8.
-/// Colours are taken for sRGB, whatever profile the file has.
+/// The EXIF orientation is applied, and transparent pixels are blended with white
+/// (`round((alpha * value + (255 - alpha) * 255) / 255)`). Grey becomes RGB; values of 16 bits are rounded to 8. Colours are
+/// taken as sRGB, whatever profile the file has.
 ///
-/// Errors: the file cannot be read, is cut short or damaged, is larger than 8192 pixels a side, or is of another format;
-/// HEIC, AVIF and JPEG XL are refused by name.
+/// # Errors
+/// The file cannot be read, is cut short or damaged, is larger than 8192 pixels a side, or is of another format. HEIC, AVIF
+/// and JPEG XL are refused by name.
 pub fn read_image(path: impl AsRef<Path>) -> Result<Picture> {
     let path = path.as_ref();
     let bytes = read_file(path)?;
@@ -38,12 +39,12 @@ pub fn read_image(path: impl AsRef<Path>) -> Result<Picture> {
     flatten(decode(&bytes, format, path)?)
 }
 
-/// The whole file; its length is bounded.
+/// Returns the content of a file of bounded length.
 fn read_file(path: &Path) -> Result<Vec<u8>> {
     let failed = |source| MediaError::io("read", path, source);
     let metadata = std::fs::metadata(path).map_err(failed)?;
     if !metadata.is_file() {
-        return Err(MediaError::NotAPicture { path: path.to_path_buf(), what: "it is no regular file" });
+        return Err(MediaError::NotAPicture { path: path.to_path_buf(), what: "it is not a regular file" });
     }
     if metadata.len() > MAX_FILE {
         let what = format!("{} MiB, at most {} MiB", metadata.len() >> 20, MAX_FILE >> 20);
@@ -54,7 +55,7 @@ fn read_file(path: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The format of a file that starts with `bytes`, if it is one that is read.
+/// Returns the format of a file that begins with `bytes`, if it is supported.
 fn format(bytes: &[u8], path: &Path) -> Result<ImageFormat> {
     let path = || path.to_path_buf();
     if bytes.is_empty() {
@@ -66,17 +67,19 @@ fn format(bytes: &[u8], path: &Path) -> Result<ImageFormat> {
     match image::guess_format(bytes) {
         Ok(format) if FORMATS.contains(&format) => Ok(format),
         Ok(format) => Err(MediaError::PictureFormat { path: path(), format: format!("{format:?}") }),
-        Err(_) => Err(MediaError::NotAPicture { path: path(), what: "its first bytes are those of no known format" }),
+        Err(_) => {
+            Err(MediaError::NotAPicture { path: path(), what: "its first bytes are not those of a known format" })
+        }
     }
 }
 
-/// The format that a readable picture has by its first bytes; at least 16 of them should be given.
+/// Returns the format of a supported picture by its first bytes, at least 16 of them.
 pub(crate) fn readable(start: &[u8]) -> Option<ImageFormat> {
     image::guess_format(start).ok().filter(|format| FORMATS.contains(format))
 }
 
-/// The name of a picture format that is known and not read: the brands of ISO/IEC 23008-12 and of AVIF, and the two
-/// signatures of ISO/IEC 18181-2.
+/// Returns the name of a picture format that is recognised but not supported, by the brands of ISO/IEC 23008-12 and of AVIF
+/// and the two signatures of ISO/IEC 18181-2.
 pub(crate) fn refused(bytes: &[u8]) -> Option<&'static str> {
     const JXL_BOX: &[u8] = b"\0\0\0\x0cJXL \r\n\x87\n";
     const HEIC: [&[u8; 4]; 8] = [b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs"];
@@ -86,7 +89,8 @@ pub(crate) fn refused(bytes: &[u8]) -> Option<&'static str> {
     if bytes.get(4..8) != Some(b"ftyp") {
         return None;
     }
-    // A generic brand stands for whatever else is named. The size of the box, its kind, the major brand, a version, then the compatible brands.
+    // The box: its size, its kind, the major brand, a version, the compatible brands. A generic major brand is refined by the
+    // compatible ones.
     let size = u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]) as usize;
     let brands = bytes.get(8..size.clamp(12, 64).min(bytes.len()))?.as_chunks::<4>().0;
     let any = |names: &[&[u8; 4]]| brands.iter().any(|brand| names.contains(&brand));
@@ -101,7 +105,7 @@ pub(crate) fn refused(bytes: &[u8]) -> Option<&'static str> {
     generic.then_some("HEIF")
 }
 
-/// The picture as it is stored, turned to how it is shown.
+/// Decodes the picture and applies its orientation.
 fn decode(bytes: &[u8], format: ImageFormat, path: &Path) -> Result<DynamicImage> {
     let failed = |error| failed(error, path);
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
@@ -120,27 +124,27 @@ fn decode(bytes: &[u8], format: ImageFormat, path: &Path) -> Result<DynamicImage
     decode().map_err(failed)
 }
 
-/// Whether a stored picture can be read at all.
+/// Checks that the size of a stored picture is supported.
 pub(crate) fn check_size(width: usize, height: usize, path: &Path) -> Result<()> {
     let path = path.to_path_buf();
     if width == 0 || height == 0 {
-        return Err(MediaError::Damaged { path, what: format!("its size is {width}x{height}") });
+        return Err(MediaError::Damaged { path, what: format!("its size is {width}×{height}") });
     }
     if width.max(height) > MAX_SIDE {
-        let what = format!("{width}x{height} pixels, at most {MAX_SIDE} a side");
+        let what = format!("{width}×{height} pixels, at most {MAX_SIDE} a side");
         return Err(MediaError::PictureTooLarge { path, what });
     }
     Ok(())
 }
 
-/// 8-bit RGB, over white.
+/// Converts to 8-bit RGB, over white.
 fn flatten(image: DynamicImage) -> Result<Picture> {
     let (width, height) = (image.width() as usize, image.height() as usize);
     let rgb = if image.color().has_alpha() { over_white(&image.into_rgba8()) } else { image.into_rgb8().into_raw() };
     Picture::new(width, height, rgb)
 }
 
-/// RGBA `[H, W, 4]` to RGB `[H, W, 3]`, over white, rounded to the nearest.
+/// Blends RGBA `[H, W, 4]` with white and returns RGB `[H, W, 3]`, rounded to the nearest.
 pub(crate) fn over_white(rgba: &[u8]) -> Vec<u8> {
     let pixels = rgba.as_chunks::<4>().0.iter();
     let blend = |value: u8, alpha: u8| {

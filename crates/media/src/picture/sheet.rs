@@ -1,12 +1,13 @@
-//! Many pictures on one.
+//! Contact sheets: many pictures on one.
 
 use super::{Picture, check_size};
 use crate::error::{MediaError, Result};
 
 /// Lays pictures out in rows of `columns`, from the left, with `gap` black pixels between them. Every cell is as large as
-/// the largest picture; a smaller one stands in the middle of its cell. There are no more columns than pictures.
+/// the largest picture; a smaller one is centred in its cell. There are no more columns than pictures.
 ///
-/// Errors: there is no picture or no column, a picture's `rgb` does not have the length of its size, or the sheet would be
+/// # Errors
+/// There is no picture or no column, a picture's `rgb` does not have the length of its size, or the sheet would be
 /// longer than 32768 pixels a side.
 pub fn contact_sheet(pictures: &[Picture], columns: usize, gap: usize) -> Result<Picture> {
     if pictures.is_empty() || columns == 0 {

@@ -1,9 +1,8 @@
-//! Whether a file is whole, for formats whose decoders fill up what is missing with grey, which nobody would notice in
-//! time.
+//! Detection of files that are cut short, for formats whose decoders silently fill missing parts with grey.
 
 use image::ImageFormat;
 
-/// Whether a file of this format is known to be cut short.
+/// Returns whether a file of this format is known to be cut short.
 pub(super) fn is_cut_short(bytes: &[u8], format: ImageFormat) -> bool {
     match format {
         ImageFormat::Jpeg => !jpeg_ends(bytes),
@@ -12,13 +11,13 @@ pub(super) fn is_cut_short(bytes: &[u8], format: ImageFormat) -> bool {
     }
 }
 
-/// The length of a RIFF file by its header, of which at least 8 bytes must be given.
+/// Returns the length of a RIFF file by the first 8 bytes of its header, or `None` if there are fewer.
 pub(crate) fn riff_len(start: &[u8]) -> Option<u64> {
     let &[a, b, c, d] = start.get(4..8)? else { return None };
     Some(8 + u64::from(u32::from_le_bytes([a, b, c, d])))
 }
 
-/// Whether the end marker of a JPEG (ITU-T T.81, B.1.1.3) comes after its scans. One in an embedded preview does not
+/// Returns whether the end marker of a JPEG (ITU-T T.81, B.1.1.3) comes after its scans. One in an embedded preview does not
 /// count.
 fn jpeg_ends(bytes: &[u8]) -> bool {
     const END: u8 = 0xd9;

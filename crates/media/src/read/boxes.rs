@@ -1,34 +1,34 @@
-//! The boxes of an ISO base media file (ISO/IEC 14496-12, 4.2), down to the track that is to be read.
+//! The boxes of an ISO base media file (ISO/IEC 14496-12, 4.2).
 //!
-//! Sizes in the file are checked against the file, and against the box around, before they are believed.
+//! Sizes in the file are checked against the file and against the enclosing box.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 
-/// The largest index (`moov`) that is read into memory: many hours of video.
+/// The largest index (`moov`) that is read into memory, enough for many hours of video.
 const MAX_INDEX: u64 = 32 << 20;
 
-/// The most boxes looked at in front of the index.
+/// The most boxes visited before the index.
 const MAX_BOXES: usize = 100_000;
 
-/// Kinds of boxes that a file may start with.
+/// The kinds of boxes that a file may start with.
 const FIRST: [&[u8; 4]; 7] = [b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"styp"];
 
 /// A box in memory.
 pub(crate) struct Child<'a> {
     pub(crate) kind: [u8; 4],
-    /// All of it, header included.
+    /// The whole box, header included.
     pub(crate) whole: &'a [u8],
     pub(crate) payload: &'a [u8],
 }
 
-/// Why there is no index.
+/// The reason why no index could be read.
 pub(crate) enum NoIndex {
     /// The file cannot be read.
     Io(io::Error),
-    /// It is no MP4 file at all.
+    /// The file is not an MP4 file.
     OtherFormat,
-    /// What is wrong with it.
+    /// The file is damaged, with the reason.
     Damaged(String),
 }
 
@@ -64,7 +64,7 @@ pub(crate) fn read_index(file: &mut File, len: u64) -> Result<Vec<u8>, NoIndex> 
     Err(NoIndex::Damaged("it has no index (moov): it may be cut short".into()))
 }
 
-/// The boxes that fill `bytes`.
+/// Returns the boxes in `bytes`.
 pub(crate) fn children(mut bytes: &[u8]) -> Result<Vec<Child<'_>>, String> {
     let mut found = Vec::new();
     while !bytes.is_empty() {
@@ -80,12 +80,12 @@ pub(crate) fn children(mut bytes: &[u8]) -> Result<Vec<Child<'_>>, String> {
     Ok(found)
 }
 
-/// The payload of the first box of this kind among `boxes`.
+/// Returns the payload of the first box of this kind among `boxes`.
 pub(crate) fn find<'a>(boxes: &[Child<'a>], kind: [u8; 4]) -> Option<&'a [u8]> {
     boxes.iter().find(|child| child.kind == kind).map(|child| child.payload)
 }
 
-/// Kind, length of the header, and length of the box at the start of `header`, which has `available` bytes.
+/// Returns the kind, the length of the header and the length of the box that starts with `header`; `available` bytes are left.
 fn parse(header: &[u8], available: u64) -> Result<([u8; 4], u64, u64), String> {
     let &[a, b, c, d, kind @ ..] = header.first_chunk::<8>().ok_or("a box is cut short")?;
     let (skip, size) = match (u32::from_be_bytes([a, b, c, d]), header.get(8..16)) {
@@ -96,7 +96,7 @@ fn parse(header: &[u8], available: u64) -> Result<([u8; 4], u64, u64), String> {
     };
     if size < skip || size > available {
         let name = String::from_utf8_lossy(&kind).into_owned();
-        return Err(format!("box '{}' has size {size}, {available} bytes are left", name.escape_debug()));
+        return Err(format!("box `{}` has size {size}, {available} bytes are left", name.escape_debug()));
     }
     Ok((kind, skip, size))
 }

@@ -1,7 +1,7 @@
-//! From YUV to planar RGB floats, by the matrix and the places of chroma samples that a file names.
+//! Conversion of YUV to planar RGB floats, with the matrix and the positions of chroma samples that a file names.
 //!
-//! Coefficients: ITU-T H.273, table 4 (<https://www.itu.int/rec/T-REC-H.273>); places: ITU-T H.264, figure E-1. Between its
-//! samples chroma is interpolated linearly, as zimg's `bilinear` does.
+//! Coefficients: ITU-T H.273, table 4 (<https://www.itu.int/rec/T-REC-H.273>); positions: ITU-T H.264, figure E-1. Chroma is
+//! interpolated linearly, as in zimg's `bilinear`.
 
 use crate::clip::Frame;
 
@@ -10,38 +10,38 @@ use crate::clip::Frame;
 pub(crate) struct Yuv {
     pub(crate) width: usize,
     pub(crate) height: usize,
-    /// Bits per sample, 8 to 16.
+    /// The number of bits per sample, 8 to 16.
     pub(crate) depth: u32,
-    /// Columns and rows of luma per chroma sample, as powers of 2: `[1, 1]` is 4:2:0.
+    /// The columns and rows of luma per chroma sample, as powers of 2: `[1, 1]` is 4:2:0.
     pub(crate) chroma_shift: [u32; 2],
-    /// Whether chroma samples sit in the middle of their columns and rows, or level with the first one.
+    /// Whether chroma samples are in the middle of their columns and rows, rather than level with the first one.
     pub(crate) centred: [bool; 2],
-    /// `[H, W]`, then twice `[h, w]`.
+    /// The luma plane `[H, W]` and the two chroma planes `[h, w]`.
     pub(crate) planes: [Vec<u16>; 3],
 }
 
-/// Where H.264 puts chroma samples unless told otherwise: level with the left column, halfway between two rows.
+/// The default position of chroma samples in H.264: level with the left column, halfway between two rows.
 pub(crate) const LEFT: [bool; 2] = [false, true];
 
 impl Yuv {
-    /// Width and height of a chroma plane.
+    /// Returns the width and height of a chroma plane.
     pub(crate) fn chroma_size(width: usize, height: usize, [columns, rows]: [u32; 2]) -> (usize, usize) {
         (width.div_ceil(1 << columns), height.div_ceil(1 << rows))
     }
 }
 
-/// How YUV was made from RGB.
+/// The matrix and the range of YUV.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Colour {
-    /// Weights of red and blue in luma.
+    /// The weights of red and blue in luma.
     kr: f32,
     kb: f32,
-    /// Whether samples use all codes instead of, of 8 bits, 16..=235 (luma) and 16..=240 (colour differences).
+    /// Whether samples use all codes, rather than (at 8 bits) 16..=235 for luma and 16..=240 for colour differences.
     full_range: bool,
 }
 
 impl Colour {
-    /// For `matrix_coefficients` of ITU-T H.273; `None` where they are no weights of luma.
+    /// Returns the colour for `matrix_coefficients` of ITU-T H.273, or `None` if these do not define weights of luma.
     pub(crate) fn new(matrix: u8, full_range: bool) -> Option<Self> {
         let (kr, kb) = match matrix {
             1 => (0.2126, 0.0722),
@@ -54,7 +54,7 @@ impl Colour {
         Some(Self { kr, kb, full_range })
     }
 
-    /// `picture` in RGB, each value within 0..=1.
+    /// Converts `picture` to RGB, each value within 0..=1.
     pub(crate) fn to_rgb(self, picture: &Yuv) -> Frame {
         let &Yuv { width, height, depth, chroma_shift, centred, ref planes } = picture;
         let (w, h) = Yuv::chroma_size(width, height, chroma_shift);
@@ -78,7 +78,7 @@ impl Colour {
         Frame { width, height, data }
     }
 
-    /// From luma within 0..=1 and colour differences within -0.5..=0.5.
+    /// Converts luma within 0..=1 and colour differences within -0.5..=0.5 to RGB.
     fn rgb(self, y: f32, u: f32, v: f32) -> [f32; 3] {
         let Self { kr, kb, .. } = self;
         let (red, blue) = (y + 2.0 * (1.0 - kr) * v, y + 2.0 * (1.0 - kb) * u);
@@ -87,7 +87,7 @@ impl Colour {
     }
 }
 
-/// What the codes of a sample mean.
+/// The meaning of the codes of a sample.
 struct Scale {
     black: f32,
     luma: f32,
@@ -119,12 +119,12 @@ impl Scale {
 struct Place {
     first: usize,
     second: usize,
-    /// Weight of the second.
+    /// The weight of the second sample.
     weight: f32,
 }
 
 impl Place {
-    /// Of luma column or row `at`, where there are `count` chroma samples.
+    /// Returns the position of luma column or row `at` among `count` chroma samples.
     fn of(at: usize, shift: u32, centred: bool, count: usize) -> Self {
         let step = (1_u32 << shift) as f32;
         let offset = if centred { (step - 1.0) / 2.0 } else { 0.0 };
@@ -153,7 +153,7 @@ mod tests {
         Yuv { width, height, depth: 8, chroma_shift: [1, 1], centred: LEFT, planes }
     }
 
-    /// 8-bit codes of colour bars (100 %) in BT.709 and BT.601, as in SMPTE RP 219-1 and ITU-R BT.1729.
+    /// The 8-bit codes are those of colour bars (100 %) in BT.709 and BT.601, SMPTE RP 219-1 and ITU-R BT.1729.
     #[test]
     fn codes_of_colour_bars_are_pure_colours() {
         let bars = [
@@ -185,7 +185,7 @@ mod tests {
         assert_eq!(Colour::new(0, false), None);
     }
 
-    /// A ramp survives the way there and back but for rounding: the places of chroma are those of the encoder.
+    /// A ramp survives the round trip but for rounding: the positions of chroma are those of the encoder.
     #[test]
     fn a_ramp_comes_back() {
         let (width, height) = (32, 24);

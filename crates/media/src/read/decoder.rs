@@ -1,6 +1,6 @@
 //! The embedded H.264 decoder: `OpenH264` built from source.
 //!
-//! API: <https://github.com/cisco/openh264/wiki/ISVCDecoder>. Nothing is concealed: a picture that cannot be decoded is an
+//! API: <https://github.com/cisco/openh264/wiki/ISVCDecoder>. Error concealment is off: a picture that cannot be decoded is an
 //! error, never a copy of its neighbour.
 
 #![expect(unsafe_code, reason = "OpenH264 is a C library")]
@@ -48,12 +48,12 @@ impl Decoder {
         if status == 0 { Ok(decoder) } else { Err(format!("cannot start a decoder (status {status})")) }
     }
 
-    /// Takes one access unit, NAL units after start codes; pictures that are ready go to `out`. Some come
-    /// late.
+    /// Decodes one access unit of NAL units after start codes, and adds the pictures that are ready to `out`. Some come after
+    /// later units.
     pub(crate) fn decode(&mut self, number: u64, unit: &[u8], out: &mut Vec<Decoded>) -> Result<(), String> {
         let function = self.functions().DecodeFrame2.ok_or("DecodeFrame2 is missing")?;
         let len = c_int::try_from(unit.len()).map_err(|_| format!("{} bytes are too many", unit.len()))?;
-        // The second call, with nothing, says that the access unit is complete.
+        // The second call, without data, marks the end of the access unit.
         for (data, len) in [(unit.as_ptr(), len), (std::ptr::null(), 0)] {
             let mut info = SBufferInfo { uiInBsTimeStamp: number, ..Default::default() };
             let mut planes = [std::ptr::null_mut(); 3];
@@ -67,7 +67,7 @@ impl Decoder {
         Ok(())
     }
 
-    /// After the last access unit: the next picture that the decoder still holds.
+    /// Returns the next picture that the decoder still holds after the last access unit.
     pub(crate) fn flush(&mut self) -> Result<Option<Decoded>, String> {
         let function = self.functions().FlushFrame.ok_or("FlushFrame is missing")?;
         let mut info = SBufferInfo::default();
@@ -106,7 +106,7 @@ fn take(planes: [*mut u8; 3], info: &SBufferInfo) -> Result<Option<Decoded>, Str
         .map(|value| usize::try_from(value).unwrap_or(0));
     let sound = width > 0 && height > 0 && width % 2 == 0 && height % 2 == 0 && luma >= width && chroma >= width / 2;
     if !sound || buffer.iFormat != videoFormatI420 || planes.iter().any(|plane| plane.is_null()) {
-        return Err(format!("a picture of {width}x{height} in format {}", buffer.iFormat));
+        return Err(format!("a picture of {width}×{height} in format {}", buffer.iFormat));
     }
     // SAFETY: the decoder gives planes of `height` (half for chroma) rows, `width` (half) bytes each, a stride apart, that
     // are valid until its next call.

@@ -1,7 +1,7 @@
-//! Whatever `FFmpeg`'s libraries read: the first or best video stream of a file, one frame after another.
+//! Files that `FFmpeg`'s libraries read: the first or best video stream of a file, frame by frame.
 //!
-//! Pixels are taken apart by their description (`AVPixFmtDescriptor`) and turned into RGB by this crate, so that colours
-//! are the same as those of the embedded reader. Interlaced frames come as they are stored.
+//! This crate unpacks pixels by their description (`AVPixFmtDescriptor`) and converts them to RGB, so that colours are the same
+//! as those of the embedded reader. Interlaced frames are returned as they are stored.
 
 use crate::ClipReader;
 use crate::clip::{ClipSpec, Fps, Frame};
@@ -24,10 +24,10 @@ use std::ffi::c_int;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-/// The largest picture that is decoded, 8192x8192.
+/// The largest picture that is decoded, 8192×8192.
 const MAX_PIXELS: i64 = 1 << 26;
 
-/// Pixels that are not numbers of their colours.
+/// The flags of pixel formats that do not store colour values.
 const NOT_PLAIN: c_int = AV_PIX_FMT_FLAG_BITSTREAM
     | AV_PIX_FMT_FLAG_PAL
     | AV_PIX_FMT_FLAG_HWACCEL
@@ -40,7 +40,7 @@ pub(crate) struct FfmpegReader {
     stream: usize,
     decoder: decoder::Video,
     spec: ClipSpec,
-    /// Width and height before turning.
+    /// The width and height before turning.
     stored: (usize, usize),
     turn: Turn,
     done: u64,
@@ -76,7 +76,7 @@ impl FfmpegReader {
         Ok(Self { path: path.to_path_buf(), input, stream, decoder, spec, stored, turn, done: 0 })
     }
 
-    /// Gives the decoder the next packet of the stream, or the news that there is none.
+    /// Sends the next packet of the stream, or the end of the stream, to the decoder.
     fn feed(&mut self) -> Result<()> {
         let mut packet = Packet::empty();
         loop {
@@ -116,7 +116,7 @@ impl ClipReader for FfmpegReader {
         self.spec
     }
 
-    /// What files say counts frames that an edit list hides, so nothing is said.
+    /// Returns `None`: the number in a file includes frames that an edit list hides.
     fn frames(&self) -> Option<usize> {
         None
     }
@@ -149,7 +149,7 @@ fn open_decoder(stream: &Stream) -> Result<decoder::Video, Error> {
     context.decoder().video()
 }
 
-/// The display matrix, if the stream has one.
+/// Returns the display matrix, if the stream has one.
 fn turn(stream: &Stream) -> Option<Turn> {
     let data = stream.side_data().find(|data| data.kind() == SideData::DisplayMatrix);
     let Some(data) = data else { return Some(Turn::NONE) };
@@ -157,7 +157,7 @@ fn turn(stream: &Stream) -> Option<Turn> {
     Turn::from_matrix(std::array::from_fn(|_| numbers.next().unwrap_or(0)))
 }
 
-/// Frames per second: the rate that every frame's time is a multiple of, unless frames come much more rarely.
+/// Returns the frames per second: the rate of which every frame's time is a multiple, unless frames are much rarer.
 fn speed(stream: &Stream) -> Result<Fps> {
     let ratio = |rate: Rational| (rate.numerator() > 0 && rate.denominator() > 0).then_some(rate);
     let (base, mean) = (ratio(stream.rate()), ratio(stream.avg_frame_rate()));
@@ -168,7 +168,7 @@ fn speed(stream: &Stream) -> Result<Fps> {
     Fps::new(rate.numerator() as u32, rate.denominator() as u32).or_else(|_| Fps::from_f64(f64::from(rate)))
 }
 
-/// Whether parts of the frame were made up.
+/// Returns whether parts of the frame were concealed.
 fn is_broken(frame: &frame::Video) -> bool {
     // SAFETY: the frame exists.
     #[expect(unsafe_code, reason = "the wrapper has no getter for the flags")]
@@ -176,7 +176,7 @@ fn is_broken(frame: &frame::Video) -> bool {
     flags != 0 || frame.is_corrupt()
 }
 
-/// `None` for pixels that are not known here.
+/// Returns the frame's picture, or `None` for an unsupported pixel format.
 fn to_rgb(frame: &frame::Video) -> Option<Frame> {
     // SAFETY: descriptors are constants of the library.
     #[expect(unsafe_code, reason = "the wrapper hides most of a descriptor")]
@@ -230,7 +230,7 @@ fn colour(frame: &frame::Video, grey: bool) -> Option<Colour> {
     Colour::new(matrix, full_range)
 }
 
-/// Older formats of their own for pictures that use all codes.
+/// Returns whether the format is one of the older formats of full range.
 fn is_full_range(pixels: format::Pixel) -> bool {
     use format::Pixel::{YUVJ411P, YUVJ420P, YUVJ422P, YUVJ440P, YUVJ444P};
     [YUVJ411P, YUVJ420P, YUVJ422P, YUVJ440P, YUVJ444P].contains(&pixels)
@@ -245,7 +245,7 @@ fn centred(location: Location) -> [bool; 2] {
     }
 }
 
-/// The codes of one component, `width` x `height` of them.
+/// Returns the `width`×`height` samples of one component.
 fn component(
     frame: &frame::Video,
     pixels: &AVPixFmtDescriptor,

@@ -1,5 +1,5 @@
-//! Animated GIF (<https://www.w3.org/Graphics/GIF/spec-gif89a.txt>), frame by frame: what a frame does not paint shows
-//! what was there before, and white where nothing was.
+//! Animated GIF (<https://www.w3.org/Graphics/GIF/spec-gif89a.txt>), frame by frame. Pixels that a frame does
+//! not paint keep their earlier colour, which is white at first.
 
 use super::{ClipReader, speed};
 use crate::clip::{ClipSpec, Frame};
@@ -16,11 +16,11 @@ pub(crate) struct GifReader {
     spec: ClipSpec,
     frames: usize,
     done: usize,
-    /// RGBA `[H, W, 4]`: what the next frame is painted on.
+    /// The canvas that the next frame is painted on, RGBA `[H, W, 4]`.
     canvas: Vec<u8>,
 }
 
-/// Where a frame is painted, cut to the canvas.
+/// The rectangle that a frame paints, cut to the canvas.
 #[derive(Clone, Copy)]
 struct Area {
     left: usize,
@@ -30,7 +30,7 @@ struct Area {
 }
 
 impl GifReader {
-    /// Goes through the file once for the number and the times of the frames, without unpacking them.
+    /// Reads the file once for the number and the times of the frames, without decoding them.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let mut index = decoder(path, true)?;
         let (mut frames, mut hundredths) = (0, 0);
@@ -88,7 +88,7 @@ impl ClipReader for GifReader {
     }
 }
 
-/// Pixels `[h, w, 4]` onto the canvas, but for those that are transparent.
+/// Paints the pixels `[h, w, 4]` that are not transparent on the canvas.
 fn paint(canvas: &mut [u8], canvas_width: usize, pixels: &[u8], stride: usize, area: Area) {
     for (row, pixels) in pixels.chunks_exact(4 * stride).take(area.height).enumerate() {
         let start = 4 * ((area.top + row) * canvas_width + area.left);

@@ -1,9 +1,9 @@
-//! MP4 files with H.264, through the embedded decoder: 8-bit 4:2:0, progressive, no B-frames.
+//! MP4 files with H.264, read with the embedded decoder: 8-bit 4:2:0, progressive, no B-frames.
 //!
-//! `OpenH264` is exact for I and P slices of the baseline to high profiles; edges of B slices it smooths by a wrong
-//! measure (<https://github.com/cisco/openh264/issues/3269>), with errors that grow from frame to frame, so files with B
-//! slices are refused. Samples are read and decoded one by one. The decoder says of every picture which sample it came
-//! from: a frame that comes out is the one that belongs there, and one that does not come out is an error.
+//! `OpenH264` is exact for I and P slices of the baseline to high profiles. It deblocks B slices wrongly
+//! (<https://github.com/cisco/openh264/issues/3269>), with errors that grow from frame to frame, so files with B slices are
+//! refused. Samples are read and decoded one by one. The decoder returns the number of its sample with every picture, so a
+//! picture is never taken for another, and a missing one is an error.
 
 use crate::ClipReader;
 use crate::clip::{ClipSpec, Frame};
@@ -22,7 +22,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-/// The most bytes of a coded picture; the decoder takes no more.
+/// The most bytes of a coded picture that the decoder takes.
 const MAX_SAMPLE: usize = 7_000_000;
 
 const START_CODE: [u8; 4] = [0, 0, 0, 1];
@@ -33,25 +33,25 @@ pub(crate) struct Mp4Reader {
     track: Track,
     stream: Stream,
     decoder: Decoder,
-    /// Number of the next sample to decode.
+    /// The number of the next sample to decode.
     fed: u32,
-    /// Number of the sample of the next picture.
+    /// The number of the sample of the next picture.
     next: u32,
-    /// Pictures that have come out of the decoder.
+    /// The decoded pictures that were not returned yet.
     ready: VecDeque<Decoded>,
 }
 
-/// What the parameter sets say of the stream.
+/// The properties of the stream in its parameter sets.
 struct Stream {
     spec: ClipSpec,
-    /// Width and height before turning.
+    /// The width and height before turning.
     stored: (usize, usize),
     colour: Colour,
     turn: Turn,
-    /// Bytes of the length before each NAL unit.
+    /// The number of bytes of the length before each NAL unit.
     length_size: usize,
     sps: Vec<u8>,
-    /// Sequence and picture parameter sets after start codes.
+    /// The sequence and picture parameter sets, each after a start code.
     parameter_sets: Vec<u8>,
 }
 
@@ -72,7 +72,7 @@ impl Mp4Reader {
         Ok(Self { path, file, track, stream, decoder, fed: 0, next: 0, ready: VecDeque::new() })
     }
 
-    /// The picture of the next sample, shown or not.
+    /// Returns the picture of the next sample, shown or not.
     fn next_picture(&mut self) -> Result<Yuv> {
         loop {
             if let Some(Decoded { number, picture }) = self.ready.pop_front() {
@@ -90,7 +90,7 @@ impl Mp4Reader {
         }
     }
 
-    /// Decodes the next sample, or after the last one brings out what the decoder still holds.
+    /// Decodes the next sample or, after the last one, flushes the decoder.
     fn advance(&mut self) -> Result<()> {
         let mut decoded = Vec::new();
         let number = self.fed;
@@ -109,7 +109,7 @@ impl Mp4Reader {
         })
     }
 
-    /// Sample `number` as the decoder takes it.
+    /// Returns sample `number` in the decoder's input format.
     fn access_unit(&mut self, number: u32, offset: u64, size: usize) -> Result<Vec<u8>> {
         if size > MAX_SAMPLE {
             let what = format!("frame {number} has {size} bytes, the embedded decoder takes {MAX_SAMPLE}");
@@ -179,7 +179,7 @@ impl Stream {
         })
     }
 
-    /// Appends the slices of a sample and what they need to `unit`. Everything else is of no use to the decoder.
+    /// Appends the slices of a sample and their parameter sets to `unit`, without the other NAL units.
     fn append(&self, number: u32, mut sample: &[u8], unit: &mut Vec<u8>) -> Result<(), Refused> {
         let before = unit.len();
         while !sample.is_empty() {
@@ -206,14 +206,14 @@ impl Stream {
     }
 }
 
-/// Whether the embedded decoder can do it.
+/// Checks that the embedded decoder supports the stream.
 fn check(sps: &Sps) -> Result<(), Refused> {
     let &Sps { width, height, macroblocks, chroma_format, depth, progressive, .. } = sps;
     let what = if macroblocks > MAX_MACROBLOCKS {
-        format!("its frames of {width}x{height} are larger than 4096x2304")
+        format!("its frames of {width}×{height} are larger than 4096×2304")
     } else if chroma_format != 1 {
         let names = ["monochrome", "4:2:0", "4:2:2", "4:4:4"];
-        format!("its colours are {}, not 4:2:0", names.get(chroma_format as usize).unwrap_or(&"of no known kind"))
+        format!("its colours are {}, not 4:2:0", names.get(chroma_format as usize).unwrap_or(&"of an unknown kind"))
     } else if depth != [8, 8] {
         format!("it has {} bits per sample, not 8", depth[0].max(depth[1]))
     } else if !progressive {
@@ -224,7 +224,7 @@ fn check(sps: &Sps) -> Result<(), Refused> {
     Err(Refused::Unsupported(what))
 }
 
-/// What the stream says, else what the file says (`colr`), else what is usual.
+/// Returns the colours that the stream describes, else those of the file (`colr`), else the usual ones.
 fn colour(sps: &Sps, avc: &Avc1Box) -> Result<Colour, Refused> {
     const UNSPECIFIED: u8 = 2;
     let tag = avc.unknown_boxes.iter().find(|child| child.box_type.as_bytes() == b"colr");

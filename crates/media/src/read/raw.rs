@@ -1,5 +1,5 @@
 //! Raw frames, as [`create`](crate::create) writes them: the tensor `video` `[F, 3, H, W]` of a safetensors file
-//! (<https://github.com/huggingface/safetensors#format>), of which one frame at a time is read.
+//! (<https://github.com/huggingface/safetensors#format>), which is read frame by frame.
 
 use crate::ClipReader;
 use crate::clip::{ClipSpec, Fps, Frame};
@@ -10,12 +10,12 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-/// The longest header that is read, as the safetensors library has it.
+/// The longest header that is read, which is the safetensors library's limit.
 const MAX_HEADER: u64 = 100_000_000;
 
 pub(crate) struct RawReader {
     path: PathBuf,
-    /// Stands at the start of the next frame.
+    /// The file, positioned at the start of the next frame.
     file: File,
     spec: ClipSpec,
     frames: usize,
@@ -70,8 +70,8 @@ impl ClipReader for RawReader {
     }
 }
 
-/// The header of a file of `len` bytes, checked by the safetensors library and against the length, and where the data
-/// starts.
+/// Returns the header of a file of `len` bytes, checked by the safetensors library and against the length, and the offset of
+/// the data.
 fn header(file: &mut File, len: u64, path: &Path) -> Result<(Metadata, u64)> {
     let damaged = |what: String| MediaError::Damaged { path: path.to_path_buf(), what };
     let failed = |source: io::Error| match source.kind() {

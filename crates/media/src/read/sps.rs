@@ -1,33 +1,35 @@
-//! The sequence parameter set of H.264, as far as the colour description, and the type of a slice: what a stream needs of
-//! its decoder, and how its pictures are to be shown (ITU-T H.264, 7.3.2.1.1 and E.1.1,
-//! <https://www.itu.int/rec/T-REC-H.264>).
+//! The sequence parameter set of H.264, up to the colour description, and the type of a slice (ITU-T H.264, 7.3.2.1.1 and
+//! E.1.1, <https://www.itu.int/rec/T-REC-H.264>).
+//!
+//! The crate h264-reader (0.9) parses the whole set and refuses one whose level is too low for its size, or in which any
+//! field after the colour description is out of range. `OpenH264` and players show such clips, so they are read here.
 
-/// What a sequence parameter set says.
+/// The content of a sequence parameter set.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Sps {
-    /// Width of a picture after cropping.
+    /// The width of a picture after cropping.
     pub(crate) width: usize,
-    /// Height of a picture after cropping.
+    /// The height of a picture after cropping.
     pub(crate) height: usize,
-    /// Macroblocks (16x16) of a picture before cropping.
+    /// The number of macroblocks (16×16) of a picture before cropping.
     pub(crate) macroblocks: usize,
-    /// 1 for 4:2:0.
+    /// `chroma_format_idc`, 1 for 4:2:0.
     pub(crate) chroma_format: u32,
-    /// Bits of luma and chroma samples.
+    /// The number of bits of luma and chroma samples.
     pub(crate) depth: [u32; 2],
     /// Whether every picture is a frame, not a pair of fields.
     pub(crate) progressive: bool,
-    /// Whether samples use all of 0..=255, where the stream says it.
+    /// Whether samples use all of 0..=255, if the stream contains it.
     pub(crate) full_range: Option<bool>,
-    /// `matrix_coefficients` of ITU-T H.273, where the stream says it.
+    /// `matrix_coefficients` of ITU-T H.273, if the stream contains it.
     pub(crate) matrix: Option<u8>,
 }
 
-/// `pic_width_in_mbs` and `pic_height_in_map_units` beyond this are in no level.
+/// The largest `pic_width_in_mbs` and `pic_height_in_map_units`; no level allows more.
 const MAX_SIDE: u32 = 1 << 12;
 
 impl Sps {
-    /// Reads a NAL unit, header included; `None` if it is no sequence parameter set or is cut short.
+    /// Parses a NAL unit, header included; returns `None` if it is not a sequence parameter set or is cut short.
     pub(crate) fn parse(nal: &[u8]) -> Option<Self> {
         let (header, payload) = nal.split_first()?;
         if header & 31 != 7 {
@@ -72,8 +74,8 @@ impl Sps {
     }
 }
 
-/// Whether the macroblocks of a slice, NAL header included, may be predicted from two pictures (7.3.3): a B slice.
-/// `None` if it is cut short.
+/// Returns whether a slice, NAL header included, is a B slice, whose macroblocks may be predicted from two pictures (7.3.3).
+/// Returns `None` if it is cut short.
 pub(crate) fn is_b_slice(nal: &[u8]) -> Option<bool> {
     let start = without_emulation_prevention(nal.get(1..nal.len().min(24))?);
     let mut bits = Bits { bytes: &start, position: 0 };
@@ -81,10 +83,10 @@ pub(crate) fn is_b_slice(nal: &[u8]) -> Option<bool> {
     Some(bits.golomb()? % 5 == 1)
 }
 
-/// The profiles whose parameter sets name chroma format and bit depth.
+/// The profiles whose parameter sets contain chroma format and bit depth.
 const HIGH_PROFILES: [u32; 13] = [100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135];
 
-/// Chroma format and bit depths.
+/// Reads the chroma format and the bit depths.
 fn high(bits: &mut Bits) -> Option<(u32, [u32; 2])> {
     let chroma_format = bits.golomb()?;
     if chroma_format == 3 {
@@ -131,7 +133,7 @@ fn skip_order_count(bits: &mut Bits) -> Option<()> {
     Some(())
 }
 
-/// The range and the matrix of the video usability information.
+/// Reads the range and the matrix of the video usability information.
 fn colour(bits: &mut Bits) -> Option<(Option<bool>, Option<u8>)> {
     if bits.flag()? && bits.take(8)? == 255 {
         bits.take(32)?; // sar_width, sar_height
@@ -153,7 +155,7 @@ fn colour(bits: &mut Bits) -> Option<(Option<bool>, Option<u8>)> {
     Some((Some(full_range), matrix))
 }
 
-/// Takes out the byte 3 that keeps two zeros from reading as a start code.
+/// Removes the bytes 3 that prevent two zeros from reading as a start code.
 fn without_emulation_prevention(payload: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(payload.len());
     let mut zeros = 0;
@@ -174,7 +176,7 @@ struct Bits<'a> {
 }
 
 impl Bits<'_> {
-    /// Up to 32 bits, the first one highest.
+    /// Reads up to 32 bits, the first one highest.
     fn take(&mut self, count: usize) -> Option<u32> {
         let mut value = 0;
         for _ in 0..count {
@@ -189,7 +191,7 @@ impl Bits<'_> {
         Some(self.take(1)? == 1)
     }
 
-    /// `ue(v)` of 9.1.
+    /// Reads `ue(v)` of 9.1.
     fn golomb(&mut self) -> Option<u32> {
         let mut zeros = 0;
         while !self.flag()? {
@@ -201,7 +203,7 @@ impl Bits<'_> {
         Some((1 << zeros) - 1 + self.take(zeros)?)
     }
 
-    /// `se(v)` of 9.1.1.
+    /// Reads `se(v)` of 9.1.1.
     fn signed_golomb(&mut self) -> Option<i32> {
         let code = i64::from(self.golomb()?);
         i32::try_from(if code % 2 == 1 { (code + 1) / 2 } else { -code / 2 }).ok()
@@ -232,6 +234,9 @@ mod tests {
         };
         assert_eq!(Sps::parse(&HD), Some(expected));
         assert_eq!(Sps::parse(&HD[..12]), None);
+        let mut low = HD;
+        low[3] = 10; // level 1.0, which allows 99 macroblocks
+        assert_eq!(Sps::parse(&low), Sps::parse(&HD));
     }
 
     #[test]

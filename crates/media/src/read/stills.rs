@@ -1,5 +1,5 @@
-//! Clips whose frames are picture files: one picture, numbered ones, or all of a directory. One picture is read at a
-//! time; their names are held.
+//! Clips whose frames are picture files: one picture, numbered pictures, or all pictures of a directory. Pictures are read one
+//! at a time; only their names are kept.
 
 use super::{ClipReader, USUAL_FPS};
 use crate::clip::{ClipSpec, Fps, Frame};
@@ -10,31 +10,31 @@ use std::cmp::Ordering;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Names of the files in a directory that are frames.
+/// The endings of picture files in a directory.
 const EXTENSIONS: [&str; 8] = ["png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff"];
 
 pub(crate) struct StillsReader {
     paths: Vec<PathBuf>,
-    /// The first picture, read to know the size.
+    /// The first picture, which is read for the size.
     first: Option<Picture>,
     spec: ClipSpec,
     next: usize,
 }
 
 impl StillsReader {
-    /// A clip of one frame.
+    /// Opens a clip of one frame.
     pub(crate) fn single(path: &Path) -> Result<Self> {
         Self::new(vec![path.to_path_buf()])
     }
 
-    /// The files of `pattern`, from the lowest number that is there to the highest; none may be missing.
+    /// Opens the files of `pattern`, from the lowest existing number to the highest; none may be missing.
     pub(crate) fn numbered(pattern: &Pattern) -> Result<Self> {
         let whole = pattern.as_path();
         let mut numbers: Vec<u64> =
             names_in(pattern.directory())?.iter().filter_map(|name| pattern.number(name)).collect();
         numbers.sort_unstable();
         if let Some(gap) = numbers.windows(2).find(|pair| pair[1] != pair[0] + 1) {
-            let what = format!("'{}' is missing", pattern.path(gap[0] + 1).display());
+            let what = format!("`{}` is missing", pattern.path(gap[0] + 1).display());
             return Err(MediaError::Damaged { path: whole, what });
         }
         if numbers.is_empty() {
@@ -43,7 +43,7 @@ impl StillsReader {
         Self::new(numbers.into_iter().map(|number| pattern.path(number)).collect())
     }
 
-    /// All pictures in a directory, by name; numbers in names count as numbers. Hidden files are left out.
+    /// Opens all pictures in a directory, sorted by name with numbers as numbers. Hidden files are left out.
     pub(crate) fn in_directory(directory: &Path) -> Result<Self> {
         let is_picture = |name: &String| {
             let extension = Path::new(name).extension().map(|extension| extension.to_string_lossy().to_lowercase());
@@ -89,7 +89,8 @@ impl ClipReader for StillsReader {
     }
 }
 
-/// Names that are no text are left out: neither a pattern nor an extension finds them.
+/// Returns the names of the files in a directory. Names that are not Unicode are left out: neither a pattern nor an extension
+/// matches them.
 fn names_in(directory: &Path) -> Result<Vec<String>> {
     let failed = |source| MediaError::io("read", directory, source);
     let entries = fs::read_dir(directory).map_err(failed)?;
@@ -120,7 +121,7 @@ fn by_number(a: &str, b: &str) -> Ordering {
     }
 }
 
-/// Takes the digits at the front of `text`, and gives them without leading zeros.
+/// Removes the digits from the front of `text` and returns them without leading zeros.
 fn take_number<'a>(text: &mut &'a [u8]) -> Option<&'a [u8]> {
     let len = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let (digits, rest) = text.split_at(len);

@@ -1,4 +1,4 @@
-//! The video track of an MP4 file: where its samples lie, when they are shown, and how they are coded.
+//! The video track of an MP4 file: the place, time and coding of its samples.
 
 use crate::clip::Fps;
 use crate::read::boxes::{self, Child};
@@ -8,12 +8,12 @@ use shiguredo_mp4::{BaseBox, Decode};
 use std::num::NonZeroU32;
 use std::ops::Range;
 
-/// Why a track cannot be read.
+/// The reason why a track cannot be read.
 #[derive(Debug)]
 pub(crate) enum Refused {
-    /// The file is not what it claims to be.
+    /// The file is damaged.
     Damaged(String),
-    /// The file may be in order, but uses what the embedded reader does not know.
+    /// The file may be valid, but the embedded reader does not support it.
     Unsupported(String),
 }
 
@@ -23,7 +23,7 @@ impl<T: Into<String>> From<T> for Refused {
     }
 }
 
-/// What is wrong with a stream whose frames are not coded in the order in which they are shown.
+/// The reason to refuse a stream whose frames are not coded in the order in which they are shown.
 pub(crate) const B_FRAMES: &str = "it has B-frames, which the embedded decoder does not decode exactly";
 
 /// A sample: one coded picture in the file.
@@ -35,14 +35,14 @@ pub(crate) struct Sample {
 pub(crate) struct Track {
     table: SampleTableAccessor<StblBox>,
     pub(crate) fps: Fps,
-    /// Numbers of the samples that are shown. Those before are there because others refer to them.
+    /// The numbers of the shown samples. Earlier samples are decoded because these refer to them.
     pub(crate) shown: Range<u32>,
-    /// The matrix of the track: turns and mirrors the picture.
+    /// The turn of the track's display matrix.
     pub(crate) matrix: [i32; 9],
 }
 
 impl Track {
-    /// The first video track of the index `moov` in a file of `file_len` bytes.
+    /// Returns the first video track of the index `moov` in a file of `file_len` bytes.
     pub(crate) fn parse(moov: &[u8], file_len: u64) -> Result<Self, Refused> {
         let moov = boxes::children(moov)?;
         let movie = moov.iter().find(|child| &child.kind == b"mvhd").ok_or("it has no movie header (mvhd)")?;
@@ -67,29 +67,29 @@ impl Track {
         Ok(Self { table, fps, shown, matrix })
     }
 
-    /// Where sample number `index` lies, from 0; it is within the file.
+    /// Returns the place of sample number `index`, from 0, which lies within the file.
     pub(crate) fn sample(&self, index: u32) -> Option<Sample> {
         let sample = self.table.get_sample(NonZeroU32::MIN.checked_add(index)?)?;
         Some(Sample { offset: sample.data_offset(), size: sample.data_size() as usize })
     }
 
-    /// How the samples are coded.
+    /// The decoder configuration of the samples.
     pub(crate) fn avc(&self) -> Result<&Avc1Box, Refused> {
         avc(&self.table)
     }
 }
 
-/// How the samples are coded, if that is H.264 with its parameter sets in the index.
+/// Returns the decoder configuration of the samples, if they are H.264 with the parameter sets in the index.
 fn avc(table: &SampleTableAccessor<StblBox>) -> Result<&Avc1Box, Refused> {
     let other = match table.samples().next().map(|sample| sample.chunk().sample_entry()) {
         Some(SampleEntry::Avc1(avc)) => return Ok(avc),
         Some(other) => other.box_type(),
         None => return Err("it has no frames".into()),
     };
-    Err(Refused::Unsupported(format!("its video is {other}, not H.264 as in 'avc1'")))
+    Err(Refused::Unsupported(format!("its video is {other}, not H.264 as in `avc1`")))
 }
 
-/// The first track whose handler is that of video, as a whole box.
+/// Returns the first video track, as a whole box.
 fn video_track<'a>(moov: &[Child<'a>]) -> Result<Option<&'a [u8]>, String> {
     for track in moov.iter().filter(|child| &child.kind == b"trak") {
         let media = boxes::find(&boxes::children(track.payload)?, *b"mdia").ok_or("a track has no media (mdia)")?;
@@ -101,7 +101,7 @@ fn video_track<'a>(moov: &[Child<'a>]) -> Result<Option<&'a [u8]>, String> {
     Ok(None)
 }
 
-/// The times from and before which samples are shown, in ticks of the track.
+/// Returns the range of times in which samples are shown, in ticks of the track.
 fn window(edits: Option<&EdtsBox>, track: NonZeroU32, movie: NonZeroU32) -> Result<(i64, i64), Refused> {
     let entries = edits.and_then(|edits| edits.elst_box.as_ref()).map_or(&[][..], |list| &list.entries);
     let mut shown = entries.iter().filter(|entry| entry.media_time >= 0);
@@ -118,7 +118,7 @@ fn window(edits: Option<&EdtsBox>, track: NonZeroU32, movie: NonZeroU32) -> Resu
     Ok((edit.media_time, edit.media_time.saturating_add(ticks)))
 }
 
-/// Every sample lies within the file, and they do not claim more bytes than it has.
+/// Checks that every sample lies within the file and that all together have no more bytes than it.
 fn check_samples(table: &SampleTableAccessor<StblBox>, file_len: u64) -> Result<(), Refused> {
     let mut total = 0;
     // A sample has a byte at least, so a number of samples that goes beyond the file is not walked through.
@@ -140,7 +140,7 @@ fn check_samples(table: &SampleTableAccessor<StblBox>, file_len: u64) -> Result<
     Ok(())
 }
 
-/// Numbers of the samples whose time is within the window.
+/// Returns the numbers of the samples whose times lie within the window.
 fn shown(table: &SampleTableAccessor<StblBox>, (start, end): (i64, i64)) -> Result<Range<u32>, Refused> {
     let (mut shown, mut last) = (0..0, i64::MIN);
     for (index, sample) in (0..).zip(table.samples()) {
@@ -160,7 +160,7 @@ fn shown(table: &SampleTableAccessor<StblBox>, (start, end): (i64, i64)) -> Resu
     Ok(shown)
 }
 
-/// Frames per second. The time of the last frame is left out, since it may be anything.
+/// Returns the frames per second. The duration of the last frame is ignored, because it is arbitrary in many files.
 fn speed(times: &SttsBox, timescale: NonZeroU32) -> Result<Fps, Refused> {
     let runs = times.entries.iter().map(|entry| (u64::from(entry.sample_count), entry.sample_delta));
     let mut runs: Vec<(u64, u32)> = runs.filter(|&(count, _)| count > 0).collect();

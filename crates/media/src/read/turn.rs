@@ -1,25 +1,25 @@
-//! Pictures as they are to be shown: turned by quarters and mirrored as the display matrix of a track says (ISO/IEC
-//! 14496-12, 6.2.2; `FFmpeg` hands out the same nine numbers).
+//! Turning pictures by quarters and mirroring them by the display matrix of a track (ISO/IEC 14496-12, 6.2.2; `FFmpeg` returns
+//! the same nine numbers).
 
 use crate::clip::Frame;
 
-/// What is done to a stored picture before it is shown.
+/// The transformation from a stored picture to the shown one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Turn {
-    /// Rows become columns, before the rest.
+    /// Whether rows become columns, before the mirroring.
     transpose: bool,
-    /// Left becomes right in the shown picture.
+    /// Whether left becomes right in the shown picture.
     flip_x: bool,
-    /// Top becomes bottom in the shown picture.
+    /// Whether top becomes bottom in the shown picture.
     flip_y: bool,
 }
 
 impl Turn {
-    /// The stored picture as it is.
+    /// The identity.
     pub(crate) const NONE: Self = Self { transpose: false, flip_x: false, flip_y: false };
 
-    /// From the matrix `a b u c d v x y w`, which takes `(p, q)` to `(a p + c q + x, b p + d q + y)`; `None` for an angle
-    /// that is no quarter. Scale and place are of no account.
+    /// Returns the turn of the matrix `a b u c d v x y w`, which maps `(p, q)` to `(a p + c q + x, b p + d q + y)`, or `None` for
+    /// an angle other than quarters. Scale and position are ignored.
     pub(crate) fn from_matrix(matrix: [i32; 9]) -> Option<Self> {
         match [matrix[0], matrix[1], matrix[3], matrix[4]] {
             [0, 0, 0, 0] => Some(Self::NONE),
@@ -29,12 +29,12 @@ impl Turn {
         }
     }
 
-    /// Width and height of the shown picture.
+    /// Returns the width and height of the shown picture.
     pub(crate) fn size(self, width: usize, height: usize) -> (usize, usize) {
         if self.transpose { (height, width) } else { (width, height) }
     }
 
-    /// The shown picture.
+    /// Returns the shown picture.
     pub(crate) fn apply(self, frame: Frame) -> Frame {
         if self == Self::NONE {
             return frame;

@@ -10,7 +10,7 @@ use std::io::{self, BufReader};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-/// The most that is allocated for a chunk of metadata.
+/// The most memory for a chunk of metadata, in bytes.
 const MEMORY_LIMIT: usize = 1 << 24;
 
 pub(crate) struct WebpReader {
@@ -21,7 +21,7 @@ pub(crate) struct WebpReader {
 }
 
 impl WebpReader {
-    /// `None` if the file, which starts with `start`, holds a still picture.
+    /// Opens the file, which begins with `start`; returns `None` if it holds a still picture.
     pub(crate) fn open(path: &Path, start: &[u8]) -> Result<Option<Self>> {
         let io = |source| MediaError::io("read", path, source);
         let file = File::open(path).map_err(io)?;
@@ -75,8 +75,8 @@ impl ClipReader for WebpReader {
     }
 }
 
-/// Runs the decoder, which indexes past the end of some damaged transparency chunks: a panic of it is a damaged file. The
-/// decoder must not be used after that.
+/// Runs the decoder and turns its panic into an error: it indexes past the end of some damaged transparency chunks. The
+/// decoder must not be used after a panic.
 fn contained<T>(path: &Path, decode: impl FnOnce() -> T) -> Result<T> {
     let damaged = |_| MediaError::Damaged { path: path.to_path_buf(), what: "a frame cannot be decoded".into() };
     catch_unwind(AssertUnwindSafe(decode)).map_err(damaged)

@@ -1,5 +1,4 @@
-//! Reading recipes from files that were damaged or made to harm: an answer or an error, never a panic, a hang or a large
-//! allocation.
+//! Reading recipes from damaged and malicious files gives a result or an error, never a panic, a hang or a large allocation.
 
 use super::*;
 use crate::{ClipSpec, Fps, Frame, WriteOptions, create};

@@ -323,10 +323,7 @@ fn latents_path(output: &Output) -> PathBuf {
 fn settle_latents(output: &Output, latents: PathBuf) -> Result<Option<PathBuf>> {
     match &output.latents {
         Some(path) if *path != latents => {
-            let io = |source| Error::Io { path: path.clone(), source };
-            let temporary = path.with_extension("part");
-            std::fs::copy(&latents, &temporary).map_err(io)?;
-            std::fs::rename(&temporary, path).map_err(io)?;
+            kinora_files::copy(&latents, path).map_err(|source| Error::Io { path: path.clone(), source })?;
             Ok(Some(path.clone()))
         }
         Some(path) => Ok(Some(path.clone())),

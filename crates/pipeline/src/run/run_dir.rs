@@ -233,12 +233,7 @@ fn context_name(prompt: usize, context: &str) -> String {
     }
 }
 
+/// Writes `text` to `path`, replacing the file that was there.
 pub(crate) fn write_text(path: &Path, text: &str) -> Result<()> {
-    let io = |source| Error::Io { path: path.to_path_buf(), source };
-    let temporary = path.with_extension("tmp");
-    let written = std::fs::write(&temporary, text).and_then(|()| std::fs::rename(&temporary, path));
-    if written.is_err() {
-        let _ = std::fs::remove_file(&temporary); // the reason that counts is the one above
-    }
-    written.map_err(io)
+    kinora_files::write(path, text).map_err(|source| Error::Io { path: path.to_path_buf(), source })
 }

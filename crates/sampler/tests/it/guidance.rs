@@ -52,7 +52,7 @@ fn predictions_of_two_shapes_are_an_error() {
 }
 
 #[test]
-fn the_sentinel_sees_one_bad_value_in_any_place_and_dtype() {
+fn one_bad_value_is_seen_in_any_place_and_dtype() {
     for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         for dtype in [DType::F32, DType::BF16, DType::F16] {
             let mut values = vec![1e4f32; 77];
