@@ -87,7 +87,7 @@ impl<B> Stack<B> {
     ) -> Result<[Tensor; N]> {
         let concerned = reuse.concerns();
         if concerned && let Some(last) = reuse.before_blocks(&packed(&tokens)?, time)? {
-            return unpacked(last, &tokens);
+            return unpacked(&last, &tokens);
         }
         let mut reused = false;
         self.each(|index, block| {
@@ -96,7 +96,7 @@ impl<B> Stack<B> {
                 && index == 0
                 && let Some(last) = reuse.after_first_block(&packed(&tokens)?, &packed(&next)?)?
             {
-                (tokens, reused) = (unpacked(last, &next)?, true);
+                (tokens, reused) = (unpacked(&last, &next)?, true);
                 return Ok(ControlFlow::Break(()));
             }
             tokens = next;
@@ -143,7 +143,7 @@ fn packed(tokens: &[Tensor]) -> Result<Tensor> {
 }
 
 /// The inverse of [`packed`], for streams of the shapes of `like`.
-fn unpacked<const N: usize>(tokens: Tensor, like: &[Tensor; N]) -> Result<[Tensor; N]> {
+fn unpacked<const N: usize>(tokens: &Tensor, like: &[Tensor; N]) -> Result<[Tensor; N]> {
     if N == 1 {
         return Ok(from_fn(|_| tokens.clone()));
     }
@@ -216,6 +216,11 @@ impl<K: Clone> KvCache<K> {
         Ok(Self(if bytes <= budget { compute()? } else { Vec::new() }))
     }
 
+    /// Returns the number of blocks whose keys and values are kept.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Returns the keys and values of a block: those that are kept, or else what `compute` returns.
     ///
     /// # Errors
@@ -230,9 +235,11 @@ mod tests {
     use super::*;
     use candle_core::{DType, Device};
 
-    /// Adds its number to the first stream and twice that to the second.
-    fn forward(_: usize, block: &f64, [video, sound]: &[Tensor; 2]) -> Result<[Tensor; 2]> {
-        Ok([(video + *block)?, (sound + 2.0 * block)?])
+    /// A block that adds its number to the first stream and twice that to the second.
+    struct Adds(f64);
+
+    fn forward(_: usize, block: &Adds, [video, sound]: &[Tensor; 2]) -> Result<[Tensor; 2]> {
+        Ok([(video + block.0)?, (sound + 2.0 * block.0)?])
     }
 
     fn streams() -> [Tensor; 2] {
@@ -272,7 +279,7 @@ mod tests {
 
     #[test]
     fn several_streams_pass_a_step_cache_as_one() {
-        let stack = Stack::Resident(vec![1.0, 10.0, 100.0]);
+        let stack = Stack::Resident([1.0, 10.0, 100.0].map(Adds).into());
         let (time, mut reuse) = (Tensor::zeros(1, DType::F32, &Device::Cpu).unwrap(), Residual::default());
         assert_all(&stack.run(streams(), &time, &mut ComputeAll, forward).unwrap(), [111.0, 222.0]);
         assert_all(&stack.run(streams(), &time, &mut reuse, forward).unwrap(), [111.0, 222.0]);

@@ -186,16 +186,19 @@ impl VideoDit for WanModel {
         let image = image.map(|(net, image)| net.forward(&image.to_dtype(dtype)?)).transpose()?; // [B, T, dim]
         let control = self.control.as_ref().zip(conditioning.control.as_ref());
         let camera = self.camera_adapter.as_ref().zip(conditioning.camera.as_ref());
-        Ok(crate::Prepared::new(Prepared {
+        let kv_cache = self.kv_cache(&context, image.as_ref(), kv_cache_bytes)?;
+        let cached_blocks = kv_cache.len();
+        let prepared = Prepared {
             latents: conditioning.latents.as_ref().map(|latents| latents.to_dtype(dtype)).transpose()?,
             control: control.map(|(net, control)| net.prepare(control, dim, dtype)).transpose()?,
             camera: camera.map(|(net, rays)| net.forward(&rays.to_dtype(dtype)?)).transpose()?,
             sizes,
-            kv_cache: self.kv_cache(&context, image.as_ref(), kv_cache_bytes)?,
+            kv_cache,
             context,
             bias,
             image,
-        }))
+        };
+        Ok(crate::Prepared::new(prepared, cached_blocks))
     }
 
     fn forward_with(
