@@ -25,7 +25,7 @@ impl<B> Stack<B> {
     /// Loads `count` blocks onto the device of `weights`; `load` makes the block of an index.
     ///
     /// # Errors
-    /// Those of `load`.
+    /// As `load`.
     pub(crate) fn resident(
         count: usize,
         weights: &Weights,
@@ -38,7 +38,7 @@ impl<B> Stack<B> {
     /// pass. The device needs room for three blocks meanwhile, and for two afterwards.
     ///
     /// # Errors
-    /// Those of `load`; another device, or too little host memory that can be kept from being paged out.
+    /// As `load`; another device, or too little host memory that can be kept from being paged out.
     pub(crate) fn streamed(
         count: usize,
         weights: &Weights,
@@ -58,7 +58,7 @@ impl<B> Stack<B> {
     /// Calls `f` with the index of each block and the block, in order, until it breaks.
     ///
     /// # Errors
-    /// Those of `f`; a failed copy of a streamed block.
+    /// As `f`; a failed copy of a streamed block.
     pub(crate) fn each(&self, mut f: impl FnMut(usize, &B) -> Result<ControlFlow<()>>) -> Result<()> {
         match self {
             Self::Resident(blocks) => {
@@ -77,7 +77,7 @@ impl<B> Stack<B> {
     /// `time` is the embedded timestep that `reuse` may compare.
     ///
     /// # Errors
-    /// Those of `forward` and of `reuse`.
+    /// As `forward` and `reuse`.
     pub(crate) fn run<const N: usize>(
         &self,
         mut tokens: [Tensor; N],
@@ -112,7 +112,7 @@ impl<B> Stack<B> {
     /// concerned, as [`Replay::run`] does. `kept` is what the computation reads on the device beside its inputs.
     ///
     /// # Errors
-    /// Those of `compute`, or whatever the device fails on.
+    /// As `compute`, or whatever the device fails on.
     pub(crate) fn replay_or_compute<const M: usize>(
         &self,
         replay: Option<&Replay>,
@@ -211,7 +211,7 @@ impl<K: Clone> KvCache<K> {
     /// Keeps what `compute` returns, one `K` per block, if its `bytes` are within `budget`; nothing otherwise.
     ///
     /// # Errors
-    /// Those of `compute`.
+    /// As `compute`.
     pub(crate) fn within(budget: usize, bytes: usize, compute: impl FnOnce() -> Result<Vec<K>>) -> Result<Self> {
         Ok(Self(if bytes <= budget { compute()? } else { Vec::new() }))
     }
@@ -224,7 +224,7 @@ impl<K: Clone> KvCache<K> {
     /// Returns the keys and values of a block: those that are kept, or else what `compute` returns.
     ///
     /// # Errors
-    /// Those of `compute`.
+    /// As `compute`.
     pub(crate) fn get(&self, block: usize, compute: impl FnOnce() -> Result<K>) -> Result<K> {
         self.0.get(block).cloned().map_or_else(compute, Ok)
     }

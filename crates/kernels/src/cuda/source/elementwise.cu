@@ -63,7 +63,7 @@ template <typename T, int HELD> struct Row {
         }
     }
 
-    // Writes the row in 8 bits and its scale: what `quantise_rows` makes of it.
+    // Writes the row in 8 bits and its scale: the same bits as `quantise_rows` writes.
     template <bool WHOLE> __device__ __forceinline__ void write_quantised(uint8_t* out, float* scale) const {
         float most = 0;
 #pragma unroll

@@ -1,7 +1,7 @@
-// What cuBLASLt leaves to do around its products: rounding to 8 bits, and the epilogues that it has not.
+// The steps around cuBLASLt's products: quantisation to 8 bits, and the epilogues that the library lacks.
 #include "common.cuh"
 
-// Rounds rows of x [M, K], or of their GELU, to 8 bits with a scale each. A block takes a row; a thread keeps `HELD` groups of
+// Quantises rows of x [M, K], or their GELU, to 8 bits with a scale each. A block takes a row; a thread keeps `HELD` groups of
 // 16 bytes of it in registers, and reads what is beyond them twice.
 template <typename T, bool WHOLE>
 __device__ void quantise_rows(const T* x, uint8_t* out, float* scales, int channels, bool gelu) {
