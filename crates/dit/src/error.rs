@@ -1,4 +1,4 @@
-//! What can go wrong in a transformer, from its configuration to its input.
+//! Errors of transformers, from the configuration to the inputs.
 
 /// Result of building or running a transformer.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -23,35 +23,35 @@ pub enum Error {
     Config {
         /// The field of config.json.
         field: &'static str,
-        /// What is wrong with it, with its value.
+        /// A verb and the field's value.
         problem: String,
     },
     /// The configuration cannot be told from the checkpoint's tensors.
     #[error("the transformer's configuration cannot be told from its tensors: {problem}")]
     Infer {
-        /// What is missing or ambiguous.
+        /// A sentence about what is missing or ambiguous.
         problem: String,
     },
     /// An input has the wrong shape.
     #[error("{what}: shape {found:?}, expected {expected}")]
     Shape {
-        /// Which input.
+        /// The input's name.
         what: &'static str,
         /// Its shape.
         found: Vec<usize>,
-        /// What the model needs.
+        /// The shape that the model needs.
         expected: String,
     },
-    /// The model cannot do without something that it is not given.
-    #[error("the transformer needs {what}, and there is none")]
+    /// A conditioning input that the model needs is missing.
+    #[error("the transformer needs {what}, but there are none")]
     Missing {
-        /// What it needs.
+        /// The input's name, a plural.
         what: &'static str,
     },
-    /// The model is given something that it cannot follow.
-    #[error("the transformer cannot follow {what}")]
+    /// The model has no use for a conditioning input.
+    #[error("the transformer takes no {what}")]
     Unused {
-        /// What it is given.
+        /// The input's name, a plural.
         what: &'static str,
     },
     /// A conditioning that a model of another type prepared.

@@ -144,13 +144,14 @@ impl Conditioning {
 pub struct Prepared {
     /// The model's own type.
     parts: Arc<dyn Any + Send + Sync>,
+    cached_blocks: usize,
     /// The recorded pass; it reads `parts`.
     replay: Replay,
 }
 
 impl Prepared {
-    fn new(parts: impl Any + Send + Sync) -> Self {
-        Self { parts: Arc::new(parts), replay: Replay::default() }
+    fn new(parts: impl Any + Send + Sync, cached_blocks: usize) -> Self {
+        Self { parts: Arc::new(parts), cached_blocks, replay: Replay::default() }
     }
 
     /// The model's own type.
@@ -159,6 +160,11 @@ impl Prepared {
     /// A model of another type prepared it.
     fn parts<T: Any>(&self) -> Result<&T> {
         self.parts.downcast_ref().ok_or(Error::Foreign)
+    }
+
+    /// Returns how many blocks have their keys and values in the KV cache: all, or none.
+    pub fn cached_blocks(&self) -> usize {
+        self.cached_blocks
     }
 
     /// Whether passes over a small clip on a GPU are replayed as they were recorded (see [`Replay`]).

@@ -25,7 +25,7 @@ impl<B> Stack<B> {
     /// Loads `count` blocks onto the device of `weights`; `load` makes the block of an index.
     ///
     /// # Errors
-    /// Those of `load`.
+    /// As `load`.
     pub(crate) fn resident(
         count: usize,
         weights: &Weights,
@@ -38,7 +38,7 @@ impl<B> Stack<B> {
     /// pass. The device needs room for three blocks meanwhile, and for two afterwards.
     ///
     /// # Errors
-    /// Those of `load`; another device, or too little host memory that can be kept from being paged out.
+    /// As `load`; another device, or too little host memory that can be kept from being paged out.
     pub(crate) fn streamed(
         count: usize,
         weights: &Weights,
@@ -58,7 +58,7 @@ impl<B> Stack<B> {
     /// Calls `f` with the index of each block and the block, in order, until it breaks.
     ///
     /// # Errors
-    /// Those of `f`; a failed copy of a streamed block.
+    /// As `f`; a failed copy of a streamed block.
     pub(crate) fn each(&self, mut f: impl FnMut(usize, &B) -> Result<ControlFlow<()>>) -> Result<()> {
         match self {
             Self::Resident(blocks) => {
@@ -77,7 +77,7 @@ impl<B> Stack<B> {
     /// `time` is the embedded timestep that `reuse` may compare.
     ///
     /// # Errors
-    /// Those of `forward` and of `reuse`.
+    /// As `forward` and `reuse`.
     pub(crate) fn run<const N: usize>(
         &self,
         mut tokens: [Tensor; N],
@@ -87,7 +87,7 @@ impl<B> Stack<B> {
     ) -> Result<[Tensor; N]> {
         let concerned = reuse.concerns();
         if concerned && let Some(last) = reuse.before_blocks(&packed(&tokens)?, time)? {
-            return unpacked(last, &tokens);
+            return unpacked(&last, &tokens);
         }
         let mut reused = false;
         self.each(|index, block| {
@@ -96,7 +96,7 @@ impl<B> Stack<B> {
                 && index == 0
                 && let Some(last) = reuse.after_first_block(&packed(&tokens)?, &packed(&next)?)?
             {
-                (tokens, reused) = (unpacked(last, &next)?, true);
+                (tokens, reused) = (unpacked(&last, &next)?, true);
                 return Ok(ControlFlow::Break(()));
             }
             tokens = next;
@@ -112,7 +112,7 @@ impl<B> Stack<B> {
     /// concerned, as [`Replay::run`] does. `kept` is what the computation reads on the device beside its inputs.
     ///
     /// # Errors
-    /// Those of `compute`, or whatever the device fails on.
+    /// As `compute`, or whatever the device fails on.
     pub(crate) fn replay_or_compute<const M: usize>(
         &self,
         replay: Option<&Replay>,
@@ -143,7 +143,7 @@ fn packed(tokens: &[Tensor]) -> Result<Tensor> {
 }
 
 /// The inverse of [`packed`], for streams of the shapes of `like`.
-fn unpacked<const N: usize>(tokens: Tensor, like: &[Tensor; N]) -> Result<[Tensor; N]> {
+fn unpacked<const N: usize>(tokens: &Tensor, like: &[Tensor; N]) -> Result<[Tensor; N]> {
     if N == 1 {
         return Ok(from_fn(|_| tokens.clone()));
     }
@@ -211,15 +211,20 @@ impl<K: Clone> KvCache<K> {
     /// Keeps what `compute` returns, one `K` per block, if its `bytes` are within `budget`; nothing otherwise.
     ///
     /// # Errors
-    /// Those of `compute`.
+    /// As `compute`.
     pub(crate) fn within(budget: usize, bytes: usize, compute: impl FnOnce() -> Result<Vec<K>>) -> Result<Self> {
         Ok(Self(if bytes <= budget { compute()? } else { Vec::new() }))
+    }
+
+    /// Returns the number of blocks whose keys and values are kept.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
     }
 
     /// Returns the keys and values of a block: those that are kept, or else what `compute` returns.
     ///
     /// # Errors
-    /// Those of `compute`.
+    /// As `compute`.
     pub(crate) fn get(&self, block: usize, compute: impl FnOnce() -> Result<K>) -> Result<K> {
         self.0.get(block).cloned().map_or_else(compute, Ok)
     }
@@ -230,9 +235,11 @@ mod tests {
     use super::*;
     use candle_core::{DType, Device};
 
-    /// Adds its number to the first stream and twice that to the second.
-    fn forward(_: usize, block: &f64, [video, sound]: &[Tensor; 2]) -> Result<[Tensor; 2]> {
-        Ok([(video + *block)?, (sound + 2.0 * block)?])
+    /// A block that adds its number to the first stream and twice that to the second.
+    struct Adds(f64);
+
+    fn forward(_: usize, block: &Adds, [video, sound]: &[Tensor; 2]) -> Result<[Tensor; 2]> {
+        Ok([(video + block.0)?, (sound + 2.0 * block.0)?])
     }
 
     fn streams() -> [Tensor; 2] {
@@ -272,7 +279,7 @@ mod tests {
 
     #[test]
     fn several_streams_pass_a_step_cache_as_one() {
-        let stack = Stack::Resident(vec![1.0, 10.0, 100.0]);
+        let stack = Stack::Resident([1.0, 10.0, 100.0].map(Adds).into());
         let (time, mut reuse) = (Tensor::zeros(1, DType::F32, &Device::Cpu).unwrap(), Residual::default());
         assert_all(&stack.run(streams(), &time, &mut ComputeAll, forward).unwrap(), [111.0, 222.0]);
         assert_all(&stack.run(streams(), &time, &mut reuse, forward).unwrap(), [111.0, 222.0]);

@@ -1,7 +1,7 @@
 //! The Wan transformer: 2.1 (1.3B, 14B), 2.2 A14B (one of these per expert) and 2.2 TI2V-5B (one timestep per token).
 //!
-//! All follow a text. Image-to-video models also attend to pictures (2.1) and have more channels appended to the latents;
-//! VACE has control blocks, Fun-Camera an adapter for the rays of a camera.
+//! All are conditioned on a text. Image-to-video models also attend to pictures (2.1) and have more channels appended to
+//! the latents; VACE has control blocks, Fun-Camera an adapter for the rays of a camera.
 //!
 //! Architecture and names after
 //! <https://github.com/Wan-Video/Wan2.1/blob/9737cba9c1c3/wan/modules/model.py> and
@@ -73,7 +73,7 @@ struct Prepared {
     camera: Option<Tensor>,
     /// Frames, rows and columns of the latents that the last three were made for.
     sizes: Option<[usize; 3]>,
-    /// For the blocks, then the control blocks.
+    /// The KV cache of the blocks, then of the control blocks.
     kv_cache: KvCache<CrossKeysValues>,
 }
 
@@ -186,16 +186,19 @@ impl VideoDit for WanModel {
         let image = image.map(|(net, image)| net.forward(&image.to_dtype(dtype)?)).transpose()?; // [B, T, dim]
         let control = self.control.as_ref().zip(conditioning.control.as_ref());
         let camera = self.camera_adapter.as_ref().zip(conditioning.camera.as_ref());
-        Ok(crate::Prepared::new(Prepared {
+        let kv_cache = self.kv_cache(&context, image.as_ref(), kv_cache_bytes)?;
+        let cached_blocks = kv_cache.len();
+        let prepared = Prepared {
             latents: conditioning.latents.as_ref().map(|latents| latents.to_dtype(dtype)).transpose()?,
             control: control.map(|(net, control)| net.prepare(control, dim, dtype)).transpose()?,
             camera: camera.map(|(net, rays)| net.forward(&rays.to_dtype(dtype)?)).transpose()?,
             sizes,
-            kv_cache: self.kv_cache(&context, image.as_ref(), kv_cache_bytes)?,
+            kv_cache,
             context,
             bias,
             image,
-        }))
+        };
+        Ok(crate::Prepared::new(prepared, cached_blocks))
     }
 
     fn forward_with(
@@ -240,7 +243,7 @@ impl VideoDit for WanModel {
     }
 }
 
-/// `text_embedding`. It makes a constant, not a zero, of the context's padding.
+/// `text_embedding`. The padding of the context becomes a constant, not zero.
 struct TextEmbedding {
     first: Linear,
     second: Linear,
@@ -259,7 +262,7 @@ impl TextEmbedding {
     }
 }
 
-/// `head`: modulated by the timestep's embedding itself, not by its projection.
+/// `head`. It is modulated by the timestep's embedding itself, not by its projection.
 struct Head {
     modulation: Tensor,
     projection: Linear,

@@ -121,16 +121,13 @@ fn a_clip_in_a_batch_is_the_clip_alone() {
 }
 
 #[test]
-fn the_cache_holds_keys_and_values_of_all_blocks_or_none() {
+fn the_kv_cache_holds_keys_and_values_of_all_blocks_or_none() {
     let bytes = |rows: usize, blocks: usize, dim: usize| 2 * blocks * 2 * rows * dim * 4; // keys and values, 2 clips, f32
     // 5 rows of text and one of padding; 5 of a picture in 2 blocks; 3 main blocks and 2 that control.
     for (case, all) in [("i2v", bytes(6 + 5, 2, 28)), ("vace", bytes(6, 3 + 2, 20))] {
         let golden = golden(case);
         let model = model("conditioned", case, DType::F32);
-        let held = |cache_bytes| {
-            let prepared = model.prepare(&conditioning(&golden), cache_bytes).unwrap();
-            format!("{prepared:?}").matches("CrossKeysValues").count()
-        };
+        let held = |cache_bytes| model.prepare(&conditioning(&golden), cache_bytes).unwrap().cached_blocks();
         assert_eq!((held(all - 1), held(all)), (0, if case == "vace" { 5 } else { 2 }), "{case}");
     }
 }
@@ -198,7 +195,7 @@ fn what_is_missing_or_of_no_use_is_named() {
         ("vace", Conditioning { control: None, ..controlled.clone() }, "control latents"),
         ("camera", Conditioning { camera: None, ..filmed.clone() }, "camera rays"),
     ] {
-        assert_eq!(error(case, conditioning), format!("the transformer needs {what}, and there is none"));
+        assert_eq!(error(case, conditioning), format!("the transformer needs {what}, but there are none"));
     }
     for (case, conditioning, what) in [
         ("a14b_i2v", all.clone(), "image hidden states"),
@@ -206,7 +203,7 @@ fn what_is_missing_or_of_no_use_is_named() {
         ("i2v", Conditioning { camera: filmed.camera.clone(), ..all.clone() }, "camera rays"),
         ("vace", Conditioning { latents: all.latents.clone(), ..controlled.clone() }, "conditioning latents"),
     ] {
-        assert_eq!(error(case, conditioning), format!("the transformer cannot follow {what}"));
+        assert_eq!(error(case, conditioning), format!("the transformer takes no {what}"));
     }
 }
 
@@ -231,14 +228,14 @@ fn wrong_shapes_are_errors_that_say_so() {
     }
     for shape in [[2, 24, 3, 4, 6], [2, 24, 2, 32, 48], [2, 24, 3, 32, 44]] {
         let message = error("camera", Conditioning { camera: Some(zeros(&shape)), ..conditioning(&camera) });
-        let expected = "[2, 24, 3, 32, 48] as the others";
+        let expected = "[2, 24, 3, 32, 48] like the other conditioning inputs";
         assert_eq!(message, format!("camera rays: shape {shape:?}, expected {expected}"));
     }
     let model = model("conditioned", "i2v", DType::F32);
     let prepared = model.prepare(&i2v, 0).unwrap();
     for (latents, expected) in [
         ([2, 36, 3, 4, 6], format!("[B, 16, F, H, W] with {sizes}")),
-        ([2, 16, 3, 6, 4], "[2, 16, 3, 4, 6] as what they are conditioned on".to_string()),
+        ([2, 16, 3, 6, 4], "[2, 16, 3, 4, 6] like the conditioning inputs".to_string()),
     ] {
         let message = model.forward(&zeros(&latents), &zeros(&[2]), &prepared).unwrap_err().to_string();
         assert_eq!(message, format!("latents: shape {latents:?}, expected {expected}"));

@@ -1,4 +1,4 @@
-//! What can go wrong between a picture and its hidden states.
+//! Errors of image encoders.
 
 /// Result of building or running an image encoder.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -15,13 +15,13 @@ pub enum Error {
     Config {
         /// The field of config.json or `preprocessor_config.json`.
         field: &'static str,
-        /// What is wrong with it, with its value.
+        /// A verb and the field's value.
         problem: String,
     },
     /// An input has the wrong shape.
     #[error("{what} have shape {found:?}, the image encoder needs {expected}")]
     Shape {
-        /// Which input.
+        /// The input's name.
         what: &'static str,
         /// Its shape.
         found: Vec<usize>,

@@ -1,7 +1,7 @@
-//! Image encoders: a picture to the hidden states that a video diffusion model is conditioned on.
+//! Image encoders: from a picture to the hidden states that a video diffusion model is conditioned on.
 //!
-//! An [`ImageEncoder`] says to which size a picture is to be resized, and does the rest: [`ClipPreprocess`] crops and
-//! normalises, [`ClipVision`] computes.
+//! An [`ImageEncoder`] returns the size to which a picture is to be resized, and encodes it: [`ClipPreprocess`] crops and
+//! normalises, [`ClipVision`] is the network.
 
 mod clip;
 mod error;

@@ -3,14 +3,14 @@
 use crate::{ClipPreprocess, ClipVision, Result};
 use candle_core::{Device, Tensor};
 
-/// Turns a picture into what the network is conditioned on.
+/// Turns a picture into hidden states, which a transformer is conditioned on.
 pub trait ImageEncoder: Send + Sync {
-    /// The size `(width, height)` to which a picture of `width` by `height` pixels is to be resized (bicubic, as
+    /// Returns the size `(width, height)` to which a picture of `width`×`height` pixels is to be resized (bicubic, as
     /// Pillow does it) before it is encoded.
     fn resized(&self, width: usize, height: usize) -> (usize, usize);
 
-    /// Encodes `rgb`, rows of `width` pixels of three bytes each, `height` of them, the size that
-    /// [`ImageEncoder::resized`] asks for → `[1, T, C]` on `device`, in the dtype of the encoder's weights.
+    /// Encodes `rgb`, `height` rows of `width` pixels of three bytes, the size that [`ImageEncoder::resized`] asks for →
+    /// `[1, T, C]` on `device`, in the dtype of the encoder's weights.
     ///
     /// # Errors
     /// Bytes that are not `width · height` pixels, a picture that does not have the network's size after cropping, or

@@ -1,18 +1,16 @@
 //! Scaled dot-product attention.
 
-#[cfg(feature = "cuda")]
-use crate::cuda;
 use crate::profile::{Work, timed};
-use crate::{cpu, on_cuda, reference};
+use crate::{cpu, cuda, on_cuda, reference};
 use candle_core::{Result, Tensor, bail};
 
-/// Scores that may be held at once, where there is no kernel that holds none.
+/// The most scores that are held at a time where no kernel does without holding them.
 const SCORES: usize = 1 << 28;
 
 /// `softmax(scale · q kᵀ + bias) v` over `q [B, L, N, D]`, `k v [B, S, N, D]`, `bias [1|B, 1|N, 1|L, S]` → `[B, L, N, D]`.
 ///
-/// Scores and sums are f32; the result has `q`'s dtype. Of bf16, where that is faster (GPUs, some CPUs), exponentials are
-/// rounded to bf16 before values are multiplied by them.
+/// Scores and sums are f32; the result has `q`'s dtype. Where products of bf16 are faster (GPUs, some CPUs), the
+/// exponentials of bf16 inputs are rounded to bf16 before values are multiplied by them.
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Option<&Tensor>) -> Result<Tensor> {
     check(q, k, v, bias)?;
     timed("attention", work(q, k), || {
@@ -48,8 +46,8 @@ pub fn attention_relative(
     })
 }
 
-/// [`attention`] with queries and keys rounded to 8 bits, and values to bf16, on machines where that is faster; the same
-/// elsewhere.
+/// [`attention`] with queries and keys quantised to 8 bits, and values rounded to bf16, on machines where that is faster;
+/// plain [`attention`] elsewhere.
 pub fn attention_int8(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Option<&Tensor>) -> Result<Tensor> {
     check(q, k, v, bias)?;
     timed("attention_int8", Work::Int8(operations(q, k)), || {
@@ -61,7 +59,8 @@ pub fn attention_int8(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Opti
     })
 }
 
-/// [`attention`] with everything rounded to 8-bit floating point, on GPUs where that is faster; the same elsewhere.
+/// [`attention`] with queries, keys and values quantised to 8-bit floating point, on GPUs where that is faster; plain
+/// [`attention`] elsewhere.
 pub fn attention_fp8(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Option<&Tensor>) -> Result<Tensor> {
     check(q, k, v, bias)?;
     timed("attention_fp8", Work::F32(operations(q, k)), || {
@@ -73,7 +72,7 @@ pub fn attention_fp8(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Optio
     })
 }
 
-/// The reference over as many queries at a time as keep the scores small.
+/// Computes the reference over so few queries at a time that the scores stay small.
 fn in_parts(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Option<&Tensor>) -> Result<Tensor> {
     let (b, l, n, _) = q.dims4()?;
     let part = (SCORES / (b * n * k.dim(1)?).max(1)).max(1);
@@ -88,10 +87,10 @@ fn in_parts(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Option<&Tensor
     Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 1)
 }
 
-/// In which arithmetic [`attention`] does how many operations.
+/// Returns the operations of [`attention`], by their arithmetic.
 fn work(q: &Tensor, k: &Tensor) -> Work {
-    let narrow = q.device().is_cpu() && cpu::multiplies_bf16(q.dtype());
-    if narrow { Work::Bf16(operations(q, k)) } else { Work::F32(operations(q, k)) }
+    let bf16 = q.device().is_cpu() && cpu::multiplies_bf16(q.dtype());
+    if bf16 { Work::Bf16(operations(q, k)) } else { Work::F32(operations(q, k)) }
 }
 
 fn operations(q: &Tensor, k: &Tensor) -> f64 {

@@ -1,13 +1,11 @@
-//! Convolutions over video, one output frame at a time: the past that a causal convolution needs is handed over as
-//! frames of its own, so that nobody copies it, and memory does not grow with the frames of a chunk.
+//! Convolutions over video, one output frame at a time: the past frames of a causal convolution are operands of their
+//! own, so that they are not copied, and memory does not grow with the frames of a chunk.
 
-#[cfg(feature = "cuda")]
-use crate::cuda;
 use crate::profile::{Work, timed};
-use crate::{cpu, reference};
+use crate::{cpu, cuda, reference};
 use candle_core::{Result, Tensor, bail};
 
-/// How a [`FrameConv`] moves over rows and columns, the same for both.
+/// Stride, padding and upsampling of a [`FrameConv`], the same for rows and columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FrameConvOptions {
     /// Rows and columns from one position to the next.
@@ -35,17 +33,13 @@ pub struct FrameConv {
 
 enum Weights {
     Packed(cpu::PackedConv),
-    #[cfg(feature = "cuda")]
     Gpu(cuda::GpuConv),
-    Plain {
-        weight: Tensor,
-        bias: Tensor,
-    },
+    Plain { weight: Tensor, bias: Tensor },
 }
 
 impl FrameConv {
-    /// From `weight [O, C, kf, kh, kw]` and `bias [O]`. A weight that is a view (such as a broadcast scalar, which
-    /// stands for one that is not there) is not packed.
+    /// Packs `weight [O, C, kf, kh, kw]` and `bias [O]`. A weight that is a view (such as a broadcast scalar, the
+    /// placeholder of an absent one) is not packed.
     pub fn new(weight: &Tensor, bias: &Tensor, options: FrameConvOptions) -> Result<Self> {
         let (outputs, inputs, kf, kh, kw) = weight.dims5()?;
         if bias.dims() != [outputs] || options.stride == 0 || weight.elem_count() == 0 {
@@ -56,45 +50,32 @@ impl FrameConv {
         }
         let weights = if cpu::supports(weight) && weight.is_contiguous() {
             Weights::Packed(cpu::PackedConv::new(weight, bias, options)?)
+        } else if let Some(conv) = cuda::GpuConv::new(weight, bias, options)? {
+            Weights::Gpu(conv)
         } else {
-            Self::plain(weight, bias, options)?
+            Weights::Plain { weight: weight.clone(), bias: bias.clone() }
         };
         Ok(Self { inputs, outputs, kernel: [kf, kh, kw], options, weights })
     }
 
-    #[cfg(feature = "cuda")]
-    fn plain(weight: &Tensor, bias: &Tensor, options: FrameConvOptions) -> Result<Weights> {
-        Ok(match cuda::GpuConv::new(weight, bias, options)? {
-            Some(conv) => Weights::Gpu(conv),
-            None => Weights::Plain { weight: weight.clone(), bias: bias.clone() },
-        })
-    }
-
-    #[cfg(not(feature = "cuda"))]
-    #[expect(clippy::unnecessary_wraps, reason = "packing for a GPU can fail")]
-    fn plain(weight: &Tensor, bias: &Tensor, _: FrameConvOptions) -> Result<Weights> {
-        Ok(Weights::Plain { weight: weight.clone(), bias: bias.clone() })
-    }
-
-    /// One frame of the result, `[B, H', W', O]` in the dtype of the frames.
+    /// Returns one frame of the result, `[B, H', W', O]` in the dtype of the frames.
     ///
-    /// `frames` are those under the temporal taps, oldest first, `[B, H, W, C]` each; `None` is a frame of zeros, and
-    /// not all may be that. `residual [B, H', W', O]` is added to the result.
+    /// `frames` are the frames under the temporal taps, oldest first, `[B, H, W, C]` each; `None` is a frame of zeros, and
+    /// at least one is given. `residual [B, H', W', O]` is added to the result.
     pub fn forward(&self, frames: &[Option<&Tensor>], residual: Option<&Tensor>) -> Result<Tensor> {
         let [batch, out_size @ ..] = self.check(frames, residual)?;
         let present = frames.iter().flatten().count();
-        // As a direct convolution, whatever way is taken to the result.
+        // The operations of a direct convolution, whatever algorithm is used.
         let positions = batch * out_size.iter().product::<usize>();
         let weights = self.outputs * self.inputs * present * self.kernel[1..].iter().product::<usize>();
         timed("conv3d", Work::F32(2.0 * positions as f64 * weights as f64), || match &self.weights {
             Weights::Packed(packed) => packed.forward(frames, residual, out_size),
-            #[cfg(feature = "cuda")]
             Weights::Gpu(conv) => conv.forward(frames, residual, out_size),
             Weights::Plain { weight, bias } => reference::frame_conv(frames, weight, bias, self.options, residual),
         })
     }
 
-    /// Items, rows and columns of the result.
+    /// Checks the operands and returns items, rows and columns of the result.
     fn check(&self, frames: &[Option<&Tensor>], residual: Option<&Tensor>) -> Result<[usize; 3]> {
         let [kf, kernel @ ..] = self.kernel;
         let Some(first) = frames.iter().flatten().next() else { bail!("convolution: no frame among {}", frames.len()) };

@@ -1,9 +1,7 @@
 //! Elementwise operators, fused where that saves a pass over memory; all in f32, and the result has `x`'s dtype.
 
-#[cfg(feature = "cuda")]
-use crate::cuda;
 use crate::profile::{Work, timed};
-use crate::{cpu, on_cuda, reference};
+use crate::{cpu, cuda, on_cuda, reference};
 use candle_core::{Result, Tensor, bail};
 
 /// `x · (1 + scale) + shift`; `scale`, `shift` are `[1|B, 1|L, C]` over `x [B, L, C]`.

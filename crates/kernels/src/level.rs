@@ -1,7 +1,7 @@
 //! [`Level`]: which vector instructions the CPU kernels use, chosen at run time.
 //!
-//! The environment variable `KINORA_CPU` (`portable`, `avx2`, `avx512`) lowers it: for tests of every path, and for
-//! machines that report instructions which they do badly. What the machine lacks is never used.
+//! The environment variable `KINORA_CPU` (`portable`, `avx2`, `avx512`) lowers it, for tests of every path, and for
+//! machines with instructions that are slow. Instructions that the machine lacks are never used.
 
 use pulp::{Arch, NullaryFnOnce};
 use std::str::FromStr;
@@ -13,7 +13,7 @@ pub const LEVEL_VARIABLE: &str = "KINORA_CPU";
 /// Vector instructions, from those of every machine to the widest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// What every machine of the architecture has (SSE2 on x86-64, NEON on `AArch64`).
+    /// The instructions that every machine of the architecture has (SSE2 on x86-64, NEON on `AArch64`).
     Portable,
     /// AVX2, FMA and F16C.
     Avx2,
@@ -34,7 +34,7 @@ impl Level {
         })
     }
 
-    /// The level that [`LEVEL_VARIABLE`] asks for, if it is set. The kernels go on without what they do not know.
+    /// Returns the level that [`LEVEL_VARIABLE`] names, if it is set. The kernels ignore an unknown name.
     pub fn asked() -> Result<Option<Self>, UnknownLevel> {
         std::env::var_os(LEVEL_VARIABLE).map(|name| name.to_string_lossy().parse()).transpose()
     }
@@ -76,7 +76,7 @@ impl FromStr for Level {
 /// A name that no [`Level`] has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnknownLevel {
-    /// What was asked for.
+    /// The unknown name.
     pub name: String,
 }
 
@@ -89,7 +89,7 @@ impl std::fmt::Display for UnknownLevel {
 
 impl std::error::Error for UnknownLevel {}
 
-/// What [`pulp`] compiles loops for at the current level.
+/// The instructions that [`pulp`] compiles loops for at the current level.
 pub(crate) fn arch() -> Arch {
     #[cfg(target_arch = "x86_64")]
     {

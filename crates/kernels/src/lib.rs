@@ -9,6 +9,9 @@ mod conv;
 mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
+#[cfg(not(feature = "cuda"))]
+#[path = "without_cuda.rs"]
+mod cuda;
 mod dispatch;
 mod elementwise;
 mod gpu_memory;
@@ -23,15 +26,14 @@ pub mod reference;
 mod repeat;
 mod replay;
 mod rope;
-#[cfg(not(feature = "cuda"))]
-mod upload;
 
 use dispatch::on_cuda;
 
 pub use attention::{attention, attention_fp8, attention_int8, attention_relative};
 pub use conv::{FrameConv, FrameConvOptions};
+pub use cuda::{HostTensors, Uploader};
 #[cfg(feature = "cuda")]
-pub use cuda::{HostTensors, Uploader, built_for as cuda_built_for, open as open_cuda};
+pub use cuda::{built_for as cuda_built_for, open as open_cuda};
 pub use elementwise::{gate_residual, gelu_erf, gelu_tanh, modulate, silu};
 pub use gpu_memory::{gpu_free_bytes, gpu_peak_bytes, gpu_reset_peak_bytes};
 pub use level::{LEVEL_VARIABLE, Level, UnknownLevel};
@@ -42,5 +44,3 @@ pub use peak::{Peak, peak};
 pub use repeat::{Repeat, repeat_channels};
 pub use replay::Replay;
 pub use rope::{rms_norm_rope, rope};
-#[cfg(not(feature = "cuda"))]
-pub use upload::{HostTensors, Uploader};

@@ -1,20 +1,16 @@
-//! Dense linear layers over weights that are packed once.
+//! Linear layers over weights that are packed or quantised once.
 
-#[cfg(feature = "cuda")]
-use crate::cuda;
+use crate::cuda::{Quantisation, QuantisedWeight};
 use crate::elementwise::check_modulation;
-#[cfg(feature = "cuda")]
 use crate::norm::check_parameter;
 use crate::profile::{Work, timed};
-use crate::{cpu, gelu_tanh, layer_norm, layer_norm_modulate, on_cuda, reference};
-#[cfg(feature = "cuda")]
-use candle_core::D;
-use candle_core::{DType, Result, Tensor, bail};
+use crate::{cpu, cuda, gelu_tanh, layer_norm, layer_norm_modulate, on_cuda, reference};
+use candle_core::{D, DType, Result, Tensor, bail};
 
 /// The weights `[N, K]` of a linear layer, as its kernels read them.
 ///
-/// On the CPU they are packed when they are made, in the dtype that they come in: 16-bit weights stay 16 bits wide and
-/// are widened in registers, exactly. Elsewhere they are a tensor.
+/// On the CPU they are packed in their own dtype: 16-bit weights stay 16 bits wide and are widened in registers, exactly.
+/// Elsewhere they are a tensor, or quantised.
 pub struct LinearWeight {
     outputs: usize,
     inputs: usize,
@@ -24,14 +20,13 @@ pub struct LinearWeight {
 enum Storage {
     Tensor(Tensor),
     Packed(cpu::Packed),
-    #[cfg(feature = "cuda")]
-    Rounded(cuda::Rounded),
+    Quantised(QuantisedWeight),
 }
 
-/// What is done to each result `y` before it is written, in f32.
+/// A function of each result `y`, computed in f32 before the result is written.
 #[derive(Clone, Copy)]
 pub enum Epilogue<'a> {
-    /// Nothing.
+    /// `y`.
     None,
     /// `gelu(y)`, tanh approximation.
     GeluTanh,
@@ -43,18 +38,18 @@ pub enum Epilogue<'a> {
     Residual(&'a Tensor),
     /// `x + y · gate`; `x [B, L, N]` has the result's shape and dtype, `gate` is `[1|B, 1|L, N]`.
     GatedResidual {
-        /// What the gated result is added to.
+        /// The tensor that the gated result is added to.
         x: &'a Tensor,
         /// The gate.
         gate: &'a Tensor,
     },
 }
 
-/// What is done to an input first, in f32; the result has the input's dtype. Where weights are rounded for a GPU, so is that
-/// result, in the same pass.
+/// A function of the input, computed in f32 before the product; its result has the input's dtype. Where weights are
+/// quantised for a GPU, the result is quantised in the same pass.
 #[derive(Clone, Copy)]
 pub enum Prologue<'a> {
-    /// Nothing.
+    /// The input.
     None,
     /// [`gelu_tanh`](crate::gelu_tanh).
     GeluTanh,
@@ -80,46 +75,45 @@ pub enum Prologue<'a> {
 pub type Layer<'a> = (&'a LinearWeight, Option<&'a Tensor>);
 
 impl LinearWeight {
-    /// Packs `weight [N, K]`, which is f32, bf16 or f16. A broadcast scalar, which stands for weights that are not there,
-    /// stays one.
+    /// Packs `weight [N, K]`, which is f32, bf16 or f16. A broadcast scalar, the placeholder of absent weights, stays one.
     pub fn new(weight: &Tensor) -> Result<Self> {
         Self::pack(weight, cpu::Packed::new)
     }
 
-    /// The same, for inputs of the weights' own dtype: where the CPU multiplies bf16 faster than f32, it does that, and rounds
-    /// inputs of another dtype.
+    /// Packs `weight [N, K]` for inputs of its own dtype: where the CPU multiplies bf16 faster than f32, it does so, and
+    /// rounds inputs of another dtype to bf16.
     pub fn for_own_dtype(weight: &Tensor) -> Result<Self> {
         Self::pack(weight, cpu::Packed::for_own_dtype)
     }
 
-    /// Rounds `weight [N, K]` to 8 bits, with one scale per output; inputs will be rounded too, with one scale per row.
-    /// On the CPU, and on CUDA devices where both sizes are multiples of 16; elsewhere, weights stay as they are.
+    /// Quantises `weight [N, K]` to 8-bit whole numbers, with one scale per output; inputs are quantised as they come, with
+    /// one scale per row. Applies to the CPU, and to CUDA devices if both sizes are multiples of 16; elsewhere, weights
+    /// stay as they are.
     pub fn int8(weight: &Tensor) -> Result<Self> {
-        #[cfg(feature = "cuda")]
-        if let Some(rounded) = Self::rounded(weight, cuda::Rounding::Int8)? {
-            return Ok(rounded);
+        match Self::quantised(weight, Quantisation::Int8)? {
+            Some(quantised) => Ok(quantised),
+            None => Self::pack(weight, cpu::Packed::int8),
         }
-        Self::pack(weight, cpu::Packed::int8)
     }
 
-    /// Rounds `weight [N, K]` to 8-bit floating point (e4m3), with one scale per output; inputs will be rounded too, with
-    /// one scale per row. On CUDA devices where both sizes are multiples of 16; elsewhere, weights stay as they are.
+    /// Quantises `weight [N, K]` to 8-bit floating point (e4m3), with one scale per output; inputs are quantised as they
+    /// come, with one scale per row. Applies to CUDA devices if both sizes are multiples of 16; elsewhere, weights stay as
+    /// they are.
     pub fn fp8(weight: &Tensor) -> Result<Self> {
-        #[cfg(feature = "cuda")]
-        if let Some(rounded) = Self::rounded(weight, cuda::Rounding::E4m3)? {
-            return Ok(rounded);
+        match Self::quantised(weight, Quantisation::E4m3)? {
+            Some(quantised) => Ok(quantised),
+            None => Self::new(weight),
         }
-        Self::new(weight)
     }
 
-    #[cfg(feature = "cuda")]
-    fn rounded(weight: &Tensor, rounding: cuda::Rounding) -> Result<Option<Self>> {
+    /// Quantises weights on a CUDA device, if their sizes allow it.
+    fn quantised(weight: &Tensor, quantisation: Quantisation) -> Result<Option<Self>> {
         if !weight.device().is_cuda() || weight.stride().iter().all(|&stride| stride == 0) {
             return Ok(None);
         }
         let (outputs, inputs) = weight.dims2()?;
-        let rounded = cuda::Rounded::new(weight, rounding)?;
-        Ok(rounded.map(|rounded| Self { outputs, inputs, storage: Storage::Rounded(rounded) }))
+        let quantised = QuantisedWeight::new(weight, quantisation)?;
+        Ok(quantised.map(|quantised| Self { outputs, inputs, storage: Storage::Quantised(quantised) }))
     }
 
     fn pack(weight: &Tensor, pack: impl Fn(&Tensor) -> Result<cpu::Packed>) -> Result<Self> {
@@ -133,13 +127,12 @@ impl LinearWeight {
         Ok(Self { outputs, inputs, storage })
     }
 
-    /// What it is kept in, where that is tensors.
+    /// Returns the tensors that hold the weights; none if they are packed for the CPU.
     pub fn tensors(&self) -> Vec<Tensor> {
         match &self.storage {
             Storage::Tensor(weight) => vec![weight.clone()],
             Storage::Packed(_) => Vec::new(),
-            #[cfg(feature = "cuda")]
-            Storage::Rounded(rounded) => rounded.tensors(),
+            Storage::Quantised(quantised) => quantised.tensors(),
         }
     }
 
@@ -153,23 +146,21 @@ impl LinearWeight {
         self.inputs
     }
 
-    /// Whether operands are rounded to 8 bits on a GPU.
-    fn is_rounded(&self) -> bool {
-        !matches!(self.storage, Storage::Tensor(_) | Storage::Packed(_))
+    /// Whether the weights are quantised on a GPU, and inputs will be.
+    fn is_quantised(&self) -> bool {
+        matches!(self.storage, Storage::Quantised(_))
     }
 
-    /// What profiles call it, and in which arithmetic it does how many operations for `elements` of input and `outputs`.
+    /// Returns the operator's name in profiles, and its operations for `elements` of input and `outputs`.
     fn work(&self, elements: usize, outputs: usize) -> (&'static str, Work) {
         let operations = 2.0 * elements as f64 * outputs as f64;
         match &self.storage {
             Storage::Packed(packed) if packed.is_int8() => ("linear int8", Work::Int8(operations)),
             Storage::Packed(packed) if packed.is_bf16() => ("linear bf16", Work::Bf16(operations)),
-            #[cfg(feature = "cuda")]
-            Storage::Rounded(rounded) if rounded.rounding() == cuda::Rounding::Int8 => {
-                ("linear int8", Work::Int8(operations))
-            }
-            #[cfg(feature = "cuda")]
-            Storage::Rounded(_) => ("linear fp8", Work::F32(operations)),
+            Storage::Quantised(quantised) => match quantised.quantisation() {
+                Quantisation::Int8 => ("linear int8", Work::Int8(operations)),
+                Quantisation::E4m3 => ("linear fp8", Work::F32(operations)),
+            },
             _ => ("linear", Work::F32(operations)),
         }
     }
@@ -182,8 +173,9 @@ pub fn linear(x: &Tensor, weight: &LinearWeight, bias: Option<&Tensor>, epilogue
     timed(name, work, || match &weight.storage {
         Storage::Packed(packed) if cpu::supports(x) => cpu::linear(x, packed, bias, epilogue, shape),
         Storage::Packed(_) => bail!("linear: x is {:?} on {:?}, weight on the CPU", x.dtype(), x.device().location()),
-        #[cfg(feature = "cuda")]
-        Storage::Rounded(weight) => cuda::linear_rounded(x, &weight.round(x, Prologue::None)?, weight, bias, epilogue),
+        Storage::Quantised(weight) => {
+            cuda::linear_quantised(x, &weight.quantise(x, Prologue::None)?, weight, bias, epilogue)
+        }
         Storage::Tensor(weight) => {
             on_cuda!(x, cuda::linear(x, weight, bias, epilogue));
             reference::linear(x, weight, bias, epilogue)
@@ -191,45 +183,42 @@ pub fn linear(x: &Tensor, weight: &LinearWeight, bias: Option<&Tensor>, epilogue
     })
 }
 
-/// [`linear`] of the prologue's result.
+/// Computes [`linear`] of the prologue's result.
 pub fn linear_after(x: &Tensor, prologue: Prologue, layer: Layer, epilogue: Epilogue) -> Result<Tensor> {
-    #[cfg(feature = "cuda")]
-    if let Some(mut results) = rounded_each(x, prologue, &[layer], epilogue)? {
+    if let Some(mut results) = quantised_each(x, prologue, &[layer], epilogue)? {
         return Ok(results.remove(0));
     }
     linear(&prologue.apply(x)?, layer.0, layer.1, epilogue)
 }
 
-/// [`linear_after`] of several layers over the same result.
+/// Computes [`linear_after`] for several layers over the same prologue's result.
 pub fn linear_each(x: &Tensor, prologue: Prologue, layers: &[Layer]) -> Result<Vec<Tensor>> {
-    #[cfg(feature = "cuda")]
-    if let Some(results) = rounded_each(x, prologue, layers, Epilogue::None)? {
+    if let Some(results) = quantised_each(x, prologue, layers, Epilogue::None)? {
         return Ok(results);
     }
     let x = prologue.apply(x)?;
     layers.iter().map(|&(weight, bias)| linear(&x, weight, bias, Epilogue::None)).collect()
 }
 
-/// [`linear_after`], GELU (tanh approximation), and another linear layer with an epilogue.
+/// Computes [`linear_after`], GELU (tanh approximation), and another linear layer with an epilogue.
 pub fn mlp(x: &Tensor, prologue: Prologue, [first, second]: [Layer; 2], epilogue: Epilogue) -> Result<Tensor> {
-    let (after, before) = if first.0.is_rounded() && second.0.is_rounded() {
-        (Epilogue::None, Prologue::GeluTanh) // in the pass that rounds, it costs nothing
+    let (after, before) = if first.0.is_quantised() && second.0.is_quantised() {
+        (Epilogue::None, Prologue::GeluTanh) // in the pass that quantises, it costs nothing
     } else {
         (Epilogue::GeluTanh, Prologue::None)
     };
     linear_after(&linear_after(x, prologue, first, after)?, before, second, epilogue)
 }
 
-/// Layers over the prologue's result, where all weights are rounded for a GPU, and in the same way.
-#[cfg(feature = "cuda")]
-fn rounded_each(x: &Tensor, prologue: Prologue, layers: &[Layer], epilogue: Epilogue) -> Result<Option<Vec<Tensor>>> {
-    let rounded = layers.iter().map(|&(weight, bias)| match &weight.storage {
-        Storage::Rounded(matrix) => Some((weight, matrix, bias)),
+/// Computes layers over the prologue's result, if all weights are quantised for a GPU, and in the same way.
+fn quantised_each(x: &Tensor, prologue: Prologue, layers: &[Layer], epilogue: Epilogue) -> Result<Option<Vec<Tensor>>> {
+    let quantised = layers.iter().map(|&(weight, bias)| match &weight.storage {
+        Storage::Quantised(matrix) => Some((weight, matrix, bias)),
         _ => None,
     });
-    let Some(rounded) = rounded.collect::<Option<Vec<_>>>() else { return Ok(None) };
-    let Some(&(first, matrix, _)) = rounded.first() else { return Ok(None) };
-    if rounded.iter().any(|(_, other, _)| other.rounding() != matrix.rounding()) {
+    let Some(quantised) = quantised.collect::<Option<Vec<_>>>() else { return Ok(None) };
+    let Some(&(first, matrix, _)) = quantised.first() else { return Ok(None) };
+    if quantised.iter().any(|(_, other, _)| other.quantisation() != matrix.quantisation()) {
         return Ok(None);
     }
     for &layer in layers {
@@ -237,21 +226,21 @@ fn rounded_each(x: &Tensor, prologue: Prologue, layers: &[Layer], epilogue: Epil
     }
     prologue.check(x)?;
     let applied;
-    let (x, prologue) = if cuda::Rounded::rounds_after(x, prologue) {
+    let (x, prologue) = if QuantisedWeight::quantises_after(x, prologue) {
         (x, prologue)
     } else {
         applied = prologue.apply(x)?;
         (&applied, Prologue::None)
     };
-    let (name, work) = first.work(x.elem_count(), rounded.iter().map(|(weight, ..)| weight.outputs).sum());
+    let (name, work) = first.work(x.elem_count(), quantised.iter().map(|(weight, ..)| weight.outputs).sum());
     timed(name, work, || {
-        let rows = matrix.round(x, prologue)?;
-        let layer = |(_, matrix, bias)| cuda::linear_rounded(x, &rows, matrix, bias, epilogue);
-        rounded.into_iter().map(layer).collect::<Result<Vec<_>>>().map(Some)
+        let rows = matrix.quantise(x, prologue)?;
+        let layer = |(_, matrix, bias)| cuda::linear_quantised(x, &rows, matrix, bias, epilogue);
+        quantised.into_iter().map(layer).collect::<Result<Vec<_>>>().map(Some)
     })
 }
 
-/// The shape of the result, if everything fits.
+/// Checks the operands and returns the shape of the result.
 fn result_shape(x: &Tensor, (weight, bias): Layer, epilogue: Epilogue) -> Result<Vec<usize>> {
     let (outputs, inputs) = (weight.outputs, weight.inputs);
     if x.dims().last() != Some(&inputs) || inputs == 0 {
@@ -278,7 +267,6 @@ impl Prologue<'_> {
         }
     }
 
-    #[cfg(feature = "cuda")]
     fn check(self, x: &Tensor) -> Result<()> {
         match self {
             Self::None | Self::GeluTanh | Self::LayerNorm { affine: None, .. } => Ok(()),

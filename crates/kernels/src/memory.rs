@@ -9,8 +9,8 @@ const LARGE: usize = 1 << 20;
 /// Takes large blocks from the system and gives them back at once, in huge pages where the system has them; the rest is
 /// left to another allocator.
 ///
-/// An allocator that keeps what is freed keeps tensors of one network's stage while those of the next, of another size,
-/// do not fit where they were.
+/// An allocator that keeps freed memory would keep the tensors of one stage of a network, while the tensors of the next
+/// stage, of other sizes, do not fit in their place.
 pub struct LargeBlocks<A>(pub A);
 
 // SAFETY: a block's layout says which of the two allocators has it; both give blocks as they are asked for.

@@ -1,10 +1,8 @@
 //! Norms; statistics are always f32, and the result has `x`'s dtype.
 
-#[cfg(feature = "cuda")]
-use crate::cuda;
 use crate::elementwise::check_modulation;
 use crate::profile::{Work, timed};
-use crate::{cpu, on_cuda, reference};
+use crate::{cpu, cuda, on_cuda, reference};
 use candle_core::{D, Result, Tensor, bail};
 
 /// Layer norm over the last axis of `x`, optional affine `[C]`.

@@ -1,16 +1,17 @@
-//! Which columns of a matrix are so much larger than the others that they need a scale of their own when it is rounded
-//! to eight bits. Trained transformers have a few such channels in every layer: <https://arxiv.org/abs/2208.07339>.
+//! Finds the columns of a matrix that are so much larger than the others that they need a scale of their own when the
+//! matrix is quantised to eight bits. Trained transformers have a few such channels in every layer: <https://arxiv.org/abs/2208.07339>.
 
-/// Rows that are looked at: an outlying channel is one in every token.
+/// Rows that are examined: an outlying channel is outlying in every token.
 const SAMPLE: usize = 64;
-/// How many times the typical column's largest element an outlying column has. Of normal numbers none has it.
+/// The largest element of an outlying column is at least so many times that of the typical column. No column of normally
+/// distributed numbers is.
 const RATIO: f32 = 3.0;
-/// Of the columns, at most one in so many is split off, and at most [`MOST`].
+/// At most one column in so many is split off, and at most [`MOST`] in all.
 const SHARE: usize = 32;
-/// So few that sums over them, in units of their scale, fit 31 bits.
+/// The most outlying columns: sums over them, in units of their scale, fit 31 bits.
 pub(crate) const MOST: usize = 512;
 
-/// The outlying columns of a matrix with `rows` rows of `columns` elements, in order; `row` writes one of them, as f32.
+/// Returns the outlying columns of a matrix of `rows` rows and `columns` columns, in order; `row` writes one row, as f32.
 pub(crate) fn outlying_columns(rows: usize, columns: usize, mut row: impl FnMut(usize, &mut [f32])) -> Vec<usize> {
     let (mut largest, mut buffer) = (vec![0f32; columns], vec![0f32; columns]);
     for i in (0..rows).step_by(rows.div_ceil(SAMPLE).max(1)) {
@@ -45,7 +46,7 @@ mod tests {
         assert_eq!(find(1000, &element), [7, 90]);
         assert!(find(1000, &|row, column| element(row, column % 7)).is_empty());
         assert!(find(10, &|_, _| 0.0).is_empty());
-        // Not more than the share that pays, and the largest of them.
+        // No more than the allowed share, and the largest of them.
         let many = |row, column| if column < 20 { 40.0 + column as f32 } else { element(row, 1) };
         assert_eq!(find(1000, &many), [17, 18, 19]);
     }

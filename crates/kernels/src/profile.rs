@@ -5,12 +5,12 @@ use candle_core::Device;
 use std::cell::{Cell, RefCell};
 use std::time::{Duration, Instant};
 
-/// What one operator did.
+/// The calls, time and work of one operator.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct OperatorTime {
     /// Its entry function.
     pub operator: &'static str,
-    /// How often it was called.
+    /// The number of calls.
     pub calls: usize,
     /// Time in it, all calls together.
     pub time: Duration,
@@ -32,7 +32,7 @@ pub enum Work {
 }
 
 impl Work {
-    /// How many, if they are counted.
+    /// Returns the number of operations, if they are counted.
     pub fn operations(self) -> Option<f64> {
         match self {
             Self::F32(operations) | Self::Bf16(operations) | Self::Int8(operations) => Some(operations),
@@ -78,7 +78,6 @@ pub fn profiled_on<T>(device: &Device, f: impl FnOnce() -> T) -> (T, Vec<Operato
 }
 
 /// Whether operators of this thread are counted now.
-#[cfg(feature = "cuda")]
 pub(crate) fn counts() -> bool {
     COUNTING.get()
 }

@@ -31,9 +31,9 @@ fn finish(y: &Tensor, bias: Option<&Tensor>, epilogue: Epilogue) -> Result<Tenso
     }
 }
 
-/// [`linear`] with weights and inputs rounded to 8 bits: one scale per output and one per row, sums of whole numbers.
+/// [`linear`] with weights and inputs quantised to 8 bits: one scale per output and one per row, sums of whole numbers.
 ///
-/// Columns of `x` that [`outlying_columns`] finds are rounded to 15 bits instead, with a scale of their own in each row.
+/// Columns of `x` that [`outlying_columns`] finds are quantised to 15 bits instead, with a scale of their own in each row.
 /// `x` is f32, and the result the same to the last bit on every machine.
 pub fn linear_int8(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, epilogue: Epilogue) -> Result<Tensor> {
     let (n, k) = weight.dims2()?;

@@ -1,9 +1,7 @@
-//! Channels that become positions: the shortcut beside an upsampling layer of the Wan 2.2 VAE.
+//! Repeated channels and a pixel shuffle: the shortcut beside an upsampling layer of the Wan 2.2 VAE.
 
-#[cfg(feature = "cuda")]
-use crate::cuda;
-use crate::on_cuda;
 use crate::profile::{Work, timed};
+use crate::{cuda, on_cuda};
 use candle_core::{Result, Tensor, bail};
 
 /// Sizes of [`repeat_channels`].
@@ -11,15 +9,15 @@ use candle_core::{Result, Tensor, bail};
 pub struct Repeat {
     /// Channels of the result.
     pub outputs: usize,
-    /// Frames that one becomes.
+    /// Frames that one frame becomes.
     pub frames: usize,
-    /// Rows, and columns, that one becomes.
+    /// Rows that one row becomes, and columns that one column becomes.
     pub side: usize,
 }
 
-/// The channels of `x [B, H, W, C]` are repeated, and become positions: `[B, H·side, W·side, outputs]`, which is frame `index`
-/// of those that `x` becomes. Repeated, channel `r` is channel `r / repeats` of `x`, and `r` counts outputs, frames, rows and
-/// columns.
+/// Repeats the channels of `x [B, H, W, C]` and shuffles them into frames, rows and columns; returns frame `index` of the
+/// result, `[B, H·side, W·side, outputs]`. Repeated channel `r` is channel `r / repeats` of `x`, and `r` counts outputs,
+/// frames, rows and columns, the last fastest.
 pub fn repeat_channels(x: &Tensor, repeat: Repeat, index: usize) -> Result<Tensor> {
     let Repeat { outputs, frames, side } = repeat;
     let (_, _, _, c) = x.dims4()?;
@@ -33,7 +31,7 @@ pub fn repeat_channels(x: &Tensor, repeat: Repeat, index: usize) -> Result<Tenso
     })
 }
 
-/// Every position takes its channels from `x` as they lie: nothing is ever as large as all repetitions.
+/// Takes the channels of every position directly from `x`, so that no tensor is as large as all repetitions.
 fn taken(x: &Tensor, repeat: Repeat, index: usize) -> Result<Tensor> {
     let Repeat { outputs, frames, side } = repeat;
     let (b, h, w, c) = x.dims4()?;

@@ -1,36 +1,32 @@
 //! [`Replay`]: computations of many small kernels, queued at once.
 
+use crate::cuda::Recorded;
+use crate::profile;
 use candle_core::Tensor;
 use std::any::Any;
 use std::fmt::{Debug, Formatter};
-#[cfg(feature = "cuda")]
-use {
-    crate::cuda::Recorded,
-    std::sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
-/// Repeats one computation over other numbers. On a CUDA device it is recorded when it is done first, and from then on its
-/// kernels are queued by one call; elsewhere it is just done. Clones share the recording, which has memory of its own on
-/// the device: as much as the computation needs.
+/// Repeats one computation over other numbers. On a CUDA device the first run is recorded, and every later one queues all
+/// its kernels by one call; elsewhere it is computed every time. Clones share the recording, which has memory of its own
+/// on the device: as much as the computation needs.
 #[derive(Clone, Default)]
 pub struct Replay {
-    #[cfg(feature = "cuda")]
     state: Arc<Mutex<State>>,
 }
 
-#[cfg(feature = "cuda")]
 #[derive(Default)]
 enum State {
     #[default]
     New,
     Recorded(Recorded),
-    /// It is no sequence of kernels alone.
+    /// The computation is more than a sequence of kernels.
     Refused,
 }
 
 impl Replay {
-    /// `compute(inputs)`, which must be the same computation in each call, and read nothing on the device but `inputs` and
-    /// what lives as long as this, as `kept` does. The bits are those of calling it. While it is done first, no other thread
+    /// Returns `compute(inputs)`, to the same bits. It must be the same computation in each call, and read nothing on the
+    /// device but `inputs` and tensors that live as long as this, as `kept` does. During the first call no other thread
     /// may queue work on the same stream.
     ///
     /// # Errors
@@ -41,31 +37,28 @@ impl Replay {
         kept: impl FnOnce() -> Box<dyn Any + Send>,
         compute: impl Fn(&[Tensor]) -> Result<Tensor, E>,
     ) -> Result<Tensor, E> {
-        #[cfg(feature = "cuda")]
-        if inputs.iter().all(|x| x.device().is_cuda() && x.is_contiguous()) && !crate::profile::counts() {
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            match &*state {
-                State::Recorded(recorded) if recorded.fits(inputs) => return Ok(recorded.replay(inputs)?),
-                State::Recorded(_) | State::Refused => {}
-                State::New => {
-                    let result = compute(inputs)?;
-                    let recorded = Recorded::new(inputs, &result, kept(), compute)?;
-                    *state = recorded.map_or(State::Refused, State::Recorded);
-                    return Ok(result);
-                }
+        // A profile needs each kernel on its own.
+        if !inputs.iter().all(|x| x.device().is_cuda() && x.is_contiguous()) || profile::counts() {
+            return compute(inputs);
+        }
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*state {
+            State::Recorded(recorded) if recorded.fits(inputs) => return Ok(recorded.replay(inputs)?),
+            State::Recorded(_) | State::Refused => {}
+            State::New => {
+                let result = compute(inputs)?;
+                let recorded = Recorded::new(inputs, &result, kept(), compute)?;
+                *state = recorded.map_or(State::Refused, State::Recorded);
+                return Ok(result);
             }
         }
-        #[cfg(not(feature = "cuda"))]
-        let _ = kept;
+        drop(state);
         compute(inputs)
     }
 
     /// Whether there is a recording.
     pub fn is_recorded(&self) -> bool {
-        #[cfg(feature = "cuda")]
-        return matches!(*self.state.lock().unwrap_or_else(PoisonError::into_inner), State::Recorded(_));
-        #[cfg(not(feature = "cuda"))]
-        false
+        matches!(*self.state.lock().unwrap_or_else(PoisonError::into_inner), State::Recorded(_))
     }
 }
 

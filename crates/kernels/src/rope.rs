@@ -1,9 +1,7 @@
 //! Rotary position embedding.
 
-#[cfg(feature = "cuda")]
-use crate::cuda;
 use crate::profile::{Work, timed};
-use crate::{cpu, on_cuda, reference};
+use crate::{cpu, cuda, on_cuda, reference};
 use candle_core::{Result, Tensor, bail};
 
 /// [`rms_norm`](crate::rms_norm) of `x [B, L, N, D]` over all heads together, times `weight [N·D]`, followed by [`rope`],

@@ -5,9 +5,8 @@ use candle_core::{Result, Tensor, bail};
 use kinora_checkpoint::Weights;
 use kinora_kernels::{FrameConv, FrameConvOptions};
 
-/// A 3-D convolution that sees the present and the past only, fed as many frames at a time as make one frame.
-///
-/// What it must remember of the past is an explicit causal cache, one per layer and clip.
+/// A 3-D convolution over present and past frames only. It takes as many frames at a time as make one frame of the result;
+/// the past frames that it needs are in an explicit causal cache, one per layer and clip.
 pub struct CausalConv3d {
     conv: FrameConv,
     kernel: usize,
@@ -21,15 +20,15 @@ pub struct CausalCache {
 }
 
 impl CausalCache {
-    /// A cache whose layer saw `frame` last.
+    /// Returns the causal cache of a layer whose last frame was `frame`.
     pub fn of(frame: Tensor) -> Self {
         Self { frames: vec![frame] }
     }
 }
 
 impl CausalConv3d {
-    /// Reads `weight [outputs, inputs, kf, kh, kw]` and `bias [outputs]`; `stride` is that over frames, at most `kf`,
-    /// and `padding` that of rows and columns, on all sides.
+    /// Reads `weight [outputs, inputs, kf, kh, kw]` and `bias [outputs]`; `stride` is over frames, at most `kf`, and
+    /// `padding` is added on all sides of rows and columns.
     pub fn new(
         weights: &Weights,
         inputs: usize,
@@ -50,14 +49,14 @@ impl CausalConv3d {
         Ok(Self { conv, kernel: kf, stride })
     }
 
-    /// The next frames, as many as the stride, `[B, H, W, C]` → one frame `[B, H', W', O]`, plus `residual` of that
-    /// shape.
+    /// Takes the next frames, as many as the stride, `[B, H, W, C]`, and returns one frame `[B, H', W', O]`, plus `residual`
+    /// of that shape.
     ///
-    /// Takes the `kf - stride` input frames before them from `cache`, zeros where the clip has not that many, and
-    /// leaves the new last ones there. They are kept as they are: views would keep alive what they are views of.
+    /// The `kf - stride` input frames before them come from `cache`, or are zeros at the clip's start, and the last input
+    /// frames are left there. They are kept whole, because a view would keep the whole tensor alive.
     pub fn forward(&self, frames: &[Tensor], cache: &mut CausalCache, residual: Option<&Tensor>) -> Result<Tensor> {
         if frames.len() != self.stride {
-            bail!("causal conv3d: {} frames at a time, not {}", self.stride, frames.len());
+            bail!("causal conv3d takes {} frames at a time, not {}", self.stride, frames.len());
         }
         cache.frames.extend_from_slice(frames);
         let excess = cache.frames.len().saturating_sub(self.kernel);

@@ -16,7 +16,7 @@ impl Linear {
         Self::with_dtype(weights, inputs, outputs, weights.dtype())
     }
 
-    /// Like [`Linear::new`], for a model of another dtype (the timestep's embedding stays f32).
+    /// Reads like [`Linear::new`], in another dtype than the model's (the timestep's embedding stays f32).
     pub fn with_dtype(
         weights: &Weights,
         inputs: usize,
@@ -32,8 +32,8 @@ impl Linear {
         Ok(Self { weight: packed(weights, (outputs, inputs), weights.dtype())?, bias: None })
     }
 
-    /// A convolution whose kernel is its stride, which is a linear layer over patches: `weight [out, C, kf, kh, kw]`,
-    /// and `in` is the product of its last four. It is never quantised.
+    /// Reads a convolution whose kernel equals its stride, which is a linear layer over patches:
+    /// `weight [out, C, kf, kh, kw]`, where `in` is the product of the last four sizes. It is never quantised.
     pub fn of_patches(weights: &Weights, kernel: [usize; 5]) -> kinora_checkpoint::Result<Self> {
         let weight = matrix(weights, kernel.to_vec(), weights.dtype())?.flatten_from(1)?;
         let bias = Some(weights.get_dtype("bias", kernel[0], DType::F32)?);
@@ -45,12 +45,12 @@ impl Linear {
         self.forward_then(x, Epilogue::None)
     }
 
-    /// What is done to `x` first, and [`Linear::forward`].
+    /// Computes [`Linear::forward`] of the prologue's result.
     pub fn forward_after(&self, x: &Tensor, prologue: Prologue) -> Result<Tensor> {
         linear_after(x, prologue, self.layer(), Epilogue::None)
     }
 
-    /// [`Linear::forward_after`] of several layers over the same `x`.
+    /// Computes [`Linear::forward_after`] of several layers over the same `x`.
     pub fn forward_each<const COUNT: usize>(
         layers: [&Self; COUNT],
         x: &Tensor,
@@ -59,13 +59,13 @@ impl Linear {
         linear_each(x, prologue, &layers.map(Self::layer))
     }
 
-    /// [`Linear::forward_after`] of the first of two layers, GELU (tanh approximation), and [`Linear::forward_then`] of the
-    /// second.
+    /// Computes [`Linear::forward_after`] of the first of two layers, GELU (tanh approximation), and
+    /// [`Linear::forward_then`] of the second.
     pub fn mlp(layers: [&Self; 2], x: &Tensor, prologue: Prologue, epilogue: Epilogue) -> Result<Tensor> {
         mlp(x, prologue, layers.map(Self::layer), epilogue)
     }
 
-    /// [`Linear::forward`] and what comes after it, in one pass over the result.
+    /// Computes [`Linear::forward`] and the epilogue, in one pass over the result.
     pub fn forward_then(&self, x: &Tensor, epilogue: Epilogue) -> Result<Tensor> {
         linear(x, &self.weight, self.bias.as_ref(), epilogue)
     }

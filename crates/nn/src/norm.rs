@@ -17,12 +17,12 @@ impl LayerNorm {
         Ok(Self { affine: Some((weight, weights.get_dtype("bias", dim, DType::F32)?)), eps })
     }
 
-    /// No parameters.
+    /// Returns a norm without parameters.
     pub fn plain(eps: f64) -> Self {
         Self { affine: None, eps }
     }
 
-    /// The norm as what a linear layer does first.
+    /// Returns the norm as the prologue of a linear layer.
     pub fn prologue(&self) -> Prologue<'_> {
         Prologue::LayerNorm { affine: self.affine.as_ref().map(|(weight, bias)| (weight, bias)), eps: self.eps }
     }
@@ -51,8 +51,8 @@ impl RmsNorm {
         kinora_kernels::rms_norm(x, &self.weight, self.eps)
     }
 
-    /// [`RmsNorm::forward`] over all heads of `x [B, L, N, D]` together, then their rotation by the angles of `cos`, `sin`,
-    /// f32 `[L, D/2]`, in one pass.
+    /// Computes [`RmsNorm::forward`] over all heads of `x [B, L, N, D]` together and rotates them by the angles of `cos`,
+    /// `sin`, f32 `[L, D/2]`, in one pass.
     pub fn forward_rope(&self, x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
         kinora_kernels::rms_norm_rope(x, &self.weight, self.eps, cos, sin)
     }
@@ -74,7 +74,7 @@ impl ChannelRmsNorm {
         kinora_kernels::channel_rms_norm(x, &self.gamma)
     }
 
-    /// `silu(norm(x))` in one pass.
+    /// Computes `silu(norm(x))` in one pass.
     pub fn forward_silu(&self, x: &Tensor) -> Result<Tensor> {
         kinora_kernels::channel_rms_norm_silu(x, &self.gamma)
     }

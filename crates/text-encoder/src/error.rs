@@ -1,4 +1,4 @@
-//! What can go wrong between a prompt and its hidden states.
+//! Errors of tokenizers and text encoders.
 
 use std::path::PathBuf;
 
@@ -14,7 +14,7 @@ pub enum Error {
     TokenizerFile {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
     /// The tokenizer description is not one that the tokenizers library accepts, or that library failed on it.
@@ -28,7 +28,7 @@ pub enum Error {
     NoRoom {
         /// The length asked for.
         max_len: usize,
-        /// How many tokens the tokenizer adds to every text.
+        /// The number of tokens that the tokenizer adds to every text.
         special: usize,
     },
     /// The tokenizer does not end texts the way the encoder was trained.
@@ -50,7 +50,7 @@ pub enum Error {
     /// More tokens than the context has rows, or none.
     #[error("a prompt of {tokens} tokens does not fit a context of 1 to {text_len}")]
     Length {
-        /// Tokens given.
+        /// The number of tokens.
         tokens: usize,
         /// Rows of the context.
         text_len: usize,
@@ -58,7 +58,7 @@ pub enum Error {
     /// The encoder's configuration describes something this crate does not compute.
     #[error("text encoder configuration: {reason}")]
     Config {
-        /// What is unsupported or impossible, with the value.
+        /// A verb and the unsupported or impossible value.
         reason: String,
     },
     /// Loading failed.
@@ -70,7 +70,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// What the user can do about it, where there is something to do.
+    /// Returns what the user can do about it, if there is something.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::TokenizerFile { .. } => "check the path; tokenizer.json belongs into the model's folder",

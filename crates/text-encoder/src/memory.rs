@@ -1,4 +1,4 @@
-//! What the encoder holds beside its weights, from shapes alone.
+//! The encoder's memory beside its weights, computed from shapes alone.
 
 use crate::Umt5Config;
 use candle_core::DType;

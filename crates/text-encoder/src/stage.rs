@@ -3,7 +3,7 @@
 use crate::{Error, Result, Tokenizer, Umt5, clean_prompt};
 use candle_core::Tensor;
 
-/// Turns a prompt into what the network is conditioned on.
+/// Turns a prompt into hidden states, which a transformer is conditioned on.
 pub trait TextEncoder: Send + Sync {
     /// Encodes one prompt, positive or negative; an empty one is a prompt like any other.
     fn encode(&self, prompt: &str) -> Result<Context>;
@@ -27,7 +27,7 @@ impl Context {
     }
 }
 
-/// Tokenizer and encoder that belong together, and the number of rows their context has.
+/// A tokenizer, its encoder, and the number of rows of their context.
 pub struct TextStage {
     tokenizer: Tokenizer,
     encoder: Umt5,
@@ -35,8 +35,10 @@ pub struct TextStage {
 }
 
 impl TextStage {
-    /// `text_len` is the context's rows: 512 for Wan. Fails when the tokenizer does not end texts as the encoder
-    /// expects.
+    /// Joins a tokenizer and its encoder; `text_len` is the number of the context's rows, 512 for Wan.
+    ///
+    /// # Errors
+    /// The tokenizer does not end texts as the encoder expects.
     pub fn new(tokenizer: Tokenizer, encoder: Umt5, text_len: usize) -> Result<Self> {
         let found = tokenizer.encode("", text_len)?.ids.last().copied();
         let expected = encoder.config().eos_token_id;
@@ -46,12 +48,12 @@ impl TextStage {
         Ok(Self { tokenizer, encoder, text_len })
     }
 
-    /// The tokenizer.
+    /// Returns the tokenizer.
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer
     }
 
-    /// Rows of a context.
+    /// Returns the number of a context's rows.
     pub fn text_len(&self) -> usize {
         self.text_len
     }

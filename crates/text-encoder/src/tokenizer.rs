@@ -18,7 +18,7 @@ pub struct Tokenizer {
 pub struct Tokens {
     /// The ids, special tokens included.
     pub ids: Vec<u32>,
-    /// How many tokens of the text were cut off because it was too long; 0 when all of it is there.
+    /// The number of tokens that were cut off because the text was too long.
     pub dropped: usize,
 }
 

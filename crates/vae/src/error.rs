@@ -1,4 +1,4 @@
-//! What can go wrong in an autoencoder.
+//! Errors of autoencoders.
 
 /// Result of building or running an autoencoder.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -15,13 +15,13 @@ pub enum Error {
     Config {
         /// The field of config.json.
         field: &'static str,
-        /// What is wrong with it, with its value.
+        /// A verb and the field's value.
         problem: String,
     },
     /// An input has the wrong shape.
     #[error("{what} have shape {found:?}, the VAE needs {expected}")]
     Shape {
-        /// Which input.
+        /// The input's name.
         what: &'static str,
         /// Its shape.
         found: Vec<usize>,

@@ -20,24 +20,24 @@ pub struct LatentFormat {
 }
 
 impl LatentFormat {
-    /// What the autoencoder produced, `z [B, C, F, h, w]`, as diffusion models see it, f32.
+    /// Normalises the autoencoder's own latents `z [B, C, F, h, w]`, f32.
     pub fn normalise(&self, z: &Tensor) -> Result<Tensor> {
         let (mean, std) = (self.per_channel(&self.mean, z)?, self.per_channel(&self.std, z)?);
         z.to_dtype(DType::F32)?.broadcast_sub(&mean)?.broadcast_div(&std)
     }
 
-    /// The inverse of [`LatentFormat::normalise`], f32.
+    /// Computes the inverse of [`LatentFormat::normalise`], f32.
     pub fn denormalise(&self, latents: &Tensor) -> Result<Tensor> {
         let (mean, std) = (self.per_channel(&self.mean, latents)?, self.per_channel(&self.std, latents)?);
         latents.to_dtype(DType::F32)?.broadcast_mul(&std)?.broadcast_add(&mean)
     }
 
-    /// Latent frames of a clip; pixel frames that do not fill the last one are not counted.
+    /// Returns the latent frames of a clip; pixel frames at the end that fill no latent frame do not count.
     pub fn latent_frames(&self, pixel_frames: usize) -> usize {
         if pixel_frames == 0 { 0 } else { (pixel_frames - 1) / self.temporal_factor + 1 }
     }
 
-    /// Pixel frames that so many latent frames decode to.
+    /// Returns the pixel frames that so many latent frames decode to.
     pub fn pixel_frames(&self, latent_frames: usize) -> usize {
         if latent_frames == 0 { 0 } else { (latent_frames - 1) * self.temporal_factor + 1 }
     }

@@ -1,8 +1,8 @@
-//! [`Tile`]: a part of a frame that is decoded on its own, where a whole one does not fit the memory.
+//! [`Tile`]: a part of a frame that is decoded on its own, where a whole frame does not fit in memory.
 
 use std::ops::Range;
 
-/// Rows and columns of a latent frame, that many times the spatial factor of the pixels.
+/// Rows and columns of a latent frame; in pixels they are larger by the spatial factor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tile {
     /// Rows.
@@ -12,13 +12,13 @@ pub struct Tile {
 }
 
 impl Tile {
-    /// The whole of a frame of `h × w`.
+    /// Returns the whole of a frame of `h × w`.
     pub fn whole(h: usize, w: usize) -> Self {
         Self { rows: 0..h, columns: 0..w }
     }
 
-    /// Tiles of at most `side × side` that cover a frame of `h × w` and do not overlap, row by row, as equal as can be.
-    /// A side of 0 counts as 1.
+    /// Returns tiles of at most `side × side` that cover a frame of `h × w` without overlapping, row by row, in sizes as
+    /// equal as possible. A side of 0 counts as 1.
     pub fn grid(h: usize, w: usize, side: usize) -> Vec<Self> {
         let columns = parts(w, side);
         let row = |rows: Range<usize>| {
@@ -28,7 +28,7 @@ impl Tile {
     }
 }
 
-/// `0..size` in as few parts of at most `most` as can be.
+/// Splits `0..size` into as few parts of at most `most` as possible.
 fn parts(size: usize, most: usize) -> Vec<Range<usize>> {
     let count = size.div_ceil(most.max(1));
     (0..count).map(|part| part * size / count..(part + 1) * size / count).collect()

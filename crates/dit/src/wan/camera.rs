@@ -1,4 +1,4 @@
-//! `control_adapter`: the rays of a camera, as something to add to the tokens of the latents.
+//! `control_adapter`: embeds the rays of a camera, to be added to the tokens of the latents.
 //!
 //! Architecture and names after
 //! <https://github.com/aigc-apps/VideoX-Fun/blob/804a4258e260/videox_fun/models/wan_camera_adapter.py>. It runs once per clip, a
@@ -53,7 +53,7 @@ impl CameraAdapter {
     }
 }
 
-/// Squares of rays become channels, squares of those patches: `[B, C, s·H, s·W]` → `[B, h, w, C·s·s·ph·pw]`.
+/// Unshuffles squares of rays into channels, and squares of those into patches: `[B, C, s·H, s·W]` → `[B, h, w, C·s·s·ph·pw]`.
 fn patches(rays: &Tensor, [ph, pw]: [usize; 2], s: usize) -> Result<Tensor> {
     let (b, c, rows, columns) = rays.dims4()?;
     let (h, w) = (rows / s / ph, columns / s / pw);
@@ -63,7 +63,7 @@ fn patches(rays: &Tensor, [ph, pw]: [usize; 2], s: usize) -> Result<Tensor> {
         .reshape((b, h, w, c * s * s * ph * pw))?)
 }
 
-/// What a 3×3 convolution sees at each place, zeros past the edges: `x [B, h, w, C]` → `[B, h, w, C·3·3]`.
+/// Returns the 3×3 neighbourhood of each position, zeros past the edges: `x [B, h, w, C]` → `[B, h, w, C·3·3]`.
 fn neighbourhoods(x: &Tensor) -> Result<Tensor> {
     let (b, h, w, c) = x.dims4()?;
     let padded = x.pad_with_zeros(1, 1, 1)?.pad_with_zeros(2, 1, 1)?; // [B, h + 2, w + 2, C]
@@ -72,7 +72,7 @@ fn neighbourhoods(x: &Tensor) -> Result<Tensor> {
     Ok(Tensor::stack(&shifted, 4)?.reshape((b, h, w, c * 9))?)
 }
 
-/// A convolution as a linear layer over what it sees at each place.
+/// A convolution as a linear layer over the neighbourhood of each position.
 struct Conv {
     weight: LinearWeight,
     bias: Tensor,

@@ -51,7 +51,7 @@ pub struct WanConfig {
     pub vace_layers: Vec<usize>,
     /// Channels of the latents that control, where there are control blocks.
     pub vace_in_channels: Option<usize>,
-    /// Whether the model follows the rays of a camera.
+    /// Whether the model is conditioned on the rays of a camera.
     pub camera: bool,
     /// Rows and columns of rays per row and column of latents.
     pub camera_scale: usize,
@@ -138,13 +138,13 @@ impl WanConfig {
             return error("vace_layers", problem);
         }
         if self.camera && self.patch_size[0] != 1 {
-            let problem = format!("is {:?}, but a model that follows a camera takes single frames", self.patch_size);
+            let problem = format!("is {:?}, but a model with a camera adapter takes single frames", self.patch_size);
             return error("patch_size", problem);
         }
         Ok(())
     }
 
-    /// What files may leave out because every released model has it.
+    /// The values of every released model, which files may leave out.
     fn base() -> Self {
         Self {
             patch_size: [1, 2, 2],

@@ -19,7 +19,7 @@ pub(super) struct ControlBranch {
     /// `vace_blocks.0.before_proj`.
     before: Linear,
     blocks: Vec<ControlBlock>,
-    /// The main block that each of them follows.
+    /// The main block after which each of them runs.
     layers: Vec<usize>,
 }
 
@@ -61,7 +61,7 @@ impl ControlBranch {
         self.blocks.iter().map(|block| &block.block)
     }
 
-    /// Computes what is the same on every step.
+    /// Embeds the control, which is the same on every step.
     pub(super) fn prepare(&self, control: &Control, dim: usize, dtype: DType) -> Result<PreparedControl> {
         let latents = control.latents.to_dtype(dtype)?;
         let scale = Tensor::full(control.scale as f32, (1, 1, dim), latents.device())?;

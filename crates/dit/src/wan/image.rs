@@ -1,4 +1,4 @@
-//! `img_emb`: what an image encoder says of one or two pictures, as rows for the cross-attention.
+//! `img_emb`: embeds the hidden states of one or two pictures as rows for the cross-attention.
 
 use super::WanConfig;
 use crate::Result;
@@ -20,7 +20,7 @@ pub(super) struct ImageEmbedding {
 }
 
 impl ImageEmbedding {
-    /// Of hidden states of `image_dim` channels.
+    /// Reads the weights for hidden states of `image_dim` channels.
     pub(super) fn new(config: &WanConfig, image_dim: usize, weights: &Weights) -> Result<Self> {
         let positions = config.pos_embed_seq_len.map(|rows| weights.get("emb_pos", (1, rows, image_dim)));
         let (dim, layer) = (config.dim(), |i: usize| weights.pp("proj").pp(i));

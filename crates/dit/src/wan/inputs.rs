@@ -60,7 +60,7 @@ fn check_video(
         return Ok([f, h / scale, w / scale]);
     }
     let axes = match expected {
-        Some([f, h, w]) => format!("{f}, {}, {}] as the others", h * scale, w * scale),
+        Some([f, h, w]) => format!("{f}, {}, {}] like the other conditioning inputs", h * scale, w * scale),
         None if scale == 1 => format!("F, H, W] with {}", sizes(config)),
         None => format!("F, {scale}H, {scale}W] with {}", sizes(config)),
     };
@@ -91,7 +91,7 @@ pub(super) fn check_forward(
     }
     match prepared.sizes {
         Some(sizes @ [pf, ph, pw]) if sizes != [f, h, w] => {
-            let expected = format!("[{b}, {c}, {pf}, {ph}, {pw}] as what they are conditioned on");
+            let expected = format!("[{b}, {c}, {pf}, {ph}, {pw}] like the conditioning inputs");
             wrong("latents", latents, expected)
         }
         _ => Ok(grid),

@@ -2,7 +2,7 @@
 
 use kinora_checkpoint::KeyMap;
 
-/// Names in diffusers' layout, and those of a camera's adapter, which diffusers has not. Only one of a block's three norms
+/// Returns the map from diffusers' layout, and from the names of a camera adapter, which diffusers does not have. Only one of a block's three norms
 /// has parameters; diffusers calls it `norm2`, the original `norm3`.
 pub fn canonical_from_diffusers() -> KeyMap {
     let blocks = ["blocks", "vace_blocks"].into_iter().flat_map(|blocks| {
@@ -34,7 +34,7 @@ const OTHERS: [(&str, &str); 17] = [
     ("proj_out.{p}", "head.head.{p}"),
 ];
 
-/// Of a main block and of a control block; only the latter has projections of its own.
+/// The names of a main block and of a control block; only the latter has `proj_in` and `proj_out`.
 const BLOCK: [(&str, &str); 21] = [
     ("scale_shift_table", "modulation"),
     ("proj_in.{p}", "before_proj.{p}"),

@@ -1,4 +1,4 @@
-//! What the transformer holds beside its weights, from shapes alone.
+//! The transformer's memory beside its weights, computed from shapes alone.
 
 use super::WanConfig;
 use candle_core::DType;
@@ -12,9 +12,9 @@ const REPLAYED_BYTES: usize = 256 << 20;
 impl WanConfig {
     /// The most bytes that one prediction over `tokens` holds at a time.
     ///
-    /// In a block's feed-forward layer these are its hidden states and six tensors of the tokens' size: the input of the
-    /// block, those after both attentions and what was added there, and the layer's own input. Of control blocks, the
-    /// main block's input and output are held meanwhile.
+    /// In a block's feed-forward layer these are its hidden states and six tensors of the tokens' size: the block's input,
+    /// the tokens after both attentions and the attentions' results, and the layer's own input. While a control block
+    /// runs, the main block's input and output are held, too.
     pub fn working_bytes(&self, tokens: usize, dtype: DType) -> usize {
         let element = dtype.size_in_bytes();
         let held = if self.vace_layers.is_empty() { 0 } else { 2 };
@@ -25,25 +25,25 @@ impl WanConfig {
         tokens * (feed_forward.max(modulated) + held * self.dim() * element + positions)
     }
 
-    /// What a prompt's passes over `tokens` take on a GPU besides, where they are replayed (see [`kinora_kernels::Replay`]):
-    /// those that hold little do little, and being queued is much of their time.
+    /// The additional bytes of a prompt's passes over `tokens` on a GPU that replays them (see [`kinora_kernels::Replay`]),
+    /// or 0. Passes with little memory are replayed: their kernels are so short that queueing them takes much of the time.
     pub fn replay_bytes(&self, tokens: usize, dtype: DType) -> usize {
         let bytes = self.working_bytes(tokens, dtype);
-        // The attention of f32 is made of operations that tell the GPU about strides.
+        // The attention of f32 is made of operations that copy strides to the GPU, which cannot be recorded.
         if bytes <= REPLAYED_BYTES && dtype != DType::F32 { bytes } else { 0 }
     }
 
-    /// Bytes of one prompt of `text` tokens that was made ready: its keys and values for every block, and those of the
-    /// picture where there is one, where they take `cache_bytes` at most.
-    pub fn prepared_bytes(&self, text: usize, dtype: DType, cache_bytes: usize) -> usize {
+    /// The bytes of a prepared prompt of `text` tokens, and of a picture's hidden states where there are any: the KV cache,
+    /// if it takes at most `kv_cache_bytes`, and the rows themselves.
+    pub fn prepared_bytes(&self, text: usize, dtype: DType, kv_cache_bytes: usize) -> usize {
         let image = self.image_dim.map_or(0, |_| self.pos_embed_seq_len.unwrap_or(IMAGE_ROWS));
         let rows = (text + image) * self.dim() * dtype.size_in_bytes();
         let keys_values = 2 * (self.num_layers + self.vace_layers.len()) * rows;
-        if keys_values <= cache_bytes { rows + keys_values } else { 3 * rows }
+        if keys_values <= kv_cache_bytes { rows + keys_values } else { 3 * rows }
     }
 
-    /// Bytes of what else is made ready with each prompt, for a clip of `tokens`: appended channels, the tokens of what
-    /// controls and those of a camera.
+    /// The bytes of the other conditioning inputs of a prepared prompt, for a clip of `tokens`: appended channels, the
+    /// tokens of a control and of a camera.
     pub fn conditioning_bytes(&self, tokens: usize, dtype: DType) -> usize {
         let appended = self.appended_channels() * self.patch_size.iter().product::<usize>();
         let streams = usize::from(!self.vace_layers.is_empty()) + usize::from(self.camera);

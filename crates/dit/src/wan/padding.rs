@@ -1,12 +1,12 @@
-//! Text without the repetitions of its padding.
+//! Removes the repeated rows of a text's padding.
 //!
 //! Rows past a prompt are not masked, and are all the same: so are the keys and values made of them. Attending to
 //! `n` equal keys is attending to one of them whose score is larger by `ln n`, since `n · eˢ = e^(s + ln n)`.
 
 use candle_core::{D, Result, Tensor};
 
-/// `context [B, S, C]` → its first `R` rows, the last of which stands for all that follow because in every clip they
-/// are equal to it; and what is to be added to the scores of the `R` keys, f32 `[1, 1, 1, R]`, unless it is zero.
+/// Returns the first `R` rows of `context [B, S, C]`, the last of which represents all later rows, which equal it in every
+/// clip; and the bias of the scores of the `R` keys, f32 `[1, 1, 1, R]`, unless it is zero.
 pub(super) fn without_repetitions(context: &Tensor) -> Result<(Tensor, Option<Tensor>)> {
     let rows = context.dim(1)?;
     let last = context.narrow(1, rows - 1, 1)?;

@@ -13,7 +13,7 @@ pub(super) struct PatchEmbedding {
 }
 
 impl PatchEmbedding {
-    /// Of latents of `channels`.
+    /// Reads the weights for latents of `channels`.
     pub(super) fn new(config: &WanConfig, channels: usize, weights: &Weights) -> crate::Result<Self> {
         let ([pt, ph, pw], dim) = (config.patch_size, config.dim());
         let projection = Linear::of_patches(weights, [dim, channels, pt, ph, pw])?;

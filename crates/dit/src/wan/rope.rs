@@ -12,8 +12,8 @@ pub(super) struct Rope {
 }
 
 impl Rope {
-    /// The table of `frames × rows × columns` tokens: of the `head_dim / 2` pairs, rows and columns take
-    /// `head_dim / 6` each and frames the rest. Angles are f64.
+    /// Computes the table of `frames × rows × columns` tokens: rows and columns take `head_dim / 6` pairs each, and frames
+    /// the rest of the `head_dim / 2`. Angles are f64.
     pub(super) fn new(head_dim: usize, [frames, rows, columns]: [usize; 3], device: &Device) -> Result<Self> {
         let pairs = head_dim / 2;
         let space = head_dim / 6;

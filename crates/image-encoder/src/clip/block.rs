@@ -50,11 +50,11 @@ struct Attention {
     heads: usize,
 }
 
-/// How queries, keys and values are made.
+/// The layers of queries, keys and values.
 enum Projection {
-    /// By a layer each, as in transformers' checkpoints.
+    /// One layer each, as in transformers' checkpoints.
     Separate(Box<[Linear; 3]>),
-    /// By one layer, one after the other, as in the original release.
+    /// One layer for all, as in the original release.
     Fused(Linear),
 }
 

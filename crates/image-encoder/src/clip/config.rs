@@ -20,7 +20,7 @@ pub struct ClipVisionConfig {
     pub image_size: usize,
     /// Height and width of the patch of pixels that makes one token, a divisor of `image_size`.
     pub patch_size: usize,
-    /// What the feed-forward layers apply between their two matrices.
+    /// The activation between the two matrices of the feed-forward layers.
     pub hidden_act: Activation,
     /// Epsilon of every norm.
     pub layer_norm_eps: f64,

@@ -32,7 +32,7 @@ const TRANSFORMERS: [&str; 8] = [
     "encoder.layers.{i}.mlp.{layer}.{p}",
 ];
 
-/// What comes after the hidden states, a constant that older versions stored, and the text half.
+/// The layers after the hidden states, a constant that older versions stored, and the text half.
 const TRANSFORMERS_UNUSED: [&str; 9] = [
     "vision_model.post_layernorm.{p}",
     "post_layernorm.{p}",

@@ -1,4 +1,4 @@
-//! What the vision tower holds beside its weights, from shapes alone.
+//! The vision tower's memory beside its weights, computed from shapes alone.
 
 use super::{Activation, ClipVisionConfig};
 use candle_core::DType;

@@ -13,7 +13,7 @@ const LARGEST_SIDE: usize = 1 << 14;
 const MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
 const STD: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
 
-/// Resizing, centre crop, rescaling and normalising of a picture; what is `None` is not done.
+/// Resizing, centre crop, rescaling and normalising of a picture; steps that are `None` are left out.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ClipPreprocess {
     resize: Option<Resize>,
@@ -121,7 +121,7 @@ impl ClipPreprocess {
         Ok(Tensor::from_vec(pixels, (1, 3, crop.height, crop.width), device)?)
     }
 
-    /// What each of the 256 values of a byte becomes in red, green and blue, rounded where the reference rounds.
+    /// The normalised value of each of the 256 bytes in red, green and blue, rounded where the reference rounds.
     fn tables(&self) -> [Vec<f32>; 3] {
         [0, 1, 2].map(|channel| {
             let value = |byte: u8| {
@@ -163,14 +163,14 @@ impl Sides {
     }
 }
 
-/// Where each of the middle `to` places of a side of `from` pixels is found; none outside of it.
+/// Returns the index of each of the middle `to` pixels of a side of `from`; none outside it.
 fn source(from: usize, to: usize) -> Vec<Option<usize>> {
     let start = (from as isize - to as isize).div_euclid(2);
     let inside = |at: isize| usize::try_from(at).ok().filter(|at| *at < from);
     (0..to as isize).map(|at| inside(start + at)).collect()
 }
 
-/// `preprocessor_config.json`; what is null is as if it were absent.
+/// `preprocessor_config.json`; a null field counts as absent.
 #[derive(Deserialize)]
 struct Fields {
     do_resize: Option<bool>,

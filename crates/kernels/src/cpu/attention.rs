@@ -5,9 +5,9 @@
 #![allow(unsafe_code)]
 
 mod exact;
-mod inputs;
 #[cfg(target_arch = "x86_64")]
-mod narrow;
+mod half_precision;
+mod inputs;
 #[cfg(target_arch = "x86_64")]
 mod quantised;
 mod softmax;
@@ -28,12 +28,12 @@ use std::f32::consts::LOG2_E;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 #[cfg(target_arch = "x86_64")]
-use {half::bf16, narrow::Narrow, quantised::Quantised};
+use {half::bf16, half_precision::HalfPrecision, quantised::Quantised};
 
 /// Queries that one task takes: whole tiles of AVX-512 (14 rows) and of AVX2 (6).
 const QUERIES: usize = 126;
-/// Keys whose scores are held at a time: with the queries and their values they fit the second cache, and a panel of
-/// the keys' values fits the first.
+/// Keys whose scores are held at a time: with the queries and their values they fit in the L2 cache, and a panel of
+/// the keys' values fits in the L1 cache.
 const KEYS: usize = 128;
 /// Bytes of keys and values that are packed at a time, in whole heads.
 const PACKED: usize = 32 << 20;
@@ -50,7 +50,7 @@ pub fn attention(
     let scale = scale as f32 * LOG2_E;
     #[cfg(target_arch = "x86_64")]
     if multiplies_bf16(q.dtype()) {
-        let panels = Narrow::new(k.dim(1)?, k.dim(3)?, scale);
+        let panels = HalfPrecision::new(k.dim(1)?, k.dim(3)?, scale);
         return typed::<bf16>([q, k, v], 1.0, [relative, bias], panels);
     }
     let panels = Exact::new(k.dim(1)?, k.dim(3)?);
@@ -69,7 +69,7 @@ pub fn attention_int8(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Opti
 
 /// Keys and values of some heads, packed.
 trait Panels: Sync {
-    /// What one task needs besides f32 queries.
+    /// The memory of one task, beside its f32 queries.
     type Scratch: Default;
 
     /// Bytes of one head.
@@ -78,14 +78,14 @@ trait Panels: Sync {
     /// Packs `count` heads from `first`.
     fn fill<T: Element>(&mut self, k: &Strided<T>, v: &Strided<T>, first: usize, count: usize);
 
-    /// Takes a look at a task's queries `[m, D]`, scaled as [`typed`] was told.
+    /// Prepares for a task's queries `[m, D]`, which are scaled by the `scale` of [`typed`].
     fn prepare(&self, q: &[f32], scratch: &mut Self::Scratch);
 
     /// `scores [m, KEYS] = q [m, D] · kᵀ` for a block of keys, in units of ln 2.
     fn score(&self, block: Block, q: &[f32], scratch: &Self::Scratch, scores: &mut [[f32; KEYS]]);
 
-    /// `values [m, D] = weights [m, KEYS] · v` for a block of keys, added to what is there for all but the first. Rows of
-    /// the values are rounded up to whole panels; weights past the keys are zero up to a multiple of sixteen.
+    /// `values [m, D] = weights [m, KEYS] · v` for a block of keys, added to the sum of earlier blocks. Rows
+    /// of the values are rounded up to whole panels; weights past the keys are zero up to a multiple of sixteen.
     fn gather(&self, block: Block, weights: &[[f32; KEYS]], scratch: &mut Self::Scratch, values: &mut [f32]);
 }
 
@@ -97,7 +97,7 @@ struct Block {
     len: usize,
 }
 
-/// Queries are multiplied by `scale`.
+/// Computes attention with elements of type `T`; queries are multiplied by `scale`.
 fn typed<T: Element>(
     [q, k, v]: [&Tensor; 3],
     scale: f32,
@@ -147,7 +147,7 @@ struct Problem<'a, T> {
     out: &'a SharedMut<'a, MaybeUninit<T>>,
 }
 
-/// What one task holds of its `m` queries.
+/// The memory of one task, which has `m` queries.
 #[derive(Default)]
 struct Scratch<S> {
     /// `[m, D]`, scaled.
@@ -161,7 +161,7 @@ struct Scratch<S> {
 }
 
 impl<T: Element> Problem<'_, T> {
-    /// Attends from the queries `query..` of one head and writes their part of the output. `panels` holds the heads from
+    /// Computes attention for the queries `query..` of one head and writes their part of the output. `panels` holds the heads from
     /// `first`, counted over clips; `head` counts from there.
     fn attend<P: Panels>(
         &self,
@@ -226,7 +226,7 @@ impl<T: Element> Problem<'_, T> {
             }
             let at = ((head / heads * tokens + first + query) * heads + head % heads) * dim;
             // SAFETY: every head of every query is a part of its own.
-            T::narrow(&values[..dim], zeroed(unsafe { self.out.part(at..at + dim) }));
+            T::round_from(&values[..dim], zeroed(unsafe { self.out.part(at..at + dim) }));
         }
     }
 }

@@ -24,7 +24,7 @@ pub struct PackedConv {
     options: FrameConvOptions,
 }
 
-/// What one call computes.
+/// The operands of one call.
 struct Problem<'a> {
     conv: &'a PackedConv,
     /// `[B, H, W, C]` under every temporal tap.
@@ -37,7 +37,7 @@ struct Problem<'a> {
 }
 
 impl PackedConv {
-    /// From `weight [O, C, kf, kh, kw]`, `bias [O]`.
+    /// Packs `weight [O, C, kf, kh, kw]` and `bias [O]`.
     pub fn new(weight: &Tensor, bias: &Tensor, options: FrameConvOptions) -> Result<Self> {
         let (outputs, inputs, kf, kh, kw) = weight.dims5()?;
         let (weight, bias_tensor) = (to_f32(weight)?, to_f32(bias)?);

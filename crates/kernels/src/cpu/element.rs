@@ -5,14 +5,16 @@ use half::{bf16, f16, slice::HalfFloatSliceExt};
 
 /// A dtype of tensors. Slices have equal lengths.
 pub(super) trait Element: WithDType {
+    /// Converts `x` exactly.
     fn widen(x: &[Self], out: &mut [f32]);
 
-    fn narrow(x: &[f32], out: &mut [Self]);
+    /// Rounds `x` to this dtype.
+    fn round_from(x: &[f32], out: &mut [Self]);
 
-    /// Rounded, where it is not bf16.
+    /// Rounds `x` to bf16.
     fn to_bf16(x: &[Self], out: &mut [bf16]);
 
-    /// `x` itself where it is f32, otherwise widened into `scratch`.
+    /// Returns `x` itself if it is f32, otherwise a copy in `scratch`.
     #[inline(always)]
     fn as_f32<'a>(x: &'a [Self], scratch: &'a mut Vec<f32>) -> &'a [f32] {
         scratch.resize(x.len(), 0.0);
@@ -25,7 +27,7 @@ pub(super) trait Element: WithDType {
     fn write_f32(out: &mut [Self], scratch: &mut Vec<f32>, mut write: impl FnMut(&mut [f32])) {
         scratch.resize(out.len(), 0.0);
         write(scratch);
-        Self::narrow(scratch, out);
+        Self::round_from(scratch, out);
     }
 }
 
@@ -36,13 +38,13 @@ impl Element for f32 {
     }
 
     #[inline(always)]
-    fn narrow(x: &[f32], out: &mut [Self]) {
+    fn round_from(x: &[f32], out: &mut [Self]) {
         out.copy_from_slice(x);
     }
 
     #[inline(always)]
     fn to_bf16(x: &[Self], out: &mut [bf16]) {
-        bf16::narrow(x, out);
+        bf16::round_from(x, out);
     }
 
     #[inline(always)]
@@ -66,7 +68,7 @@ impl Element for bf16 {
 
     /// Rounds to nearest, ties to even, with a select where a branch would keep the loop from being vectorised.
     #[inline(always)]
-    fn narrow(x: &[f32], out: &mut [Self]) {
+    fn round_from(x: &[f32], out: &mut [Self]) {
         for (out, x) in out.iter_mut().zip(x) {
             let bits = x.to_bits();
             let rounded = (bits.wrapping_add(0x7fff + ((bits >> 16) & 1))) >> 16;
@@ -88,7 +90,7 @@ impl Element for f16 {
     }
 
     #[inline(always)]
-    fn narrow(x: &[f32], out: &mut [Self]) {
+    fn round_from(x: &[f32], out: &mut [Self]) {
         out.convert_from_f32_slice(x);
     }
 

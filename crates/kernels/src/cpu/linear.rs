@@ -25,7 +25,7 @@ use grid::{Block, Grid};
 use panels::{Line, Panels};
 use std::cell::RefCell;
 
-/// Inputs that are summed before the sum is put aside: so many of a panel fit the second cache with the rows.
+/// Inputs that are summed before the sum is put aside: so many of a panel fit in the L2 cache with the rows.
 const INPUTS: usize = 512;
 
 /// See [`crate::linear`]; shapes are checked there, `shape` is that of the result.
@@ -112,7 +112,7 @@ impl Products for Sums<'_> {
     }
 }
 
-/// What one task holds.
+/// The memory of one task.
 #[derive(Default)]
 struct Scratch {
     /// Rows of `x`, as f32, for one part of the inputs.
@@ -127,7 +127,7 @@ impl Scratch {
         let (inputs, height) = (weight.inputs(), block.rows.len());
         let parts = inputs.div_ceil(INPUTS);
         let step = inputs.div_ceil(parts);
-        // Not a power of two, at which rows would fall on the same places of the cache.
+        // Not a power of two, at which all rows would share a few sets of the CPU's cache.
         let stride = step.next_multiple_of(16) + 16;
         self.x.resize(self.x.len().max(height * stride), 0.0);
         self.sums.resize(self.sums.len().max(height * block.panels.len()), Line([0.0; COLUMNS]));

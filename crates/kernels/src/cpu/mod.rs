@@ -4,7 +4,7 @@
 //! Arithmetic is f32 whatever the dtype of the tensors. [`pulp`] compiles the inner loops for the vector instructions
 //! found at run time; they use no fused multiply-add, so the elementwise operators and norms have the same bits on
 //! every machine (those made of matrix products do not).
-// What is not inlined into pulp's dispatch is compiled for the oldest machine instead of this one.
+// Functions that are not inlined into pulp's dispatch would be compiled for the oldest machine instead of this one.
 #![allow(clippy::inline_always)]
 
 mod attention;
@@ -76,7 +76,7 @@ impl<'a> Operand<'a> {
         Ok(Self { storage, range: start..end })
     }
 
-    /// From the first element of a tensor of any strides to its last.
+    /// Borrows from the first element of a tensor of any strides to its last.
     fn strided(x: &'a Tensor) -> Self {
         let (storage, layout) = x.storage_and_layout();
         let reach = |(&len, &stride): (&usize, &usize)| len.saturating_sub(1) * stride;
@@ -93,7 +93,7 @@ impl<'a> Operand<'a> {
     }
 }
 
-/// The elements of `x` as f32, in order; copies only what is not f32 and contiguous already.
+/// Returns the elements of `x` as f32, in order; copies only if `x` is not f32 and contiguous already.
 fn to_f32(x: &Tensor) -> Result<Tensor> {
     fn typed<T: Element>(x: &Tensor) -> Result<Tensor> {
         let x = x.contiguous()?;
@@ -115,7 +115,7 @@ fn from_f32(x: &Tensor, dtype: DType) -> Result<Tensor> {
         let x_data = operand.slice::<f32>()?;
         let mut out = vec![T::zero(); x_data.len()];
         let chunks = out.par_chunks_mut(CHUNK).zip(x_data.par_chunks(CHUNK));
-        chunks.for_each(|(out, x)| vectorised(|| T::narrow(x, out)));
+        chunks.for_each(|(out, x)| vectorised(|| T::round_from(x, out)));
         Tensor::from_vec(out, x.dims(), &Device::Cpu)
     }
     match dtype {

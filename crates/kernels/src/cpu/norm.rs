@@ -84,7 +84,7 @@ fn rms_norm_rows<T: Element>(x: &Tensor, weight: &Tensor, eps: f32) -> Result<Te
     )
 }
 
-/// What [`rms_norm`] multiplies a row by, next to the weight.
+/// Returns the factor of a row in [`rms_norm`], beside the weight.
 #[inline(always)]
 pub(super) fn rms_scale(x: &[f32], eps: f32) -> f32 {
     let mean_square = math::sum(x, |x| x * x) / x.len() as f32;

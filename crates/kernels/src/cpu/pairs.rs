@@ -17,8 +17,8 @@ pub fn available() -> bool {
     is_x86_feature_detected!("avx512bf16") && Level::current() == Level::Avx512
 }
 
-/// Whether they take half the time of f32: so it is on AMD's processors. On Intel's, one of which was measured, they take twice
-/// as long.
+/// Whether they take half the time of f32, as on AMD's processors. On the Intel processor that was measured they take
+/// twice as long.
 pub fn fast() -> bool {
     static AMD: OnceLock<bool> = OnceLock::new();
     let vendor = || {
@@ -36,8 +36,8 @@ pub struct Rows<'a> {
     pub count: usize,
 }
 
-/// Where 32 columns of a result go: element `(i, j)`, times `scale`, to `data[i · row + j]`; added to what is there, or written
-/// over it.
+/// 32 columns of a result: element `(i, j)`, times `scale`, goes to `data[i · row + j]`, and is added to it if
+/// `accumulate`.
 pub struct Out<'a> {
     pub data: &'a mut [f32],
     pub row: usize,
@@ -132,13 +132,13 @@ unsafe fn load_pairs(at: *const bf16) -> __m512bh {
 /// # Safety
 /// These instructions are [`available`].
 #[target_feature(enable = "avx512f,avx512bf16")]
-pub unsafe fn narrow(x: &[f32], out: &mut [bf16]) {
+pub unsafe fn to_bf16(x: &[f32], out: &mut [bf16]) {
     for (x, out) in x.as_chunks::<32>().0.iter().zip(out.as_chunks_mut::<32>().0) {
         // SAFETY: 32 elements each.
         unsafe {
             let (low, high) = (_mm512_loadu_ps(x.as_ptr()), _mm512_loadu_ps(x.as_ptr().add(16)));
-            let narrow = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low));
-            _mm512_storeu_si512(out.as_mut_ptr().cast(), narrow);
+            let rounded = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low));
+            _mm512_storeu_si512(out.as_mut_ptr().cast(), rounded);
         }
     }
 }

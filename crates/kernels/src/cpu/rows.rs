@@ -1,4 +1,4 @@
-//! [`map_rows`]: what all operators share that work row by row.
+//! [`map_rows`]: the loop of all operators that work row by row.
 #![allow(unsafe_code)]
 
 use super::element::Element;
@@ -11,7 +11,7 @@ use rayon::prelude::*;
 /// Applies `f(row, x, out)` to every row of `width` elements of `x` (the last may be shorter); `out` starts as
 /// zeros or arbitrary values.
 ///
-/// To be compiled for the vector instructions found at run time, `f` must be `#[inline(always)]`.
+/// `f` must be `#[inline(always)]`, or it is not compiled for the vector instructions found at run time.
 pub(super) fn map_rows<T: Element>(
     x: &Tensor,
     width: usize,
@@ -53,7 +53,7 @@ pub(super) fn map_rows<T: Element>(
 pub(super) struct Broadcast<'a> {
     data: &'a [f32],
     width: usize,
-    /// How many rows of `x` in succession share one row of the operand.
+    /// The number of successive rows of `x` that share one row of the operand.
     repeat: usize,
 }
 

@@ -41,8 +41,8 @@ impl<'a, T> SharedMut<'a, T> {
     }
 }
 
-/// Sets a part of an output to zero, in the cache, where it is about to be written in full: cheaper than to set the
-/// whole output before.
+/// Sets a part of an output to zero just before it is written in full, while it is in the CPU's cache: cheaper than
+/// zeroing the whole output first.
 #[inline(always)]
 pub(super) fn zeroed<T: WithDType>(out: &mut [MaybeUninit<T>]) -> &mut [T] {
     out.fill(MaybeUninit::new(T::zero()));

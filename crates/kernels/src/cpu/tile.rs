@@ -31,7 +31,7 @@ pub struct Panel<T> {
     pub row: usize,
 }
 
-/// Result: element `(i, j)` is at `data + i · row + j`; added to what is there, or written over it.
+/// Result: element `(i, j)` is at `data + i · row + j`; it is added to with `accumulate`, otherwise overwritten.
 #[derive(Clone, Copy)]
 pub struct Out {
     pub data: *mut f32,
@@ -39,7 +39,7 @@ pub struct Out {
     pub accumulate: bool,
 }
 
-/// How panels may be stored.
+/// The element types of panels.
 pub trait Stored: Copy + Send + Sync {
     fn widen(self) -> f32;
 

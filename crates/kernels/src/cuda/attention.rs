@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 /// Head widths of the kernel for any GPU, and of the one for Hopper.
 const WIDTHS: [usize; 5] = [32, 64, 80, 96, 128];
 const HOPPER_WIDTHS: [usize; 2] = [64, 128];
-/// Scores that may be held at once.
+/// The most scores that are held at a time.
 const SCORES: usize = 1 << 26;
 /// Queries and keys of a tile, as in the sources.
 const TILE: usize = 64;
@@ -60,9 +60,9 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Option<&T
     attend(q, k, v, scale, bias, false)
 }
 
-/// [`attention`] with everything rounded to e4m3, with a scale per query, one per 128 keys, from which their mean is taken
-/// away before, and one per column of the values (as in `SageAttention` 2, <https://arxiv.org/abs/2411.10958>); exact where
-/// that is not faster.
+/// [`attention`] with queries, keys (less their mean) and values quantised to e4m3, with a scale per query, per 128 keys
+/// and per column of the values (as in `SageAttention` 2, <https://arxiv.org/abs/2411.10958>), where that is faster;
+/// plain [`attention`] elsewhere.
 pub fn attention_fp8(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Option<&Tensor>) -> Result<Option<Tensor>> {
     attend(q, k, v, scale, bias, true)
 }
@@ -73,7 +73,7 @@ fn attend(
     v: &Tensor,
     scale: f64,
     bias: Option<&Tensor>,
-    round: bool,
+    quantise: bool,
 ) -> Result<Option<Tensor>> {
     let (_, l, _, d) = q.dims4()?;
     let s = k.dim(1)?;
@@ -87,13 +87,13 @@ fn attend(
     let bias = bias.map(parameter).transpose()?;
     let (q, k, v) = (dense(q)?, dense(k)?, dense(v)?);
     if HOPPER_WIDTHS.contains(&d) && s >= FEW_KEYS && is_hopper(device_of(&q)?)? {
-        let round = round && d == 128 && bias.is_none();
-        return on_hopper(&q, &k, &v, scale, bias.as_ref(), round).map(Some);
+        let quantise = quantise && d == 128 && bias.is_none();
+        return on_hopper(&q, &k, &v, scale, bias.as_ref(), quantise).map(Some);
     }
     anywhere(&q, &k, &v, scale, bias.as_ref()).map(Some)
 }
 
-/// Whether there are Hopper's instructions, and nobody asked for kernels that do without.
+/// Whether the device has Hopper's instructions, and `KINORA_CUDA` does not rule them out.
 pub(super) fn is_hopper(device: &CudaDevice) -> Result<bool> {
     let capability = device.cuda_stream().context().compute_capability().w()?;
     Ok(capability == (9, 0) && !portable())
@@ -142,7 +142,7 @@ fn anywhere(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Option<&Tensor
     Ok(out)
 }
 
-/// For wide heads, of which there are few, as in autoencoders: a matrix of scores, f32, of some queries at a time.
+/// Computes attention for few wide heads, as in autoencoders, with a matrix of f32 scores of some queries at a time.
 fn by_products(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64) -> Result<Option<Tensor>> {
     let ((b, l, n, d), s) = (q.dims4()?, k.dim(1)?);
     let rows = (SCORES / s).clamp(1, l);
@@ -249,7 +249,7 @@ impl Packer<'_> {
     }
 
     /// `x [B, S, N, 128]` in tiles whose rows are columns of `x`, e4m3 in multiples of `scales [B·N, 128]`.
-    fn rounded_columns(&self, x: &Tensor, scales: &Tensor, tiles: usize) -> Result<Tensor> {
+    fn quantised_columns(&self, x: &Tensor, scales: &Tensor, tiles: usize) -> Result<Tensor> {
         let out = uninitialised(self.device, (self.items, tiles, self.width, HOPPER_TILE), DType::U8)?;
         let (source, scales, target) = (Operand::new(x)?, Operand::new(scales)?, Operand::new(&out)?);
         let arguments = [
@@ -266,7 +266,7 @@ impl Packer<'_> {
     }
 
     /// `x [B, L, N, 128]` less `mean` in tiles of `rows`, e4m3, and its scales: one per row, or one per tile.
-    fn rounded(
+    fn quantised(
         &self,
         x: &Tensor,
         mean: Option<&Tensor>,
@@ -295,18 +295,18 @@ impl Packer<'_> {
     }
 }
 
-fn on_hopper(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Option<&Tensor>, round: bool) -> Result<Tensor> {
+fn on_hopper(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Option<&Tensor>, quantise: bool) -> Result<Tensor> {
     let ((b, l, n, d), s) = (q.dims4()?, k.dim(1)?);
     let (device, name) = (device_of(q)?, suffix(q.dtype()).unwrap_or_default());
     let packer = Packer { device, items: b * n, heads: n, width: d, name };
     let (blocks, tiles) = (l.div_ceil(HOPPER_TILE), s.div_ceil(HOPPER_TILE));
     let out = uninitialised(device, q.shape(), q.dtype())?;
-    let (queries, keys, values, scales) = if round {
+    let (queries, keys, values, scales) = if quantise {
         let mean = packer.reduced(k, false, (s as f64).recip())?;
         let value_scales = packer.reduced(v, true, LARGEST.recip())?;
-        let (queries, query_scales) = packer.rounded(q, None, [TILE, 2 * blocks], false)?;
-        let (keys, key_scales) = packer.rounded(k, Some(&mean), [HOPPER_TILE, tiles], true)?;
-        let values = packer.rounded_columns(v, &value_scales, tiles)?;
+        let (queries, query_scales) = packer.quantised(q, None, [TILE, 2 * blocks], false)?;
+        let (keys, key_scales) = packer.quantised(k, Some(&mean), [HOPPER_TILE, tiles], true)?;
+        let values = packer.quantised_columns(v, &value_scales, tiles)?;
         (queries, keys, values, Some([query_scales, key_scales, value_scales]))
     } else {
         let (queries, keys) = (packer.rows(q, TILE, 2 * blocks)?, packer.rows(k, HOPPER_TILE, tiles)?);
@@ -337,9 +337,9 @@ fn on_hopper(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Option<&Tenso
             Argument::HopperAttention(parameters),
         ];
         // Two tiles each of queries, keys and values, barriers, and room to align.
-        let row = if round { d } else { 2 * d };
+        let row = if quantise { d } else { 2 * d };
         let shared = (2 * TILE + 4 * HOPPER_TILE) * row + 128 + 1024;
-        let kind = if round { "_fp8" } else { "" };
+        let kind = if quantise { "_fp8" } else { "" };
         let kernel = Kernel::new(device, "attention_hopper", format!("attend_{d}_{name}{kind}"), shared)?;
         // SAFETY: the arguments of `attend`; a block per 128 queries and head.
         unsafe { kernel.launch(grid(blocks, b * n, 384, shared), &arguments)? };

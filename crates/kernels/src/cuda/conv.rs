@@ -48,7 +48,7 @@ pub struct GpuConv {
     /// `[phases, blocks, chunks, block, 64]`, see [`packed`].
     weights: Tensor,
     bias: Tensor,
-    /// Of one phase.
+    /// The kernel's size in one phase.
     kernel: [usize; 3],
     options: FrameConvOptions,
     outputs: usize,
@@ -57,8 +57,8 @@ pub struct GpuConv {
 }
 
 impl GpuConv {
-    /// Of `weight [O, C, kf, kh, kw]` and `bias [O]`; none for other dtypes and longer kernels, and for doubled pixels without
-    /// a zero all around, which candle's operations take.
+    /// Packs `weight [O, C, kf, kh, kw]` and `bias [O]`. Returns none for other dtypes and longer kernels, and for
+    /// upsampling without a padding of 1, which are left to candle's operations.
     pub fn new(weight: &Tensor, bias: &Tensor, options: FrameConvOptions) -> Result<Option<Self>> {
         let (outputs, inputs, kf, kh, kw) = weight.dims5()?;
         if !weight.device().is_cuda() || !matches!(weight.dtype(), DType::BF16 | DType::F16) || kf > FRAMES {

@@ -105,7 +105,7 @@ pub(super) fn launch_layer_norm(x: &Tensor, norm: Norm, name: &str, outs: &[&Ten
     arguments.extend(broadcast(&x, shift.as_ref())?);
     arguments.extend(broadcast(&x, scale.as_ref())?);
     arguments.extend([Long(rows as i64), Int(tokens as i32), Int(channels as i32), Float(norm.eps as f32)]);
-    // SAFETY: the arguments of `layer_norm`, or of its rounding twins; one warp per row.
+    // SAFETY: the arguments of `layer_norm`, or of its versions that quantise; one warp per row.
     unsafe { kernel(&x, &format!("{name}_{held}"))?.launch(warp_per_row(rows), &arguments) }
 }
 
@@ -204,7 +204,7 @@ pub fn activate(x: &Tensor, kind: i32) -> Result<Option<Tensor>> {
     Ok(Some(out))
 }
 
-/// Of sizes that were checked.
+/// See [`crate::repeat_channels`]; sizes are checked there.
 pub fn repeat_channels(x: &Tensor, repeat: Repeat, index: usize) -> Result<Option<Tensor>> {
     let Repeat { outputs, frames, side } = repeat;
     if suffix(x.dtype()).is_none() || !outputs.is_multiple_of(8) {

@@ -1,5 +1,5 @@
 //! Linear layers on cuBLASLt (<https://docs.nvidia.com/cuda/cublas/#using-the-cublaslt-api>): dense, and with both
-//! operands rounded to 8 bits.
+//! operands quantised to 8 bits.
 
 mod plan;
 
@@ -10,69 +10,69 @@ use crate::{Epilogue, Prologue};
 use candle_core::{D, DType, Result, Tensor, bail};
 use plan::{Activation, Operands, Plan, Product, Scales, multiply, plan};
 
-/// How operands are rounded to 8 bits.
+/// How operands are quantised to 8 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Rounding {
+pub enum Quantisation {
     /// Floating point, 4 bits of exponent and 3 of mantissa; compute capability 8.9 on.
     E4m3,
     /// Whole numbers to ±127.
     Int8,
 }
 
-/// Weights `[N, K]` rounded to 8 bits, with one scale per output.
-pub struct Rounded {
+/// Weights `[N, K]` quantised to 8 bits, with one scale per output.
+pub struct QuantisedWeight {
     data: Tensor,
     scales: Tensor,
-    rounding: Rounding,
+    quantisation: Quantisation,
 }
 
-impl Rounded {
-    /// Of `weight [N, K]`; none where the sizes are no multiples of 16, as the products need.
-    pub fn new(weight: &Tensor, rounding: Rounding) -> Result<Option<Self>> {
+impl QuantisedWeight {
+    /// Quantises `weight [N, K]`; returns none if the sizes are no multiples of 16, which the products need.
+    pub fn new(weight: &Tensor, quantisation: Quantisation) -> Result<Option<Self>> {
         let (outputs, inputs) = weight.dims2()?;
         if outputs % 16 != 0 || inputs % 16 != 0 || outputs == 0 || inputs == 0 {
             return Ok(None);
         }
-        let RoundedRows { data, scales } = round(weight, false, rounding)?;
-        Ok(Some(Self { data, scales, rounding }))
+        let QuantisedRows { data, scales } = quantise(weight, false, quantisation)?;
+        Ok(Some(Self { data, scales, quantisation }))
     }
 
-    /// Bytes and scales.
+    /// Returns bytes and scales.
     pub fn tensors(&self) -> Vec<Tensor> {
         vec![self.data.clone(), self.scales.clone()]
     }
 
-    pub fn rounding(&self) -> Rounding {
-        self.rounding
+    pub fn quantisation(&self) -> Quantisation {
+        self.quantisation
     }
 
-    /// Whether one pass over `x [.., K]` does the prologue and rounds.
-    pub fn rounds_after(x: &Tensor, prologue: Prologue) -> bool {
+    /// Whether one pass over `x [.., K]` computes the prologue and quantises.
+    pub fn quantises_after(x: &Tensor, prologue: Prologue) -> bool {
         match prologue {
             Prologue::None | Prologue::GeluTanh => true,
             Prologue::LayerNorm { .. } | Prologue::LayerNormModulate { .. } => super::elementwise::fits(x),
         }
     }
 
-    /// The prologue's result of `x [.., K]`, if it [can be](Self::rounds_after), rounded as the weights are.
-    pub fn round(&self, x: &Tensor, prologue: Prologue) -> Result<RoundedRows> {
+    /// Returns the prologue's result of `x [.., K]`, for which [`Self::quantises_after`], quantised as the weights are.
+    pub fn quantise(&self, x: &Tensor, prologue: Prologue) -> Result<QuantisedRows> {
         match prologue {
-            Prologue::None => round(x, false, self.rounding),
-            Prologue::GeluTanh => round(x, true, self.rounding),
+            Prologue::None => quantise(x, false, self.quantisation),
+            Prologue::GeluTanh => quantise(x, true, self.quantisation),
             Prologue::LayerNorm { affine, eps } => {
                 let (weight, bias) = affine.unzip();
-                layer_norm_rounded(x, Norm { weight, bias, modulation: None, eps }, self.rounding)
+                layer_norm_quantised(x, Norm { weight, bias, modulation: None, eps }, self.quantisation)
             }
             Prologue::LayerNormModulate { shift, scale, eps } => {
                 let modulation = Some((shift, scale));
-                layer_norm_rounded(x, Norm { modulation, eps, ..Norm::default() }, self.rounding)
+                layer_norm_quantised(x, Norm { modulation, eps, ..Norm::default() }, self.quantisation)
             }
         }
     }
 }
 
-impl Rounding {
-    /// What the sources call it.
+impl Quantisation {
+    /// The name in the sources.
     fn name(self) -> &'static str {
         match self {
             Self::E4m3 => "e4m3",
@@ -81,14 +81,14 @@ impl Rounding {
     }
 }
 
-/// An input `[M, K]` rounded to 8 bits: bytes, and one f32 scale per row.
-pub struct RoundedRows {
+/// An input `[M, K]` quantised to 8 bits: bytes, and one f32 scale per row.
+pub struct QuantisedRows {
     data: Tensor,
     scales: Tensor,
 }
 
-impl RoundedRows {
-    /// For rows of `x [.., K]`, yet to be written.
+impl QuantisedRows {
+    /// Allocates for the rows of `x [.., K]`, which are yet to be written.
     fn uninitialised(x: &Tensor) -> Result<Self> {
         let (device, width) = (device_of(x)?, x.dim(D::Minus1)?);
         let rows = x.elem_count() / width;
@@ -97,23 +97,23 @@ impl RoundedRows {
     }
 }
 
-/// Layer norm of `x [.., K]` and rounding in one pass, for what [`super::elementwise::fits`].
-fn layer_norm_rounded(x: &Tensor, norm: Norm, rounding: Rounding) -> Result<RoundedRows> {
-    let out = RoundedRows::uninitialised(x)?;
+/// Computes the layer norm of `x [.., K]`, which [`super::elementwise::fits`], and quantises it in one pass.
+fn layer_norm_quantised(x: &Tensor, norm: Norm, quantisation: Quantisation) -> Result<QuantisedRows> {
+    let out = QuantisedRows::uninitialised(x)?;
     super::elementwise::launch_layer_norm(
         x,
         norm,
-        &format!("layer_norm_{}", rounding.name()),
+        &format!("layer_norm_{}", quantisation.name()),
         &[&out.data, &out.scales],
     )?;
     Ok(out)
 }
 
-/// `x [.., K]`, or its GELU, rounded.
-fn round(x: &Tensor, gelu: bool, rounding: Rounding) -> Result<RoundedRows> {
-    let (x, out) = (dense(x)?, RoundedRows::uninitialised(x)?);
+/// Quantises `x [.., K]`, or its GELU.
+fn quantise(x: &Tensor, gelu: bool, quantisation: Quantisation) -> Result<QuantisedRows> {
+    let (x, out) = (dense(x)?, QuantisedRows::uninitialised(x)?);
     let (device, (rows, width)) = (device_of(&x)?, out.data.dims2()?);
-    let Some(suffix) = suffix(x.dtype()) else { bail!("cannot round {:?}", x.dtype()) };
+    let Some(suffix) = suffix(x.dtype()) else { bail!("linear: {:?} cannot be quantised", x.dtype()) };
     {
         let (x, data, scales) = (Operand::new(&x)?, Operand::new(&out.data)?, Operand::new(&out.scales)?);
         let arguments = [
@@ -123,9 +123,9 @@ fn round(x: &Tensor, gelu: bool, rounding: Rounding) -> Result<RoundedRows> {
             Argument::Int(width as i32),
             Argument::Int(i32::from(gelu)),
         ];
-        let name = format!("round_rows_{}_{suffix}", rounding.name());
+        let name = format!("quantise_rows_{}_{suffix}", quantisation.name());
         let threads = (width / 8).next_multiple_of(32).clamp(32, 512);
-        // SAFETY: the arguments of `round_rows`; one block per row.
+        // SAFETY: the arguments of `quantise_rows`; one block per row.
         unsafe {
             Kernel::new(device, "linear", name, 0)?.launch(grid(rows, 1, threads, 0), &arguments)?;
         }
@@ -145,18 +145,18 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, epilogue: Epil
     let device = device_of(x)?;
     let (x, weight) = (dense(x)?, dense(weight)?);
     // The library adds a bias of the result's dtype.
-    let narrow_bias = bias.map(|bias| dense(&bias.to_dtype(dtype)?)).transpose()?;
+    let library_bias = bias.map(|bias| dense(&bias.to_dtype(dtype)?)).transpose()?;
     let mut shape = x.dims().to_vec();
     shape[x.rank() - 1] = outputs;
     let out = uninitialised(device, shape, dtype)?;
     let activation = if matches!(epilogue, Epilogue::GeluTanh) { Activation::Gelu } else { Activation::None };
-    let product = Product { rows, outputs, inputs, operand: dtype, result: dtype, rounding: None };
+    let product = Product { rows, outputs, inputs, operand: dtype, result: dtype, quantisation: None };
     let request = Plan { product, bias: bias.is_some(), activation, scales: Scales::None };
     let plan = plan(device, request)?;
     let Some(plan) = plan else { return Ok(None) };
     {
         let (x, weight, out) = (Operand::new(&x)?, Operand::new(&weight)?, Operand::new(&out)?);
-        let bias = Operand::optional(narrow_bias.as_ref())?;
+        let bias = Operand::optional(library_bias.as_ref())?;
         let bias = address(bias.as_ref());
         let operands = Operands { x: x.pointer, weight: weight.pointer, out: out.pointer, bias, ..Operands::default() };
         multiply(device, &plan, operands)?;
@@ -167,12 +167,12 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, epilogue: Epil
     }
 }
 
-/// `x [M, K] · weightᵀ [N, K]` in the dtype `to`, where the library has that.
+/// `x [M, K] · weightᵀ [N, K]` in the dtype `to`, if the library has an algorithm for it.
 pub(super) fn product(x: &Tensor, weight: &Tensor, to: DType) -> Result<Option<Tensor>> {
     let ((rows, inputs), outputs) = (x.dims2()?, weight.dim(0)?);
     let device = device_of(x)?;
     let (x, weight) = (dense(x)?, dense(weight)?);
-    let product = Product { rows, outputs, inputs, operand: x.dtype(), result: to, rounding: None };
+    let product = Product { rows, outputs, inputs, operand: x.dtype(), result: to, quantisation: None };
     let request = Plan { product, bias: false, activation: Activation::None, scales: Scales::None };
     let Some(plan) = plan(device, request)? else { return Ok(None) };
     let out = uninitialised(device, (rows, outputs), to)?;
@@ -187,31 +187,32 @@ pub(super) fn product(x: &Tensor, weight: &Tensor, to: DType) -> Result<Option<T
     Ok(Some(out))
 }
 
-/// [`linear`] with both operands rounded, `rows` being `x` so: products of 8 bits, scaled by a scale per row and one per
+/// [`linear`] with both operands quantised (`rows` is `x`): products of 8 bits, scaled by one factor per row and one per
 /// output.
-pub fn linear_rounded(
+pub fn linear_quantised(
     x: &Tensor,
-    rows: &RoundedRows,
-    weight: &Rounded,
+    rows: &QuantisedRows,
+    weight: &QuantisedWeight,
     bias: Option<&Tensor>,
     epilogue: Epilogue,
 ) -> Result<Tensor> {
-    let RoundedRows { data, scales } = rows;
+    let QuantisedRows { data, scales } = rows;
     let (outputs, inputs) = weight.data.dims2()?;
-    let (device, dtype, rounding) = (device_of(x)?, x.dtype(), weight.rounding);
+    let (device, dtype, quantisation) = (device_of(x)?, x.dtype(), weight.quantisation);
     let mut shape = x.dims().to_vec();
     shape[x.rank() - 1] = outputs;
     let rows = x.elem_count() / inputs;
     if rows == 0 {
         return uninitialised(device, shape, dtype);
     }
-    let narrow_bias = bias.map(|bias| dense(&bias.to_dtype(DType::BF16)?)).transpose()?;
+    let library_bias = bias.map(|bias| dense(&bias.to_dtype(DType::BF16)?)).transpose()?;
     let gelu = matches!(epilogue, Epilogue::GeluTanh);
     let activation = if gelu { Activation::Gelu } else { Activation::None };
     // Scaled by the library where it can, otherwise afterwards, together with the bias and the epilogue.
     let mut chosen = None;
-    if rounding == Rounding::E4m3 && dtype == DType::BF16 {
-        let product = Product { rows, outputs, inputs, operand: dtype, result: dtype, rounding: Some(rounding) };
+    if quantisation == Quantisation::E4m3 && dtype == DType::BF16 {
+        let product =
+            Product { rows, outputs, inputs, operand: dtype, result: dtype, quantisation: Some(quantisation) };
         for (activation, bias) in
             [(activation, bias.is_some()), (Activation::None, bias.is_some()), (Activation::None, false)]
         {
@@ -223,20 +224,20 @@ pub fn linear_rounded(
         }
     }
     if chosen.is_none() {
-        let result = if rounding == Rounding::Int8 { DType::I32 } else { DType::BF16 };
-        let product = Product { rows, outputs, inputs, operand: dtype, result, rounding: Some(rounding) };
+        let result = if quantisation == Quantisation::Int8 { DType::I32 } else { DType::BF16 };
+        let product = Product { rows, outputs, inputs, operand: dtype, result, quantisation: Some(quantisation) };
         let request = Plan { product, bias: false, activation: Activation::None, scales: Scales::None };
         chosen = plan(device, request)?;
     }
     let Some(plan) = chosen else {
-        bail!("linear: this GPU multiplies no {rounding:?} of [{rows}, {inputs}] by [{inputs}, {outputs}]")
+        bail!("linear: this GPU multiplies no {quantisation:?} of [{rows}, {inputs}] by [{inputs}, {outputs}]")
     };
     let (result, scaled) = (plan.request.product.result, plan.request.scales == Scales::PerRow);
     let y = uninitialised(device, shape, result)?;
     {
         let (x, w, out) = (Operand::new(data)?, Operand::new(&weight.data)?, Operand::new(&y)?);
         let (x_scales, weight_scales) = (Operand::new(scales)?, Operand::new(&weight.scales)?);
-        let bias = Operand::optional(narrow_bias.as_ref())?;
+        let bias = Operand::optional(library_bias.as_ref())?;
         let operands = Operands {
             x: x.pointer,
             weight: w.pointer,

@@ -1,8 +1,8 @@
 //! CUDA versions, for tensors of f32, bf16 and f16 where not said otherwise; arithmetic and sums are f32.
 //!
-//! Every function gives `None` for what its kernel does not take, such as rows whose length is no multiple of 8: the
-//! caller falls back to candle's own operations. Everything runs in order on the device's one stream, and nothing waits
-//! for it.
+//! Every function returns `None` for operands that its kernel does not take, such as rows whose length is no multiple of
+//! 8: the caller falls back to candle's own operations. Everything is queued in order on the device's one stream, and
+//! nothing waits for it.
 #![allow(unsafe_code)]
 
 mod attention;
@@ -19,7 +19,7 @@ pub use elementwise::{
     activate, channel_rms_norm, gate_residual, layer_norm, layer_norm_modulate, modulate, repeat_channels, rms_norm,
     rms_norm_rope, rope,
 };
-pub use linear::{Rounded, Rounding, linear, linear_rounded};
+pub use linear::{Quantisation, QuantisedRows, QuantisedWeight, linear, linear_quantised};
 pub use module::{built_for, free_bytes, open, peak_bytes, reset_peak_bytes};
 pub use replay::Recorded;
 pub use upload::{HostTensors, Uploader};
@@ -38,7 +38,7 @@ fn device_of(x: &Tensor) -> Result<&CudaDevice> {
     }
 }
 
-/// What the sources call a dtype.
+/// The name of a dtype in the sources.
 fn suffix(dtype: DType) -> Option<&'static str> {
     match dtype {
         DType::F32 => Some("float"),

@@ -27,7 +27,7 @@ pub fn built_for() -> (i32, i32) {
 }
 
 /// Opens device `index` with a stream of its own, on which all of the process's threads queue, and lets its memory pool
-/// keep what is freed: the next step allocates the same blocks again.
+/// keep freed memory, because the next step allocates the same blocks again.
 ///
 /// # Errors
 /// No such device, or one of another compute capability than this build's.
@@ -114,7 +114,7 @@ impl Kernel {
     }
 }
 
-/// By device and name.
+/// Modules by device and name.
 type Modules = HashMap<(usize, &'static str), Arc<CudaModule>>;
 
 /// The module of this name on a device, loaded once.

@@ -15,7 +15,7 @@ use std::mem::MaybeUninit;
 
 /// A recorded computation, and all that its kernels read and write by address.
 pub struct Recorded {
-    /// Until this is dropped.
+    /// Present until this is dropped.
     graph: Option<CudaGraph>,
     inputs: Vec<Tensor>,
     output: Tensor,
@@ -26,9 +26,9 @@ pub struct Recorded {
 unsafe impl Send for Recorded {}
 
 impl Recorded {
-    /// Records `compute` over `inputs`, contiguous tensors of one CUDA device, where it gave `expected` just now, without a
-    /// recording, so that all it needs is loaded. None where it is no sequence of kernels alone, or where the recording
-    /// gives other bits.
+    /// Records `compute` over `inputs`, contiguous tensors of one CUDA device. Just before, it returned `expected` without a
+    /// recording, so that all it needs is loaded. Returns none if it is more than a sequence of kernels, or if the
+    /// recording returns other bits.
     pub fn new<E: From<candle_core::Error>>(
         inputs: &[Tensor],
         expected: &Tensor,
@@ -38,7 +38,7 @@ impl Recorded {
         let own = |x: &Tensor| uninitialised(device_of(x)?, x.shape(), x.dtype());
         let owned: Vec<Tensor> = inputs.iter().map(own).collect::<Result<_>>()?;
         let output = own(expected)?;
-        // A computation that cannot be recorded, or has no room for it, fails here and there, which is no error: it was done.
+        // A computation that cannot be recorded, or not for lack of memory, is no error: its result is there.
         let Ok(Some(graph)) = record(&owned, &output, compute) else { return Ok(None) };
         let recorded = Self { graph: Some(graph), inputs: owned, output, _kept: kept };
         let Ok(found) = recorded.replay(inputs) else { return Ok(None) };
@@ -51,7 +51,7 @@ impl Recorded {
         inputs.len() == self.inputs.len() && inputs.iter().zip(&self.inputs).all(same)
     }
 
-    /// The result for `inputs` that [`Self::fits`].
+    /// Returns the result for `inputs`, which [`Self::fits`].
     pub fn replay(&self, inputs: &[Tensor]) -> Result<Tensor> {
         inputs.iter().zip(&self.inputs).try_for_each(|(x, own)| copy(x, own))?;
         if let Some(graph) = &self.graph {
@@ -64,11 +64,11 @@ impl Recorded {
 }
 
 impl Drop for Recorded {
-    /// Gives the recording's memory back, which the device keeps for its next launch until it is asked.
+    /// Frees the recording's memory, which the device would keep for the next launch.
     fn drop(&mut self) {
         let Ok(device) = device_of(&self.output) else { return };
         let stream = device.cuda_stream();
-        let _ = stream.synchronize(); // what is left when this fails is left
+        let _ = stream.synchronize(); // a failure only delays the release
         drop(self.graph.take());
         // SAFETY: the device is open; what is in use stays.
         let _ = unsafe { cuDeviceGraphMemTrim(stream.context().cu_device()) };
@@ -82,11 +82,11 @@ fn record<E: From<candle_core::Error>>(
     compute: impl Fn(&[Tensor]) -> std::result::Result<Tensor, E>,
 ) -> std::result::Result<Option<CudaGraph>, E> {
     let stream = device_of(output)?.cuda_stream();
-    // What other threads do meanwhile, on streams of their own, is their business.
+    // Other threads may use streams of their own meanwhile.
     stream.begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL).w()?;
     let computed = compute(inputs).and_then(|result| copy(&result, output).map_err(E::from));
-    // Memory that a failed recording gave out cannot be freed. Nobody needs to know, least of all `end_capture`: it would
-    // give the error back, and leave the stream as it is.
+    // Memory that a failed recording allocated cannot be freed. That error is taken here, because `end_capture` would
+    // return it and leave the stream in capture.
     let freed = stream.context().check_err();
     let graph = stream.end_capture(CUgraphInstantiate_flags(0));
     computed?;
@@ -97,7 +97,7 @@ fn record<E: From<candle_core::Error>>(
     })
 }
 
-/// Whether all that `graph` does is done again by launching it: what it copies from the host lies there no more.
+/// Whether launching `graph` repeats all of it: copies from host memory do not, which is gone by then.
 fn repeatable(graph: &CudaGraph) -> std::result::Result<bool, DriverError> {
     use CUgraphNodeType::{
         CU_GRAPH_NODE_TYPE_EMPTY as EMPTY, CU_GRAPH_NODE_TYPE_KERNEL as KERNEL, CU_GRAPH_NODE_TYPE_MEM_ALLOC as ALLOC,

@@ -1,4 +1,4 @@
-//! Tensors that wait in the host's memory and are copied over others of a device while it computes.
+//! Weights that are streamed: kept in host memory, and copied over tensors of a device while it computes.
 
 use super::Operand;
 use candle_core::cuda_backend::WrapErr;
@@ -14,7 +14,7 @@ pub struct HostTensors {
 }
 
 impl HostTensors {
-    /// Of `tensors`, contiguous and on the CUDA device `device`.
+    /// Copies `tensors`, contiguous and on the CUDA device `device`, into host memory.
     ///
     /// # Errors
     /// Another device, or too little memory that can be kept from being paged out.
@@ -56,7 +56,7 @@ struct Slot {
 }
 
 impl Uploader {
-    /// Of sets of contiguous tensors on `device` that nobody else writes.
+    /// Takes sets of contiguous tensors on `device` that nobody else writes.
     ///
     /// # Errors
     /// Another device than a CUDA one.
@@ -95,7 +95,7 @@ impl Uploader {
         self.device.cuda_stream().wait(&self.slots[slot].copied).w()
     }
 
-    /// Says that all that reads set `slot` is queued.
+    /// Marks that everything that reads set `slot` is queued.
     pub fn release(&self, slot: usize) -> Result<()> {
         self.slots[slot].used.record(&self.device.cuda_stream()).w()
     }
@@ -111,6 +111,6 @@ impl Drop for Uploader {
 fn cuda(device: &Device) -> Result<&CudaDevice> {
     match device {
         Device::Cuda(device) => Ok(device),
-        device => bail!("weights wait in host memory for CUDA devices only, not {:?}", device.location()),
+        device => bail!("weights are streamed to CUDA devices only, not to {:?}", device.location()),
     }
 }

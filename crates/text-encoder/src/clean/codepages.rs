@@ -4,7 +4,7 @@
 pub(super) struct Codepage {
     /// Bytes 0x80 to 0xFF, 16 a row; `?` stands for the Latin-1 character, also where the encoding defines nothing.
     upper: [&'static str; 8],
-    /// Whether it is read as browsers do: it defines every byte, and 0x1A stands for the replacement character.
+    /// Whether it is decoded as browsers do: it defines every byte, and 0x1A is the replacement character.
     pub sloppy: bool,
     /// Whether a space of its text may have been a no-break space.
     pub restores_spaces: bool,
@@ -56,7 +56,7 @@ pub(super) static CODEPAGES: [&Codepage; 10] = [
     &CP437,
 ];
 
-/// Those of them whose characters are looked for when only a part of a text is broken.
+/// The code pages whose characters are searched for when only a part of a text is broken.
 pub(super) static LATIN_1_LIKE: [&Codepage; 7] =
     [&LATIN_1, &WINDOWS_1252, &WINDOWS_1250, &WINDOWS_1251, &WINDOWS_1253, &WINDOWS_1254, &WINDOWS_1257];
 

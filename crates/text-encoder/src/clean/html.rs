@@ -37,7 +37,7 @@ pub(super) fn unescape_certain(text: &str) -> String {
         .into_owned()
 }
 
-/// What HTML calls `reference`, which starts with `&` and includes the semicolon if there is one.
+/// HTML's character `reference`: it starts with `&` and includes the semicolon if there is one.
 fn entity(reference: &str) -> Option<&'static str> {
     htmlize::ENTITIES.get(reference.as_bytes()).and_then(|bytes| std::str::from_utf8(bytes).ok())
 }

@@ -2,7 +2,7 @@
 //!
 //! Reference: `prompt_clean` of
 //! <https://github.com/huggingface/diffusers/blob/v0.42.1/src/diffusers/pipelines/wan/pipeline_wan.py>: ftfy, HTML
-//! entities twice, white space. What ftfy 6.3.1 does is implemented here, since the crates that offer it follow older versions.
+//! entities twice, white space. This implements ftfy 6.3.1; other crates implement older versions.
 
 mod badness;
 mod codepages;

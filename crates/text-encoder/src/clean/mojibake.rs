@@ -77,9 +77,9 @@ fn fix_parts(text: &str) -> String {
     out
 }
 
-/// What UTF-8 looks like in a Latin-1-like encoding.
+/// Patterns of UTF-8 that was decoded as a Latin-1-like encoding.
 struct Parts {
-    /// Whole sequences, as many as follow each other.
+    /// Complete sequences, one or more in succession.
     sequence: Regex,
     /// Characters that are continuation bytes there and hardly anything else.
     inner: Vec<char>,

@@ -9,7 +9,7 @@ use std::slice::from_ref;
 
 type Load<T> = kinora_checkpoint::Result<T>;
 
-/// A convolution that remembers the frames before.
+/// A convolution over time, with a causal cache of the frames before.
 pub(super) struct CausalLayer {
     conv: CausalConv3d,
     slot: usize,
@@ -37,7 +37,7 @@ impl CausalLayer {
         self.conv.forward(x, state.cache(self.slot), residual)
     }
 
-    /// Makes the layer remember `x` as the frame that it saw last, and nothing before it.
+    /// Sets the causal cache to `x` as the last frame, with none before it.
     pub(super) fn remember(&self, x: Tensor, state: &mut StreamState) {
         *state.cache(self.slot) = CausalCache::of(x);
     }
@@ -81,7 +81,7 @@ impl ResidualBlock {
 
     /// `x [B, H, W, inputs]` → `[B, H, W, outputs]`.
     pub(super) fn forward(&self, x: Tensor, state: &mut StreamState) -> Result<Tensor> {
-        // One expression, so that what is between the layers is freed (or the cache's alone) before the next.
+        // One expression, so that intermediate tensors are freed (or held by the causal cache alone) before the next layer.
         let h = self.norm2.forward_silu(&self.conv1.forward(&[self.norm1.forward_silu(&x)?], state, None)?)?;
         let x = match &self.shortcut {
             Some(shortcut) => shortcut.forward(&x)?,
@@ -156,7 +156,7 @@ impl Head {
     }
 }
 
-/// The norm over a clip's channels, whose `gamma` has one axis more than that over an image's.
+/// Reads the norm over a clip's channels, whose `gamma` has one axis more than an image's.
 fn frame_norm(weights: &Weights, dim: usize) -> Load<ChannelRmsNorm> {
     ChannelRmsNorm::new(weights, (dim, 1, 1, 1))
 }

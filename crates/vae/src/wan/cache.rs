@@ -1,9 +1,9 @@
-//! [`StreamState`]: what a stream of chunks remembers between pushes.
+//! [`StreamState`]: the state of a stream of chunks between pushes.
 
 use kinora_nn::CausalCache;
 use std::cell::Cell;
 
-/// Gives every layer that remembers something the number of its cache, while a network is built.
+/// Numbers the layers that have a causal cache, while a network is built.
 #[derive(Default)]
 pub(super) struct Slots(Cell<usize>);
 
@@ -26,7 +26,7 @@ impl StreamState {
         self.chunks == 0
     }
 
-    /// The cache of the layer that has this number.
+    /// Returns the causal cache of the layer with this number.
     pub(super) fn cache(&mut self, slot: usize) -> &mut CausalCache {
         if slot >= self.caches.len() {
             self.caches.resize_with(slot + 1, CausalCache::default);

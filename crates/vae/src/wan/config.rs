@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 /// Architecture of a Wan autoencoder. Field names, `temperal` included, are those of diffusers' config.json
 /// (<https://github.com/huggingface/diffusers/blob/v0.42.1/src/diffusers/models/autoencoders/autoencoder_kl_wan.py>);
-/// what a file leaves out is as in Wan 2.1.
+/// absent fields have the values of Wan 2.1.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct Config {

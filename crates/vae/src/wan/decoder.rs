@@ -1,5 +1,5 @@
-//! The decoder: latents to patched pixels, every frame through all stages before the next, so that a single frame is
-//! held at full resolution (and the causal caches).
+//! The decoder: latents to patched pixels. Every frame goes through all stages before the next one, so that only one frame
+//! (and the causal caches) is held at full resolution.
 
 use super::blocks::{CausalLayer, Head, Middle, Pointwise, ResidualBlock};
 use super::cache::{Slots, StreamState};
@@ -20,7 +20,7 @@ pub(super) struct Decoder {
 }
 
 impl Decoder {
-    /// Reads `conv2` and what is below `decoder`.
+    /// Reads `conv2` and everything below `decoder`.
     pub(super) fn new(config: &Config, weights: &Weights) -> Load<Self> {
         let slots = Slots::default();
         let from_latents = Pointwise::new(&weights.pp("conv2"), config.z_dim, config.z_dim)?;
@@ -36,8 +36,8 @@ impl Decoder {
         })
     }
 
-    /// The next latent frame `z [B, h, w, z_dim]` → of its frames `[B, H, W, out_channels]` the tile of `windows`, which
-    /// must be the same for all frames of a stream.
+    /// Decodes the next latent frame `z [B, h, w, z_dim]` and returns the tile of `windows`, which must be the same for all
+    /// frames of a stream, of its frames `[B, H, W, out_channels]`.
     pub(super) fn forward(&self, z: &Tensor, windows: &Windows, state: &mut StreamState) -> Result<Vec<Tensor>> {
         let x = self.conv.forward(&[self.from_latents.forward(z)?], state, None)?;
         let (_, h, w, _) = x.dims4()?;
@@ -48,7 +48,7 @@ impl Decoder {
         Ok(frames)
     }
 
-    /// Takes a frame through the stages that are left.
+    /// Takes a frame through the remaining `stages`.
     fn finish(
         &self,
         stages: &[Stage],
@@ -84,7 +84,7 @@ impl Decoder {
     }
 }
 
-/// Residual blocks at one resolution, then up to the next.
+/// Residual blocks at one resolution, then upsampling to the next.
 struct Stage {
     blocks: Vec<ResidualBlock>,
     upsample: Option<Upsample>,

@@ -19,7 +19,7 @@ pub(super) struct Encoder {
 }
 
 impl Encoder {
-    /// Reads `conv1` and what is below `encoder`.
+    /// Reads `conv1` and everything below `encoder`.
     pub(super) fn new(config: &Config, weights: &Weights) -> Load<Self> {
         let slots = Slots::default();
         let moments = 2 * config.z_dim;
@@ -36,7 +36,7 @@ impl Encoder {
         })
     }
 
-    /// The next frames `[B, H, W, in_channels]` of one latent frame → `[B, h, w, 2·z_dim]`.
+    /// Encodes the next frames `[B, H, W, in_channels]`, which make one latent frame `[B, h, w, 2·z_dim]`.
     pub(super) fn forward(&self, frames: Vec<Tensor>, state: &mut StreamState) -> Result<Tensor> {
         let mut frames = frames;
         for (index, stage) in self.stages.iter().enumerate() {
@@ -52,7 +52,7 @@ impl Encoder {
     }
 }
 
-/// Residual blocks at one resolution, then down to the next.
+/// Residual blocks at one resolution, then downsampling to the next.
 struct Stage {
     blocks: Vec<ResidualBlock>,
     downsample: Option<Downsample>,
@@ -92,7 +92,7 @@ impl Stage {
         frames.chunks(count).map(|frames| self.one(frames, conv, state)).collect()
     }
 
-    /// As many frames as make one.
+    /// Computes one frame of the result from as many frames as make one.
     fn one(&self, frames: &[Tensor], conv: Option<&CausalLayer>, state: &mut StreamState) -> Result<Tensor> {
         let mut inputs = Vec::with_capacity(frames.len());
         for frame in frames {

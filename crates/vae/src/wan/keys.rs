@@ -1,9 +1,9 @@
-//! Parameter names: diffusers' layout to the original's.
+//! Parameter names: from diffusers' layout to the original's.
 
 use super::Config;
 use kinora_checkpoint::KeyMap;
 
-/// Names of diffusers' `AutoencoderKLWan` to the original's, which are the canonical ones.
+/// Returns the map from the names of diffusers' `AutoencoderKLWan` to the original's, which are canonical.
 pub fn canonical_from_diffusers(config: &Config) -> KeyMap {
     let mut rules = Rules::default();
     rules.add("quant_conv.{p}", "conv1.{p}");
@@ -45,7 +45,7 @@ impl Rules {
         self.add(&format!("{source}.time_conv.{{p}}"), &format!("{canonical}.time_conv.{{p}}"));
     }
 
-    /// Wan 2.1: the original counts the layers of all stages through; diffusers does so in the encoder only.
+    /// Wan 2.1: the original numbers the layers of all stages in one list; diffusers does so in the encoder only.
     fn counted_stages(&mut self, config: &Config) {
         self.residual_block("encoder.down_blocks.{n}", "encoder.downsamples.{n}");
         self.resample("encoder.down_blocks.{n}", "encoder.downsamples.{n}");

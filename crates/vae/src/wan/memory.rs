@@ -1,15 +1,15 @@
-//! What the autoencoder holds beside its weights, from shapes alone.
+//! The autoencoder's memory beside its weights, computed from shapes alone.
 
 use super::Config;
 use super::windows::{Windows, area};
 use crate::Tile;
 use candle_core::DType;
 
-/// Frames that a causal convolution remembers.
+/// Frames in the causal cache of a convolution.
 const PAST: usize = 2;
 /// Numbers that a thread holds per channel, of inputs and of results, in Winograd's algorithm: 36 for each of 64 tiles.
 const WINOGRAD: usize = 36 * 64;
-/// Frames that are alive in the second convolution of a residual block, beside what it remembers: the block's input, the
+/// Frames that are alive in the second convolution of a residual block, beside its causal cache: the block's input, the
 /// first convolution's result, the same after norm and `SiLU`, and the block's result.
 const BLOCK: usize = 4;
 /// Frames that are alive at the end of the middle's attention: its input, queries, keys and values twice (together and
@@ -19,21 +19,21 @@ const ATTENTION: usize = 9;
 const SMALLEST_TILE: usize = 8;
 
 impl Config {
-    /// The most bytes that decoding holds at a time, for latents of `h × w`: what all convolutions remember, the frames
-    /// that wait while another goes through the later stages, what is alive in the widest block, and the scratch of every
-    /// thread.
+    /// Returns the most bytes that decoding holds at a time, for latents of `h × w`: all causal caches, the frames that are
+    /// held while another goes through the later stages, the tensors of the widest block, and the scratch of every thread.
     pub fn decoding_bytes(&self, h: usize, w: usize, threads: usize) -> usize {
         self.bytes_of_tile([h, w], &Tile::whole(h, w), threads)
     }
 
-    /// [`Config::decoding_bytes`] of one tile at a time, the largest of the [grid](Tile::grid) with tiles of `side`.
+    /// Returns [`Config::decoding_bytes`] for one tile at a time, the largest of the [grid](Tile::grid) with tiles of
+    /// `side`.
     pub fn tile_decoding_bytes(&self, h: usize, w: usize, side: usize, threads: usize) -> usize {
         let tiles = Tile::grid(h, w, side);
         tiles.iter().map(|tile| self.bytes_of_tile([h, w], tile, threads)).max().unwrap_or(0)
     }
 
-    /// The largest side of tiles with which decoding holds at most `bytes`, `None` where a whole frame does; the smallest
-    /// sensible one where none does.
+    /// Returns the largest side of tiles with which decoding holds at most `bytes`, or `None` if whole frames fit; if no
+    /// tile fits, the smallest sensible side.
     pub fn side_that_fits(&self, h: usize, w: usize, threads: usize, bytes: usize) -> Option<usize> {
         if self.decoding_bytes(h, w, threads) <= bytes {
             return None;
@@ -50,21 +50,21 @@ impl Config {
         let (first, last) = (dims[0].0, dims[dims.len() - 1].1);
         // The middle sees the whole frame.
         let mut past = (self.z_dim + 4 * first) * h * w;
-        let (mut waiting, mut widest) = (0, ATTENTION * first * h * w);
+        let (mut held, mut widest) = (0, ATTENTION * first * h * w);
         let mut frames = 1;
         for (stage, &(inputs, outputs)) in dims.iter().enumerate() {
             let positions = area(&windows.stages[stage]);
             past += (inputs + (2 * self.num_res_blocks + 1) * outputs) * positions;
-            widest = widest.max(waiting + BLOCK * inputs.max(outputs) * positions);
+            widest = widest.max(held + BLOCK * inputs.max(outputs) * positions);
             let Some(&doubles_frames) = self.temperal_downsample.iter().rev().nth(stage) else { continue };
             if doubles_frames {
                 past += outputs * positions;
-                waiting += outputs * positions;
+                held += outputs * positions;
                 frames *= 2;
             }
             let upsampled = if self.is_residual { 2 * outputs } else { outputs / 2 }; // its shortcut too
-            widest = widest.max(waiting + (outputs + 4 * upsampled) * positions);
-            waiting += if self.is_residual { inputs * positions } else { 0 };
+            widest = widest.max(held + (outputs + 4 * upsampled) * positions);
+            held += if self.is_residual { inputs * positions } else { 0 };
         }
         past += last * windows.stages.last().map_or(0, area);
         let done = frames * self.out_channels * area(&windows.out);

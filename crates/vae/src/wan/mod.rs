@@ -2,8 +2,8 @@
 //! (<https://github.com/Wan-Video/Wan2.2/blob/42bf4cfaa384/wan/modules/vae2_1.py> and `vae2_2.py` beside it;
 //! <https://arxiv.org/abs/2503.20314>, section 4.1).
 //!
-//! Everything looks at the present and the past only, so a clip is coded in chunks: its first frame alone, then as many
-//! frames as make one latent frame. Every convolution over time keeps the last input frames before the present one.
+//! Every layer depends on present and past frames only, so a clip is coded in chunks: its first frame alone, then as many
+//! frames as make one latent frame. Every convolution over time keeps its last input frames in a causal cache.
 //! Inside, frames are `[B, H, W, C]`.
 //! Parameters have the original's names; [`canonical_from_diffusers`] translates.
 
@@ -40,7 +40,7 @@ pub struct WanVae {
 }
 
 impl WanVae {
-    /// Reads the parameters that `config` asks for, those of `parts`.
+    /// Reads the parameters of `parts`.
     pub fn new(config: &Config, weights: &Weights, parts: Parts) -> Result<Self> {
         config.validate()?;
         let encoder = (parts != Parts::Decoder).then(|| Encoder::new(config, weights)).transpose()?;
@@ -55,7 +55,7 @@ impl WanVae {
         })
     }
 
-    /// A decoder of whole frames, or of a tile of them.
+    /// Returns a decoder of whole frames, or of a tile of them.
     fn decoder_of(&self, tile: Option<Tile>) -> Result<Box<dyn StreamDecoder + '_>> {
         let network = self.decoder.as_ref().ok_or(Error::NotLoaded { part: "decoder" })?;
         Ok(Box::new(Decoding { vae: self, network, tile, state: StreamState::default() }))
@@ -135,7 +135,7 @@ impl VideoVae for WanVae {
     }
 }
 
-/// One clip on its way out, or a tile of it.
+/// The decoding of one clip, or of one tile of it.
 struct Decoding<'a> {
     vae: &'a WanVae,
     network: &'a Decoder,
@@ -154,7 +154,7 @@ impl StreamDecoder for Decoding<'_> {
     }
 }
 
-/// One clip on its way in.
+/// The encoding of one clip.
 struct Encoding<'a> {
     vae: &'a WanVae,
     network: &'a Encoder,
@@ -171,13 +171,13 @@ impl StreamEncoder for Encoding<'_> {
     }
 }
 
-/// One frame `[B, H, W, C]` of `x [B, C, F, H, W]`.
+/// Returns one frame `[B, H, W, C]` of `x [B, C, F, H, W]`.
 fn channels_last(x: &Tensor, frame: usize) -> candle_core::Result<Tensor> {
     x.narrow(2, frame, 1)?.squeeze(2)?.permute((0, 2, 3, 1))?.contiguous()
 }
 
-/// The weights of layer `index` of a stage below `list`: Wan 2.1 counts the layers of all stages through, Wan 2.2
-/// nests a list of the same name in each stage.
+/// Returns the weights of layer `index` of a stage below `list`: Wan 2.1 numbers the layers of all stages in one list,
+/// Wan 2.2 nests a list of the same name in each stage.
 fn layer_weights(
     config: &Config,
     weights: &Weights,

@@ -1,5 +1,5 @@
-//! Halving and doubling: the learned layers between two stages, the parameterless shortcuts beside them in Wan 2.2, and
-//! patchify.
+//! Downsampling and upsampling: the learned layers between two stages, the parameterless shortcuts beside them in Wan 2.2,
+//! and patchify.
 
 use super::blocks::CausalLayer;
 use super::cache::{Slots, StreamState};
@@ -10,7 +10,7 @@ use kinora_nn::Conv2d;
 
 type Load<T> = kinora_checkpoint::Result<T>;
 
-/// Halves height and width, and the frames too where it has a temporal convolution.
+/// Halves height and width, and, with a temporal convolution, the number of frames.
 pub(super) struct Downsample {
     spatial: Conv2d,
     temporal: Option<CausalLayer>,
@@ -50,7 +50,7 @@ impl Downsample {
     }
 }
 
-/// Doubles height and width, and the frames too where it has a temporal convolution.
+/// Doubles height and width, and, with a temporal convolution, the number of frames.
 pub(super) struct Upsample {
     temporal: Option<CausalLayer>,
     spatial: Conv2d,
@@ -66,13 +66,13 @@ impl Upsample {
         })
     }
 
-    /// Frames that one becomes, other than the clip's first.
+    /// Returns the number of frames that one frame becomes, except the clip's first.
     pub(super) fn factor(&self) -> usize {
         if self.temporal.is_some() { 2 } else { 1 }
     }
 
-    /// The frames that `x [B, H, W, C]` becomes, still of that size. The clip's first frame stays a single frame, which
-    /// the temporal convolution never sees: to it, the clip begins with zeros and then the second chunk.
+    /// Returns the frames that `x [B, H, W, C]` becomes, still of that size. The clip's first frame stays a single frame and
+    /// does not go through the temporal convolution, for which the clip begins with zeros and the second chunk.
     pub(super) fn frames(&self, x: Tensor, state: &mut StreamState) -> Result<Vec<Tensor>> {
         let Some(temporal) = &self.temporal else { return Ok(vec![x]) };
         if state.is_first() {
@@ -97,8 +97,8 @@ pub(super) struct Shortcut {
 }
 
 impl Shortcut {
-    /// Positions become channels, of which groups are averaged: up to `t` frames `[B, H, W, C]` →
-    /// `[B, H/s, W/s, outputs]`. Where there are fewer frames, zeros come before them: at the clip's first frame.
+    /// Computes a pixel unshuffle and averages groups of its channels: up to `t` frames `[B, H, W, C]` →
+    /// `[B, H/s, W/s, outputs]`. Missing frames, before the clip's first, are zeros.
     pub(super) fn average(&self, frames: &[Tensor]) -> Result<Tensor> {
         let &Self { outputs, temporal: t, spatial: s } = self;
         let x = Tensor::stack(frames, 1)?;
@@ -109,8 +109,8 @@ impl Shortcut {
         x.reshape((b, h, w, outputs, c * t * s * s / outputs))?.mean(4)
     }
 
-    /// Channels are repeated and become positions: `x [B, H, W, C]` → `[B, H·s, W·s, outputs]`, of the `t` frames that
-    /// it becomes the one of this `index`.
+    /// Repeats channels and computes a pixel shuffle: `x [B, H, W, C]` → frame `index`, `[B, H·s, W·s, outputs]`, of the `t`
+    /// frames that it becomes.
     pub(super) fn repeat(&self, x: &Tensor, index: usize) -> Result<Tensor> {
         let &Self { outputs, temporal, spatial } = self;
         repeat_channels(x, Repeat { outputs, frames: temporal, side: spatial }, index)

@@ -1,7 +1,7 @@
-//! [`Windows`]: what each stage of the decoder must see of its frame, so that a tile comes out as it does from the whole.
+//! [`Windows`]: the part of its frame that each stage of the decoder needs to compute a tile as it is in the whole frame.
 //!
-//! A 3×3 convolution needs one position more on every side, and an upsampling one the half of that; past the frame's edge
-//! there are zeros, in a tile as in the whole.
+//! A 3×3 convolution needs one position more on every side, and one after upsampling half of that; past the frame's edge
+//! there are zeros, in a tile as in the whole frame.
 
 use super::Config;
 use crate::Tile;
@@ -16,16 +16,16 @@ const GRAIN: usize = 4;
 /// Rows and columns.
 pub(super) type Window = [Range<usize>; 2];
 
-/// What a tile is made from.
+/// The windows of a tile.
 pub(super) struct Windows {
-    /// Of every stage's input, at its resolution, lowest first.
+    /// The window of every stage's input, at its resolution, lowest first.
     pub(super) stages: Vec<Window>,
-    /// Of the decoder's output, before unpatchify.
+    /// The window of the decoder's output, before unpatchify.
     pub(super) out: Window,
 }
 
 impl Windows {
-    /// Those of `tile` of a latent frame of `size`, which holds it.
+    /// Returns the windows of `tile` of a latent frame of `size`, which contains it.
     pub(super) fn new(config: &Config, size: [usize; 2], tile: &Tile) -> Self {
         let axes = [(size[0], &tile.rows), (size[1], &tile.columns)];
         let [rows, columns] = axes.map(|(size, part)| along_axis(config, size, part));
@@ -35,7 +35,7 @@ impl Windows {
     }
 }
 
-/// Along one axis: of every stage's input, lowest resolution first, then of the output.
+/// Returns the windows along one axis: of every stage's input, lowest resolution first, then of the output.
 fn along_axis(config: &Config, size: usize, part: &Range<usize>) -> Vec<Range<usize>> {
     let doublings = config.temperal_downsample.len();
     let blocks = 2 * (config.num_res_blocks + 1); // two convolutions each
@@ -47,7 +47,7 @@ fn along_axis(config: &Config, size: usize, part: &Range<usize>) -> Vec<Range<us
         let start = needed.start.saturating_sub(reach) / GRAIN * GRAIN;
         let end = (needed.end + reach).next_multiple_of(GRAIN).min(size);
         spans.push(start..end);
-        // What the upsampling before this stage needs for that.
+        // The input of the upsampling before this stage.
         needed = start.saturating_sub(1) / 2..(end + 1).min(size).div_ceil(2);
         reach = blocks;
     }
@@ -55,18 +55,18 @@ fn along_axis(config: &Config, size: usize, part: &Range<usize>) -> Vec<Range<us
     spans
 }
 
-/// `window` of the frame at twice the resolution.
+/// Returns `window` at twice the resolution.
 pub(super) fn doubled(window: &Window) -> Window {
     from_fn(|axis| 2 * window[axis].start..2 * window[axis].end)
 }
 
-/// Positions in `window`.
+/// Returns the number of positions in `window`.
 pub(super) fn area(window: &Window) -> usize {
     window[0].len() * window[1].len()
 }
 
-/// The part `wanted` of a frame, of `x [B, H, W, C]`, which is the part `found` of it. A copy, where it is not all of `x`:
-/// a view would keep alive what it is a view of.
+/// Returns the window `wanted` of a frame, given its window `found` as `x [B, H, W, C]`. Unless they are the same, it is a
+/// copy: a view would keep all of `x` alive.
 pub(super) fn crop(x: Tensor, found: &Window, wanted: &Window) -> Result<Tensor> {
     if found == wanted {
         return Ok(x);

@@ -10,11 +10,11 @@ const PLAIN: &str = "WanTransformer3DModel";
 const CONTROLLED: &str = "WanVACETransformer3DModel";
 
 impl WanConfig {
-    /// Reads the config.json of a diffusers directory; absent fields have diffusers' defaults. `"camera": true` is a
-    /// word of our own, for models that follow a camera.
+    /// Reads the config.json of a diffusers directory; absent fields have diffusers' defaults. `"camera": true` is an
+    /// extension, for models with a camera adapter.
     ///
     /// # Errors
-    /// Fields that ask for what is not supported (other norms, faces and poses, speech) or that make no sense.
+    /// Fields that ask for unsupported features (other norms, faces and poses, speech) or that make no sense.
     pub fn from_diffusers_config(json: &[u8]) -> Result<Self> {
         let mut file: DiffusersConfig = serde_json::from_slice(json)?;
         let controlled = file.class_name == CONTROLLED;
@@ -78,13 +78,13 @@ struct DiffusersConfig {
     added_kv_proj_dim: Option<usize>,
     pos_embed_seq_len: Option<usize>,
     camera: bool,
-    /// What `WanVACETransformer3DModel` has, and whatever else another model has.
+    /// The fields of `WanVACETransformer3DModel` and of other models.
     #[serde(flatten)]
     rest: BTreeMap<String, Value>,
 }
 
 impl DiffusersConfig {
-    /// Takes the fields of `WanVACETransformer3DModel` from those that are left.
+    /// Takes the fields of `WanVACETransformer3DModel` out of the remaining ones.
     fn take_control(&mut self) -> Result<Control> {
         let taken = ["vace_layers", "vace_in_channels"].into_iter().filter_map(|field| self.rest.remove_entry(field));
         let taken = taken.filter(|(_, value)| !value.is_null()).collect();
@@ -119,7 +119,7 @@ impl Default for DiffusersConfig {
     }
 }
 
-/// What `WanVACETransformer3DModel` adds, with its defaults.
+/// The additional fields of `WanVACETransformer3DModel`, with its defaults.
 #[derive(Deserialize)]
 #[serde(default)]
 struct Control {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 /// Canonical names and shapes.
 type Shapes<'a> = BTreeMap<&'a str, &'a [usize]>;
 
-/// How the names of the tensors of a model begin.
+/// The first parts of the names of a model's tensors.
 const KNOWN: [&str; 10] = [
     "patch_embedding.",
     "text_embedding.",
@@ -23,9 +23,9 @@ const KNOWN: [&str; 10] = [
 ];
 
 impl WanConfig {
-    /// Tells the configuration from the canonical names and shapes of a checkpoint that comes without one. What shapes
-    /// cannot say (head width, epsilon, text length, that controlled layers are equally far apart) is what every released
-    /// model has.
+    /// Infers the configuration from the canonical names and shapes of a checkpoint that comes without one. Values that
+    /// shapes do not show (head width, epsilon, text length, the spacing of controlled layers) are those of every released
+    /// model.
     ///
     /// # Errors
     /// Missing or misshapen tensors, tensors of model kinds that are not supported, a width that is no multiple of 128.
@@ -58,7 +58,7 @@ impl WanConfig {
             vace_layers: controlled_layers(blocks("blocks"), blocks("vace_blocks"))?,
             vace_in_channels: optional(&shapes, "vace_patch_embedding.weight")?.map(|[_, channels, _, _, _]| channels),
             camera: has("control_adapter.conv.weight"),
-            // Of a number that is no square, the tensor's own check says what is wrong.
+            // If the number is not a square, the check of the tensor's shape reports it.
             camera_scale: optional(&shapes, "control_adapter.conv.weight")?
                 .map_or(camera::SCALE, |[_, rays, _, _]| (rays / camera::CHANNELS).isqrt().max(1)),
             ..Self::base()
@@ -68,7 +68,7 @@ impl WanConfig {
     }
 }
 
-/// Tensors that only poses, references, speech and whatever else no model here has would need.
+/// Rejects tensors of other model kinds: for poses, references, speech and the like.
 fn reject_other_models(shapes: &Shapes) -> Result<()> {
     let foreign = |name: &str| {
         let of_pictures = name.contains("_img.") && !shapes.contains_key("img_emb.proj.0.weight");
@@ -80,7 +80,7 @@ fn reject_other_models(shapes: &Shapes) -> Result<()> {
     }
 }
 
-/// The main blocks after which a control block's hint is added: in every released model they are equally far apart.
+/// Returns the main blocks after which a control block's hint is added, which are evenly spaced in every released model.
 fn controlled_layers(layers: usize, control_blocks: usize) -> Result<Vec<usize>> {
     if control_blocks == 0 {
         return Ok(Vec::new());

@@ -7,9 +7,9 @@ use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// Width of the hidden states of the image encoder of every released model; the original configuration does not say it.
+/// Width of the hidden states of the image encoder of every released model, which the original configuration leaves out.
 const IMAGE_DIM: usize = 1280;
-/// Rows of two pictures, likewise.
+/// Rows of two pictures, which it leaves out, too.
 const TWO_PICTURES: usize = 514;
 
 impl WanConfig {
@@ -18,7 +18,7 @@ impl WanConfig {
     /// the tensors say so ([`WanConfig::infer`]).
     ///
     /// # Errors
-    /// As of [`WanConfig::from_diffusers_config`].
+    /// As [`WanConfig::from_diffusers_config`].
     pub fn from_original_config(json: &[u8]) -> Result<Self> {
         let mut file: OriginalConfig = serde_json::from_slice(json)?;
         let (image_dim, pos_embed_seq_len, controlled) = match file.model_type.as_str() {
@@ -89,7 +89,7 @@ struct OriginalConfig {
     qk_norm: bool,
     cross_attn_norm: bool,
     eps: f64,
-    /// Of VideoX-Fun: whether there is an adapter for cameras, and how many channels it takes.
+    /// VideoX-Fun's fields: whether there is a camera adapter, and how many channels it takes.
     add_control_adapter: bool,
     in_dim_control_adapter: Option<usize>,
     downscale_factor_control_adapter: Option<usize>,
@@ -98,7 +98,7 @@ struct OriginalConfig {
 }
 
 impl OriginalConfig {
-    /// Layers that are controlled, and channels of what controls them, from the fields that are left.
+    /// Takes the controlled layers and the channels of control out of the remaining fields.
     fn take_control(&mut self) -> Result<(Vec<usize>, usize)> {
         let taken = ["vace_layers", "vace_in_dim"].into_iter().filter_map(|field| self.rest.remove_entry(field));
         let control: OriginalControl = serde_json::from_value(Value::Object(taken.collect()))?;
@@ -134,11 +134,11 @@ impl Default for OriginalConfig {
     }
 }
 
-/// What the original `VaceWanModel` adds.
+/// The additional fields of the original `VaceWanModel`.
 #[derive(Deserialize)]
 struct OriginalControl {
-    /// Every other layer, if not said.
+    /// Every other layer by default.
     vace_layers: Option<Vec<usize>>,
-    /// As many as the latents have, if not said.
+    /// The channels of the latents by default.
     vace_in_dim: Option<usize>,
 }

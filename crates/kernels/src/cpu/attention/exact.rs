@@ -8,7 +8,7 @@ use crate::cpu::shared::SharedMut;
 use crate::cpu::tile::{COLUMNS, Out, Panel, Rows, multiply_tile};
 use rayon::prelude::*;
 
-/// Part of a head's dim that is summed at a time, so that a panel of keys fits the first cache.
+/// Part of a head's dim that is summed at a time, so that a panel of keys fits in the L1 cache.
 const DEPTH: usize = 128;
 
 /// Keys and values of some heads.

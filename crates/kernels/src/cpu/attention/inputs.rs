@@ -1,9 +1,9 @@
-//! Operands of attention as they lie in their tensors.
+//! The operands of attention, read where they are in their tensors.
 
 use crate::cpu::Operand;
 use candle_core::{D, Result, Tensor, WithDType};
 
-/// `x [B, L, N, D]` itself if the elements of a head are neighbours, otherwise a copy in which they are.
+/// Returns `x [B, L, N, D]` itself if the elements of a head are contiguous, otherwise a copy in which they are.
 pub fn whole_heads(x: &Tensor) -> Result<Tensor> {
     let neighbours = x.dim(D::Minus1)? <= 1 || x.stride().last() == Some(&1);
     if neighbours { Ok(x.clone()) } else { x.contiguous() }
@@ -13,7 +13,7 @@ pub fn whole_heads(x: &Tensor) -> Result<Tensor> {
 #[derive(Clone, Copy)]
 pub struct Strided<'a, T> {
     data: &'a [T],
-    /// From one clip, token, head to the next.
+    /// Steps from one clip, token and head to the next.
     strides: [usize; 3],
     pub tokens: usize,
     pub heads: usize,
@@ -36,12 +36,12 @@ impl<'a, T: WithDType> Strided<'a, T> {
     }
 }
 
-/// What is added to the scores.
+/// A bias of the scores.
 pub struct Bias<'a> {
     data: &'a [f32],
-    /// Of the first query.
+    /// The offset of the first query.
     start: usize,
-    /// From one clip, head, query to the next: none where they share it.
+    /// Steps from one clip, head and query to the next; 0 where they share the bias.
     strides: [isize; 3],
     keys: usize,
 }
@@ -62,7 +62,7 @@ impl<'a> Bias<'a> {
         Ok(Self { data: data.slice()?, start, strides: [0, distances as isize, -1], keys })
     }
 
-    /// What is added to the scores of a query, for all keys.
+    /// Returns the bias of a query's scores, for all keys.
     pub fn row(&self, clip: usize, head: usize, query: usize) -> &'a [f32] {
         let steps = [clip, head, query].into_iter().zip(self.strides);
         let start = steps.fold(self.start, |start, (count, stride)| start.wrapping_add_signed(count as isize * stride));

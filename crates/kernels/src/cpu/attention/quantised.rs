@@ -1,13 +1,13 @@
 //! Keys as 8-bit integers and values as bf16, for machines that multiply these faster than f32.
 //!
-//! After `SageAttention` (<https://arxiv.org/abs/2410.02367>): the mean key is subtracted from all keys, which the softmax
-//! does not see, and takes with it most of what is large; then every query and every key is rounded to 8 bits with a
-//! scale of its own. Weights of the values are rounded to bf16, and summed in f32.
+//! After `SageAttention` (<https://arxiv.org/abs/2410.02367>): the mean key is subtracted from all keys, which does
+//! not change the softmax and removes most large elements; then every query and every key is quantised to 8 bits with
+//! a scale of its own. Weights of the values are rounded to bf16, and summed in f32.
 
 mod x86;
 
+use super::half_precision::ValuePairs;
 use super::inputs::Strided;
-use super::narrow::ValuePairs;
 use super::{Block, KEYS, Panels};
 use crate::cpu::element::Element;
 use crate::cpu::tile::COLUMNS;
@@ -18,7 +18,7 @@ use rayon::prelude::*;
 
 /// Elements of a query or key that one instruction multiplies and adds.
 const GROUP: usize = 4;
-/// The largest rounded number.
+/// The largest quantised number.
 const LARGEST: f32 = 127.0;
 
 /// Whether this machine multiplies 8-bit integers and bf16.
@@ -28,11 +28,11 @@ pub fn available() -> bool {
 
 /// Keys and values of some heads.
 pub struct Quantised {
-    /// `[heads, S / 32, D / 4, 32, 4]`; what is past the last is zero.
+    /// `[heads, S / 32, D / 4, 32, 4]`; elements past the last are zero.
     keys: Vec<i8>,
-    /// `[heads, S / 32, 32]`: what the sums start with, so that queries can be shifted to be positive.
+    /// `[heads, S / 32, 32]`: the initial sums, which allow for queries that are shifted to be positive.
     starts: Vec<i32>,
-    /// `[heads, S / 32, 32]`: what one unit of a key stands for.
+    /// `[heads, S / 32, 32]`: the scale of each key.
     units: Vec<f32>,
     values: ValuePairs,
     tokens: usize,
@@ -44,7 +44,7 @@ pub struct Quantised {
 pub struct Scratch {
     /// `[m, D / 4, 4]`, shifted by 128.
     q: Vec<u8>,
-    /// `[m]`: what one unit of a query stands for.
+    /// `[m]`: the scale of each query.
     units: Vec<f32>,
     /// `[m, KEYS]`.
     weights: Vec<[bf16; KEYS]>,
@@ -166,7 +166,7 @@ impl Panels for Quantised {
     fn gather(&self, block: Block, weights: &[[f32; KEYS]], scratch: &mut Scratch, values: &mut [f32]) {
         // SAFETY: this is made where the instructions are available only.
         unsafe {
-            pairs::narrow(weights.as_flattened(), scratch.weights.as_flattened_mut());
+            pairs::to_bf16(weights.as_flattened(), scratch.weights.as_flattened_mut());
             self.values.gather(block, &scratch.weights, values);
         }
     }
@@ -181,7 +181,7 @@ fn centre(x: &[f32], mean: &[f32], out: &mut Vec<f32>) {
     }
 }
 
-/// Rounds one key into its column of a panel; the sum of the rounded numbers.
+/// Quantises one key into its column of a panel and returns the sum of the quantised numbers.
 #[inline(always)]
 fn pack_key(x: &[f32], unit: f32, column: usize, panel: &mut [i8]) -> i32 {
     let inverse = inverse(unit);
@@ -195,7 +195,7 @@ fn pack_key(x: &[f32], unit: f32, column: usize, panel: &mut [i8]) -> i32 {
     sum
 }
 
-/// What 1 stands for when the largest of `x` is to be rounded to 127. Not a number if one of them is none or infinite.
+/// Returns the scale at which the largest element of `x` becomes 127; NaN if an element is NaN or infinite.
 #[inline(always)]
 fn unit(x: &[f32]) -> f32 {
     let mut largest = [0f32; 16];

@@ -3,7 +3,7 @@
 use super::KEYS;
 use pulp::{Simd, WithSimd};
 
-/// What is known of each query's scores so far, in units of ln 2.
+/// The state of each query's softmax over the scores so far, in units of ln 2.
 #[derive(Default)]
 pub struct Running {
     /// The largest.
@@ -16,19 +16,19 @@ impl Running {
     /// Forgets everything; for `queries` queries.
     pub fn reset(&mut self, queries: usize) {
         self.max.clear();
-        // Not -∞, whose difference from a score of -∞ is not a number.
+        // Not -∞, whose difference from a score of -∞ would be NaN.
         self.max.resize(queries, f32::MIN);
         self.sum.clear();
         self.sum.resize(queries, 0.0);
     }
 
-    /// What the values of a query are multiplied by in the end.
+    /// Returns the factor of a query's summed values.
     pub fn scale(&self, query: usize) -> f32 {
         1.0 / self.sum[query]
     }
 }
 
-/// Turns the scores of a block of keys into exponentials, `2^(score - max)`, and rescales what was summed before it.
+/// Turns the scores of a block of keys into exponentials, `2^(score - max)`, and rescales the sums of earlier blocks.
 pub struct Exponentiate<'a, B> {
     pub running: &'a mut Running,
     /// `[m, KEYS]`, of which `keys` count.
@@ -37,7 +37,7 @@ pub struct Exponentiate<'a, B> {
     /// `[m, width]`: sums of values so far.
     pub values: &'a mut [f32],
     pub width: usize,
-    /// What is added to a query's scores, in natural units.
+    /// Returns the biases of a query's scores, in natural units.
     pub biases: B,
 }
 
@@ -73,14 +73,14 @@ impl<'b, B: Fn(usize) -> [Option<&'b [f32]>; 2]> WithSimd for Exponentiate<'_, B
     }
 }
 
-/// The largest of the scores and of `max`.
+/// Returns the largest of the scores and `max`.
 #[inline(always)]
 fn largest<S: Simd>(simd: S, scores: &[S::f32s], max: f32) -> f32 {
     let max = scores.iter().fold(simd.splat_f32s(max), |max, &score| simd.max_f32s(score, max));
     simd.reduce_max_f32s(max)
 }
 
-/// Replaces the scores by `2^(score - max)`; the sum of these.
+/// Replaces the scores by `2^(score - max)` and returns their sum.
 #[inline(always)]
 fn exponentiate<S: Simd>(simd: S, scores: &mut [S::f32s], max: f32) -> f32 {
     let max = simd.splat_f32s(max);

@@ -112,7 +112,7 @@ pub struct Output<'a> {
     pub bias: &'a [f32],
     /// Columns of the panel that are outputs.
     pub columns: usize,
-    /// What is added, and where results go: the address of each position's outputs, null outside of the frame.
+    /// The residual and the result: the address of each position's outputs, null outside the frame.
     pub residual: Option<[[*const f32; TILE]; TILE]>,
     pub out: [[*mut f32; TILE]; TILE],
 }

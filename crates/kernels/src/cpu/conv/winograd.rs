@@ -18,9 +18,9 @@ use std::ops::Range;
 
 /// Tiles that one task takes.
 const TILES: usize = 64;
-/// Input channels that are multiplied at a time, so that their transformed weights stay in the cache.
+/// Input channels that are multiplied at a time, so that their transformed weights stay in the L2 cache.
 const DEPTH: usize = 96;
-/// What lies between the matrices of two points: without it their elements would share a few sets of the cache.
+/// Padding between the matrices of two points, without which their elements would share a few sets of the CPU's cache.
 const GAP: usize = 16;
 /// Tasks below which the outputs are divided too.
 const FEW_TASKS: usize = 8;

@@ -15,7 +15,7 @@ use half::bf16;
 use rayon::prelude::*;
 use std::cell::RefCell;
 
-/// Inputs that are summed before the sum is put aside: so many of a panel fill the first cache.
+/// Inputs that are summed before the sum is put aside: so many of a panel fill the L1 cache.
 const INPUTS: usize = 512;
 
 /// Weights `[N, K]`.
@@ -26,7 +26,7 @@ pub struct PairPanels {
 }
 
 impl PairPanels {
-    /// Packs `weight [N, K]`, rounding what is not bf16.
+    /// Packs `weight [N, K]`, rounded to bf16.
     pub fn new(weight: &Tensor) -> Result<Self> {
         let (outputs, inputs) = weight.dims2()?;
         let weight = weight.to_dtype(DType::BF16)?.contiguous()?;
@@ -65,7 +65,7 @@ impl PairPanels {
     }
 }
 
-/// `x [M, K] · weightᵀ`, finished; what of `x` is not bf16 is rounded.
+/// `x [M, K] · weightᵀ`, finished; `x` is rounded to bf16.
 pub(super) fn multiply<T: Element>(x: &[T], weight: &PairPanels, finish: &Finish<T>) -> Vec<T> {
     thread_local! {
         static SCRATCH: RefCell<Scratch> = RefCell::default();
@@ -84,7 +84,7 @@ pub(super) fn multiply<T: Element>(x: &[T], weight: &PairPanels, finish: &Finish
     })
 }
 
-/// What one task holds.
+/// The memory of one task.
 #[derive(Default)]
 struct Scratch {
     /// Rows of `x` for one part of the inputs.
@@ -97,19 +97,19 @@ impl Scratch {
     /// `sums = x · weight` for one block.
     fn multiply<T: Element>(&mut self, x: &[T], weight: &PairPanels, block: &Block) {
         let (inputs, height) = (weight.inputs, block.rows.len());
-        // Not a power of two, at which rows would fall on the same places of the cache.
+        // Not a power of two, at which all rows would share a few sets of the CPU's cache.
         let stride = INPUTS + 32;
         self.x.resize(height * stride, bf16::ZERO);
         self.sums.resize(self.sums.len().max(height * block.panels.len()), Line([0.0; COLUMNS]));
         for first in (0..inputs).step_by(INPUTS) {
             let len = INPUTS.min(inputs - first);
-            for (row, narrow) in block.rows.clone().zip(self.x.chunks_exact_mut(stride)) {
+            for (row, rounded) in block.rows.clone().zip(self.x.chunks_exact_mut(stride)) {
                 let start = row * inputs + first;
                 vectorised(
                     #[inline(always)]
-                    || T::to_bf16(&x[start..start + len], &mut narrow[..len]),
+                    || T::to_bf16(&x[start..start + len], &mut rounded[..len]),
                 );
-                narrow[len..len.next_multiple_of(2)].fill(bf16::ZERO);
+                rounded[len..len.next_multiple_of(2)].fill(bf16::ZERO);
             }
             for (sums, panel) in self.sums.chunks_exact_mut(height).zip(block.panels.clone()) {
                 let rows = Rows { data: &self.x, row: stride, count: height };

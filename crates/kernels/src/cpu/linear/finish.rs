@@ -1,4 +1,4 @@
-//! [`Finish`]: what happens to a product before it is written: bias, epilogue, rounding to the result's dtype.
+//! [`Finish`]: the bias and epilogue of a product, and its rounding to the result's dtype.
 #![allow(unsafe_code)]
 
 use super::super::element::Element;
@@ -10,7 +10,7 @@ use super::grid::Block;
 use crate::level::vectorised;
 use std::mem::MaybeUninit;
 
-/// What is done to the rows `[N]` of a product.
+/// The bias and epilogue of the rows `[N]` of a product.
 pub(super) struct Finish<'a, T> {
     pub outputs: usize,
     pub bias: Option<&'a [f32]>,
@@ -51,7 +51,7 @@ impl<T: Element> Finish<'_, T> {
                         let start = row * self.outputs;
                         // SAFETY: within the block, which is the caller's own.
                         let out = unsafe { out.part(start + columns.start..start + columns.end) };
-                        narrow(&self.finish(row, columns.start, columns.len(), products.get(i, j)), out);
+                        round(&self.finish(row, columns.start, columns.len(), products.get(i, j)), out);
                     }
                 }
             },
@@ -79,17 +79,17 @@ impl<T: Element> Finish<'_, T> {
     }
 }
 
-/// Where a block's products are.
+/// The products of a block.
 pub(super) trait Products {
-    /// Those of a row of the block and a panel of it, both counted from 0.
+    /// Returns the products of a row and a panel of the block, both counted from 0.
     fn get(&self, row: usize, panel: usize) -> [f32; COLUMNS];
 }
 
-/// Rounds up to 32 elements, as many as `out` takes.
+/// Rounds up to 32 elements, as many as `out` takes, to its dtype.
 #[inline(always)]
-fn narrow<T: Element>(y: &[f32; COLUMNS], out: &mut [MaybeUninit<T>]) {
+fn round<T: Element>(y: &[f32; COLUMNS], out: &mut [MaybeUninit<T>]) {
     let mut rounded = [T::zero(); COLUMNS];
-    T::narrow(y, &mut rounded);
+    T::round_from(y, &mut rounded);
     match out.first_chunk_mut::<COLUMNS>() {
         Some(all) => *all = rounded.map(MaybeUninit::new),
         None => drop(out.write_copy_of_slice(&rounded[..out.len()])),
@@ -103,7 +103,7 @@ fn each(y: &mut [f32; COLUMNS], operand: &[f32; COLUMNS], f: impl Fn(f32, f32) -
     }
 }
 
-/// Up to 32 elements, with zeros after them.
+/// Returns up to 32 elements, with zeros after them.
 #[inline(always)]
 fn padded<T: Element>(x: &[T]) -> [f32; COLUMNS] {
     let mut wide = [0f32; COLUMNS];

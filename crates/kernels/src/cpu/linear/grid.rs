@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Most rows of a block: what fits half of a core's second cache, with the inputs of one step.
+/// The most rows of a block: they fit in half of a core's L2 cache, with the inputs of one step.
 const ROWS: usize = 224;
 /// Rows that the widest tile takes.
 const TILE_ROWS: usize = 14;
@@ -29,7 +29,7 @@ pub(super) struct Grid {
 }
 
 impl Grid {
-    /// For `rows` and `panels` with sums over `inputs`.
+    /// Returns the grid for `rows` and `panels` with sums over `inputs`.
     pub fn new(rows: usize, panels: usize, inputs: usize) -> Self {
         let height = rows.div_ceil(rows.div_ceil(ROWS).max(1)).next_multiple_of(TILE_ROWS).max(TILE_ROWS);
         let blocks = |width: usize| rows.div_ceil(height) * panels.div_ceil(width);

@@ -1,7 +1,7 @@
-//! Eight-bit products: weights rounded once, per output, inputs rounded per row as they come; sums are exact integers.
+//! Eight-bit products: weights are quantised once, per output, inputs per row as they come; sums are exact integers.
 //!
 //! Columns of the input that are far larger than the others would take all precision from their rows. They are taken
-//! out, rounded to 15 bits with a scale of their own, and multiplied as two digits of eight bits each.
+//! out, quantised to 15 bits with a scale of their own, and multiplied as two digits of eight bits each.
 #![allow(unsafe_code)]
 
 use super::super::element::Element;
@@ -22,14 +22,14 @@ use std::cell::RefCell;
 const MOST_INPUTS: usize = 1 << 16;
 /// Quads of inputs that are summed before the sum is put aside.
 const QUADS: usize = 512;
-/// Largest rounded value, of weights and of inputs.
+/// The largest quantised value of weights and of inputs.
 const LARGEST: f32 = 127.0;
-/// What the second digit of an outlying input counts, in units of the first.
+/// The unit of the second digit of an outlying input, in units of the first.
 const DIGIT: i32 = 128;
-/// Rows that one task rounds.
+/// Rows that one task quantises.
 const ROWS: usize = 16;
 
-/// Weights `[N, K]`, rounded.
+/// Quantised weights `[N, K]`.
 pub struct Int8Panels {
     /// `[N / 32, K / 4, 32, 4]`, zeros past the last output and input.
     lines: Vec<Line<Quad>>,
@@ -40,10 +40,10 @@ pub struct Int8Panels {
     inputs: usize,
 }
 
-/// Inputs `[M, K]`, rounded, plus [`OFFSET`].
+/// Quantised inputs `[M, K]`, plus [`OFFSET`].
 struct Rounded {
     values: Vec<u8>,
-    /// Bytes from row to row; not a power of two, at which rows would fall on the same places of the cache.
+    /// Bytes from row to row; not a power of two, at which all rows would share a few sets of the CPU's cache.
     stride: usize,
     scales: Vec<f32>,
     outliers: Outliers,
@@ -59,7 +59,7 @@ struct Outliers {
 }
 
 impl Int8Panels {
-    /// Rounds and packs `weight [N, K]`.
+    /// Quantises and packs `weight [N, K]`.
     pub fn new(weight: &Tensor) -> Result<Self> {
         by_dtype!(weight.dtype(), pack(weight))
     }
@@ -110,7 +110,7 @@ fn pack<T: Element>(weight: &Tensor) -> Result<Int8Panels> {
 }
 
 impl Rounded {
-    /// Rounds `x [M, K]`.
+    /// Quantises `x [M, K]`.
     fn new<T: Element>(x: &[T], inputs: usize) -> Self {
         let rows = x.len() / inputs;
         let row = |row: usize, out: &mut [f32]| T::widen(&x[row * inputs..(row + 1) * inputs], out);
@@ -188,7 +188,7 @@ pub(super) fn multiply<T: Element>(x: &[T], weight: &Int8Panels, finish: &Finish
     })
 }
 
-/// What one task holds; sums are `[panels, rows]` of the block.
+/// The memory of one task; sums are `[panels, rows]` of the block.
 #[derive(Default)]
 struct Scratch {
     sums: Vec<Line<i32>>,
@@ -196,7 +196,7 @@ struct Scratch {
     columns: Vec<Line<Quad>>,
     /// `[panels]`: sums of those weights.
     column_sums: Vec<Line<i32>>,
-    /// Of the high and of the low digits.
+    /// The sums of the high and of the low digits.
     digit_sums: [Vec<Line<i32>>; 2],
 }
 
@@ -281,7 +281,7 @@ fn gather(panel: &[Line<Quad>], columns: &[usize], out: &mut [Line<Quad>]) -> Li
     sums
 }
 
-/// Rounds `x` to units of the result, plus [`OFFSET`]. The result is not a number if an element is not finite.
+/// Quantises `x`, adds [`OFFSET`], and returns the scale; NaN if an element is NaN or infinite.
 fn round(x: &[f32], out: &mut [u8]) -> f32 {
     /// Adding it to a small number leaves that number's nearest integer in the low bits.
     const ROUND: f32 = 12_582_912.0;

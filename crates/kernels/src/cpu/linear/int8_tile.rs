@@ -6,13 +6,13 @@ use super::super::tile::COLUMNS;
 use super::panels::Line;
 use crate::Level;
 
-/// What is added to signed inputs to make them bytes.
+/// The offset that makes bytes of signed inputs.
 pub(super) const OFFSET: i32 = 128;
 
 /// The weights of one output for four inputs.
 pub(super) type Quad = [i8; 4];
 
-/// Which instructions a product uses.
+/// The instructions that a product uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kernel {
     Portable,

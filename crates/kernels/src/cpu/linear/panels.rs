@@ -16,13 +16,13 @@ pub enum Packed {
     F32(Panels<f32>),
     Bf16(Panels<bf16>),
     F16(Panels<f16>),
-    /// Multiplied with inputs that are, or are rounded to, bf16.
+    /// Weights for inputs that are bf16 or rounded to it.
     #[cfg(target_arch = "x86_64")]
     Pairs(PairPanels),
     Int8(Int8Panels),
 }
 
-/// 32 numbers that begin on a line of the cache, as reads across two lines take twice as long.
+/// 32 numbers, aligned to a cache line, because reads across two lines take twice as long.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
 pub(super) struct Line<T>(pub [T; COLUMNS]);
@@ -67,7 +67,7 @@ impl Packed {
         matches!(self, Self::Int8(_))
     }
 
-    /// Rounds `weight [N, K]` to eight bits and packs it.
+    /// Quantises `weight [N, K]` to eight bits and packs it.
     pub fn int8(weight: &Tensor) -> Result<Self> {
         Ok(Self::Int8(Int8Panels::new(weight)?))
     }
@@ -105,7 +105,7 @@ impl<T> Panels<T> {
     }
 }
 
-/// `rows [up to 32, K]` to `panel [K, 32]`, some inputs at a time, so that both stay in the cache.
+/// `rows [up to 32, K]` to `panel [K, 32]`, some inputs at a time, so that both stay in the L1 cache.
 fn transpose<T: Copy>(rows: &[T], panel: &mut [Line<T>]) {
     const STEP: usize = 64;
     let inputs = panel.len();

@@ -18,7 +18,7 @@ macro_rules! by_rows {
 /// Up to 14 rows: 28 sums, two registers of the panel, one broadcast element.
 ///
 /// # Safety
-/// As of [`multiply_tile`](super::multiply_tile).
+/// The conditions of [`multiply_tile`](super::multiply_tile).
 pub unsafe fn avx512<T: Stored>([m, n, k]: [usize; 3], rows: Rows, panel: Panel<T>, out: Out) {
     // SAFETY: as the caller vouches.
     unsafe { by_rows!(avx512_rows, T, m, (n, k, rows, panel, out), 1 2 3 4 5 6 7 8 9 10 11 12 13 14) }
@@ -27,7 +27,7 @@ pub unsafe fn avx512<T: Stored>([m, n, k]: [usize; 3], rows: Rows, panel: Panel<
 /// Up to 6 rows of half a panel: 12 sums, two registers of the panel, one broadcast element.
 ///
 /// # Safety
-/// As of [`multiply_tile`](super::multiply_tile).
+/// The conditions of [`multiply_tile`](super::multiply_tile).
 pub unsafe fn avx2<T: Stored>([m, n, k]: [usize; 3], rows: Rows, panel: Panel<T>, out: Out) {
     for first in (0..n).step_by(16) {
         let panel = Panel { data: panel.data.wrapping_add(first), ..panel };

@@ -1,6 +1,6 @@
-//! Which of cuBLASLt's algorithms multiplies what: asked once per kind and size of product.
+//! The choice of cuBLASLt's algorithm, made once per kind and size of product.
 
-use super::Rounding;
+use super::Quantisation;
 use candle_core::cuda_backend::WrapErr;
 use candle_core::cuda_backend::cudarc::cublaslt::sys::{
     cublasLtEpilogue_t as Epilogue, cublasLtMatmulDescAttributes_t as Attribute,
@@ -23,20 +23,20 @@ pub(super) struct Product {
     pub rows: usize,
     pub outputs: usize,
     pub inputs: usize,
-    /// Of the operands, where they are not rounded.
+    /// The dtype of the operands, unless they are quantised.
     pub operand: DType,
     pub result: DType,
-    pub rounding: Option<Rounding>,
+    pub quantisation: Option<Quantisation>,
 }
 
-/// What is done to sums before they are written.
+/// A function of the sums, computed before they are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Activation {
     None,
     Gelu,
 }
 
-/// What products are multiplied by.
+/// The scales of the products.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Scales {
     None,
@@ -100,7 +100,7 @@ fn with_library<T>(device: &CudaDevice, f: impl FnOnce(&mut Library) -> Result<T
     f(library)
 }
 
-/// The algorithm that the library thinks best, none where it has none.
+/// Returns the algorithm that the library considers best, if it has any.
 pub(super) fn plan(device: &CudaDevice, request: Plan) -> Result<Option<Planned>> {
     with_library(device, |library| {
         if let Some(known) = library.plans.get(&request) {
@@ -188,11 +188,11 @@ struct Description {
 
 impl Description {
     fn new(request: Plan, operands: Operands) -> Result<Self> {
-        let Product { rows, outputs, inputs, operand, result: to, rounding } = request.product;
-        let operand = match rounding {
+        let Product { rows, outputs, inputs, operand, result: to, quantisation } = request.product;
+        let operand = match quantisation {
             None => library_type(operand)?,
-            Some(Rounding::E4m3) => sys::cudaDataType_t::CUDA_R_8F_E4M3,
-            Some(Rounding::Int8) => sys::cudaDataType_t::CUDA_R_8I,
+            Some(Quantisation::E4m3) => sys::cudaDataType_t::CUDA_R_8F_E4M3,
+            Some(Quantisation::Int8) => sys::cudaDataType_t::CUDA_R_8I,
         };
         let whole = to == DType::I32;
         let (compute, scale) = if whole {
@@ -220,7 +220,7 @@ impl Description {
         if request.bias {
             description.set(Attribute::CUBLASLT_MATMUL_DESC_BIAS_POINTER, operands.bias)?;
         }
-        if rounding == Some(Rounding::E4m3) {
+        if quantisation == Some(Quantisation::E4m3) {
             description.set(Attribute::CUBLASLT_MATMUL_DESC_FAST_ACCUM, 1i8)?;
         }
         if request.scales == Scales::PerRow {

@@ -1,4 +1,4 @@
-// What all kernels share: element types, vector access, reductions.
+// Shared by all kernels: element types, vector access, reductions.
 #pragma once
 #include <cstdint>
 #include <type_traits>

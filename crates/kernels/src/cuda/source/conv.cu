@@ -35,7 +35,7 @@ __device__ __forceinline__ void copy_async_cached(uint32_t to, const void* from,
     asm volatile("cp.async.ca.shared.global [%0], [%1], 16, %2;\n" ::"r"(to), "l"(from), "r"(there ? 16 : 0));
 }
 
-// Where part `part` (16 bytes) of row `row` lies in rows of 128 bytes: no two rows of eight have it in the same banks.
+// The offset of part `part` (16 bytes) of row `row` in rows of 128 bytes: no two of eight rows have it in the same banks.
 __device__ __forceinline__ uint32_t exchanged(int row, int part) { return row * 128 + ((part ^ (row & 7)) << 4); }
 
 // Copies one chunk after the other. A thread has the same part of several rows, and walks through the taps.
@@ -108,7 +108,7 @@ template <typename T, int OUTPUTS> struct Loader {
     }
 };
 
-// Where the outputs of a position of this phase begin; below 0 for none.
+// The offset of a position's outputs in this phase; below 0 if it has none.
 __device__ __forceinline__ int64_t place(const Parameters& p, int64_t position) {
     if (position >= int64_t(p.batch) * p.out_height * p.out_width) return -1;
     if (!p.phased) return position * p.outputs;

@@ -63,8 +63,8 @@ template <typename T, int HELD> struct Row {
         }
     }
 
-    // Writes the row in 8 bits and its scale: what `round_rows` makes of it.
-    template <bool WHOLE> __device__ __forceinline__ void write_rounded(uint8_t* out, float* scale) const {
+    // Writes the row in 8 bits and its scale: the same bits as `quantise_rows` writes.
+    template <bool WHOLE> __device__ __forceinline__ void write_quantised(uint8_t* out, float* scale) const {
         float most = 0;
 #pragma unroll
         for (int k = 0; k < HELD; k++) {
@@ -78,10 +78,10 @@ template <typename T, int HELD> struct Row {
 #pragma unroll
         for (int k = 0; k < HELD; k++) {
             if (at(k) >= channels) break;
-            Vec<uint8_t, COUNT> rounded;
+            Vec<uint8_t, COUNT> quantised;
 #pragma unroll
-            for (int j = 0; j < COUNT; j++) rounded.at[j] = Eight<WHOLE>::of(to_f32(held[k].at[j]) * units);
-            *reinterpret_cast<Vec<uint8_t, COUNT>*>(out + at(k)) = rounded;
+            for (int j = 0; j < COUNT; j++) quantised.at[j] = Eight<WHOLE>::of(to_f32(held[k].at[j]) * units);
+            *reinterpret_cast<Vec<uint8_t, COUNT>*>(out + at(k)) = quantised;
         }
     }
 };
@@ -254,7 +254,7 @@ __device__ void repeat_channels(const T* x, T* out, int64_t groups, int width, i
         const T* x, uint8_t* out, float* scales, const float* weight, const float* bias, const float* shift, int shift_item,             \
         int shift_token, const float* scale, int scale_item, int scale_token, int64_t rows, int tokens, int channels, float eps) {       \
         auto write = [&](int64_t row, const Row<T, HELD>& values) {                                                                      \
-            values.template write_rounded<WHOLE>(out + row * channels, scales + row);                                                    \
+            values.template write_quantised<WHOLE>(out + row * channels, scales + row);                                                    \
         };                                                                                                                               \
         layer_norm<T, HELD>(x, write, weight, bias, {shift, shift_item, shift_token}, {scale, scale_item, scale_token}, rows, tokens,    \
                             channels, eps);                                                                                              \

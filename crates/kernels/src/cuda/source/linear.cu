@@ -1,10 +1,10 @@
-// What cuBLASLt leaves to do around its products: rounding to 8 bits, and the epilogues that it has not.
+// The steps around cuBLASLt's products: quantisation to 8 bits, and the epilogues that the library lacks.
 #include "common.cuh"
 
-// Rounds rows of x [M, K], or of their GELU, to 8 bits with a scale each. A block takes a row; a thread keeps `HELD` groups of
+// Quantises rows of x [M, K], or their GELU, to 8 bits with a scale each. A block takes a row; a thread keeps `HELD` groups of
 // 16 bytes of it in registers, and reads what is beyond them twice.
 template <typename T, bool WHOLE>
-__device__ void round_rows(const T* x, uint8_t* out, float* scales, int channels, bool gelu) {
+__device__ void quantise_rows(const T* x, uint8_t* out, float* scales, int channels, bool gelu) {
     constexpr int COUNT = 16 / sizeof(T), HELD = 4;
     __shared__ float shared[33];
     int64_t row = blockIdx.x;
@@ -31,10 +31,10 @@ __device__ void round_rows(const T* x, uint8_t* out, float* scales, int channels
     if (threadIdx.x == 0) scales[row] = most / Eight<WHOLE>::LARGEST;
     float units = most > 0 ? Eight<WHOLE>::LARGEST / most : 0.0f;
     auto write = [&](int i, const Vec<T, COUNT>& group) {
-        Vec<uint8_t, COUNT> rounded;
+        Vec<uint8_t, COUNT> quantised;
 #pragma unroll
-        for (int j = 0; j < COUNT; j++) rounded.at[j] = Eight<WHOLE>::of(to_f32(group.at[j]) * units);
-        *reinterpret_cast<Vec<uint8_t, COUNT>*>(out + i) = rounded;
+        for (int j = 0; j < COUNT; j++) quantised.at[j] = Eight<WHOLE>::of(to_f32(group.at[j]) * units);
+        *reinterpret_cast<Vec<uint8_t, COUNT>*>(out + i) = quantised;
     };
 #pragma unroll
     for (int k = 0; k < HELD; k++) {
@@ -81,16 +81,16 @@ __device__ void finish(const Y* y, T* out, const float* row_scales, const float*
                                                 int tokens, int columns, int kind) {                                                     \
         finish<Y, T>(y, out, row_scales, column_scales, bias, other, gate, gate_item, gate_token, tokens, columns, kind);                \
     }
-#define ROUND(T)                                                                                                                         \
-    extern "C" __global__ void round_rows_e4m3_##T(const T* x, uint8_t* out, float* scales, int channels, int gelu) {                    \
-        round_rows<T, false>(x, out, scales, channels, gelu);                                                                            \
+#define QUANTISE(T)                                                                                                                         \
+    extern "C" __global__ void quantise_rows_e4m3_##T(const T* x, uint8_t* out, float* scales, int channels, int gelu) {                    \
+        quantise_rows<T, false>(x, out, scales, channels, gelu);                                                                            \
     }                                                                                                                                    \
-    extern "C" __global__ void round_rows_int8_##T(const T* x, uint8_t* out, float* scales, int channels, int gelu) {                    \
-        round_rows<T, true>(x, out, scales, channels, gelu);                                                                             \
+    extern "C" __global__ void quantise_rows_int8_##T(const T* x, uint8_t* out, float* scales, int channels, int gelu) {                    \
+        quantise_rows<T, true>(x, out, scales, channels, gelu);                                                                             \
     }
-ROUND(float)
-ROUND(bf16)
-ROUND(half)
+QUANTISE(float)
+QUANTISE(bf16)
+QUANTISE(half)
 FINISH(int, float)
 FINISH(int, bf16)
 FINISH(int, half)

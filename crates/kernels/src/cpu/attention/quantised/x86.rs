@@ -15,9 +15,9 @@ const ROWS: usize = 14;
 pub struct Keys<'a> {
     /// `[D / 4, 32, 4]`.
     pub data: &'a [i8],
-    /// `[32]`: what the sums start with.
+    /// `[32]`: the initial sums.
     pub starts: &'a [i32],
-    /// `[32]`: what one unit stands for.
+    /// `[32]`: the scale of each key.
     pub units: &'a [f32],
 }
 

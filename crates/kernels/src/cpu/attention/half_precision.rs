@@ -13,17 +13,17 @@ use half::bf16;
 use rayon::prelude::*;
 
 /// Keys and values of some heads.
-pub struct Narrow {
-    /// `[heads, S / 32, D / 2, 32, 2]`; what is past the last is zero.
+pub struct HalfPrecision {
+    /// `[heads, S / 32, D / 2, 32, 2]`; elements past the last are zero.
     keys: Vec<bf16>,
     values: ValuePairs,
     tokens: usize,
     dim: usize,
-    /// Of the scores: queries that were rounded once are not scaled before.
+    /// The scale of the scores, which is not applied to the queries, so that they are rounded only once.
     scale: f32,
 }
 
-/// Values of some heads, `[heads, D / 32, S / 2, 32, 2]`; what is past the last is zero.
+/// Values of some heads, `[heads, D / 32, S / 2, 32, 2]`; elements past the last are zero.
 pub struct ValuePairs {
     data: Vec<bf16>,
     tokens: usize,
@@ -45,7 +45,7 @@ impl ValuePairs {
         self.data.resize(heads * self.head_len(), bf16::ZERO);
     }
 
-    /// What [`ValuePairs::gather`] reads, for tasks that [`pack`](Writer::pack) it.
+    /// Returns a writer, with which several tasks [`pack`](Writer::pack) the values.
     pub fn writer(&mut self) -> Writer<'_> {
         let head_len = self.head_len();
         Writer { tokens: self.tokens, dim: self.dim, head_len, data: SharedMut::new(&mut self.data) }
@@ -78,8 +78,7 @@ pub struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    /// Packs up to 32 values from `start`, a multiple of 32, of the head at `head` of those with room, which is head `from`
-    /// of `v`.
+    /// Packs up to 32 values from token `start`, a multiple of 32, of head `from` of `v`; `head` is its place here.
     ///
     /// # Safety
     /// Nobody else packs these values.
@@ -109,7 +108,7 @@ pub struct Scratch {
     weights: Vec<[bf16; KEYS]>,
 }
 
-impl Narrow {
+impl HalfPrecision {
     pub fn new(tokens: usize, dim: usize, scale: f32) -> Self {
         Self { keys: Vec::new(), values: ValuePairs::new(tokens, dim), tokens, dim, scale }
     }
@@ -124,7 +123,7 @@ impl Narrow {
     }
 }
 
-impl Panels for Narrow {
+impl Panels for HalfPrecision {
     type Scratch = Scratch;
 
     fn head_bytes(&self) -> usize {
@@ -187,7 +186,7 @@ impl Panels for Narrow {
     fn gather(&self, block: Block, weights: &[[f32; KEYS]], scratch: &mut Scratch, values: &mut [f32]) {
         // SAFETY: this is made where the instructions are available only.
         unsafe {
-            pairs::narrow(weights.as_flattened(), scratch.weights.as_flattened_mut());
+            pairs::to_bf16(weights.as_flattened(), scratch.weights.as_flattened_mut());
             self.values.gather(block, &scratch.weights, values);
         }
     }
