@@ -91,14 +91,6 @@ pub enum Error {
         /// The name of the format.
         format: &'static str,
     },
-    /// The content of the file or folder is not recognised.
-    #[error("{}: {problem}", .path.display())]
-    UnknownLayout {
-        /// The file or folder.
-        path: PathBuf,
-        /// What was looked for and not found.
-        problem: String,
-    },
     /// The index names a shard that is not a plain file name.
     #[error("{}: shard name `{shard}` leads out of the model's folder", .index.display())]
     ShardOutside {
@@ -107,10 +99,10 @@ pub enum Error {
         /// The shard's name in the index.
         shard: String,
     },
-    /// The index names a shard that does not exist.
+    /// The index, or the names of the other shards, promise a shard that is not there.
     #[error("{}: shard `{shard}` is missing", .index.display())]
     ShardMissing {
-        /// The index file.
+        /// The index file, or the folder of shards without one.
         index: PathBuf,
         /// The shard's name.
         shard: String,
@@ -175,9 +167,6 @@ impl Error {
                 "the file is damaged or only partly downloaded: download it again"
             }
             Self::UnsupportedFormat { .. } => "use a .safetensors file or a diffusers folder of the same model",
-            Self::UnknownLayout { .. } => {
-                "give a diffusers folder (with model_index.json), a .safetensors file or a .pth file"
-            }
             Self::ShardOutside { .. } => "the index cannot be trusted: shards must lie beside it",
             Self::ShardMissing { .. } => "the download is incomplete: fetch the missing file",
             Self::TwoFiles { .. } => "give each part of the model once",

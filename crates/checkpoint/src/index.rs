@@ -63,8 +63,8 @@ fn read_index(path: &Path) -> Result<Index> {
     serde_json::from_slice(&text).map_err(problem)
 }
 
-/// Returns whether the name is a plain file name, without a path.
-pub(crate) fn is_plain_name(name: &str) -> bool {
+/// Whether the name is that of a file or folder in the same folder: it leads nowhere else.
+pub fn is_plain_name(name: &str) -> bool {
     let mut components = Path::new(name).components();
     let plain = matches!(components.next(), Some(Component::Normal(first)) if first == name);
     plain && components.next().is_none() && !name.contains(['\\', '\0'])

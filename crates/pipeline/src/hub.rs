@@ -1,7 +1,7 @@
 //! The known models on the Hugging Face hub: which are in the hub cache, and downloads of others.
 
 use crate::model::repository;
-use crate::{Error, Manifest, Result};
+use crate::{Error, Manifest, Result, families};
 use kinora_hub::Hub;
 pub use kinora_hub::{Error as HubError, Progress};
 use std::ops::ControlFlow;
@@ -10,7 +10,7 @@ use std::path::PathBuf;
 /// Returns the directory of `repository` in the hub cache, if every file that a model needs is there.
 pub fn cached(repository: &str) -> Option<PathBuf> {
     let snapshot = Hub::from_environment().ok()?.snapshot(repository)?;
-    repository::missing(&snapshot).is_none().then_some(snapshot)
+    repository::missing(&snapshot, &families::files()).is_none().then_some(snapshot)
 }
 
 /// Downloads the known model `name` and returns its directory, which [`cached`] finds from then on.
@@ -32,16 +32,30 @@ pub fn pull(name: &str, on_progress: impl FnMut(Progress) -> ControlFlow<()>) ->
         let hint = format!("download the files of {page} and give their directory to --model");
         Error::request(format!("`{name}` is published in another layout, which is not downloaded"), hint)
     })?;
-    download(&repository, on_progress)
+    download(&repository, &manifest.family, on_progress)
 }
 
 #[cfg(feature = "hub")]
-fn download(repository: &str, mut on_progress: impl FnMut(Progress) -> ControlFlow<()>) -> Result<PathBuf> {
-    let wanted = kinora_hub::Wanted { select: &repository::select, missing: &repository::missing };
+fn download(
+    repository: &str,
+    family: &str,
+    mut on_progress: impl FnMut(Progress) -> ControlFlow<()>,
+) -> Result<PathBuf> {
+    let families = families::files();
+    let family = families.iter().find(|known| known.name() == family);
+    let roles = family.map(|family| family.needs(&[], None)).unwrap_or_default();
+    let wanted = kinora_hub::Wanted {
+        select: &|names| repository::select(names, &roles),
+        missing: &|path| repository::missing(path, &families),
+    };
     Ok(Hub::from_environment()?.download(repository, &wanted, &mut on_progress)?)
 }
 
 #[cfg(not(feature = "hub"))]
-fn download(_repository: &str, _on_progress: impl FnMut(Progress) -> ControlFlow<()>) -> Result<PathBuf> {
+fn download(
+    _repository: &str,
+    _family: &str,
+    _on_progress: impl FnMut(Progress) -> ControlFlow<()>,
+) -> Result<PathBuf> {
     Err(Error::request("this build cannot download", "build it with the feature `hub`"))
 }

@@ -3,10 +3,11 @@
 mod artefacts;
 mod headers;
 mod key_maps;
-mod layouts;
+
 mod pth;
 mod sharded;
 mod values;
+mod weight_sets;
 
 use kinora_checkpoint::{Error, TensorFile};
 use std::path::PathBuf;

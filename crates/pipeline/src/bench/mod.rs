@@ -4,9 +4,9 @@ mod report;
 
 use crate::families::capabilities::Limits;
 use crate::families::family::{Family, TimedPass};
-use crate::families::family_of;
+use crate::families::{family_of, find_model, random_model};
+use crate::model::Model;
 use crate::model::manifest::Manifest;
-use crate::model::source::Model;
 use crate::plan::check_reach;
 pub use crate::plan::memory::peak_memory;
 use crate::plan::memory::reset_peak;
@@ -84,8 +84,8 @@ struct Bench {
 pub fn bench(options: &BenchOptions, mut on_part: impl FnMut(&str) + Send) -> Result<BenchReport> {
     let placement = Placement::of(&options.load)?;
     let mut model = match &options.random {
-        Some(name) => Model::random(name)?,
-        None => Model::find(&options.load.model)?,
+        Some(name) => random_model(name)?,
+        None => find_model(&options.load.model)?,
     };
     let family = family_of(&model)?;
     let limits = family.limits(&model)?;

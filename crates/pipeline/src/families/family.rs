@@ -1,16 +1,15 @@
 //! [`Family`]: the components of a family's models and their capabilities; [`Predictor`]: one run's networks, as the
 //! sampler sees them.
 
-use super::Role;
 use super::capabilities::Limits;
 use crate::Result;
-use crate::model::source::Model;
+use crate::model::Model;
+use crate::model::family_files::FamilyFiles;
 use crate::plan::Plan;
 use crate::plan::memory::{Demand, PartsMemory};
 use crate::plan::placement::Placement;
 use crate::run::observer::Observer;
 use candle_core::Tensor;
-use kinora_checkpoint::TensorInfo;
 use kinora_dit::Reuse;
 use kinora_media::Frame;
 use kinora_sampler::{StepInfo, Streams};
@@ -63,22 +62,7 @@ pub(crate) struct TimedPass {
 }
 
 /// The abilities of a family.
-pub(crate) trait Family: Sync {
-    /// The family's name in manifests.
-    fn name(&self) -> &'static str;
-
-    /// Whether a diffusers pipeline of this class belongs to the family.
-    fn owns_pipeline(&self, class_name: &str) -> bool;
-
-    /// The role of a single file with these tensors, if it belongs to the family.
-    fn role(&self, tensors: &[TensorInfo]) -> Option<Role>;
-
-    /// The name of the known variant that a transformer with these tensors belongs to; `experts` is their number.
-    fn variant(&self, transformer: &[TensorInfo], experts: usize) -> Option<&'static str>;
-
-    /// Whether a transformer with these tensors also needs an image encoder.
-    fn needs_image_encoder(&self, transformer: &[TensorInfo]) -> bool;
-
+pub(crate) trait Family: FamilyFiles {
     /// The sizes, the schedule and the inputs that the model's configuration allows.
     ///
     /// # Errors

@@ -6,35 +6,52 @@ pub(crate) mod capabilities;
 pub(crate) mod family;
 mod wan;
 
-use crate::model::source::Model;
-use crate::{Error, Result};
+use crate::model::Model;
+use crate::model::family_files::FamilyFiles;
+use crate::model::find::{self, Found};
+use crate::{Error, Result, hub};
 use family::Family;
+use std::path::Path;
 
 /// Every family that the library knows.
 pub(crate) static FAMILIES: &[&dyn Family] = &[&wan::Wan];
 
-/// What a single file holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Role {
-    Transformer,
-    Vae,
-    TextEncoder,
-    ImageEncoder,
+/// The families, as far as they know files.
+pub(crate) fn files() -> Vec<&'static dyn FamilyFiles> {
+    FAMILIES.iter().map(|family| *family as &dyn FamilyFiles).collect()
 }
 
-impl Role {
-    /// All of them.
-    pub(crate) const ALL: [Self; 4] = [Self::Transformer, Self::Vae, Self::TextEncoder, Self::ImageEncoder];
+/// Finds the files that `argument` names: the embedded model, a known name, a directory, or single files.
+///
+/// # Errors
+/// Nothing is there, or nothing that looks like weights; JSON files that cannot be read.
+pub(crate) fn find_files(argument: &[impl AsRef<Path>]) -> Result<Found> {
+    find::find(argument, &files(), &hub::cached)
+}
 
-    /// For people.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Transformer => "transformer",
-            Self::Vae => "VAE",
-            Self::TextEncoder => "text encoder",
-            Self::ImageEncoder => "image encoder",
-        }
-    }
+/// Finds the model that `argument` names.
+///
+/// # Errors
+/// As in [`find_files`], and [`Error::NotAModel`] with what is missing or odd.
+pub(crate) fn find_model(argument: &[String]) -> Result<Model> {
+    let mut model = Model::of(find_files(argument)?, &files())?;
+    model.argument = argument.to_vec();
+    Ok(model)
+}
+
+/// Returns the architecture of the known variant `name`, with random weights.
+///
+/// # Errors
+/// [`Error::UnknownModel`].
+pub(crate) fn random_model(name: &str) -> Result<Model> {
+    Model::random(name, &files())
+}
+
+/// Whether `name` is that of a known variant whose files are not on this machine.
+pub(crate) fn is_known_only(name: &str) -> bool {
+    let cached = |repository: String| hub::cached(&repository).is_some();
+    !Path::new(name).exists()
+        && find::known_manifest(name).is_ok_and(|manifest| !manifest.repository.is_some_and(cached))
 }
 
 /// The family of `model`.

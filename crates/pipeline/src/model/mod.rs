@@ -1,9 +1,190 @@
-//! Which files make a model, and what is known about it.
+//! [`Model`]: which files make a model, and what is known about it.
+//!
+//! [`find`] finds the files, [`family_files`] tells whose they are, and [`Model`] holds them by their [`Role`]s.
 
+pub(crate) mod component;
 pub(crate) mod embedded;
+mod experts;
+pub(crate) mod family_files;
+pub(crate) mod find;
 pub(crate) mod inspect;
 pub(crate) mod manifest;
 #[cfg_attr(not(feature = "hub"), allow(dead_code, reason = "downloads alone select files"))]
 pub(crate) mod repository;
+pub(crate) mod role;
+mod root;
 pub(crate) mod scheduler;
-pub(crate) mod source;
+mod single_files;
+
+use crate::{Error, Result};
+use component::{Blob, Component, infos};
+use family_files::{Families, FamilyFiles};
+use find::{Found, Layout, TOKENIZER};
+use kinora_checkpoint::TensorInfo;
+use manifest::{Caches, Manifest};
+use role::Role;
+use scheduler::Scheduler;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// The files of a model, and the facts that are known about it.
+pub(crate) struct Model {
+    /// The caller's words for it.
+    pub argument: Vec<String>,
+    /// The place of its files, for messages.
+    pub place: PathBuf,
+    pub manifest: Manifest,
+    /// The components; of two transformers the first is the high-noise expert.
+    components: BTreeMap<Role, Vec<Component>>,
+    pub tokenizer: Blob,
+    /// `preprocessor_config.json` of the image encoder, where there is one.
+    pub image_processor: Option<Value>,
+    /// The noise level (of 1) below which the second expert works.
+    pub boundary: Option<f64>,
+    /// Whether latent frames can be given without noise.
+    pub clean_frames: bool,
+    /// The sampler and the shift, where the model's own files say them.
+    pub scheduler: Option<Scheduler>,
+}
+
+/// Makes every word one token, for models that have no files: only the number of tokens matters to them.
+const WORDS: &[u8] =
+    br#"{"version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
+    "pre_tokenizer": {"type": "Whitespace"}, "decoder": null,
+    "post_processor": {"type": "TemplateProcessing",
+        "single": [{"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": "</s>", "type_id": 0}}],
+        "pair": [], "special_tokens": {"</s>": {"id": "</s>", "ids": [1], "tokens": ["</s>"]}}},
+    "model": {"type": "WordLevel", "vocab": {"<pad>": 0, "</s>": 1, "<unk>": 2}, "unk_token": "<unk>"}}"#;
+
+impl Model {
+    /// The model whose files were found.
+    ///
+    /// # Errors
+    /// [`Error::NotAModel`] with the first thing that is missing or odd; files that cannot be read.
+    pub(crate) fn of(found: Found, families: Families) -> Result<Self> {
+        match &found.layout {
+            Layout::Diffusers { .. } => Self::of_diffusers(found),
+            _ => Self::of_single_files(found, families),
+        }
+    }
+
+    /// The architecture of the known variant `name`, with random weights.
+    ///
+    /// # Errors
+    /// [`Error::UnknownModel`].
+    pub(crate) fn random(name: &str, families: Families) -> Result<Self> {
+        let manifest = find::known_manifest(name)?;
+        let config = manifest.transformer.as_ref();
+        let family = families.iter().find(|family| family.name() == manifest.family);
+        let needed = family.map(|family| family.needs(&[], config)).unwrap_or_default();
+        let components = needed.into_iter().map(|role| match role {
+            Role::Transformer => {
+                let experts = if manifest.boundary.is_some() { 2 } else { 1 };
+                (role, (0..experts).map(|_| Component::random(role, config.cloned())).collect())
+            }
+            _ => (role, vec![Component::random(role, None)]),
+        });
+        Ok(Self {
+            argument: vec![name.to_string()],
+            place: name.into(),
+            components: components.collect(),
+            image_processor: None,
+            clean_frames: manifest.clean_frames,
+            tokenizer: Blob::Static("tokenizer.json", WORDS),
+            boundary: manifest.boundary,
+            scheduler: None,
+            manifest,
+        })
+    }
+
+    /// The components with this role, in the order of the role's folders.
+    pub(crate) fn components(&self, role: Role) -> &[Component] {
+        self.components.get(&role).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// The first component with this role.
+    ///
+    /// # Errors
+    /// [`Error::NotAModel`]: the model has none.
+    pub(crate) fn component(&self, role: Role) -> Result<&Component> {
+        self.components(role).first().ok_or_else(|| lacks(&self.place, role.name()))
+    }
+
+    /// The first component with this role, to be changed.
+    ///
+    /// # Errors
+    /// [`Error::NotAModel`]: the model has none.
+    pub(crate) fn component_mut(&mut self, role: Role) -> Result<&mut Component> {
+        let first = self.components.get_mut(&role).and_then(|components| components.first_mut());
+        first.ok_or_else(|| lacks(&self.place, role.name()))
+    }
+
+    /// Bytes of weights that are compiled into the program.
+    pub(crate) fn bytes_in_program(&self) -> u64 {
+        self.components.values().flatten().flat_map(|component| &component.weights).map(Blob::bytes_in_program).sum()
+    }
+
+    fn of_diffusers(found: Found) -> Result<Self> {
+        let Found { place, layout, components: files, tokenizer, manifest: known } = found;
+        let Layout::Diffusers { root, index, family } = layout else { return Err(lacks(&place, find::MODEL_INDEX)) };
+        let class_name = index["_class_name"].as_str().unwrap_or_default();
+        let family = family.ok_or_else(|| root.not_a_model(format!("its pipeline `{class_name}` is not supported")))?;
+        let mut components: BTreeMap<Role, Vec<Component>> = BTreeMap::new();
+        // The names of two experts' folders sort as the experts do.
+        for files in files {
+            let Some(role) = Role::of_folder(&files.name) else { continue };
+            if let Some(problem) = files.problem {
+                return Err(problem);
+            }
+            let config = files.config.map(|name| root.json(&name)).transpose()?.flatten();
+            components.entry(role).or_default().push(Component { role, config, weights: files.weights });
+        }
+        let transformers = components.get(&Role::Transformer).map(Vec::as_slice).unwrap_or_default();
+        let first = transformers.first().ok_or_else(|| lacks(&place, Role::Transformer.name()))?;
+        let tensors = infos(&first.weights)?;
+        let detected = match root.text("manifest.toml")? {
+            Some(text) => Manifest::parse(&text, &root.path("manifest.toml"))?,
+            None => manifest_of(family, &tensors, transformers.len(), &place)?,
+        };
+        let needed = family.needs(&tensors, first.config.as_ref());
+        if let Some(role) = needed.iter().find(|role| !components.contains_key(role)) {
+            return Err(lacks(&place, role.name()));
+        }
+        components.retain(|role, _| needed.contains(role));
+        Ok(Self {
+            argument: Vec::new(),
+            components,
+            image_processor: root.json("image_processor/preprocessor_config.json")?,
+            clean_frames: index["expand_timesteps"] == true || detected.clean_frames,
+            tokenizer: tokenizer.ok_or_else(|| root.not_a_model(format!("{TOKENIZER} is missing")))?,
+            boundary: index["boundary_ratio"].as_f64(),
+            manifest: known.unwrap_or(detected),
+            scheduler: root.json("scheduler/scheduler_config.json")?.as_ref().map(Scheduler::from_config),
+            place,
+        })
+    }
+}
+
+/// The manifest of the known variant that the transformers belong to; an unknown size gets the defaults of the family's
+/// smallest variant under its own name.
+fn manifest_of(family: &dyn FamilyFiles, tensors: &[TensorInfo], experts: usize, place: &Path) -> Result<Manifest> {
+    let variant = family.variant(tensors, experts);
+    let mut known = Manifest::known().into_iter().filter(|manifest| manifest.family == family.name());
+    let name = place.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let nearest = match variant {
+        Some(variant) => known.find(|manifest| manifest.name == variant),
+        None => known.next().map(|manifest| Manifest {
+            name,
+            repository: None,
+            transformer: None,
+            caches: Caches::default(),
+            ..manifest
+        }),
+    };
+    nearest.ok_or_else(|| Error::NotAModel { path: place.to_path_buf(), reason: "its variant is not known".into() })
+}
+
+fn lacks(place: &Path, what: &str) -> Error {
+    Error::NotAModel { path: place.to_path_buf(), reason: format!("it has no {what}") }
+}

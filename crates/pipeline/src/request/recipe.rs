@@ -1,6 +1,6 @@
 //! [`Recipe`]: everything that makes a clip again, kept in the clip's metadata.
 
-use crate::model::source::EMBEDDED;
+use crate::model::embedded::EMBEDDED;
 use crate::plan::Plan;
 use crate::plan::placement::Placement;
 use crate::request::inputs::Given;

@@ -13,9 +13,9 @@ mod tiles;
 
 use crate::families::capabilities::{Capabilities, Limits};
 use crate::families::family::Family;
-use crate::families::family_of;
+use crate::families::{family_of, find_model, is_known_only, random_model};
+use crate::model::Model;
 use crate::model::manifest::Manifest;
-use crate::model::source::Model;
 use crate::plan::Plan;
 use crate::plan::placement::Placement;
 use crate::preview::LatentRgb;
@@ -55,7 +55,7 @@ impl Pipeline {
     /// # Errors
     /// No such model, or files that do not make one; a device that is not there.
     pub fn load(options: &LoadOptions) -> Result<Self> {
-        let pipeline = Self::of(Model::find(&options.model)?, options)?;
+        let pipeline = Self::of(find_model(&options.model)?, options)?;
         pipeline.family.check(&pipeline.model)?;
         Ok(pipeline)
     }
@@ -152,7 +152,7 @@ impl Pipeline {
 /// As of [`Pipeline::load`] and [`Pipeline::plan`].
 pub fn outline(options: &LoadOptions, request: &Request) -> Result<Plan> {
     let pipeline = match options.model.as_slice() {
-        [name] if Model::is_known_only(name) => Pipeline::of(Model::random(name)?, options)?,
+        [name] if is_known_only(name) => Pipeline::of(random_model(name)?, options)?,
         _ => Pipeline::load(options)?,
     };
     pipeline.plan(request)

@@ -4,7 +4,8 @@ use super::files::{dit_config, vae_config};
 use crate::families::capabilities::{
     Capabilities, ClipShape, Continuation, ImageInput, LastImageInput, Limits, StreamShape,
 };
-use crate::model::source::Model;
+use crate::model::Model;
+use crate::model::role::Role;
 use crate::plan::placement::Placement;
 use crate::{Error, Result};
 use candle_core::DType;
@@ -47,10 +48,10 @@ pub(super) enum Images {
 
 /// The limits of `model`.
 pub(super) fn limits(model: &Model) -> Result<Limits> {
-    let (vae, dit) = (vae_config(model)?, dit_config(model, 0)?);
+    let (vae, dit) = (vae_config(model)?, dit_config(model, model.component(Role::Transformer)?)?);
     let latent_format = vae.latent_format();
     let images = images_of(model, &dit, latent_format.channels)?;
-    if (model.transformers.len() == 2) != model.boundary.is_some() {
+    if (model.components(Role::Transformer).len() == 2) != model.boundary.is_some() {
         let reason = "two experts and a boundary go together, one of them is missing".to_string();
         return Err(Error::NotAModel { path: model.place.clone(), reason });
     }
@@ -67,7 +68,11 @@ pub(super) fn limits(model: &Model) -> Result<Limits> {
 
 /// The way that the transformer of `model` is conditioned on images.
 pub(super) fn images(model: &Model) -> Result<Images> {
-    images_of(model, &dit_config(model, 0)?, vae_config(model)?.latent_format().channels)
+    images_of(
+        model,
+        &dit_config(model, model.component(Role::Transformer)?)?,
+        vae_config(model)?.latent_format().channels,
+    )
 }
 
 /// Told by the channels that go into the transformer; `channels` are those of the VAE.

@@ -1,13 +1,12 @@
 //! The memory of the stages of a Wan model, from shapes alone.
 
-use super::files::{
-    TEXT_ENCODER, TRANSFORMER, VAE, built, dit_config, dit_key_maps, headers_of, text_config, text_key_maps,
-    vae_config, vae_key_maps,
-};
+use super::files::{built, dit_config, dit_key_maps, text_config, text_key_maps, vae_config, vae_key_maps};
 use super::limits::{RAY_CHANNELS, vae_dtype};
 use super::predictor::KV_CACHE_BYTES;
 use crate::Result;
-use crate::model::source::{Model, Part};
+use crate::model::Model;
+use crate::model::component::Component;
+use crate::model::role::Role;
 use crate::plan::memory::{Demand, PartMemory, PartsMemory};
 use crate::plan::placement::Placement;
 use crate::run::decode::writing_bytes;
@@ -47,16 +46,17 @@ pub(super) fn tile_that_fits(
 /// The text encoder on a prompt of so many tokens.
 fn text(model: &Model, placement: &Placement, tokens: usize) -> Result<PartMemory> {
     let (config, dtype) = (text_config(model)?, placement.dtype);
-    let headers = headers_of(TEXT_ENCODER, &model.text_encoder, &text_key_maps(), dtype)?.with_quant(placement.quant);
-    built(TEXT_ENCODER, Umt5::new(&config, &headers))?;
+    let component = model.component(Role::TextEncoder)?;
+    let headers = component.headers(&text_key_maps(), dtype)?.with_quant(placement.quant);
+    built(component.role, Umt5::new(&config, &headers))?;
     Ok(memory_of(&headers, config.working_bytes(tokens, dtype)))
 }
 
 /// The larger of the experts, with everything that the steps hold.
 fn denoise(model: &Model, placement: &Placement, demand: &Demand, texts: &[usize]) -> Result<PartMemory> {
     let mut largest = PartMemory::default();
-    for (index, part) in model.transformers.iter().enumerate() {
-        let expert = expert(&dit_config(model, index)?, part, placement, demand, texts)?;
+    for transformer in model.components(Role::Transformer) {
+        let expert = expert(&dit_config(model, transformer)?, transformer, placement, demand, texts)?;
         largest = if expert.total() > largest.total() { expert } else { largest };
     }
     // The sampler's latents and the predictions, f32.
@@ -67,14 +67,14 @@ fn denoise(model: &Model, placement: &Placement, demand: &Demand, texts: &[usize
 
 fn expert(
     config: &WanConfig,
-    part: &Part,
+    transformer: &Component,
     placement: &Placement,
     demand: &Demand,
     texts: &[usize],
 ) -> Result<PartMemory> {
     let (dtype, [_, f, h, w]) = (placement.dtype, demand.latents);
-    let headers = headers_of(TRANSFORMER, part, &dit_key_maps(), dtype)?.with_quant(placement.quant);
-    built(TRANSFORMER, WanModel::new(config, &headers))?;
+    let headers = transformer.headers(&dit_key_maps(), dtype)?.with_quant(placement.quant);
+    built(transformer.role, WanModel::new(config, &headers))?;
     let [pt, ph, pw] = config.patch_size;
     let tokens = (f / pt) * (h / ph) * (w / pw);
     let prepared: usize = texts.iter().map(|&text| config.prepared_bytes(text, dtype, KV_CACHE_BYTES)).sum();
@@ -98,8 +98,9 @@ fn expert(
 
 fn decode(model: &Model, placement: &Placement, demand: &Demand) -> Result<PartMemory> {
     let (config, dtype, [_, _, h, w]) = (vae_config(model)?, vae_dtype(placement), demand.latents);
-    let headers = headers_of(VAE, &model.vae, &vae_key_maps(&config), dtype)?;
-    built(VAE, WanVae::new(&config, &headers, Parts::Decoder))?;
+    let component = model.component(Role::Vae)?;
+    let headers = component.headers(&vae_key_maps(&config), dtype)?;
+    built(component.role, WanVae::new(&config, &headers, Parts::Decoder))?;
     let threads = if placement.device.is_cpu() { demand.threads } else { 0 };
     let decoding = match demand.tile {
         Some(side) => config.tile_decoding_bytes(h, w, side, threads),

@@ -6,10 +6,10 @@ mod limits;
 mod memory;
 mod predictor;
 
-use super::Role;
 use super::capabilities::Limits;
 use super::family::{ClipEnd, Encoded, Family, Predictor, PromptEncoder, Run, Tensors, TimedPass};
-use crate::model::source::Model;
+use crate::model::Model;
+use crate::model::role::Role;
 use crate::plan::Plan;
 use crate::plan::memory::{Demand, PartsMemory};
 use crate::plan::placement::Placement;
@@ -18,10 +18,9 @@ use crate::{Error, Result};
 use candle_core::DType;
 use conditioning::{Conditioner, Conditions};
 use files::{
-    IMAGE_ENCODER, TEXT_ENCODER, TRANSFORMER, UMT5_XXL, VAE, built, dit_config, dit_key_maps, finished, headers_of,
-    image_config, image_key_maps, open, text_config, text_key_maps, vae_config, vae_key_maps,
+    UMT5_XXL, built, dit_config, dit_key_maps, finished, image_config, image_key_maps, open, text_config,
+    text_key_maps, vae_config, vae_key_maps,
 };
-use kinora_checkpoint::TensorInfo;
 use kinora_dit::wan::WanModel;
 use kinora_image_encoder::ClipVision;
 use kinora_text_encoder::{TextEncoder, TextStage, Tokenizer, Umt5};
@@ -38,47 +37,28 @@ const CONTEXT: &str = "context";
 const SHORT_VOCABULARY: usize = 1024;
 
 impl Family for Wan {
-    fn name(&self) -> &'static str {
-        "wan"
-    }
-
-    fn owns_pipeline(&self, class_name: &str) -> bool {
-        ["WanPipeline", "WanImageToVideoPipeline", "WanVACEPipeline", "WanVideoToVideoPipeline"].contains(&class_name)
-    }
-
-    fn role(&self, tensors: &[TensorInfo]) -> Option<Role> {
-        files::role(tensors)
-    }
-
-    fn variant(&self, transformer: &[TensorInfo], experts: usize) -> Option<&'static str> {
-        files::variant(transformer, experts)
-    }
-
-    fn needs_image_encoder(&self, transformer: &[TensorInfo]) -> bool {
-        files::needs_image_encoder(transformer)
-    }
-
     fn limits(&self, model: &Model) -> Result<Limits> {
         limits::limits(model)
     }
 
     fn check(&self, model: &Model) -> Result<()> {
-        let headers = headers_of(TEXT_ENCODER, &model.text_encoder, &text_key_maps(), DType::F32)?;
-        built(TEXT_ENCODER, Umt5::new(&text_config(model)?, &headers))?;
-        finished(TEXT_ENCODER, &headers)?;
-        let config = vae_config(model)?;
-        let headers = headers_of(VAE, &model.vae, &vae_key_maps(&config), DType::F32)?;
-        built(VAE, WanVae::new(&config, &headers, Parts::Both))?;
-        finished(VAE, &headers)?;
-        for (index, part) in model.transformers.iter().enumerate() {
-            let headers = headers_of(TRANSFORMER, part, &dit_key_maps(), DType::F32)?;
-            built(TRANSFORMER, WanModel::new(&dit_config(model, index)?, &headers))?;
-            finished(TRANSFORMER, &headers)?;
+        let text = model.component(Role::TextEncoder)?;
+        let headers = text.headers(&text_key_maps(), DType::F32)?;
+        built(text.role, Umt5::new(&text_config(model)?, &headers))?;
+        finished(text.role, &headers)?;
+        let (vae, config) = (model.component(Role::Vae)?, vae_config(model)?);
+        let headers = vae.headers(&vae_key_maps(&config), DType::F32)?;
+        built(vae.role, WanVae::new(&config, &headers, Parts::Both))?;
+        finished(vae.role, &headers)?;
+        for transformer in model.components(Role::Transformer) {
+            let headers = transformer.headers(&dit_key_maps(), DType::F32)?;
+            built(transformer.role, WanModel::new(&dit_config(model, transformer)?, &headers))?;
+            finished(transformer.role, &headers)?;
         }
-        if let Some(part) = &model.image_encoder {
-            let headers = headers_of(IMAGE_ENCODER, part, &image_key_maps(), DType::F32)?;
-            built(IMAGE_ENCODER, ClipVision::check(&image_config(model)?, &headers))?;
-            finished(IMAGE_ENCODER, &headers)?;
+        for image in model.components(Role::ImageEncoder) {
+            let headers = image.headers(&image_key_maps(), DType::F32)?;
+            built(image.role, ClipVision::check(&image_config(model)?, &headers))?;
+            finished(image.role, &headers)?;
         }
         Ok(())
     }
@@ -89,8 +69,8 @@ impl Family for Wan {
 
     fn text_encoder(&self, model: &Model, placement: &Placement) -> Result<Box<dyn PromptEncoder>> {
         let tokenizer = Tokenizer::from_bytes(&model.tokenizer.read()?)?; // first: it is small and may be damaged
-        let weights = open(TEXT_ENCODER, &model.text_encoder, &text_key_maps(), placement)?;
-        let encoder = built(TEXT_ENCODER, Umt5::new(&text_config(model)?, &weights))?;
+        let weights = open(model.component(Role::TextEncoder)?, &text_key_maps(), placement)?;
+        let encoder = built(Role::TextEncoder, Umt5::new(&text_config(model)?, &weights))?;
         Ok(Box::new(OneContext(TextStage::new(tokenizer, encoder, model.manifest.text_len)?)))
     }
 
@@ -144,7 +124,7 @@ impl Family for Wan {
         let mut config: serde_json::Value = serde_json::from_str(UMT5_XXL).expect("a constant; a test reads it");
         config["num_layers"] = layers.into();
         config["vocab_size"] = SHORT_VOCABULARY.into();
-        model.text_encoder.config = Some(config);
+        model.component_mut(Role::TextEncoder)?.config = Some(config);
         Ok(all)
     }
 }
@@ -162,18 +142,20 @@ impl PromptEncoder for OneContext {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::families::random_model;
 
     /// Manifests say what the configurations mean, and how large they are.
     #[test]
     fn known_variants_are_what_their_manifests_say() {
         for manifest in crate::Manifest::known() {
-            let model = Model::random(&manifest.name).expect("a known name");
+            let model = random_model(&manifest.name).expect("a known name");
             let limits = Wan.limits(&model).unwrap_or_else(|error| panic!("{}: {error}", manifest.name));
             assert_eq!(limits.capabilities.words(), manifest.takes, "{}", manifest.name);
             let mut parameters = 0;
-            for (index, part) in model.transformers.iter().enumerate() {
-                let headers = headers_of(TRANSFORMER, part, &dit_key_maps(), DType::F32).expect("a recorder");
-                built(TRANSFORMER, WanModel::new(&dit_config(&model, index).expect("a configuration"), &headers))
+            for transformer in model.components(Role::Transformer) {
+                let headers = transformer.headers(&dit_key_maps(), DType::F32).expect("a recorder");
+                let config = dit_config(&model, transformer).expect("a configuration");
+                built(transformer.role, WanModel::new(&config, &headers))
                     .unwrap_or_else(|error| panic!("{}: {error}", manifest.name));
                 let tensors = headers.asked();
                 parameters += tensors.values().map(|shape| shape.iter().product::<usize>()).sum::<usize>();
@@ -184,7 +166,7 @@ mod tests {
 
     #[test]
     fn a_shortened_text_encoder_says_how_many_layers_it_had() {
-        let mut model = Model::random("wan2.1-t2v-1.3b").expect("a known name");
+        let mut model = random_model("wan2.1-t2v-1.3b").expect("a known name");
         for layers in [0, 25] {
             assert!(matches!(Wan.shorten_text_encoder(&mut model, layers), Err(Error::Request { .. })));
         }

@@ -3,11 +3,13 @@
 
 use super::CONTEXT;
 use super::conditioning::Conditions;
-use super::files::{TRANSFORMER, built, dit_config, dit_key_maps, open};
+use super::files::{built, dit_config, dit_key_maps, open};
 use super::limits::VIDEO;
 use crate::Result;
 use crate::families::family::{Predictor, Run, Tensors, TimedPass};
-use crate::model::source::Model;
+use crate::model::Model;
+use crate::model::component::Component;
+use crate::model::role::Role;
 use crate::plan::placement::Placement;
 use candle_core::{Device, Tensor};
 use kinora_dit::wan::WanModel;
@@ -44,7 +46,7 @@ impl<'a> WanPredictor<'a> {
         if self.resident.as_ref().is_none_or(|resident| resident.expert != expert) {
             self.resident = None; // frees the other expert before this one is read
             let Run { model, placement, plan } = self.run;
-            let dit = transformer(model, expert, placement)?;
+            let dit = load(model, &model.components(Role::Transformer)[expert], placement)?;
             let prepare = |context: &Tensor| {
                 let context = context.to_dtype(placement.dtype)?;
                 let conditioning = self.conditions.with_text(context, plan, placement.dtype)?;
@@ -98,19 +100,20 @@ impl Predictor for WanPredictor<'_> {
     }
 }
 
-/// Loads expert number `expert`.
-fn transformer(model: &Model, expert: usize, placement: &Placement) -> Result<WanModel> {
-    let (part, config) = (&model.transformers[expert], dit_config(model, expert)?);
-    let weights = open(TRANSFORMER, part, &dit_key_maps(), placement)?;
+/// Loads one of the model's transformers.
+fn load(model: &Model, transformer: &Component, placement: &Placement) -> Result<WanModel> {
+    let config = dit_config(model, transformer)?;
+    let weights = open(transformer, &dit_key_maps(), placement)?;
     let network =
         if placement.offload { WanModel::streamed(&config, &weights) } else { WanModel::new(&config, &weights) };
-    built(TRANSFORMER, network)
+    built(transformer.role, network)
 }
 
 /// A pass of the first expert over random `latents [C, F, H, W]`, with a random context of full length.
 pub(super) fn timed_pass(model: &Model, placement: &Placement, [c, f, h, w]: [usize; 4]) -> Result<TimedPass> {
-    let dit = transformer(model, 0, placement)?;
-    let (text_len, text_dim) = (model.manifest.text_len, dit_config(model, 0)?.text_dim);
+    let first = model.component(Role::Transformer)?;
+    let dit = load(model, first, placement)?;
+    let (text_len, text_dim) = (model.manifest.text_len, dit_config(model, first)?.text_dim);
     let Placement { device, dtype, .. } = placement;
     let mut noise = NoiseSource::new(0);
     let context = noise.randn_tensor((1, text_len, text_dim), device)?.to_dtype(*dtype)?;

@@ -1,0 +1,269 @@
+//! [`find`]: the files of a model, or of some of its components, as inspecting, planning, generating and pulling see them.
+//!
+//! A model is the one that is compiled in, a directory in diffusers' layout, a directory of an original release, or
+//! single files as people collect them. Only names of files, JSON files and indices of shards are read.
+
+use crate::model::component::Blob;
+use crate::model::embedded::EMBEDDED;
+use crate::model::family_files::{Families, FamilyFiles};
+use crate::model::manifest::Manifest;
+use crate::model::role::Role;
+use crate::model::root::Root;
+use crate::{Error, Result};
+use kinora_checkpoint::{WeightSet, is_plain_name, shard_paths};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+/// The list of a diffusers directory's components.
+pub(crate) const MODEL_INDEX: &str = "model_index.json";
+/// The tokenizer of a diffusers directory.
+pub(crate) const TOKENIZER: &str = "tokenizer/tokenizer.json";
+const TOKENIZER_FILE: &str = "tokenizer.json";
+/// The files that make a folder with weights a component of an original release.
+const CONFIGS: [&str; 4] =
+    ["config.json", "scheduler_config.json", "tokenizer_config.json", "preprocessor_config.json"];
+
+/// The files at a place.
+pub(crate) struct Found {
+    /// The place, for messages.
+    pub place: PathBuf,
+    pub layout: Layout,
+    /// The components that have weights, or should have.
+    pub components: Vec<ComponentFiles>,
+    pub tokenizer: Option<Blob>,
+    /// The manifest of a model that was asked for by its name.
+    pub manifest: Option<Manifest>,
+}
+
+/// How the files of a model are arranged.
+pub(crate) enum Layout {
+    /// A directory with `model_index.json`, whose content is `index`; its family, if the pipeline's class is known.
+    Diffusers { root: Root, index: Value, family: Option<&'static dyn FamilyFiles> },
+    /// A directory with the files of one component.
+    Component,
+    /// Any other directory with weights, in sub-folders or not.
+    Folder,
+    /// Single files.
+    Files,
+}
+
+/// The files of one component.
+pub(crate) struct ComponentFiles {
+    /// The name of its folder, or of its file where it has no folder.
+    pub name: String,
+    /// The configuration file of a component in a diffusers directory, from there; original releases have other words.
+    pub config: Option<String>,
+    /// The weights: one file, the index of the shards, or shards without one.
+    pub weights: Vec<Blob>,
+    /// The reason why the component cannot be loaded.
+    pub problem: Option<Error>,
+}
+
+impl Layout {
+    /// The name for people.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Diffusers { root: Root::Embedded, .. } => "embedded",
+            Self::Diffusers { .. } => "diffusers directory",
+            Self::Component => "component directory",
+            Self::Folder => "directory of single files",
+            Self::Files => "single file",
+        }
+    }
+
+    /// Whether it is a diffusers directory whose pipeline is one of a known family.
+    pub(crate) fn has_family(&self) -> bool {
+        matches!(self, Self::Diffusers { family: Some(_), .. })
+    }
+}
+
+/// Finds the files that `argument` names: the embedded model, a known name, a directory, or single files. `cached` is
+/// the directory of a hub's repository on this machine.
+///
+/// # Errors
+/// Nothing is there, or nothing that looks like weights; JSON files that cannot be read.
+pub(crate) fn find(
+    argument: &[impl AsRef<Path>],
+    families: Families,
+    cached: &dyn Fn(&str) -> Option<PathBuf>,
+) -> Result<Found> {
+    let paths: Vec<&Path> = argument.iter().map(AsRef::as_ref).collect();
+    match paths.as_slice() {
+        [name] if name.as_os_str() == EMBEDDED => diffusers(Root::Embedded, families),
+        [index] if index.is_file() && index.file_name().is_some_and(|name| name == MODEL_INDEX) => {
+            directory(index.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new(".")), families)
+        }
+        [one] if one.is_dir() => directory(one, families),
+        [one] if !one.exists() => known(&one.to_string_lossy(), families, cached),
+        files => Ok(single_files(files)),
+    }
+}
+
+/// The manifest of the known variant `name`.
+///
+/// # Errors
+/// [`Error::UnknownModel`] with the names that are known.
+pub(crate) fn known_manifest(name: &str) -> Result<Manifest> {
+    let known = Manifest::known();
+    let names: Vec<&str> = known.iter().map(|manifest| manifest.name.as_str()).collect();
+    let hint = format!("there is no such file or directory; known names: {EMBEDDED}, {}", names.join(", "));
+    let found = known.iter().find(|manifest| manifest.name == name).cloned();
+    found.ok_or_else(|| Error::UnknownModel { name: name.to_string(), hint })
+}
+
+fn known(name: &str, families: Families, cached: &dyn Fn(&str) -> Option<PathBuf>) -> Result<Found> {
+    let manifest = known_manifest(name)?;
+    let directory = manifest.repository.as_deref().and_then(cached).ok_or_else(|| Error::UnknownModel {
+        name: format!("{name}` on this machine, only its manifest: `{}", manifest.title),
+        hint: format!("`kinora pull {name}` downloads it; or give the directory where it is"),
+    })?;
+    let found = diffusers(Root::Directory(directory), families)?;
+    Ok(Found { manifest: Some(manifest), ..found })
+}
+
+fn directory(path: &Path, families: Families) -> Result<Found> {
+    let root = Root::Directory(path.to_path_buf());
+    if root.file(MODEL_INDEX).is_some() { diffusers(root, families) } else { folder(&root, families) }
+}
+
+/// A directory with `model_index.json`: the components that it lists, and those that every model of the family needs.
+pub(crate) fn diffusers(root: Root, families: Families) -> Result<Found> {
+    let index = root.json(MODEL_INDEX)?.ok_or_else(|| root.not_a_model(format!("{MODEL_INDEX} is missing")))?;
+    let class_name = index["_class_name"].as_str().unwrap_or_default();
+    let family = families.iter().find(|family| family.owns_pipeline(class_name)).copied();
+    let listed = index.as_object().into_iter().flatten().filter(|(_, value)| value[0].is_string());
+    let mut folders: Vec<&str> = listed.map(|(name, _)| name.as_str()).collect();
+    if let Some(name) = folders.iter().find(|name| !is_plain_name(name)) {
+        return Err(root.bad_file(MODEL_INDEX, format!("component name `{name}` leads out of the model's folder")));
+    }
+    let needed = family.map(|family| family.needs(&[], None)).unwrap_or_default();
+    folders.extend(needed.iter().map(|role| role.folders()[0]));
+    folders.sort_unstable();
+    folders.dedup();
+    let mut components = Vec::new();
+    for folder in folders {
+        let component = component(&root, folder)?;
+        if Role::of_folder(folder).is_some() || !component.weights.is_empty() {
+            components.push(component);
+        }
+    }
+    let (place, tokenizer) = (root.path(""), root.file(TOKENIZER));
+    Ok(Found { place, layout: Layout::Diffusers { root, index, family }, components, tokenizer, manifest: None })
+}
+
+/// The component in the folder `folder` of a diffusers directory.
+fn component(root: &Root, folder: &str) -> Result<ComponentFiles> {
+    let config = Some(format!("{folder}/config.json")).filter(|name| root.file(name).is_some());
+    let names = root.names(folder)?;
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let sets = WeightSet::of_component(&names);
+    let (weights, mut problem) = match sets.as_slice() {
+        [] => (Vec::new(), Some(root.not_a_model(format!("{folder} has no weights")))),
+        [set] => {
+            let weights = set.opened().iter().filter_map(|name| root.file(&format!("{folder}/{name}"))).collect();
+            (weights, shard_problem(set, &root.path(folder)))
+        }
+        several => {
+            let sets = several.iter().filter_map(|set| Some(format!("`{}`", set.opened().first()?)));
+            let sets: Vec<String> = sets.collect();
+            let reason = format!("{folder} has more than one set of weights: {}", sets.join(", "));
+            (Vec::new(), Some(root.not_a_model(reason)))
+        }
+    };
+    if config.is_none() {
+        problem = Some(root.not_a_model(format!("{folder}/config.json is missing")));
+    }
+    Ok(ComponentFiles { name: folder.to_string(), config, weights, problem })
+}
+
+/// The problem with the shards of a set in `folder`: one is missing, or the index cannot be trusted.
+fn shard_problem(set: &WeightSet, folder: &Path) -> Option<Error> {
+    if let Some(index) = &set.index
+        && folder.is_dir()
+    {
+        return shard_paths(&folder.join(index)).err().map(Error::from);
+    }
+    let shard = set.missing_shard()?;
+    Some(kinora_checkpoint::Error::ShardMissing { index: folder.to_path_buf(), shard }.into())
+}
+
+/// A directory without `model_index.json`: its own weights, and those of sub-folders with a configuration.
+fn folder(root: &Root, families: Families) -> Result<Found> {
+    let names = root.names("")?;
+    let own: Vec<PathBuf> = names.iter().filter(|name| is_weights(name)).map(|name| root.path(name)).collect();
+    let mut components = grouped(&own);
+    for folder in root.folders()? {
+        let names = root.names(&folder)?;
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let sets = WeightSet::of_component(&names);
+        if let ([set], true) = (sets.as_slice(), names.iter().any(|name| CONFIGS.contains(name))) {
+            components.push(ComponentFiles { name: folder.clone(), ..of_set(set, &root.path(&folder)) });
+        }
+    }
+    if components.is_empty() {
+        return Err(Error::BadFile {
+            path: root.path(""),
+            reason: format!("it has no {MODEL_INDEX} and no weight files"),
+            hint: "give a directory in diffusers' layout, a .safetensors file or a .pth file",
+        });
+    }
+    let is_component = names.iter().any(|name| CONFIGS.contains(&name.as_str())) && components.len() == 1;
+    let layout = if is_component && !own.is_empty() { Layout::Component } else { Layout::Folder };
+    let places = families.iter().flat_map(|family| family.tokenizers());
+    let tokenizer = [TOKENIZER_FILE].iter().chain(places).find_map(|name| root.file(name));
+    Ok(Found { place: root.path(""), layout, components, tokenizer, manifest: None })
+}
+
+fn is_weights(name: &str) -> bool {
+    !WeightSet::all(&[name]).is_empty()
+}
+
+/// Single files: weights, and the tokenizer.
+fn single_files(files: &[&Path]) -> Found {
+    let (tokenizers, weights): (Vec<&Path>, Vec<&Path>) =
+        files.iter().partition(|path| path.file_name().is_some_and(|name| name == TOKENIZER_FILE));
+    let components = match weights.as_slice() {
+        // Of several shards one can be looked at.
+        [one] => vec![of_file(one)],
+        several => grouped(&several.iter().map(|path| path.to_path_buf()).collect::<Vec<_>>()),
+    };
+    let place = files.first().map(|path| path.to_path_buf()).unwrap_or_default();
+    let tokenizer = tokenizers.last().map(|path| Blob::File(path.to_path_buf()));
+    Found { place, layout: Layout::Files, components, tokenizer, manifest: None }
+}
+
+/// One component per file, but shards of the same name belong together, and an index stands for those that it names.
+fn grouped(paths: &[PathBuf]) -> Vec<ComponentFiles> {
+    // A file of any name may be given: its content says what it is.
+    let name = |path: &PathBuf| path.file_name()?.to_str().filter(|name| is_weights(name)).map(str::to_string);
+    let odd = paths.iter().filter(|path| name(path).is_none());
+    let mut components: Vec<ComponentFiles> = odd.map(|path| of_file(path)).collect();
+    let mut folders: Vec<&Path> = paths.iter().filter(|path| name(path).is_some()).filter_map(|p| p.parent()).collect();
+    folders.sort_unstable();
+    folders.dedup();
+    for folder in folders {
+        let names: Vec<String> = paths.iter().filter(|path| path.parent() == Some(folder)).filter_map(name).collect();
+        let sets = WeightSet::all(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        let indices = sets.iter().filter_map(|set| set.index.as_ref());
+        let indexed: Vec<PathBuf> =
+            indices.filter_map(|index| shard_paths(&folder.join(index)).ok()).flatten().collect();
+        let is_alone = |set: &&WeightSet| !set.files.iter().any(|file| indexed.contains(&folder.join(file)));
+        components
+            .extend(sets.iter().filter(|set| set.index.is_some() || is_alone(set)).map(|set| of_set(set, folder)));
+    }
+    components
+}
+
+fn of_set(set: &WeightSet, folder: &Path) -> ComponentFiles {
+    let weights = set.opened().iter().map(|name| Blob::File(folder.join(name))).collect();
+    let name = set.opened().first().cloned().unwrap_or_default();
+    ComponentFiles { name, config: None, weights, problem: shard_problem(set, folder) }
+}
+
+fn of_file(path: &Path) -> ComponentFiles {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    ComponentFiles { name, config: None, weights: vec![Blob::File(path.to_path_buf())], problem: None }
+}
+
+#[cfg(test)]
+mod tests;
