@@ -7,7 +7,7 @@ use crate::model::manifest::Manifest;
 use crate::model::source::Model;
 pub use crate::plan::memory::peak_memory;
 use crate::plan::memory::reset_peak;
-use crate::plan::{Limits, check_reach};
+use crate::plan::{Limits, tokens};
 use crate::{Error, LoadOptions, Result, device};
 use candle_core::Tensor;
 use kinora_dit::Conditioning;
@@ -210,7 +210,7 @@ impl Bench {
         let fits = |size: usize, step: usize| size > 0 && size <= 4096 && size.is_multiple_of(step);
         if fits(width, step_w) && fits(height, step_h) && frames > 0 {
             let [_, c, f, h, w] = self.latent_shape();
-            return check_reach([c, f, h, w], &self.limits);
+            return tokens([c, f, h, w], &self.limits).map(drop);
         }
         let hint =
             format!("width and height are multiples of {step_w} and {step_h} up to 4096, with one frame at least");

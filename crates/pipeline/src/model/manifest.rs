@@ -2,8 +2,10 @@
 //!
 //! The known variants are compiled in from `models/*.toml`; a model directory may carry its own `manifest.toml`.
 
+use crate::request::Mode;
+use crate::request::sampling::Sampling;
 use crate::{Error, Result};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::path::Path;
 
 /// One variant of a model family.
@@ -56,32 +58,24 @@ pub struct Manifest {
     pub modes: Modes,
 }
 
-/// The two sets of settings of a variant.
+/// The two sets of settings of a variant: each replaces the defaults that it names.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Modes {
-    /// Soon, and a little less good.
-    pub fast: ModeSettings,
-    /// As good as it gets.
-    pub quality: ModeSettings,
+    /// Fast, at some cost in quality.
+    pub fast: Sampling,
+    /// The best quality.
+    pub quality: Sampling,
 }
 
-/// Settings that a mode changes; the others are the defaults.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct ModeSettings {
-    /// Denoising steps.
-    pub steps: Option<usize>,
-    /// Name of the sampler.
-    pub sampler: Option<String>,
-    /// Shift of the noise schedule.
-    pub shift: Option<f64>,
-    /// Classifier-free guidance.
-    pub guidance_scale: Option<f64>,
-    /// Guidance of the low-noise expert.
-    pub guidance_scale_2: Option<f64>,
-    /// Step cache and threshold.
-    pub cache: Option<String>,
+impl Modes {
+    /// The settings of `mode`.
+    pub fn of(&self, mode: Mode) -> &Sampling {
+        match mode {
+            Mode::Fast => &self.fast,
+            Mode::Quality => &self.quality,
+        }
+    }
 }
 
 /// Tables of the step caches that need one.
@@ -154,22 +148,29 @@ pub struct Defaults {
     pub frames: usize,
     /// Frames per second.
     pub fps: f64,
-    /// Denoising steps.
-    pub steps: usize,
     /// Below this many steps the result is likely poor, and a notice says so.
     pub fewest_steps: usize,
-    /// Name of the sampler.
-    pub sampler: String,
-    /// Shift of the noise schedule.
-    pub shift: f64,
-    /// Classifier-free guidance; 1 turns it off.
-    pub guidance_scale: f64,
-    /// Guidance of the low-noise expert.
-    #[serde(default)]
-    pub guidance_scale_2: Option<f64>,
+    /// Settings of denoising; `steps`, `sampler`, `shift` and `guidance_scale` are always there.
+    #[serde(flatten, deserialize_with = "complete")]
+    pub sampling: Sampling,
     /// The negative prompt.
     #[serde(default)]
     pub negative_prompt: String,
+}
+
+/// Reads settings that must leave nothing open.
+fn complete<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Sampling, D::Error> {
+    let sampling = Sampling::deserialize(deserializer)?;
+    let needed = [
+        ("steps", sampling.steps.is_some()),
+        ("sampler", sampling.sampler.is_some()),
+        ("shift", sampling.shift.is_some()),
+        ("guidance_scale", sampling.guidance_scale.is_some()),
+    ];
+    match needed.iter().find(|(_, there)| !there) {
+        Some((name, _)) => Err(serde::de::Error::missing_field(name)),
+        None => Ok(sampling),
+    }
 }
 
 /// The longest text context that a manifest may ask for.

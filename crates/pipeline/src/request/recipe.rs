@@ -5,8 +5,8 @@ use crate::model::source::EMBEDDED;
 use crate::plan::Plan;
 use crate::request::inputs::Given;
 use crate::request::output::Output;
+use crate::request::sampling::Sampling;
 use crate::request::{Request, Size};
-use crate::step_cache::CacheSetting;
 use crate::story::Story;
 use crate::{Error, Result};
 use candle_core::DType;
@@ -36,36 +36,10 @@ pub struct Recipe {
     pub frames: usize,
     /// Frames per second.
     pub fps: f64,
-    /// Denoising steps.
-    pub steps: usize,
-    /// Name of the sampler.
-    pub sampler: String,
-    /// Shift of the schedule, unless `sigmas` are given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub shift: Option<f64>,
-    /// Explicit noise levels.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sigmas: Option<Vec<f32>>,
-    /// Explicit timesteps.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub timesteps: Option<Vec<f32>>,
-    /// Guidance.
-    pub guidance_scale: f64,
-    /// Guidance of the second expert.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub guidance_scale_2: Option<f64>,
-    /// CFG-Zero*.
-    #[serde(default)]
-    pub cfg_zero_star: bool,
-    /// First steps whose velocity is zero.
-    #[serde(default)]
-    pub zero_init: usize,
-    /// Noise levels that are guided.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub guidance_interval: Option<[f64; 2]>,
-    /// Step cache and threshold.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cache: Option<String>,
+    /// Denoising: everything that the clip was made with, also what the request left to the model. `steps` is there
+    /// beside `sigmas` or `timesteps` too; what is off is left out.
+    #[serde(flatten)]
+    pub sampling: Sampling,
     /// Pictures, clips and the camera that the clip was made from.
     #[serde(default, skip_serializing_if = "Given::is_empty")]
     pub given: Given,
@@ -104,17 +78,7 @@ impl Recipe {
             height: plan.cropped.map_or(plan.height, |(_, height)| height),
             frames: plan.frames,
             fps: plan.fps,
-            steps: plan.asked_steps,
-            sampler: plan.sampler.to_string(),
-            shift: (plan.sigmas.is_none() && plan.timesteps.is_none()).then_some(plan.shift),
-            sigmas: plan.sigmas.as_deref().map(narrow),
-            timesteps: plan.timesteps.as_deref().map(narrow),
-            guidance_scale: plan.guidance_scale[0],
-            guidance_scale_2: plan.boundary_timestep.map(|_| plan.guidance_scale[1]),
-            cfg_zero_star: plan.cfg_zero_star,
-            zero_init: plan.zero_init,
-            guidance_interval: plan.guidance_interval,
-            cache: plan.cache.as_ref().map(|rule| rule.setting().to_string()),
+            sampling: plan.sampling.clone(),
             given: plan.given.with_whole_paths(),
             story: None,
             init_latents: plan.init_latents.as_ref().map(|path| std::path::absolute(path).unwrap_or(path.clone())),
@@ -142,7 +106,6 @@ impl Recipe {
 
     /// The request that makes the clip again.
     pub fn request(&self) -> Result<Request> {
-        let explicit = self.sigmas.is_some() || self.timesteps.is_some();
         Ok(Request {
             prompt: self.prompt.clone(),
             negative_prompt: Some(self.negative_prompt.clone()),
@@ -150,19 +113,8 @@ impl Recipe {
             frames: Some(self.frames),
             duration: None,
             fps: Some(self.fps),
-            steps: (!explicit).then_some(self.steps),
-            sigmas: self.sigmas.as_deref().map(widen),
-            timesteps: self.timesteps.as_deref().map(widen),
-            shift: if explicit { None } else { self.shift },
-            sampler: Some(self.sampler.parse()?),
-            guidance_scale: Some(self.guidance_scale),
-            guidance_scale_2: self.guidance_scale_2,
-            cfg_zero_star: self.cfg_zero_star,
-            zero_init: Some(self.zero_init),
-            guidance_interval: self.guidance_interval,
             mode: None,
-            no_cache: false,
-            cache: self.cache.as_deref().map(cache_setting).transpose()?,
+            sampling: self.sampling.as_requested(),
             seed: Some(self.seed),
             given: self.given.clone(),
             init_latents: self.init_latents.clone(),
@@ -192,7 +144,9 @@ impl Recipe {
 
     /// The first setting in which two recipes differ, as `name: mine, not theirs`; the version does not count, nor how the clip is encoded.
     pub fn difference(&self, other: &Self) -> Option<String> {
-        let (mine, theirs) = (serde_json::to_value(self).ok()?, serde_json::to_value(other).ok()?);
+        // What one leaves out and the other says is off is the same.
+        let complete = |recipe: &Self| Self { sampling: recipe.sampling.clone().complete(), ..recipe.clone() };
+        let (mine, theirs) = (serde_json::to_value(complete(self)).ok()?, serde_json::to_value(complete(other)).ok()?);
         let names = mine.as_object()?.keys().chain(theirs.as_object()?.keys());
         names
             .filter(|name| !["kinora", "quality", "encoder", "upscale"].contains(&name.as_str()))
@@ -207,25 +161,10 @@ fn with_whole_path(word: &str) -> String {
     whole.map_or_else(|| word.to_string(), |path| path.to_string_lossy().into_owned())
 }
 
-fn cache_setting(text: &str) -> Result<CacheSetting> {
-    text.parse().map_err(|reason: String| {
-        Error::request(format!("the recipe's cache: {reason}"), "it may be of a newer version")
-    })
-}
-
 fn upscale(text: &str) -> Result<UpscaleTarget> {
     text.parse().map_err(|reason: String| {
         Error::request(format!("the recipe's upscale: {reason}"), "it may be of a newer version")
     })
-}
-
-/// Schedules hold what f32 holds, and in f32 `0.8333` stays as it was typed.
-fn narrow(values: &[f64]) -> Vec<f32> {
-    values.iter().map(|value| *value as f32).collect()
-}
-
-fn widen(values: &[f32]) -> Vec<f64> {
-    values.iter().map(|value| f64::from(*value)).collect()
 }
 
 fn shown(value: Option<&serde_json::Value>) -> String {

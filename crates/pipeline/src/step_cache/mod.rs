@@ -16,7 +16,7 @@ mod setting;
 mod step_cache;
 
 pub use rule::CacheRule;
-pub use setting::{CacheKind, CacheSetting};
+pub use setting::{CacheChoice, CacheKind, CacheSetting};
 pub(crate) use step_cache::{Predicted, StepCache};
 
 /// Which prediction of a run is asked for.
