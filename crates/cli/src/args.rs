@@ -1,12 +1,21 @@
 //! The command line, as clap sees it.
 
+mod bench;
+mod files;
 mod given;
+mod model;
+mod output;
+mod shape;
 mod story;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+pub use bench::{BenchArgs, Format};
+use clap::{Args, Parser, Subcommand};
+pub use files::{DecodeArgs, EncodeArgs, InspectArgs, ModelsArgs, PullArgs, RerunArgs, ShowArgs};
 pub use given::{GivenArgs, PreviewArgs};
-use kinora::bench::BenchPart;
-use kinora::{Mode, Request, Resolution, SamplerKind, Size, UpscaleTarget};
+use kinora::{Mode, Request, SamplerKind};
+pub use model::ModelArgs;
+pub use output::OutputArgs;
+pub use shape::ShapeArgs;
 use std::path::PathBuf;
 pub use story::{ExtendArgs, StoryArgs, SuiteArgs};
 
@@ -50,117 +59,6 @@ pub enum Command {
     Rerun(RerunArgs),
 }
 
-/// Which model, and how it runs.
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Model")]
-pub struct ModelArgs {
-    /// A known name, a model directory, or single files (transformer, VAE, text encoder, tokenizer.json)
-    /// [default: embedded].
-    #[arg(long, num_args = 1.., value_name = "NAME|DIR|FILE")]
-    pub model: Option<Vec<String>>,
-    /// Dtype of the networks; f32 on the CPU by default, where bf16 halves the memory, and the time on CPUs that multiply it.
-    #[arg(long, value_enum)]
-    pub dtype: Option<DTypeArg>,
-    /// Round the large matrices of transformer and text encoder: less memory, faster, slightly other clips.
-    #[arg(long, value_enum)]
-    pub quant: Option<QuantArg>,
-    /// Where to compute.
-    #[arg(long, default_value = "auto", value_name = "DEVICE", help = device_help())]
-    pub device: String,
-    /// Gigabytes of the GPU's memory to plan with; by default what is free. What does not fit waits in the host's memory.
-    #[arg(long, value_name = "GB", value_parser = gigabytes)]
-    pub gpu_memory: Option<u64>,
-    /// CPU threads; all cores by default. The result does not depend on it.
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    pub threads: Option<usize>,
-}
-
-fn device_help() -> String {
-    let mut devices = kinora::devices();
-    if cfg!(all(target_os = "linux", not(feature = "cuda"))) {
-        devices.push("cuda or cuda:N with kinora-cuda beside this program");
-    }
-    format!("Where to compute: {}", devices.join(", "))
-}
-
-/// Dtypes of the networks.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum DTypeArg {
-    /// 32-bit.
-    F32,
-    /// 16-bit, 8 bits of exponent.
-    Bf16,
-    /// 16-bit, 5 bits of exponent.
-    F16,
-}
-
-/// How matrices are rounded.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum QuantArg {
-    /// 8-bit integers.
-    Int8,
-    /// 8-bit floating point, on CUDA devices.
-    Fp8,
-}
-
-impl ModelArgs {
-    /// As the library takes it.
-    pub fn load_options(&self) -> kinora::LoadOptions {
-        kinora::LoadOptions {
-            model: self.model.clone().unwrap_or_else(|| kinora::LoadOptions::default().model),
-            dtype: self.dtype.map(|dtype| match dtype {
-                DTypeArg::F32 => kinora::DType::F32,
-                DTypeArg::Bf16 => kinora::DType::BF16,
-                DTypeArg::F16 => kinora::DType::F16,
-            }),
-            quant: self.quant.map(|quant| match quant {
-                QuantArg::Int8 => kinora::Quant::Int8,
-                QuantArg::Fp8 => kinora::Quant::Fp8,
-            }),
-            device: self.device.clone(),
-            threads: self.threads,
-            gpu_memory: self.gpu_memory,
-        }
-    }
-}
-
-/// Gigabytes in bytes.
-fn gigabytes(text: &str) -> Result<u64, String> {
-    match text.parse::<f64>() {
-        Ok(number) if number > 0.0 && number < 1e6 => Ok((number * 1e9) as u64),
-        _ => Err("a number of gigabytes, such as 8".into()),
-    }
-}
-
-/// How the output is written.
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Output")]
-pub struct OutputArgs {
-    /// The clip: .mp4, .gif, .webp, .safetensors (raw frames), or a pattern such as frames/%04d.png
-    /// [default: kinora-SEED.mp4].
-    #[arg(short, long, value_name = "FILE")]
-    pub output: Option<PathBuf>,
-    /// Do not store the recipe in the clip.
-    #[arg(long)]
-    pub no_metadata: bool,
-    /// Constant quality of the video encoder, 0 (best) to 51.
-    #[arg(long, value_name = "N")]
-    pub quality: Option<u8>,
-    /// Video encoder by its FFmpeg name, such as libx265 (builds with the ffmpeg feature).
-    #[arg(long, value_name = "NAME")]
-    pub encoder: Option<String>,
-    /// Decode in tiles of that many latent pixels per side, each through the whole clip [default: where frames do not fit
-    /// in memory]. Meanwhile 6 bytes per pixel of every frame lie on disk.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(8..))]
-    pub tile: Option<u16>,
-    /// Enlarge the frames after decoding: 2x, 4x, or to a height such as 1080p (Lanczos).
-    #[arg(long, value_name = "SIZE")]
-    pub upscale: Option<UpscaleTarget>,
-    /// Print the result as JSON on stdout, and no progress.
-    #[arg(long)]
-    pub json: bool,
-}
-
 /// `kinora generate`.
 #[derive(Debug, Clone, Args)]
 pub struct GenerateArgs {
@@ -199,46 +97,6 @@ pub struct GenerateArgs {
     /// Keep the state of the run here every few steps, and continue from what is there.
     #[arg(long, value_name = "DIR", help_heading = "Stages")]
     pub resume: Option<PathBuf>,
-}
-
-/// Size and length of the clip.
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Size and length")]
-pub struct ShapeArgs {
-    /// Aspect such as 16:9, 9:16 or 1:1; keeps the area.
-    #[arg(long, value_parser = kinora::parse_aspect, value_name = "W:H", conflicts_with_all = ["width", "height"])]
-    pub aspect: Option<f64>,
-    /// 480p (832×480), 720p (1280×720) or 1080p (1920×1080); with --aspect or a picture, the area of these.
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["width", "height"])]
-    pub resolution: Option<Resolution>,
-    /// Width in pixels.
-    #[arg(long, value_name = "PIXELS", allow_negative_numbers = true)]
-    pub width: Option<usize>,
-    /// Height in pixels.
-    #[arg(long, value_name = "PIXELS", allow_negative_numbers = true)]
-    pub height: Option<usize>,
-    /// Number of frames (4k + 1).
-    #[arg(long, value_name = "N", conflicts_with = "duration", allow_negative_numbers = true)]
-    pub frames: Option<usize>,
-    /// Length in seconds.
-    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
-    pub duration: Option<f64>,
-    /// Frames per second.
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    pub fps: Option<f64>,
-}
-
-impl ShapeArgs {
-    /// As the library takes it.
-    pub fn size(&self) -> Size {
-        if self.aspect.is_some() || self.resolution.is_some() {
-            Size::Aspect { ratio: self.aspect, resolution: self.resolution }
-        } else if self.width.is_some() || self.height.is_some() {
-            Size::Pixels { width: self.width, height: self.height }
-        } else {
-            Size::Default
-        }
-    }
 }
 
 /// How noise becomes latents.
@@ -362,161 +220,4 @@ impl GenerateArgs {
             ..Request::default()
         })
     }
-}
-
-/// `kinora decode`.
-#[derive(Debug, Clone, Args)]
-pub struct DecodeArgs {
-    /// Latents that `kinora generate --save-latents` or `kinora encode` wrote.
-    pub latents: PathBuf,
-    /// Frames per second [default: as recorded with the latents, else the model's].
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    pub fps: Option<f64>,
-    /// The model whose VAE to use.
-    #[command(flatten)]
-    pub model: ModelArgs,
-    /// Files.
-    #[command(flatten)]
-    pub output: OutputArgs,
-}
-
-/// `kinora encode`.
-#[derive(Debug, Clone, Args)]
-pub struct EncodeArgs {
-    /// The clip: an MP4 (H.264 without B-frames; any file in builds with ffmpeg) or raw frames.
-    pub clip: PathBuf,
-    /// Where the latents go.
-    #[arg(short, long, value_name = "FILE.safetensors")]
-    pub output: PathBuf,
-    /// The model whose VAE to use.
-    #[command(flatten)]
-    pub model: ModelArgs,
-}
-
-/// `kinora bench`.
-#[derive(Debug, Clone, Args)]
-pub struct BenchArgs {
-    /// The model to measure.
-    #[command(flatten)]
-    pub model: ModelArgs,
-    /// Measure the real architecture of a known variant with random weights instead: no files needed.
-    #[arg(long, value_name = "NAME", conflicts_with = "model")]
-    pub random: Option<String>,
-    /// Width, height and frames of the clip, such as 832x480x81 [default: the model's].
-    #[arg(long, value_name = "WxHxF")]
-    pub size: Option<String>,
-    /// What to measure.
-    #[arg(long, value_enum, default_value = "all")]
-    pub what: What,
-    /// Timed runs of each part; the median is printed.
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=1000))]
-    pub runs: u16,
-    /// With --random: build and measure only so many layers of the text encoder, and count the time for all.
-    #[arg(long, value_name = "N", requires = "random")]
-    pub text_layers: Option<usize>,
-    /// How to print.
-    #[arg(long, value_enum, default_value = "md")]
-    pub format: Format,
-    /// An earlier result (printed with --format json): say how much faster this one is.
-    #[arg(long, value_name = "FILE")]
-    pub compare: Option<PathBuf>,
-}
-
-/// Parts of a model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum What {
-    /// The text encoder.
-    Text,
-    /// One forward of the transformer.
-    Dit,
-    /// Decoding.
-    Vae,
-    /// Encoding.
-    Encode,
-    /// Everything.
-    All,
-}
-
-impl What {
-    /// As the library takes it.
-    pub fn parts(self) -> Vec<BenchPart> {
-        match self {
-            Self::Text => vec![BenchPart::Text],
-            Self::Dit => vec![BenchPart::Dit],
-            Self::Vae => vec![BenchPart::Vae],
-            Self::Encode => vec![BenchPart::Encode],
-            Self::All => BenchPart::ALL.to_vec(),
-        }
-    }
-}
-
-/// Formats of a table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// Markdown.
-    Md,
-    /// JSON.
-    Json,
-    /// Comma-separated values.
-    Csv,
-}
-
-/// `kinora inspect`.
-#[derive(Debug, Clone, Args)]
-pub struct InspectArgs {
-    /// A model directory or a file.
-    pub path: PathBuf,
-    /// Print every tensor.
-    #[arg(long)]
-    pub tensors: bool,
-    /// Print JSON.
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// `kinora models`.
-#[derive(Debug, Clone, Args)]
-pub struct ModelsArgs {
-    /// Print everything that is known of one model: its defaults, its modes, what it takes.
-    #[arg(long, value_name = "NAME")]
-    pub show: Option<String>,
-    /// Print JSON.
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// `kinora pull`.
-#[derive(Debug, Clone, Args)]
-pub struct PullArgs {
-    /// A name from `kinora models`.
-    pub name: String,
-}
-
-/// `kinora show`.
-#[derive(Debug, Clone, Args)]
-pub struct ShowArgs {
-    /// A clip that Kinora wrote.
-    pub clip: PathBuf,
-    /// Print JSON.
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// `kinora rerun`.
-#[derive(Debug, Clone, Args)]
-pub struct RerunArgs {
-    /// A clip that Kinora wrote.
-    pub clip: PathBuf,
-    /// Use this model instead of the recorded one.
-    #[arg(long, num_args = 1.., value_name = "NAME|DIR|FILE")]
-    pub model: Option<Vec<String>>,
-    /// Where to compute.
-    #[arg(long, default_value = "auto", value_name = "DEVICE", help = device_help())]
-    pub device: String,
-    /// CPU threads.
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    pub threads: Option<usize>,
-    /// Files.
-    #[command(flatten)]
-    pub output: OutputArgs,
 }

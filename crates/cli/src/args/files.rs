@@ -1,0 +1,95 @@
+//! The options of commands about files that are there already: clips, latents and models.
+
+use super::model::device_help;
+use super::{ModelArgs, OutputArgs};
+use clap::Args;
+use std::path::PathBuf;
+
+/// `kinora decode`.
+#[derive(Debug, Clone, Args)]
+pub struct DecodeArgs {
+    /// Latents that `kinora generate --save-latents` or `kinora encode` wrote.
+    pub latents: PathBuf,
+    /// Frames per second [default: as recorded with the latents, else the model's].
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub fps: Option<f64>,
+    /// The model whose VAE to use.
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Files.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// `kinora encode`.
+#[derive(Debug, Clone, Args)]
+pub struct EncodeArgs {
+    /// The clip: an MP4 (H.264 without B-frames; any file in builds with ffmpeg) or raw frames.
+    pub clip: PathBuf,
+    /// Where the latents go.
+    #[arg(short, long, value_name = "FILE.safetensors")]
+    pub output: PathBuf,
+    /// The model whose VAE to use.
+    #[command(flatten)]
+    pub model: ModelArgs,
+}
+
+/// `kinora inspect`.
+#[derive(Debug, Clone, Args)]
+pub struct InspectArgs {
+    /// A model directory or a file.
+    pub path: PathBuf,
+    /// Print every tensor.
+    #[arg(long)]
+    pub tensors: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `kinora models`.
+#[derive(Debug, Clone, Args)]
+pub struct ModelsArgs {
+    /// Print everything that is known of one model: its defaults, its modes, what it takes.
+    #[arg(long, value_name = "NAME")]
+    pub show: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `kinora pull`.
+#[derive(Debug, Clone, Args)]
+pub struct PullArgs {
+    /// A name from `kinora models`.
+    pub name: String,
+}
+
+/// `kinora show`.
+#[derive(Debug, Clone, Args)]
+pub struct ShowArgs {
+    /// A clip that Kinora wrote.
+    pub clip: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `kinora rerun`.
+#[derive(Debug, Clone, Args)]
+pub struct RerunArgs {
+    /// A clip that Kinora wrote.
+    pub clip: PathBuf,
+    /// Use this model instead of the recorded one.
+    #[arg(long, num_args = 1.., value_name = "NAME|DIR|FILE")]
+    pub model: Option<Vec<String>>,
+    /// Where to compute.
+    #[arg(long, default_value = "auto", value_name = "DEVICE", help = device_help())]
+    pub device: String,
+    /// CPU threads.
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub threads: Option<usize>,
+    /// Files.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}

@@ -1,0 +1,34 @@
+//! Where a command writes its clip, and how.
+
+use clap::Args;
+use kinora::UpscaleTarget;
+use std::path::PathBuf;
+
+/// How the output is written.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Output")]
+pub struct OutputArgs {
+    /// The clip: .mp4, .gif, .webp, .safetensors (raw frames), or a pattern such as frames/%04d.png
+    /// [default: kinora-SEED.mp4].
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Do not store the recipe in the clip.
+    #[arg(long)]
+    pub no_metadata: bool,
+    /// Constant quality of the video encoder, 0 (best) to 51.
+    #[arg(long, value_name = "N")]
+    pub quality: Option<u8>,
+    /// Video encoder by its FFmpeg name, such as libx265 (builds with the ffmpeg feature).
+    #[arg(long, value_name = "NAME")]
+    pub encoder: Option<String>,
+    /// Decode in tiles of that many latent pixels per side, each through the whole clip [default: where frames do not fit
+    /// in memory]. Meanwhile 6 bytes per pixel of every frame lie on disk.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(8..))]
+    pub tile: Option<u16>,
+    /// Enlarge the frames after decoding: 2x, 4x, or to a height such as 1080p (Lanczos).
+    #[arg(long, value_name = "SIZE")]
+    pub upscale: Option<UpscaleTarget>,
+    /// Print the result as JSON on stdout, and no progress.
+    #[arg(long)]
+    pub json: bool,
+}
