@@ -1,15 +1,25 @@
 //! Which model a command loads, and how it runs.
 
 use clap::{Args, ValueEnum};
+use kinora::{LoadOptions, Recipe};
 
 /// Which model, and how it runs.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Model")]
 pub struct ModelArgs {
     /// A known name, a model directory, or single files (transformer, VAE, text encoder, tokenizer.json)
-    /// [default: embedded].
+    /// [default: embedded, or the model that made the clip].
     #[arg(long, num_args = 1.., value_name = "NAME|DIR|FILE")]
     pub model: Option<Vec<String>>,
+    /// How it runs.
+    #[command(flatten)]
+    pub compute: ComputeArgs,
+}
+
+/// How a model runs.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Model")]
+pub struct ComputeArgs {
     /// Dtype of the networks; f32 on the CPU by default, where bf16 halves the memory, and the time on CPUs that multiply it.
     #[arg(long, value_enum)]
     pub dtype: Option<DTypeArg>,
@@ -27,7 +37,7 @@ pub struct ModelArgs {
     pub threads: Option<usize>,
 }
 
-pub(super) fn device_help() -> String {
+fn device_help() -> String {
     let mut devices = kinora::devices();
     if cfg!(all(target_os = "linux", not(feature = "cuda"))) {
         devices.push("cuda or cuda:N with kinora-cuda beside this program");
@@ -57,9 +67,24 @@ pub enum QuantArg {
 
 impl ModelArgs {
     /// As the library takes it.
-    pub fn load_options(&self) -> kinora::LoadOptions {
-        kinora::LoadOptions {
-            model: self.model.clone().unwrap_or_else(|| kinora::LoadOptions::default().model),
+    pub fn load_options(&self) -> LoadOptions {
+        self.compute.load_options(self.model.clone().unwrap_or_else(|| LoadOptions::default().model))
+    }
+
+    /// The same, with the model, dtype and quantisation of `recipe` where no option gives them.
+    pub fn load_options_of(&self, recipe: &Recipe) -> kinora::Result<LoadOptions> {
+        let own = self.compute.load_options(self.model.clone().unwrap_or_else(|| recipe.model.clone()));
+        let dtype = own.dtype.map_or_else(|| recipe.dtype(), Ok)?;
+        let quant = own.quant.map_or_else(|| recipe.quant(), |quant| Ok(Some(quant)))?;
+        Ok(LoadOptions { dtype: Some(dtype), quant, ..own })
+    }
+}
+
+impl ComputeArgs {
+    /// As the library takes it, for `model`.
+    pub fn load_options(&self, model: Vec<String>) -> LoadOptions {
+        LoadOptions {
+            model,
             dtype: self.dtype.map(|dtype| match dtype {
                 DTypeArg::F32 => kinora::DType::F32,
                 DTypeArg::Bf16 => kinora::DType::BF16,

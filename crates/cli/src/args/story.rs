@@ -1,6 +1,6 @@
 //! Clips of several parts, and many clips.
 
-use super::{ModelArgs, OutputArgs, SamplingArgs, ShapeArgs};
+use super::{ComputeArgs, DenoisingArgs, ModelArgs, OutputArgs, SamplingArgs, ShapeArgs};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -28,7 +28,7 @@ pub struct ExtendArgs {
     pub model: ModelArgs,
     /// Denoising; what is not given is as in the clip.
     #[command(flatten)]
-    pub sampling: SamplingArgs,
+    pub denoising: DenoisingArgs,
     /// Files.
     #[command(flatten)]
     pub output: OutputArgs,
@@ -53,7 +53,7 @@ pub struct StoryArgs {
     pub shape: ShapeArgs,
     /// Denoising.
     #[command(flatten)]
-    pub sampling: SamplingArgs,
+    pub denoising: DenoisingArgs,
     /// Files.
     #[command(flatten)]
     pub output: OutputArgs,
@@ -82,12 +82,15 @@ pub struct SuiteArgs {
     /// Size and length of every clip.
     #[command(flatten)]
     pub shape: ShapeArgs,
+    /// Denoising of every clip, where its column has no other settings.
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
     /// Seed of every clip; the same for all columns.
-    #[arg(long, value_name = "N", default_value_t = 42)]
+    #[arg(long, value_name = "N", default_value_t = 42, help_heading = "Denoising")]
     pub seed: u64,
-    /// CPU threads; all cores by default.
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    pub threads: Option<usize>,
+    /// How the models run.
+    #[command(flatten)]
+    pub compute: ComputeArgs,
     /// The folder of the page; clips that are there already are not made again.
     #[arg(short, long, value_name = "DIR")]
     pub output: PathBuf,
