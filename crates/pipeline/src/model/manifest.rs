@@ -238,4 +238,19 @@ mod tests {
             assert!(manifest.transformer.is_some() && manifest.vae.is_some());
         }
     }
+
+    #[test]
+    fn defaults_leave_nothing_open_and_know_every_key() {
+        let own = include_str!("../../../../models/wan2.1-t2v-1.3b.toml");
+        let refused = |text: &str| Manifest::parse(text, Path::new("m")).expect_err("it is refused").to_string();
+        let text = own.replace("\nshift =", "\nshifd =");
+        assert!(refused(&text).contains("shif"), "{}", refused(&text));
+        let without = own.replacen("\nsampler =", "\n# sampler =", 1);
+        assert!(refused(&without).contains("missing field `sampler`"), "{}", refused(&without));
+        let more = own.replacen("[defaults]\n", "[defaults]\ncache = \"easycache:0.1\"\n", 1);
+        let more = Manifest::parse(&more, Path::new("m")).expect("a default may have every setting");
+        assert!(more.defaults.sampling.cache.is_some());
+        let text = own.replacen("[defaults]\n", "[defaults]\nfamous = 1\n", 1);
+        assert!(refused(&text).contains("famous"), "{}", refused(&text));
+    }
 }

@@ -204,3 +204,75 @@ fn no_guidance(request: &Request, cfg_zero_star: bool, interval: bool, notices: 
         notices.push(format!("guidance is off (scale 1): {} {verb} nothing", unused.join(" and ")));
     }
 }
+
+#[cfg(all(test, feature = "embedded"))]
+mod tests {
+    use super::*;
+    use crate::request::Mode;
+    use crate::request::output::Output;
+    use crate::{LoadOptions, Pipeline};
+
+    /// The embedded model, as if it had two experts.
+    fn pipeline() -> Pipeline {
+        let options = LoadOptions { device: "cpu".into(), ..LoadOptions::default() };
+        let mut pipeline = Pipeline::load(&options).expect("the embedded model");
+        pipeline.limits.boundary = Some(0.5);
+        pipeline
+    }
+
+    fn request(sampling: Sampling) -> Request {
+        Request { prompt: "a red ball".into(), sampling, ..Request::default() }
+    }
+
+    #[test]
+    fn every_setting_reaches_the_recipe_and_comes_back() {
+        let shared = Sampling {
+            sampler: Some(SamplerKind::Euler),
+            guidance_scale: Some(4.0),
+            guidance_scale_2: Some(2.0),
+            cfg_zero_star: Some(true),
+            zero_init: Some(2),
+            guidance_interval: Some([0.1, 0.9]),
+            cache: Some("easycache:0.1".parse().expect("a cache")),
+            ..Sampling::default()
+        };
+        let counted = Sampling { steps: Some(9), shift: Some(2.5), ..shared.clone() };
+        let sigmas = Sampling { sigmas: Some(vec![1.0, 0.9375, 0.8333, 0.625]), ..shared.clone() };
+        let timesteps = Sampling { timesteps: Some(vec![1000.0, 937.5, 833.3, 625.0]), ..shared };
+        let pipeline = pipeline();
+        let mut seen = Vec::new();
+        for settings in [counted, sigmas, timesteps] {
+            let keys = serde_json::to_value(&settings).expect("plain data");
+            seen.extend(keys.as_object().expect("a table").keys().cloned());
+            let plan = pipeline.plan(&request(settings.clone())).expect("a plan");
+            let recipe = pipeline.recipe(&plan, &Output::default());
+            let read: crate::Recipe = serde_json::from_str(&recipe.to_text()).expect("a recipe");
+            assert_eq!(read.request().expect("a request").sampling, settings);
+        }
+        assert!(Sampling::KEYS.iter().all(|key| seen.iter().any(|seen| seen == key)), "{seen:?}");
+    }
+
+    #[test]
+    fn a_setting_is_the_requests_then_the_modes_then_the_defaults() {
+        let mut pipeline = pipeline();
+        let manifest = &mut pipeline.model.manifest;
+        manifest.modes.fast = Sampling { steps: Some(5), shift: Some(2.0), ..Sampling::default() };
+        manifest.defaults.sampling.cache = Some("easycache:0.2".parse().expect("a cache"));
+        let defaults = pipeline.model.manifest.defaults.sampling.clone();
+        let settings = |own: Sampling, mode| {
+            let request = Request { mode, ..request(own) };
+            pipeline.plan(&request).expect("a plan").sampling
+        };
+        let plain = settings(Sampling::default(), None);
+        assert_eq!((plain.steps, plain.shift, plain.sampler), (defaults.steps, defaults.shift, defaults.sampler));
+        assert_eq!(plain.cache, defaults.cache);
+        let fast = settings(Sampling::default(), Some(Mode::Fast));
+        assert_eq!((fast.steps, fast.shift, fast.sampler), (Some(5), Some(2.0), defaults.sampler));
+        let own = Sampling { steps: Some(7), cache: Some(CacheChoice::Off), ..Sampling::default() };
+        let own = settings(own, Some(Mode::Fast));
+        assert_eq!((own.steps, own.shift, own.cache), (Some(7), Some(2.0), None));
+        let listed = Sampling { sigmas: Some(vec![1.0, 0.5]), ..Sampling::default() };
+        let listed = settings(listed, Some(Mode::Fast));
+        assert_eq!((listed.steps, listed.shift), (Some(2), None), "the mode's steps and shift are not those of a list");
+    }
+}

@@ -170,3 +170,42 @@ fn upscale(text: &str) -> Result<UpscaleTarget> {
 fn shown(value: Option<&serde_json::Value>) -> String {
     value.map_or_else(|| "not set".to_string(), ToString::to_string)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::step_cache::CacheChoice;
+
+    /// As version 0.1.0 wrote them, before its settings were declared in one place.
+    const COUNTED: &str = r#"{"kinora":"0.1.0","model":["embedded"],"prompt":"a red ball","negative_prompt":"","seed":1,"width":32,"height":48,"frames":5,"fps":16.0,"steps":2,"sampler":"unipc","shift":3.0,"guidance_scale":5.0,"cfg_zero_star":false,"zero_init":0,"dtype":"f32"}"#;
+    const LISTED: &str = r#"{"kinora":"0.1.0","model":["embedded"],"prompt":"a red ball","negative_prompt":"blue","seed":1,"width":32,"height":48,"frames":5,"fps":16.0,"steps":4,"sampler":"lcm","timesteps":[1000.0,937.5,833.3,625.0],"guidance_scale":5.0,"guidance_scale_2":4.0,"cfg_zero_star":true,"zero_init":2,"guidance_interval":[0.3,0.95],"cache":"first-block:0.05","given":{"image":"/ball.png"},"dtype":"bf16","quant":"int8","quality":20,"upscale":"2x"}"#;
+
+    fn read(text: &str) -> Recipe {
+        serde_json::from_str(text).expect("a recipe")
+    }
+
+    #[test]
+    fn recipes_of_older_files_keep_their_keys() {
+        for text in [COUNTED, LISTED] {
+            assert_eq!(read(text).to_text(), text);
+        }
+        let settings = read(COUNTED).request().expect("a request").sampling;
+        assert_eq!((settings.steps, settings.shift), (Some(2), Some(3.0)));
+        let settings = read(LISTED).request().expect("a request").sampling;
+        assert_eq!((settings.steps, settings.shift), (None, None), "the list says both");
+        assert_eq!(settings.timesteps, Some(vec![1000.0, 937.5, 833.3, 625.0]));
+        assert_eq!((settings.zero_init, settings.guidance_interval), (Some(2), Some([0.3, 0.95])));
+    }
+
+    /// Otherwise a model's own settings would come in when the clip is made again.
+    #[test]
+    fn a_recipe_that_leaves_a_setting_out_asks_for_it_off() {
+        let oldest = COUNTED.replace(r#""cfg_zero_star":false,"zero_init":0,"#, "");
+        let settings = read(&oldest).request().expect("a request").sampling;
+        assert_eq!((settings.cfg_zero_star, settings.zero_init), (Some(false), Some(0)));
+        assert_eq!(settings.cache, Some(CacheChoice::Off));
+        assert_eq!(read(&oldest).difference(&read(COUNTED)), None);
+        let other = read(&COUNTED.replace(r#""steps":2"#, r#""steps":3"#));
+        assert_eq!(other.difference(&read(COUNTED)).as_deref(), Some("steps is 2, here it is 3"));
+    }
+}

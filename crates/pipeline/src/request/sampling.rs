@@ -96,7 +96,8 @@ impl Sampling {
     /// These settings, and those of `fallback` where these say nothing.
     ///
     /// Settings that belong together are replaced together: a number or a list of steps replaces every other, a list the
-    /// shift too; a guidance scale replaces the second expert's; CFG-Zero* replaces the number of zeroed steps.
+    /// shift too, and a shift a list; a guidance scale replaces the second expert's; CFG-Zero* replaces the number of
+    /// zeroed steps.
     #[must_use]
     pub fn or(self, fallback: &Self) -> Self {
         let mut fallback = fallback.clone();
@@ -105,6 +106,9 @@ impl Sampling {
         }
         if self.is_listed() {
             fallback.shift = None;
+        }
+        if self.shift.is_some() {
+            (fallback.sigmas, fallback.timesteps) = (None, None);
         }
         if self.guidance_scale.is_some() {
             fallback.guidance_scale_2 = None;
@@ -139,4 +143,54 @@ fn parse_interval(text: &str) -> Result<[f64; 2], String> {
     let numbers: Option<Vec<f64>> = text.split(',').map(|number| number.trim().parse().ok()).collect();
     let pair = numbers.and_then(|numbers| <[f64; 2]>::try_from(numbers).ok());
     pair.ok_or_else(|| format!("`{text}` is not two numbers such as 0.2,0.9"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn steps(steps: usize) -> Sampling {
+        Sampling { steps: Some(steps), ..Sampling::default() }
+    }
+
+    #[test]
+    fn the_first_that_says_a_setting_wins() {
+        let request = steps(4);
+        let mode = Sampling { shift: Some(7.0), ..steps(30) };
+        let defaults = Sampling { shift: Some(3.0), sampler: Some(SamplerKind::UniPc), ..steps(50) };
+        let merged = request.or(&mode).or(&defaults);
+        assert_eq!(merged, Sampling { shift: Some(7.0), sampler: Some(SamplerKind::UniPc), ..steps(4) });
+        assert_eq!(Sampling::default().or(&mode).or(&defaults).steps, Some(30));
+        assert_eq!(Sampling::default().or(&Sampling::default()).or(&defaults), defaults);
+    }
+
+    #[test]
+    fn settings_that_belong_together_are_replaced_together() {
+        let listed = Sampling { sigmas: Some(vec![1.0, 0.5]), ..Sampling::default() };
+        let counted = Sampling { shift: Some(3.0), ..steps(50) };
+        assert_eq!(listed.clone().or(&counted), listed, "a list has its own number and shift");
+        assert_eq!(steps(4).or(&listed), steps(4));
+        assert_eq!(Sampling { shift: Some(5.0), ..Sampling::default() }.or(&listed).sigmas, None);
+        let timesteps = Sampling { timesteps: Some(vec![900.0]), ..Sampling::default() };
+        assert_eq!(timesteps.clone().or(&listed), timesteps);
+        assert_eq!(Sampling::default().or(&listed), listed);
+
+        let two = Sampling { guidance_scale: Some(4.0), guidance_scale_2: Some(3.0), ..Sampling::default() };
+        let one = Sampling { guidance_scale: Some(5.0), ..Sampling::default() };
+        assert_eq!(one.clone().or(&two), one, "it is the scale of both experts");
+        let second = Sampling { guidance_scale_2: Some(2.0), ..Sampling::default() };
+        assert_eq!(second.or(&two), Sampling { guidance_scale_2: Some(2.0), ..two });
+
+        let recorded = Sampling { cfg_zero_star: Some(false), zero_init: Some(0), ..Sampling::default() };
+        let zero_star = Sampling { cfg_zero_star: Some(true), ..Sampling::default() };
+        assert_eq!(zero_star.clone().or(&recorded), zero_star, "the number of zeroed steps is then its own");
+    }
+
+    #[test]
+    fn no_cache_replaces_a_cache() {
+        let cached: Sampling = serde_json::from_str(r#"{"cache": "easycache:0.1"}"#).expect("settings");
+        let off: Sampling = serde_json::from_str(r#"{"cache": "none"}"#).expect("settings");
+        assert_eq!(off.clone().or(&cached), off);
+        assert!(serde_json::from_str::<Sampling>(r#"{"cashe": "none"}"#).is_err(), "unknown keys are refused");
+    }
 }
