@@ -44,6 +44,7 @@ pub use camera::{Camera, CameraMove, CameraPath, CameraPreset, Language, Lens, P
 pub use candle_core::{DType, Tensor};
 pub use device::devices;
 pub use error::{Error, Result};
+pub use families::capabilities::{Capabilities, Continuation, ImageInput, LastImageInput};
 pub use kinora_checkpoint::Quant;
 pub use kinora_kernels::LargeBlocks;
 pub use kinora_media::{Fit, Frame, Picture, UpscaleTarget};
@@ -54,7 +55,7 @@ pub use model::manifest::{Caches, Defaults, MagCacheTable, Manifest, Modes, Para
 pub use plan::Plan;
 pub use plan::memory::{MemoryPlan, PartMemory, PartsMemory};
 pub use preview::{LatentRgb, write_preview};
-pub use request::inputs::{Expand, Given, Images, Takes};
+pub use request::inputs::{Expand, Given};
 pub use request::output::{Output, Predictions, Report, Seconds};
 pub use request::recipe::Recipe;
 pub use request::sampling::Sampling;

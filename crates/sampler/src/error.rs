@@ -68,11 +68,35 @@ pub enum Error {
         /// The number of steps of the schedule.
         steps: usize,
     },
+    /// There is no stream, or two have the same name.
+    #[error("latent streams need distinct names, at least one; got {names:?}")]
+    StreamNames {
+        /// The names.
+        names: Vec<String>,
+    },
+    /// There is no stream of that name.
+    #[error("there is no latent stream `{name}`, only {names:?}")]
+    NoStream {
+        /// The name that was asked for.
+        name: String,
+        /// The names of the streams.
+        names: Vec<String>,
+    },
+    /// Predictions or estimates are of other streams than the latents.
+    #[error("{what} has the streams {found:?}, expected {expected:?}")]
+    OtherStreams {
+        /// Which streams.
+        what: String,
+        /// Their names.
+        found: Vec<String>,
+        /// The names that they should have.
+        expected: Vec<String>,
+    },
     /// A prediction or an estimate has another shape than the latents.
     #[error("{what} has shape {found:?}, expected {expected:?}")]
     Shape {
         /// Which tensor.
-        what: &'static str,
+        what: String,
         /// Its shape.
         found: Vec<usize>,
         /// The shape it should have.
@@ -130,7 +154,12 @@ impl Error {
             Error::ScheduleParts { .. } | Error::StateIndex { .. } | Error::StateTensors { .. } => {
                 "the saved state is damaged or of another run; start without it".into()
             }
-            Error::Done { .. } | Error::Shape { .. } | Error::Candle(_) => return None,
+            Error::Done { .. }
+            | Error::StreamNames { .. }
+            | Error::NoStream { .. }
+            | Error::OtherStreams { .. }
+            | Error::Shape { .. }
+            | Error::Candle(_) => return None,
         };
         Some(hint)
     }

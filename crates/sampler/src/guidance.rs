@@ -54,5 +54,5 @@ fn check_pair(cond: &Tensor, uncond: &Tensor) -> std::result::Result<(), Error> 
         return Ok(());
     }
     let (found, expected) = (uncond.dims().to_vec(), cond.dims().to_vec());
-    Err(Error::Shape { what: "the unconditional prediction", found, expected })
+    Err(Error::Shape { what: "the unconditional prediction".into(), found, expected })
 }

@@ -1,10 +1,8 @@
 //! The step machine: one sampler that can stop after any step and go on later, bit for bit.
 
-use candle_core::{DType, Tensor};
-
 use crate::solvers::{dpm_pp_2m, euler, heun, renoise};
 use crate::unipc::{self, Past};
-use crate::{Error, NoiseSource, SamplerKind, Schedule, check_finite};
+use crate::{Error, NoiseSource, SamplerKind, Schedule, Streams, check_finite};
 
 /// Where an evaluation of the network stands in the run.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -19,14 +17,14 @@ pub struct StepInfo {
     pub evaluation: usize,
 }
 
-/// Latents on their way from noise to a clip, f32.
+/// Latents on their way from noise to a clip, f32, in one stream or several.
 #[derive(Debug, Clone)]
 pub struct Sampler {
     pub(crate) kind: SamplerKind,
     pub(crate) schedule: Schedule,
     pub(crate) seed: u64,
     pub(crate) index: usize,
-    pub(crate) x: Tensor,
+    pub(crate) x: Streams,
     pub(crate) memory: Memory,
 }
 
@@ -34,29 +32,29 @@ pub struct Sampler {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Memory {
     /// `unipc`: the corrected latents that the last prediction started from.
-    pub last_x: Option<Tensor>,
+    pub last_x: Option<Streams>,
     /// Estimates of x0, latest first.
-    pub denoised: Vec<Tensor>,
+    pub denoised: Vec<Streams>,
 }
 
 impl Sampler {
-    /// Starts from `x`, noise of any shape (scaled to the first sigma, for a schedule that starts below 1).
+    /// Starts from `x`: in every stream noise of any shape (scaled to the first sigma, for a schedule that starts below
+    /// 1).
     ///
-    /// `seed` matters to `lcm` alone, which adds fresh noise in every step: the stream goes on behind the first
-    /// `x.elem_count()` normals of the seed, those that the noise `x` was made of.
-    pub fn new(kind: SamplerKind, schedule: Schedule, x: Tensor, seed: u64) -> Result<Self, Error> {
-        let x = if x.dtype() == DType::F32 { x } else { x.to_dtype(DType::F32)? };
-        Ok(Self { kind, schedule, seed, index: 0, x, memory: Memory::default() })
+    /// `seed` matters only to `lcm`, which adds fresh noise in every step. That noise continues the normals of the seed
+    /// after those that `x` was drawn from, and is drawn in the same way: stream after stream, in their order.
+    pub fn new(kind: SamplerKind, schedule: Schedule, x: Streams, seed: u64) -> Result<Self, Error> {
+        Ok(Self { kind, schedule, seed, index: 0, x: x.into_f32()?, memory: Memory::default() })
     }
 
-    /// One step. `denoise` is called with the latents and where they stand and gives the estimate of x0 for them, of
-    /// their shape: once, or twice for `heun` (not on its last step).
+    /// Takes one step. `denoise` is called once, or twice for `heun` (not on its last step). It gets the latents of all
+    /// streams and where they stand, and returns the estimate of x0 for every stream, of the same names and shapes.
     ///
-    /// After an error, of `denoise` or of the step ([`Error::Done`], [`Error::Shape`], [`Error::NotFinite`]), the
-    /// sampler stands where it stood, so the step can be taken again or the state be saved.
+    /// After an error of `denoise` or of the step ([`Error::Done`], [`Error::OtherStreams`], [`Error::Shape`],
+    /// [`Error::NotFinite`]), the sampler is unchanged, so the step can be repeated or the state saved.
     pub fn step<E: From<Error>>(
         &mut self,
-        denoise: &mut dyn FnMut(&Tensor, StepInfo) -> Result<Tensor, E>,
+        denoise: &mut dyn FnMut(&Streams, StepInfo) -> Result<Streams, E>,
     ) -> Result<(), E> {
         if self.is_done() {
             return Err(Error::Done { steps: self.schedule.steps() }.into());
@@ -66,7 +64,7 @@ impl Sampler {
         let stepped = match self.kind {
             SamplerKind::Euler => euler(&self.x, &denoised, sigma, next),
             SamplerKind::Heun => {
-                let guess = euler(&self.x, &denoised, sigma, next).map_err(Error::from)?;
+                let guess = euler(&self.x, &denoised, sigma, next)?;
                 if next == 0.0 {
                     Ok(guess)
                 } else {
@@ -76,13 +74,15 @@ impl Sampler {
             }
             SamplerKind::DpmPp2m => dpm_pp_2m(&self.x, &denoised, self.previous(0), sigma, next),
             SamplerKind::UniPc | SamplerKind::UniPcBh1 => return Ok(self.unipc_step(denoised)?),
-            SamplerKind::Lcm => self.fresh_noise().and_then(|noise| renoise(&denoised, noise.as_ref(), next)),
+            SamplerKind::Lcm => {
+                self.fresh_noise().map_err(Error::from).and_then(|noise| renoise(&denoised, noise.as_ref(), next))
+            }
         };
-        Ok(self.advance(stepped.map_err(Error::from)?, None, denoised)?)
+        Ok(self.advance(stepped?, None, denoised)?)
     }
 
     /// The latents as they stand: noise at first, after the last step the clip's.
-    pub fn x(&self) -> &Tensor {
+    pub fn x(&self) -> &Streams {
         &self.x
     }
 
@@ -115,7 +115,7 @@ impl Sampler {
         }
     }
 
-    fn unipc_step(&mut self, denoised: Tensor) -> Result<(), Error> {
+    fn unipc_step(&mut self, denoised: Streams) -> Result<(), Error> {
         let (sigma, next) = (self.sigma(0), self.sigma(1));
         let corrected = match (&self.memory.last_x, self.previous(0)) {
             (Some(x), Some(last)) => {
@@ -130,22 +130,22 @@ impl Sampler {
     /// Calls the network at this step, or, for `evaluation` 1, at the noise level of the next.
     fn evaluate<E: From<Error>>(
         &self,
-        denoise: &mut dyn FnMut(&Tensor, StepInfo) -> Result<Tensor, E>,
-        x: &Tensor,
+        denoise: &mut dyn FnMut(&Streams, StepInfo) -> Result<Streams, E>,
+        x: &Streams,
         evaluation: usize,
-    ) -> Result<Tensor, E> {
+    ) -> Result<Streams, E> {
         let (sigma, timestep) = (self.sigma(evaluation), self.schedule.timesteps()[self.index + evaluation]);
         let denoised = denoise(x, StepInfo { index: self.index, sigma, timestep, evaluation })?;
-        if denoised.dims() != x.dims() {
-            let (found, expected) = (denoised.dims().to_vec(), x.dims().to_vec());
-            return Err(Error::Shape { what: "the estimate of x0", found, expected }.into());
-        }
-        Ok(denoised.to_dtype(DType::F32).map_err(Error::from)?)
+        denoised.check_like(x, "the estimate of x0")?;
+        Ok(denoised.into_f32().map_err(Error::from)?)
     }
 
-    fn advance(&mut self, x: Tensor, last_x: Option<Tensor>, denoised: Tensor) -> Result<(), Error> {
+    fn advance(&mut self, x: Streams, last_x: Option<Streams>, denoised: Streams) -> Result<(), Error> {
         let (step, steps, sigma) = (self.index + 1, self.schedule.steps(), self.sigma(0));
-        check_finite(&x, || format!("the result of step {step} of {steps} (sigma {sigma:.4})"))?;
+        for (name, tensor) in x.iter() {
+            let what = || x.describe(&format!("the result of step {step} of {steps} (sigma {sigma:.4})"), name);
+            check_finite(tensor, what)?;
+        }
         let (kept, _) = Self::memory_size(self.kind, step);
         self.memory.denoised.insert(0, denoised);
         self.memory.denoised.truncate(kept);
@@ -161,21 +161,21 @@ impl Sampler {
     }
 
     /// The noise level and the estimate of x0 of a step before this one, `back` 0 for the last.
-    fn previous(&self, back: usize) -> Option<(f64, &Tensor)> {
+    fn previous(&self, back: usize) -> Option<(f64, &Streams)> {
         let index = self.index.checked_sub(back + 1)?;
         Some((self.schedule.sigmas()[index], self.memory.denoised.get(back)?))
     }
 
     /// The noise that `lcm` adds in this step: none on the last one. Counted from the seed alone, so that nothing of
     /// the stream needs saving.
-    fn fresh_noise(&self) -> candle_core::Result<Option<Tensor>> {
+    fn fresh_noise(&self) -> candle_core::Result<Option<Streams>> {
         if self.sigma(1) == 0.0 {
             return Ok(None);
         }
         let mut source = NoiseSource::new(self.seed);
         for _ in 0..=self.index {
-            source.skip_randn(self.x.elem_count());
+            self.x.iter().for_each(|(_, x)| source.skip_randn(x.elem_count()));
         }
-        source.randn_tensor(self.x.shape(), self.x.device()).map(Some)
+        self.x.map(|_, x| source.randn_tensor(x.shape(), x.device())).map(Some)
     }
 }

@@ -3,21 +3,23 @@
 //! All of them follow `dx/dsigma = (x - x0) / sigma`, the flow ODE written with x0; weights are computed in f64 and
 //! meet f32 tensors in [`combine`] alone.
 
-use candle_core::{Result, Tensor};
-
 use crate::schedule::SIGMA_MARGIN;
+use crate::{Error, Streams};
 
-/// The sum of `weight * tensor`; a weight of 0 leaves its tensor out.
-pub(crate) fn combine(terms: &[(f64, &Tensor)]) -> Result<Tensor> {
-    let mut sum: Option<Tensor> = None;
-    for (weight, tensor) in terms.iter().filter(|(weight, _)| *weight != 0.0) {
-        let term = (*tensor * *weight)?;
+type Result<T> = std::result::Result<T, Error>;
+
+/// Returns the sum of `weight * tensor` in every stream; a weight of 0 leaves its streams out. All terms have the names and
+/// shapes of the first.
+pub(crate) fn combine(terms: &[(f64, &Streams)]) -> Result<Streams> {
+    let mut sum: Option<Streams> = None;
+    for (weight, streams) in terms.iter().filter(|(weight, _)| *weight != 0.0) {
+        let term = streams.map(|_, tensor| tensor * *weight)?;
         sum = Some(match sum {
-            Some(sum) => (sum + term)?,
+            Some(sum) => sum.zip(&term, |_, sum, term| Ok::<_, Error>((sum + term)?))?,
             None => term,
         });
     }
-    sum.map_or_else(|| terms[0].1.zeros_like(), Ok)
+    Ok(sum.map_or_else(|| terms[0].1.map(|_, tensor| tensor.zeros_like()), Ok)?)
 }
 
 /// `ln(alpha / sigma)` of the flow, alpha = 1 - sigma; infinite at sigma 0.
@@ -31,7 +33,7 @@ pub(crate) fn below_one(sigma: f64) -> f64 {
 }
 
 /// Euler from `sigma` to `next`: x0 and x are mixed in the ratio of the noise levels.
-pub(crate) fn euler(x: &Tensor, denoised: &Tensor, sigma: f64, next: f64) -> Result<Tensor> {
+pub(crate) fn euler(x: &Streams, denoised: &Streams, sigma: f64, next: f64) -> Result<Streams> {
     let kept = next / sigma;
     combine(&[(kept, x), (1.0 - kept, denoised)])
 }
@@ -39,13 +41,13 @@ pub(crate) fn euler(x: &Tensor, denoised: &Tensor, sigma: f64, next: f64) -> Res
 /// Heun's second half: the mean of the slopes at both ends, `guess` being the Euler step and `denoised_guess` the
 /// estimate there. `next` is above 0.
 pub(crate) fn heun(
-    x: &Tensor,
-    denoised: &Tensor,
-    guess: &Tensor,
-    denoised_guess: &Tensor,
+    x: &Streams,
+    denoised: &Streams,
+    guess: &Streams,
+    denoised_guess: &Streams,
     sigma: f64,
     next: f64,
-) -> Result<Tensor> {
+) -> Result<Streams> {
     let half = 0.5 * (next - sigma);
     let (here, there) = (half / sigma, half / next);
     combine(&[(1.0 + here, x), (-here, denoised), (there, guess), (-there, denoised_guess)])
@@ -54,12 +56,12 @@ pub(crate) fn heun(
 /// DPM-Solver++(2M), the midpoint form, <https://arxiv.org/abs/2211.01095>, algorithm 2. `previous` is the noise level
 /// of the step before and its estimate; the first step and the one to sigma 0 are of first order.
 pub(crate) fn dpm_pp_2m(
-    x: &Tensor,
-    denoised: &Tensor,
-    previous: Option<(f64, &Tensor)>,
+    x: &Streams,
+    denoised: &Streams,
+    previous: Option<(f64, &Streams)>,
     sigma: f64,
     next: f64,
-) -> Result<Tensor> {
+) -> Result<Streams> {
     let Some((previous_sigma, previous)) = previous.filter(|_| next > 0.0) else {
         return euler(x, denoised, sigma, next);
     };
@@ -72,7 +74,7 @@ pub(crate) fn dpm_pp_2m(
 }
 
 /// The consistency step: x0 noised afresh to the level `next`, where `noise` is needed only above 0.
-pub(crate) fn renoise(denoised: &Tensor, noise: Option<&Tensor>, next: f64) -> Result<Tensor> {
+pub(crate) fn renoise(denoised: &Streams, noise: Option<&Streams>, next: f64) -> Result<Streams> {
     match noise {
         Some(noise) => combine(&[(1.0 - next, denoised), (next, noise)]),
         None => Ok(denoised.clone()),

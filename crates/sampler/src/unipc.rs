@@ -4,21 +4,19 @@
 //! corrected. The first step and the one to sigma 0 are of first order, so for the last one the result is x0 itself.
 //! (There diffusers computes `∞ · 0` with bh1 and returns NaN; the limit is what both variants give here.)
 
-use candle_core::{Result, Tensor};
-
-use crate::SamplerKind;
 use crate::solvers::{below_one, combine, log_snr};
+use crate::{Error, SamplerKind, Streams};
 
 /// What the steps before left: the corrected latents that the last prediction started from, the noise levels and
 /// the estimates, latest first.
 pub(crate) struct Past<'a> {
-    pub x: &'a Tensor,
-    pub last: (f64, &'a Tensor),
-    pub before: Option<(f64, &'a Tensor)>,
+    pub x: &'a Streams,
+    pub last: (f64, &'a Streams),
+    pub before: Option<(f64, &'a Streams)>,
 }
 
 /// The latents at `sigma` again, now that the estimate there is known.
-pub(crate) fn correct(kind: SamplerKind, past: &Past, denoised: &Tensor, sigma: f64) -> Result<Tensor> {
+pub(crate) fn correct(kind: SamplerKind, past: &Past, denoised: &Streams, sigma: f64) -> Result<Streams, Error> {
     let (last_sigma, last) = past.last;
     let step = Interval::new(kind, last_sigma, sigma);
     let Some((before_sigma, before)) = past.before else {
@@ -36,12 +34,12 @@ pub(crate) fn correct(kind: SamplerKind, past: &Past, denoised: &Tensor, sigma: 
 /// The latents at `next`. `before` is the noise level of the step before and its estimate.
 pub(crate) fn predict(
     kind: SamplerKind,
-    x: &Tensor,
-    denoised: &Tensor,
-    before: Option<(f64, &Tensor)>,
+    x: &Streams,
+    denoised: &Streams,
+    before: Option<(f64, &Streams)>,
     sigma: f64,
     next: f64,
-) -> Result<Tensor> {
+) -> Result<Streams, Error> {
     let step = Interval::new(kind, sigma, next);
     let Some((before_sigma, before)) = before.filter(|_| next > 0.0) else {
         return combine(&[(step.kept, x), (step.pull, denoised)]);

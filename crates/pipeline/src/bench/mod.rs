@@ -2,15 +2,16 @@
 
 mod report;
 
-use crate::families::{Family, Placement, family_of};
+use crate::families::capabilities::Limits;
+use crate::families::family::{Family, TimedPass};
+use crate::families::family_of;
 use crate::model::manifest::Manifest;
 use crate::model::source::Model;
 pub use crate::plan::memory::peak_memory;
 use crate::plan::memory::reset_peak;
-use crate::plan::{Limits, tokens};
+use crate::plan::placement::Placement;
+use crate::plan::tokens;
 use crate::{Error, LoadOptions, Result, device};
-use candle_core::Tensor;
-use kinora_dit::Conditioning;
 use kinora_kernels::profile::{profiled, profiled_on};
 use kinora_kernels::{gpu_peak_bytes, gpu_reset_peak_bytes};
 use kinora_sampler::NoiseSource;
@@ -138,21 +139,9 @@ impl Bench {
     }
 
     fn dit(&self) -> Result<Measurement> {
-        let dit = self.family.dit(&self.model, 0, &self.placement)?;
-        let shape = self.latent_shape();
-        let (text_len, text_dim) = (self.model.manifest.text_len, self.family.text_dim(&self.model)?);
-        let (device, dtype) = (&self.placement.device, self.placement.dtype);
-        let mut noise = NoiseSource::new(0);
-        let context = noise.randn_tensor((1, text_len, text_dim), device)?.to_dtype(dtype)?;
-        let latents = noise.randn_tensor(&shape[..], device)?.to_dtype(dtype)?;
-        let timestep = Tensor::new(&[500f32], device)?;
-        let prepared = dit.prepare(&Conditioning::new(context), crate::run::denoise::CACHE_BYTES)?;
-        let patch = dit.patch_size();
-        let tokens = (shape[2] / patch[0]) * (shape[3] / patch[1]) * (shape[4] / patch[2]);
-        let runs = self.time(|| {
-            dit.forward(&latents, &timestep, &prepared)?;
-            Ok(())
-        })?;
+        let [_, c, f, h, w] = self.latent_shape();
+        let TimedPass { tokens, mut pass } = self.family.timed_pass(&self.model, &self.placement, [c, f, h, w])?;
+        let runs = self.time(&mut pass)?;
         Ok(runs.measurement(BenchPart::Dit, format!("a step without guidance, {tokens} tokens"), 1.0, self.peak))
     }
 

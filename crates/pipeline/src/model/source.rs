@@ -3,7 +3,8 @@
 //! Three places: the model compiled into the library, a directory in diffusers' layout (or in the layout of the
 //! original Wan release), or single files as people collect them.
 
-use crate::families::{FAMILIES, Family, Role};
+use crate::families::family::Family;
+use crate::families::{FAMILIES, Role};
 use crate::model::embedded;
 use crate::model::manifest::{Caches, Manifest};
 use crate::model::scheduler::Scheduler;

@@ -1,9 +1,9 @@
 //! What a plan needs of memory, and what is done where there is too little.
 
 use super::memory::{self, Demand, MemoryPlan, PartMemory};
+use super::placement::Placement;
 use crate::Pipeline;
 use crate::Result;
-use crate::families::Placement;
 use crate::plan::Plan;
 use crate::request::output::Output;
 use candle_core::DType;

@@ -32,8 +32,9 @@ impl Demand {
         // A token is four letters in English, a character or two in Chinese; a few more do not matter.
         let tokens = |text: &String| text.len() / 3 + 2;
         let texts = [Some(&plan.prompt), Some(&plan.negative_prompt).filter(|_| plan.guided())];
+        let [c, f, h, w] = plan.latent_shape;
         Self {
-            latents: plan.sampled_shape(),
+            latents: [c, f + plan.given.references.len(), h, w],
             texts: texts.into_iter().flatten().map(tokens).collect(),
             cached: plan.cache.is_some(),
             threads,

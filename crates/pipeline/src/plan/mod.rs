@@ -4,45 +4,23 @@ mod fit;
 mod frames;
 mod guide;
 pub(crate) mod memory;
+pub(crate) mod placement;
 mod sampling;
 mod size;
 
+use crate::families::capabilities::{Capabilities, ClipShape, Limits, StreamShape};
 use crate::model::manifest::Manifest;
-use crate::model::scheduler::Scheduler;
 use crate::plan::guide::Guide;
 use crate::plan::memory::MemoryPlan;
 use crate::plan::sampling::Denoising;
 use crate::request::Request;
-use crate::request::inputs::{Given, Images, Takes};
+use crate::request::inputs::Given;
 use crate::request::sampling::Sampling;
 use crate::step_cache::CacheRule;
 use crate::{Error, Result};
 pub(crate) use frames::tokens;
 use kinora_sampler::{SamplerKind, Schedule};
 use kinora_vae::LatentFormat;
-
-/// What a model allows, from its own files.
-#[derive(Debug, Clone)]
-pub(crate) struct Limits {
-    pub latent_format: LatentFormat,
-    /// Patch of the transformer over frames, rows, columns.
-    pub patch: [usize; 3],
-    /// Patches along each axis that the transformer has positions for.
-    pub reach: usize,
-    /// Noise level (of 1) below which the second expert works.
-    pub boundary: Option<f64>,
-    /// The model directory's scheduler.
-    pub scheduler: Option<Scheduler>,
-    /// What it can be given beside a prompt.
-    pub takes: Takes,
-}
-
-impl Limits {
-    /// The shift that the model's files give for a clip of `tokens` tokens, where they give one.
-    pub(crate) fn shift(&self, _tokens: usize) -> Option<f64> {
-        self.scheduler.as_ref().and_then(|scheduler| scheduler.shift)
-    }
-}
 
 /// A validated request: nothing is left open.
 #[derive(Debug, Clone)]
@@ -87,8 +65,10 @@ pub struct Plan {
     pub seed: u64,
     /// Pictures, clips and the camera that the clip is made from.
     pub given: Given,
-    /// What the model can be given.
-    pub(crate) takes: Takes,
+    /// The latents that are sampled.
+    pub(crate) streams: Vec<StreamShape>,
+    /// The inputs that the model accepts.
+    pub(crate) capabilities: Capabilities,
     /// Latent pixels per side of the tiles that are decoded one after the other, where it is asked for.
     pub tile: Option<usize>,
     /// File that replaces the noise.
@@ -110,16 +90,15 @@ impl Plan {
         self.guidance_scale[..experts].iter().any(|scale| *scale > 1.0)
     }
 
-    /// `[C, F, H, W]` of the latents that are sampled: those of reference pictures come before the clip's.
-    pub(crate) fn sampled_shape(&self) -> [usize; 4] {
-        let [c, f, h, w] = self.latent_shape;
-        [c, f + self.given.references.len(), h, w]
+    /// Predictions of a guided step: of the prompt and, in a guided run, of the negative prompt.
+    pub(crate) fn predictions(&self) -> usize {
+        if self.guided() { 2 } else { 1 }
     }
 
     /// The prompt as the text encoder reads it: with the camera's move, where the network is not told of it otherwise.
     pub fn spoken_prompt(&self) -> String {
         match &self.given.camera {
-            Some(camera) if self.given.says_camera(self.takes) => camera.in_prompt(&self.prompt),
+            Some(camera) if self.given.says_camera(self.capabilities) => camera.in_prompt(&self.prompt),
             _ => self.prompt.clone(),
         }
     }
@@ -149,7 +128,7 @@ impl Plan {
         if request.prompt.trim().is_empty() {
             return Err(Error::request("the prompt is empty", "say what the clip should show"));
         }
-        request.given.check(limits.takes, &manifest.name, goes_on)?;
+        request.given.check(limits.capabilities, &manifest.name, goes_on)?;
         experiments(&request.given, manifest, limits, goes_on, &mut notices);
         // A continuation has the size of the clip before.
         let guide = if goes_on { Guide::default() } else { Guide::probe(&request.given)? };
@@ -160,7 +139,8 @@ impl Plan {
         let LatentFormat { channels, spatial_factor, .. } = limits.latent_format;
         let latent_frames = limits.latent_format.latent_frames(frames);
         let latent_shape @ [_, f, h, w] = [channels, latent_frames, height / spatial_factor, width / spatial_factor];
-        let tokens = tokens([channels, f + request.given.references.len(), h, w], limits)?;
+        let references = request.given.references.len();
+        let tokens = tokens([channels, f + references, h, w], limits)?;
         let denoising = Denoising::new(request, manifest, limits, tokens, &mut notices)?;
         Ok(Self {
             prompt: request.prompt.clone(),
@@ -180,10 +160,11 @@ impl Plan {
             zero_init: denoising.zero_init,
             guidance_interval: denoising.guidance_interval,
             cache: denoising.cache,
-            boundary_timestep: limits.boundary.map(|boundary| boundary * 1000.0),
+            boundary_timestep: limits.boundary_timestep,
             seed: request.seed.unwrap_or_else(random_seed),
             given: request.given.clone(),
-            takes: limits.takes,
+            streams: (limits.streams)(ClipShape { latents: latent_shape, references }),
+            capabilities: limits.capabilities,
             tile: request.output.tile,
             init_latents: request.init_latents.clone(),
             notices,
@@ -196,7 +177,7 @@ impl Plan {
 
 /// Adds a notice of conditioning inputs that the model can be given, but was not trained with.
 fn experiments(given: &Given, manifest: &Manifest, limits: &Limits, goes_on: bool, notices: &mut Vec<String>) {
-    if limits.takes.images == Images::CleanFrames && manifest.tail_latents.is_none() {
+    if limits.capabilities.untrained {
         let untrained = [("a last frame", given.last_image.is_some()), ("continuing a clip", goes_on)];
         let untrained = untrained.iter().filter(|(_, asked)| *asked);
         notices

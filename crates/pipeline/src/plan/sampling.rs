@@ -1,7 +1,8 @@
 //! [`Denoising`]: the settings of denoising with nothing left open. A setting is the request's own, else that of its mode,
 //! else that of the model's files, else the manifest's default.
 
-use super::{Limits, within};
+use super::within;
+use crate::families::capabilities::Limits;
 use crate::model::manifest::Manifest;
 use crate::request::Request;
 use crate::request::sampling::{EVERYWHERE, Sampling};
@@ -57,7 +58,7 @@ impl Denoising {
         let guidance_interval = guidance_interval.map(interval).transpose()?;
         let rule = |setting| CacheRule::new(setting, manifest, sampler, schedule.steps());
         let cache = settings.cache.and_then(CacheChoice::setting).map(rule).transpose()?;
-        let experts = if limits.boundary.is_some() { 2 } else { 1 };
+        let experts = if limits.boundary_timestep.is_some() { 2 } else { 1 };
         let guided = guidance_scale[..experts].iter().any(|scale| *scale > 1.0);
         if !guided {
             no_guidance(request, cfg_zero_star || zero_init > 0, guidance_interval.is_some(), notices);
@@ -162,7 +163,7 @@ fn usual_steps(manifest: &Manifest) -> Result<usize> {
 }
 
 fn guidance(asked: &Sampling, settings: &Sampling, limits: &Limits) -> Result<[f64; 2]> {
-    if asked.guidance_scale_2.is_some() && limits.boundary.is_none() {
+    if asked.guidance_scale_2.is_some() && limits.boundary_timestep.is_none() {
         let what = "--guidance-scale-2 needs a model with two experts";
         let known: Vec<Manifest> = Manifest::known().into_iter().filter(|known| known.boundary.is_some()).collect();
         let names: Vec<&str> = known.iter().map(|known| known.name.as_str()).collect();
@@ -216,7 +217,7 @@ mod tests {
     fn pipeline() -> Pipeline {
         let options = LoadOptions { device: "cpu".into(), ..LoadOptions::default() };
         let mut pipeline = Pipeline::load(&options).expect("the embedded model");
-        pipeline.limits.boundary = Some(0.5);
+        pipeline.limits.boundary_timestep = Some(500.0);
         pipeline
     }
 

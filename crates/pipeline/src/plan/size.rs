@@ -1,7 +1,7 @@
 //! Width and height of a clip: what is asked for, snapped to the grid of the model.
 
-use super::Limits;
 use super::guide::Guide;
+use crate::families::capabilities::Limits;
 use crate::model::manifest::Manifest;
 use crate::request::{Request, Resolution, Size};
 use crate::{Error, Result};

@@ -1,7 +1,7 @@
-//! [`Given`]: the pictures, clips and camera that a clip is made from, beside its prompt; [`Takes`]: what a model can be
-//! given.
+//! [`Given`]: the conditioning inputs of a clip beside its prompt: pictures, clips and a camera.
 
 use crate::camera::Camera;
+use crate::families::capabilities::{Capabilities, ImageInput, LastImageInput};
 use crate::model::manifest::Manifest;
 use crate::{Error, Result};
 use kinora_media::Fit;
@@ -65,79 +65,15 @@ pub struct Expand {
     pub bottom: f64,
 }
 
-/// How a model takes pictures.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Images {
-    /// Not at all.
-    #[default]
-    None,
-    /// As latent frames without noise, whose tokens have a time of 0.
-    CleanFrames,
-    /// As a mask and condition latents in channels of the network's input.
-    Channels {
-        /// Whether the channels begin with four of a mask.
-        mask: bool,
-        /// Whether the network also attends to an image encoder's hidden states.
-        encoder: bool,
-        /// Whether it was made for two pictures, the first and the last frame, and no fewer.
-        pair: bool,
-    },
-    /// As frames of the control clip that are kept.
-    Control,
-}
-
-/// What a model can be given beside a prompt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-pub struct Takes {
-    /// How it takes pictures.
-    pub images: Images,
-    /// A camera's path.
-    pub camera: bool,
-}
-
-impl Takes {
-    /// Whether a clip cannot be made without a picture.
-    pub fn needs_image(self) -> bool {
-        matches!(self.images, Images::Channels { .. }) && !self.camera
-    }
-
-    /// Whether it may be given the last frame alone.
-    fn last_alone(self) -> bool {
-        match self.images {
-            Images::None => false,
-            Images::CleanFrames | Images::Control => true,
-            Images::Channels { encoder, mask, .. } => mask && !encoder,
-        }
-    }
-
-    /// Whether it may be given the first and the last frame.
-    fn pair(self) -> bool {
-        matches!(self.images, Images::Channels { pair: true, .. }) || self.last_alone()
-    }
-
-    /// In the words of [`Manifest::takes`].
-    pub fn words(self) -> Vec<&'static str> {
-        let images = self.images != Images::None;
-        let all = [
-            ("image", images),
-            ("last-image", self.pair()),
-            ("control", self.images == Images::Control),
-            ("camera", self.camera),
-        ];
-        all.into_iter().filter(|(_, takes)| *takes).map(|(word, _)| word).collect()
-    }
-}
-
 impl Given {
     /// Whether nothing is given.
     pub fn is_empty(&self) -> bool {
         *self == Self { fit: self.fit, ..Self::default() }
     }
 
-    /// Whether the camera is said in the prompt of a model that `takes` so much.
-    pub(crate) fn says_camera(&self, takes: Takes) -> bool {
-        self.camera.is_some() && self.camera_in_prompt.unwrap_or(!takes.camera)
+    /// Whether the camera's move becomes words of the prompt, of a model with these capabilities.
+    pub(crate) fn says_camera(&self, capabilities: Capabilities) -> bool {
+        self.camera.is_some() && self.camera_in_prompt.unwrap_or(!capabilities.camera)
     }
 
     /// The same with whole paths, so that the clip can be made again from another directory.
@@ -177,11 +113,42 @@ impl Given {
         single.chain(references).chain(camera).collect()
     }
 
-    /// Checks that everything goes together and that a model that `takes` so much can use it; `goes_on` says that the
-    /// clip continues another one.
-    pub(crate) fn check(&self, takes: Takes, model: &str, goes_on: bool) -> Result<()> {
-        self.check_images(takes, model, goes_on)?;
-        self.check_control(takes, model)?;
+    /// Checks that the inputs go together and that `model`, with these capabilities, accepts them; `continues` says that
+    /// the clip continues another one.
+    pub(crate) fn check(&self, capabilities: Capabilities, model: &str, continues: bool) -> Result<()> {
+        self.check_images(capabilities, model, continues)?;
+        self.check_control(capabilities, model)?;
+        self.check_video(capabilities, model)?;
+        self.check_camera(capabilities, model)
+    }
+
+    fn check_images(&self, capabilities: Capabilities, model: &str, continues: bool) -> Result<()> {
+        let Capabilities { image, last_image, .. } = capabilities;
+        let (first, last) = (self.image.is_some() || continues, self.last_image.is_some());
+        if (first || last) && image == ImageInput::No {
+            let what = format!("{model} takes no images");
+            return Err(Error::request(what, who_takes("image")));
+        }
+        if first && last && last_image == LastImageInput::No {
+            let what = format!("{model} takes a first frame, but no last one");
+            return Err(Error::request(what, who_takes("last-image")));
+        }
+        if last && !first && last_image != LastImageInput::Alone {
+            let what = format!("{model} needs the first frame too, not --last-image alone");
+            return Err(Error::request(what, "give --image as well"));
+        }
+        if !first && !last && image == ImageInput::Required {
+            let what = format!("{model} makes clips from an image, and none is given");
+            return Err(Error::request(what, "--image FILE gives the first frame"));
+        }
+        if last_image == LastImageInput::Required && !(first && last) {
+            let what = format!("{model} needs a first and a last frame");
+            return Err(Error::request(what, "give --image and --last-image"));
+        }
+        Ok(())
+    }
+
+    fn check_video(&self, capabilities: Capabilities, model: &str) -> Result<()> {
         if self.strength.is_some() && self.video.is_none() {
             return Err(Error::request("--strength is given without --video", "--video FILE says what to change"));
         }
@@ -191,49 +158,28 @@ impl Given {
             let what = format!("a strength of {strength} is not possible");
             return Err(Error::request(what, "give above 0 (nothing changes) to 1 (nothing is kept); 0.8 is usual"));
         }
-        if self.video.is_some() && matches!(takes.images, Images::Channels { .. }) {
+        if self.video.is_some() && !capabilities.video {
             let what = format!("{model} does not start from a clip");
             return Err(Error::request(what, "--video works with every text-to-video model"));
         }
+        Ok(())
+    }
+
+    fn check_camera(&self, capabilities: Capabilities, model: &str) -> Result<()> {
         if let Some(Camera::Path(_)) = &self.camera
-            && self.says_camera(takes)
+            && self.says_camera(capabilities)
         {
             let what = format!("{model} has no camera control, and a path cannot be said in a prompt");
             return Err(Error::request(what, format!("{}; or give --camera or --camera-preset", who_takes("camera"))));
         }
-        if self.camera_in_prompt == Some(false) && self.camera.is_some() && !takes.camera {
+        if self.camera_in_prompt == Some(false) && self.camera.is_some() && !capabilities.camera {
             let what = format!("{model} has no camera control");
             return Err(Error::request(what, format!("{}; or leave --no-camera-in-prompt out", who_takes("camera"))));
         }
         Ok(())
     }
 
-    fn check_images(&self, takes: Takes, model: &str, goes_on: bool) -> Result<()> {
-        let (first, last) = (self.image.is_some() || goes_on, self.last_image.is_some());
-        if (first || last) && takes.images == Images::None {
-            let what = format!("{model} takes no images");
-            return Err(Error::request(what, who_takes("image")));
-        }
-        if first && last && !takes.pair() {
-            let what = format!("{model} takes a first frame, but no last one");
-            return Err(Error::request(what, who_takes("last-image")));
-        }
-        if last && !first && !takes.last_alone() {
-            let what = format!("{model} needs the first frame too, not --last-image alone");
-            return Err(Error::request(what, "give --image as well"));
-        }
-        if !first && !last && takes.needs_image() {
-            let what = format!("{model} makes clips from an image, and none is given");
-            return Err(Error::request(what, "--image FILE gives the first frame"));
-        }
-        if matches!(takes.images, Images::Channels { pair: true, .. }) && !(first && last) {
-            let what = format!("{model} needs a first and a last frame");
-            return Err(Error::request(what, "give --image and --last-image"));
-        }
-        Ok(())
-    }
-
-    fn check_control(&self, takes: Takes, model: &str) -> Result<()> {
+    fn check_control(&self, capabilities: Capabilities, model: &str) -> Result<()> {
         let given = [
             ("--control", self.control.is_some()),
             ("--mask", self.mask.is_some()),
@@ -242,7 +188,7 @@ impl Given {
             ("--control-scale", self.control_scale.is_some()),
         ];
         if let Some((flag, _)) = given.iter().find(|(_, given)| *given)
-            && takes.images != Images::Control
+            && !capabilities.control
         {
             return Err(Error::request(format!("{flag}: {model} has no control"), who_takes("control")));
         }

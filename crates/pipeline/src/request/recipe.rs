@@ -1,8 +1,8 @@
 //! [`Recipe`]: everything that makes a clip again, kept in the clip's metadata.
 
-use crate::families::Placement;
 use crate::model::source::EMBEDDED;
 use crate::plan::Plan;
+use crate::plan::placement::Placement;
 use crate::request::inputs::Given;
 use crate::request::output::Output;
 use crate::request::sampling::Sampling;

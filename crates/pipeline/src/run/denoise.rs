@@ -1,247 +1,210 @@
 //! The middle stage: noise and contexts to latents.
 
-use crate::families::wan::conditioning::Conditions;
-use crate::families::{Family, Placement};
-use crate::model::source::Model;
+use super::event::Event;
+use super::observer::Observer;
+use super::run_dir::RunDir;
+use crate::families::capabilities::StreamShape;
+use crate::families::family::Predictor;
 use crate::plan::Plan;
 use crate::request::output::Predictions;
-use crate::run::event::Event;
-use crate::run::run_dir::RunDir;
 use crate::step_cache::{At, Predicted, StepCache};
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 use kinora_checkpoint::TensorFile;
-use kinora_dit::{ComputeAll, Prepared, Reuse, VideoDit};
-use kinora_sampler::{NoiseSource, Sampler, StepInfo, cfg, cfg_zero_star, check_finite, x0_from_velocity};
-use std::ops::ControlFlow;
+use kinora_dit::{ComputeAll, Reuse};
+use kinora_sampler::{NoiseSource, Sampler, StepInfo, Streams, cfg, cfg_zero_star, check_finite, x0_from_velocity};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Least time between two saves of the run's state.
 const SAVE_EVERY: Duration = Duration::from_secs(20);
-/// Saving takes at most one part in so many of a run's time: what a step cache keeps of a large clip is large.
+/// Saving takes at most one part in so many of a run's time: the tensors of a step cache of a large clip are large.
 const SAVE_SHARE: u32 = 10;
 
-/// What may be spent, per prediction, on keys and values of the text that stay the same over all steps.
-pub(crate) const CACHE_BYTES: usize = 512 << 20;
-
-/// The experts of one run: at most one is in memory.
+/// The steps of one run.
 pub(crate) struct Denoiser<'a> {
-    pub family: &'static dyn Family,
-    pub model: &'a Model,
-    pub placement: &'a Placement,
     pub plan: &'a Plan,
-    /// Context of the prompt and, when the plan is guided, of the negative prompt: `[1, S, C]`.
-    pub contexts: Vec<Tensor>,
-    /// Everything else that a prediction is conditioned on.
-    pub conditions: Conditions,
-    /// What to start from instead of seeded noise, `[1, C, F, H, W]`.
-    pub noise: Option<Tensor>,
+    pub device: &'a Device,
+    pub predictor: Box<dyn Predictor + 'a>,
+    pub dtype: DType,
+    /// Replaces the seeded noise, one tensor per stream.
+    pub noise: Option<Streams>,
 }
 
-/// What changes while a run goes on, besides the sampler.
-struct Running {
-    resident: Option<Resident>,
+/// Everything that changes while a run goes on, besides the sampler.
+struct Running<'a> {
+    predictor: Box<dyn Predictor + 'a>,
     cache: Option<StepCache>,
     predictions: Predictions,
     /// The last estimate of the clip.
-    denoised: Option<Tensor>,
+    shown: Option<Streams>,
 }
 
-/// An expert in memory, with the contexts made ready for it.
-struct Resident {
-    expert: usize,
-    dit: Box<dyn VideoDit>,
-    prepared: Vec<Prepared>,
-}
-
-impl Denoiser<'_> {
-    /// Runs every step that is left; `[1, C, F, H, W]` f32, and the predictions that it took.
-    pub(crate) fn run(
-        &self,
-        run_dir: Option<&RunDir>,
-        on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
-    ) -> Result<(Tensor, Predictions)> {
+impl<'a> Denoiser<'a> {
+    /// Runs every step that is left: the clip's latents `[1, C, F, H, W]` f32, and the predictions that it took.
+    pub(crate) fn run(self, run_dir: Option<&RunDir>, observer: &mut Observer) -> Result<(Tensor, Predictions)> {
         let (mut sampler, cache) = self.start(run_dir)?;
-        let total = self.plan.steps();
-        let mut running = Running { resident: None, cache, predictions: Predictions::default(), denoised: None };
+        let Self { plan, dtype, predictor, .. } = self;
+        let mut running = Running { predictor, cache, predictions: Predictions::default(), shown: None };
         let (mut saved, mut save_every) = (Instant::now(), SAVE_EVERY);
         while !sampler.is_done() {
             let start = Instant::now();
             // A step that is stopped half way is done again from its start.
             let cache = run_dir.and(running.cache.clone());
             let stepped =
-                sampler.step(&mut |x: &Tensor, info: StepInfo| self.denoised(x, info, &mut running, on_event));
+                sampler.step(&mut |x: &Streams, info: StepInfo| running.denoised(plan, dtype, x, info, observer));
             if stepped.is_err() {
                 running.cache = cache;
             }
-            let stopped = match stepped {
-                Ok(()) => {
-                    let (done, elapsed, latents) = (sampler.step_index(), start.elapsed(), sampler.x());
-                    let denoised = running.denoised.as_ref().unwrap_or(latents);
-                    on_event(Event::Step { done, total, elapsed, latents, denoised }).is_break()
-                }
-                Err(Error::Stopped { .. }) => true,
+            let told = stepped.and_then(|()| running.tell(&sampler, start.elapsed(), observer));
+            let stopped = match told {
+                Ok(()) => None,
+                Err(error) if error.is_stop() => Some(error),
                 Err(error) => return Err(error),
             };
             if let Some(run_dir) = run_dir
-                && (stopped || saved.elapsed() > save_every)
+                && (stopped.is_some() || saved.elapsed() > save_every)
             {
                 let start = Instant::now();
                 run_dir.save_state(&sampler, running.cache.as_ref())?;
                 saved = Instant::now();
                 save_every = SAVE_EVERY.max(SAVE_SHARE * start.elapsed());
             }
-            if stopped && !sampler.is_done() {
-                return Err(Error::Stopped { resumable: run_dir.map(|dir| dir.path().to_path_buf()) });
+            if let Some(stopped) = stopped
+                && !sampler.is_done()
+            {
+                return Err(stopped);
             }
         }
-        let latents = match &self.conditions.clean {
-            Some(clean) => clean.put_into(sampler.x())?,
-            None => sampler.x().clone(),
-        };
-        // Reference pictures come before the clip.
-        let references = self.plan.given.references.len();
-        let clip = latents.narrow(2, references, self.plan.latent_shape[1])?.contiguous()?;
-        Ok((clip, running.predictions))
+        Ok((running.predictor.clip(sampler.x())?, running.predictions))
     }
 
     /// The state of the run in `run_dir`, or that of a new one.
     fn start(&self, run_dir: Option<&RunDir>) -> Result<(Sampler, Option<StepCache>)> {
         let plan = self.plan;
         if let Some(run_dir) = run_dir
-            && let Some(state) = run_dir.load_state(plan, &self.placement.device)?
+            && let Some(state) = run_dir.load_state(plan, self.device)?
         {
             return Ok(state);
         }
-        let [c, f, h, w] = plan.sampled_shape();
         let noise = match &self.noise {
-            Some(noise) => noise.to_device(&self.placement.device)?,
-            None => NoiseSource::new(plan.seed).randn_tensor((1, c, f, h, w), &self.placement.device)?,
+            Some(noise) => noise.map(|_, noise| noise.to_device(self.device))?,
+            None => seeded_noise(&plan.streams, plan.seed, self.device)?,
         };
-        let x = match &self.conditions.start {
-            Some(start) => {
-                let sigma = plan.schedule.sigmas()[0];
-                ((start * (1.0 - sigma))? + (noise * sigma)?)?
-            }
-            None => noise,
-        };
+        let x = self.predictor.start(noise)?;
         let sampler = Sampler::new(plan.sampler, plan.schedule.clone(), x, plan.seed)?;
         Ok((sampler, plan.cache.clone().map(StepCache::new)))
     }
+}
 
-    /// The estimate of x0 for latents `x [1, C, F, H, W]` f32 at one noise level.
+impl Running<'_> {
+    /// The estimate of x0 for the latents `x`, f32, at one noise level.
     fn denoised(
-        &self,
-        x: &Tensor,
+        &mut self,
+        plan: &Plan,
+        dtype: DType,
+        x: &Streams,
         info: StepInfo,
-        running: &mut Running,
-        on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
-    ) -> Result<Tensor> {
-        if info.index < self.plan.zero_init {
-            running.predictions.skipped += self.contexts.len();
+        observer: &mut Observer,
+    ) -> Result<Streams> {
+        if info.index < plan.zero_init {
+            self.predictions.skipped += plan.predictions();
             return Ok(x.clone()); // a velocity of zero says that x is the clip
         }
-        let expert = self.plan.expert(info.timestep);
-        let mut velocities = self.velocities(x, info, expert, running, on_event)?;
-        let scale = self.plan.guidance_scale[expert];
+        let expert = plan.expert(info.timestep);
+        let velocities = self.velocities(plan, dtype, x, info, observer)?;
+        let scale = plan.guidance_scale[expert];
         let velocity = match velocities.as_slice() {
-            [cond, uncond] if self.plan.cfg_zero_star => cfg_zero_star(cond, uncond, scale)?,
-            [cond, uncond] => cfg(cond, uncond, scale)?,
-            _ => velocities.swap_remove(0),
+            [cond, uncond] if plan.cfg_zero_star => cond.zip(uncond, |_, c, u| cfg_zero_star(c, u, scale))?,
+            [cond, uncond] => cond.zip(uncond, |_, c, u| cfg(c, u, scale))?,
+            [cond, ..] => cond.clone(),
+            [] => unreachable!("a step has a prediction"),
         };
-        let velocity = velocity.to_dtype(DType::F32)?;
-        check_finite(&velocity, || {
-            format!(
-                "the network's output at step {} of {} (timestep {})",
-                info.index + 1,
-                self.plan.steps(),
-                info.timestep
-            )
+        let denoised = x.zip(&velocity, |_, x, velocity| {
+            let velocity = velocity.to_dtype(DType::F32)?;
+            check_finite(&velocity, || {
+                let (step, steps) = (info.index + 1, plan.steps());
+                format!("the network's output at step {step} of {steps} (timestep {})", info.timestep)
+            })?;
+            Ok::<_, Error>(x0_from_velocity(x, &velocity, info.sigma)?)
         })?;
-        let denoised = x0_from_velocity(x, &velocity, info.sigma)?;
-        running.denoised = Some(match &self.conditions.clean {
-            Some(clean) => clean.put_into(&denoised)?,
-            None => denoised.clone(),
-        });
+        self.shown = Some(self.predictor.shown(&denoised)?);
         Ok(denoised)
     }
 
     /// The velocity for the prompt and, where the step is guided, for the negative prompt, in the networks' dtype.
     fn velocities(
-        &self,
-        x: &Tensor,
+        &mut self,
+        plan: &Plan,
+        dtype: DType,
+        x: &Streams,
         info: StepInfo,
-        expert: usize,
-        running: &mut Running,
-        on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
-    ) -> Result<Vec<Tensor>> {
-        let Running { resident, cache, predictions, .. } = running;
-        let resident = self.load(expert, resident)?;
+        observer: &mut Observer,
+    ) -> Result<Vec<Streams>> {
+        let Self { predictor, cache, predictions, .. } = self;
+        let expert = plan.expert(info.timestep);
         if let Some(cache) = cache {
             cache.use_expert(expert);
         }
-        let (latents, timestep) = match &self.conditions.clean {
-            Some(clean) => {
-                let [_, ph, pw] = resident.dit.patch_size();
-                let [_, _, h, w] = self.plan.latent_shape;
-                let timesteps = clean.timesteps(info.timestep, (h / ph) * (w / pw))?;
-                (clean.put_into(x)?, timesteps.to_device(&Device::Cpu)?)
-            }
-            None => (x.clone(), Tensor::new(&[info.timestep as f32], &Device::Cpu)?),
-        };
-        let latents = latents.to_dtype(self.placement.dtype)?;
-        let count = if self.plan.guided_at(expert, info.sigma) { 2 } else { 1 };
-        predictions.skipped += resident.prepared.len().saturating_sub(count);
+        let count = if plan.guided_at(expert, info.sigma) { 2 } else { 1 };
+        predictions.skipped += plan.predictions().saturating_sub(count);
         let mut velocities = Vec::with_capacity(count);
-        for (prediction, prepared) in resident.prepared.iter().take(count).enumerate() {
-            let network =
-                |reuse: &mut dyn Reuse| Ok(resident.dit.forward_with(&latents, &timestep, prepared, reuse)?);
+        for prediction in 0..count {
+            let mut network = |reuse: &mut dyn Reuse| predictor.predict(x, info, prediction, reuse);
             let at = At { step: info.index, prediction };
             let Predicted { velocity, reused } = match cache {
                 Some(cache) => cache.predict(at, x, network)?,
                 None => Predicted { velocity: network(&mut ComputeAll)?, reused: false },
             };
             *(if reused { &mut predictions.reused } else { &mut predictions.computed }) += 1;
-            velocities.push(velocity.to_dtype(self.placement.dtype)?);
-            if on_event(Event::NetworkCall).is_break() {
-                return Err(Error::Stopped { resumable: None });
-            }
+            velocities.push(velocity.map(|_, velocity| velocity.to_dtype(dtype))?);
+            observer.tell(Event::NetworkCall)?;
         }
         Ok(velocities)
     }
 
-    /// Makes `expert` the one in memory.
-    fn load<'r>(&self, expert: usize, resident: &'r mut Option<Resident>) -> Result<&'r Resident> {
-        if resident.as_ref().is_none_or(|resident| resident.expert != expert) {
-            *resident = None; // frees the other expert before this one is read
-            let dit = self.family.dit(self.model, expert, self.placement)?;
-            let prepare = |context: &Tensor| {
-                let dtype = self.placement.dtype;
-                let conditioning = self.conditions.with_text(context.to_dtype(dtype)?, self.plan, dtype)?;
-                Ok(dit.prepare(&conditioning, CACHE_BYTES)?)
-            };
-            let prepared = self.contexts.iter().map(prepare).collect::<Result<_>>()?;
-            *resident = Some(Resident { expert, dit, prepared });
-        }
-        Ok(resident.as_ref().expect("just filled"))
+    /// Tells the caller of the step that the sampler has just done.
+    fn tell(&self, sampler: &Sampler, elapsed: Duration, observer: &mut Observer) -> Result<()> {
+        let x = sampler.x();
+        let (done, total) = (sampler.step_index(), sampler.schedule().steps());
+        let (latents, denoised) = (first(x)?, first(self.shown.as_ref().unwrap_or(x))?);
+        observer.tell(Event::Step { done, total, elapsed, latents, denoised })
     }
 }
 
-/// The tensor `noise [1, C, F, H, W]` of a safetensors file, in f32.
-pub(crate) fn read_noise(path: &Path, [c, f, h, w]: [usize; 4]) -> Result<Tensor> {
+/// The stream that shows the clip.
+fn first(streams: &Streams) -> Result<&Tensor> {
+    let (_, tensor) = streams.iter().next().expect("a run has a stream");
+    Ok(tensor)
+}
+
+/// Noise of the seed, drawn stream after stream.
+fn seeded_noise(streams: &[StreamShape], seed: u64, device: &Device) -> Result<Streams> {
+    let mut source = NoiseSource::new(seed);
+    let noise = |stream: &StreamShape| Ok((stream.name, source.randn_tensor(&stream.shape[..], device)?));
+    Ok(Streams::new(streams.iter().map(noise).collect::<Result<Vec<_>>>()?)?)
+}
+
+/// The noise of a safetensors file, in f32: the tensor `noise`, or one tensor per stream, `noise.NAME`, where there are
+/// several.
+pub(crate) fn read_noise(path: &Path, streams: &[StreamShape]) -> Result<Streams> {
     let hint = "the file needs a finite tensor `noise` [1, C, F, H, W] in the size of this clip's latents";
     let bad = |reason: String| Error::BadFile { path: path.to_path_buf(), reason, hint };
     let file = TensorFile::open(path)?;
     let infos = file.infos();
-    let info = infos.iter().find(|info| info.name == "noise").ok_or_else(|| bad("it has no tensor `noise`".into()))?;
-    let shape = [1, c, f, h, w];
-    if info.shape != shape {
-        return Err(bad(format!("`noise` has shape {:?}, this clip needs {shape:?}", info.shape)));
-    }
-    let noise = file.tensor("noise")?.to_dtype(DType::F32)?;
-    if !kinora_sampler::all_finite(&noise)? {
-        return Err(bad("`noise` has NaN or infinite values".into()));
-    }
-    Ok(noise)
+    let read = |stream: &StreamShape| {
+        let name = if streams.len() == 1 { "noise".to_string() } else { format!("noise.{}", stream.name) };
+        let info = infos.iter().find(|info| info.name == name);
+        let info = info.ok_or_else(|| bad(format!("it has no tensor `{name}`")))?;
+        let shape = &stream.shape;
+        if info.shape != *shape {
+            return Err(bad(format!("`{name}` has shape {:?}, this clip needs {shape:?}", info.shape)));
+        }
+        let noise = file.tensor(&name)?.to_dtype(DType::F32)?;
+        if !kinora_sampler::all_finite(&noise)? {
+            return Err(bad(format!("`{name}` has NaN or infinite values")));
+        }
+        Ok((stream.name, noise))
+    };
+    Ok(Streams::new(streams.iter().map(read).collect::<Result<Vec<_>>>()?)?)
 }

@@ -3,14 +3,14 @@
 //! Every file is written to a temporary name and renamed, so a run that is killed at any point leaves either the old
 //! state or the new one.
 
-use crate::families::wan::conditioning::Conditions;
+use super::latents_file::LatentsFile;
+use crate::families::family::Tensors;
 use crate::plan::Plan;
 use crate::request::recipe::Recipe;
 use crate::step_cache::{CacheRule, StepCache};
 use crate::story::Story;
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
-use kinora_checkpoint::TensorFile;
 use kinora_sampler::{Sampler, SamplerState, all_finite};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -22,7 +22,7 @@ const RECIPE: &str = "recipe.json";
 /// What the files of a run were like when it began.
 pub(crate) const INPUTS: &str = "inputs.json";
 const CONTEXTS: &str = "context.safetensors";
-const CONDITIONS: &str = "conditions.safetensors";
+const CONDITIONING: &str = "conditions.safetensors";
 const STATE: &str = "state.safetensors";
 const LATENTS: &str = "latents.safetensors";
 /// Before the names of the step cache's tensors.
@@ -102,62 +102,63 @@ impl RunDir {
         dir.join(LATENTS)
     }
 
-    /// The directory.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Whether an earlier run of `plan` has already denoised its latents.
     pub(crate) fn has_latents(&self, plan: &Plan) -> Result<bool> {
         let path = Self::latents_in(&self.path);
         if !path.exists() {
             return Ok(false);
         }
-        let infos = TensorFile::open(&path).map_err(|error| self.bad(error))?.infos();
-        let [c, f, h, w] = plan.latent_shape;
-        if infos.iter().any(|info| info.name == "latents" && info.shape == [1, c, f, h, w]) {
-            Ok(true)
-        } else {
-            Err(self.bad(format!("{LATENTS} has no `latents` of this clip's shape")))
+        let file = LatentsFile::open(&path).map_err(|error| self.bad(error))?;
+        if file.shape() == plan.latent_shape {
+            return Ok(true);
         }
+        Err(self.bad(format!("{LATENTS} has no `latents` of this clip's shape")))
     }
 
-    /// The contexts (prompt and, for a guided `plan`, negative prompt) of an earlier run.
-    pub(crate) fn load_contexts(&self, plan: &Plan, device: &Device) -> Result<Option<Vec<Tensor>>> {
+    /// The text contexts of an earlier run, by the `names` that every prompt has: those of the prompt and, for a guided
+    /// `plan`, those of the negative prompt.
+    pub(crate) fn load_contexts(&self, plan: &Plan, names: &[&str], device: &Device) -> Result<Option<Vec<Tensors>>> {
         let path = self.path.join(CONTEXTS);
         if !path.exists() {
             return Ok(None);
         }
         let mut loaded = kinora_checkpoint::load_safetensors(&path).map_err(|error| self.bad(error))?.0;
-        let take = |name: &&str| {
-            let tensor = loaded.remove(*name).filter(|tensor| tensor.rank() == 3);
-            tensor.ok_or_else(|| self.bad(format!("{CONTEXTS} has no tensor `{name}` [1, S, C]")))
-        };
-        let contexts = context_names(plan.guided()).iter().map(take).collect::<Result<Vec<_>>>()?;
-        Ok(Some(contexts.iter().map(|tensor| tensor.to_device(device)).collect::<candle_core::Result<_>>()?))
+        let mut prompts = Vec::new();
+        for prompt in 0..plan.predictions() {
+            let mut contexts = Tensors::new();
+            for name in names {
+                let kept = context_name(prompt, name);
+                let tensor = loaded.remove(&kept).filter(|tensor| tensor.rank() == 3);
+                let tensor = tensor.ok_or_else(|| self.bad(format!("{CONTEXTS} has no tensor `{kept}` [1, S, C]")))?;
+                contexts.insert((*name).to_string(), tensor.to_device(device)?);
+            }
+            prompts.push(contexts);
+        }
+        Ok(Some(prompts))
     }
 
-    /// Keeps the contexts.
-    pub(crate) fn save_contexts(&self, contexts: &[Tensor]) -> Result<()> {
-        let names = context_names(contexts.len() > 1);
-        let tensors: Vec<_> = names.iter().map(ToString::to_string).zip(contexts.iter().cloned()).collect();
+    /// Keeps the text contexts of each prompt.
+    pub(crate) fn save_contexts(&self, prompts: &[Tensors]) -> Result<()> {
+        let mut tensors = Vec::new();
+        for (prompt, contexts) in prompts.iter().enumerate() {
+            tensors.extend(contexts.iter().map(|(name, tensor)| (context_name(prompt, name), tensor.clone())));
+        }
         Ok(kinora_checkpoint::save_safetensors(&self.path.join(CONTEXTS), &tensors, &BTreeMap::new())?)
     }
 
-    /// What an earlier run made of its pictures and clips.
-    pub(crate) fn load_conditions(&self, device: &Device) -> Result<Option<Conditions>> {
-        let path = self.path.join(CONDITIONS);
+    /// The encoded conditioning inputs of an earlier run.
+    pub(crate) fn load_conditioning(&self) -> Result<Option<Tensors>> {
+        let path = self.path.join(CONDITIONING);
         if !path.exists() {
             return Ok(None);
         }
-        let tensors = kinora_checkpoint::load_safetensors(&path).map_err(|error| self.bad(error))?.0;
-        Ok(Some(Conditions::restored(tensors, device)?))
+        Ok(Some(kinora_checkpoint::load_safetensors(&path).map_err(|error| self.bad(error))?.0))
     }
 
-    /// Keeps what was made of pictures and clips.
-    pub(crate) fn save_conditions(&self, conditions: &Conditions) -> Result<()> {
-        let path = self.path.join(CONDITIONS);
-        Ok(kinora_checkpoint::save_safetensors(&path, &conditions.tensors(), &BTreeMap::new())?)
+    /// Keeps the encoded conditioning inputs.
+    pub(crate) fn save_conditioning(&self, conditioning: &Tensors) -> Result<()> {
+        let tensors: Vec<_> = conditioning.iter().map(|(name, tensor)| (name.clone(), tensor.clone())).collect();
+        Ok(kinora_checkpoint::save_safetensors(&self.path.join(CONDITIONING), &tensors, &BTreeMap::new())?)
     }
 
     /// Sampler and step cache of an earlier run, in the middle of the steps of `plan`.
@@ -169,14 +170,14 @@ impl RunDir {
         let (tensors, metadata) = kinora_checkpoint::load_safetensors(&path).map_err(|error| self.bad(error))?;
         let state = metadata.get("state").ok_or_else(|| self.bad(format!("{STATE} says nothing of its sampler")))?;
         let state: SamplerState = serde_json::from_str(state).map_err(|error| self.bad(error))?;
-        if (state.kind, state.seed, &state.schedule) != (plan.sampler, plan.seed, &plan.schedule) {
+        let same = (state.kind, state.seed, &state.schedule) == (plan.sampler, plan.seed, &plan.schedule);
+        if !same || !same_streams(&state, plan) {
             return Err(self.bad(format!("{STATE} has another sampler, seed or schedule")));
         }
-        let [c, f, h, w] = plan.sampled_shape();
         let (mut on_device, mut cached) = (Vec::new(), Vec::new());
         for (name, tensor) in tensors {
             let of_cache = name.strip_prefix(CACHE).map(str::to_string);
-            let fits = of_cache.is_some() || tensor.dims() == [1, c, f, h, w];
+            let fits = of_cache.is_some() || plan.streams.iter().any(|stream| tensor.dims() == stream.shape);
             if !fits || !is_finite(&tensor).map_err(|error| self.bad(error))? {
                 return Err(self.bad(format!("`{name}` in {STATE} is not of this clip's shape, or not finite")));
             }
@@ -209,6 +210,11 @@ impl RunDir {
     }
 }
 
+/// Whether a saved sampler walks the latent streams of `plan`.
+fn same_streams(state: &SamplerState, plan: &Plan) -> bool {
+    state.streams.iter().eq(plan.streams.iter().map(|stream| stream.name))
+}
+
 fn bad_run(path: &Path, reason: impl Display) -> Error {
     Error::BadRun { path: path.to_path_buf(), reason: reason.to_string() }
 }
@@ -218,8 +224,13 @@ fn is_finite(tensor: &Tensor) -> candle_core::Result<bool> {
     if tensor.dtype().is_float() { all_finite(tensor) } else { Ok(true) }
 }
 
-fn context_names(guided: bool) -> &'static [&'static str] {
-    if guided { &["context", "negative"] } else { &["context"] }
+/// The name of a context in the file: `context` and `negative` stand alone.
+fn context_name(prompt: usize, context: &str) -> String {
+    match (prompt, context) {
+        (0, name) => name.to_string(),
+        (_, "context") => "negative".to_string(),
+        (_, name) => format!("negative.{name}"),
+    }
 }
 
 pub(crate) fn write_text(path: &Path, text: &str) -> Result<()> {

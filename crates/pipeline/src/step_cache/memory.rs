@@ -20,20 +20,20 @@ const NUMBERS: &str = "numbers";
 #[derive(Debug, Clone, Default)]
 pub(super) struct Memory {
     pub numbers: Numbers,
-    tensors: BTreeMap<&'static str, Tensor>,
+    tensors: BTreeMap<String, Tensor>,
 }
 
 impl Memory {
-    pub fn get(&self, name: &'static str) -> Option<&Tensor> {
+    pub fn get(&self, name: &str) -> Option<&Tensor> {
         self.tensors.get(name)
     }
 
-    pub fn keep(&mut self, name: &'static str, tensor: Tensor) {
-        self.tensors.insert(name, tensor);
+    pub fn keep(&mut self, name: impl Into<String>, tensor: Tensor) {
+        self.tensors.insert(name.into(), tensor);
     }
 
     /// Mean absolute change of `now` against what is kept, by the mean absolute value of that.
-    pub fn relative_change(&self, name: &'static str, now: &Tensor) -> Result<Option<f64>> {
+    pub fn relative_change(&self, name: &str, now: &Tensor) -> Result<Option<f64>> {
         let Some(before) = self.get(name) else { return Ok(None) };
         let change = mean_change(now, before)? / mean_abs(before)?;
         Ok(Some(change).filter(|change| change.is_finite()))
@@ -43,7 +43,7 @@ impl Memory {
     pub fn tensors(&self) -> Result<Vec<(String, Tensor)>> {
         let Numbers { error, ratio, count, rate } = self.numbers;
         let numbers = Tensor::new(&[error, ratio, count, rate], &Device::Cpu)?;
-        let tensors = self.tensors.iter().map(|(name, tensor)| ((*name).to_string(), tensor.clone()));
+        let tensors = self.tensors.iter().map(|(name, tensor)| (name.clone(), tensor.clone()));
         Ok(tensors.chain([(NUMBERS.to_string(), numbers)]).collect())
     }
 
@@ -55,7 +55,9 @@ impl Memory {
                 let [error, ratio, count, rate] = tensor.to_vec1::<f64>().ok()?.try_into().ok()?;
                 memory.numbers = Numbers { error, ratio, count, rate };
             } else {
-                let name = NAMES.into_iter().find(|known| *known == name)?;
+                let known =
+                    |known: &str| name == known || name.strip_prefix(known).is_some_and(|rest| rest.starts_with('.'));
+                NAMES.into_iter().find(|name| known(name))?;
                 memory.keep(name, tensor);
             }
         }

@@ -5,12 +5,13 @@ use super::{At, CacheKind, CacheRule};
 use crate::Result;
 use candle_core::{DType, Device, Tensor};
 use kinora_dit::Reuse;
+use kinora_sampler::Streams;
 
 const EXPERT: &str = "expert";
 
-/// A velocity, and whether the network made it.
+/// The velocity of every latent stream, and whether the network computed it.
 pub(crate) struct Predicted {
-    pub velocity: Tensor,
+    pub velocity: Streams,
     pub reused: bool,
 }
 
@@ -38,13 +39,12 @@ impl StepCache {
         }
     }
 
-    /// The velocity for the latents `x [1, C, F, H, W]` f32. `network` makes it, with the reuse inside of it that it is
-    /// given.
+    /// The velocity for the latents `x`, f32. `network` computes it, with the reuse inside of it that it is given.
     pub(crate) fn predict(
         &mut self,
         at: At,
-        x: &Tensor,
-        network: impl FnOnce(&mut dyn Reuse) -> Result<Tensor>,
+        x: &Streams,
+        network: impl FnOnce(&mut dyn Reuse) -> Result<Streams>,
     ) -> Result<Predicted> {
         if self.rule.kind == CacheKind::EasyCache {
             return self.around_the_network(at, x, network);
@@ -55,33 +55,41 @@ impl StepCache {
         Ok(Predicted { velocity, reused: pass.reused })
     }
 
-    /// `easycache`, which sees only latents and velocities.
+    /// `easycache`, which sees only latents and velocities. The first stream decides.
     fn around_the_network(
         &mut self,
         at: At,
-        x: &Tensor,
-        network: impl FnOnce(&mut dyn Reuse) -> Result<Tensor>,
+        x: &Streams,
+        network: impl FnOnce(&mut dyn Reuse) -> Result<Streams>,
     ) -> Result<Predicted> {
         let memory = &mut self.memories[at.prediction];
+        let latents = first(x);
         if at.prediction == 0 {
-            let change = change_of_latents(memory, x)?;
+            let change = change_of_latents(memory, latents)?;
             self.pair = self.rule.reuses(at, change, &mut memory.numbers);
-            memory.keep(LATENTS, x.clone());
+            memory.keep(LATENTS, latents.clone());
         }
-        if let Some(residual) = memory.get(RESIDUAL).filter(|_| self.pair) {
-            return Ok(Predicted { velocity: (x + residual)?, reused: true });
+        if self.pair && memory.get(RESIDUAL).is_some() {
+            let velocity = x.map(|name, x| {
+                let residual = memory.get(&residual_of(x, latents, name)).expect("kept with the first stream's");
+                x + residual
+            })?;
+            return Ok(Predicted { velocity, reused: true });
         }
         let computed = network(&mut kinora_dit::ComputeAll)?;
-        let velocity = computed.to_dtype(DType::F32)?;
+        let velocities = computed.map(|_, velocity| velocity.to_dtype(DType::F32))?;
         if at.prediction == 0 {
-            if let (Some(latents), Some(before)) = (memory.get(COMPUTED_LATENTS), memory.get(VELOCITY)) {
-                let rate = mean_change(&velocity, before)? / mean_change(x, latents)?;
+            let velocity = first(&velocities);
+            if let (Some(before), Some(last)) = (memory.get(COMPUTED_LATENTS), memory.get(VELOCITY)) {
+                let rate = mean_change(velocity, last)? / mean_change(latents, before)?;
                 memory.numbers.rate = if rate.is_finite() { rate } else { memory.numbers.rate };
             }
-            memory.keep(COMPUTED_LATENTS, x.clone());
+            memory.keep(COMPUTED_LATENTS, latents.clone());
             memory.keep(VELOCITY, velocity.clone());
         }
-        memory.keep(RESIDUAL, (&velocity - x)?);
+        for ((name, velocity), (_, x)) in velocities.iter().zip(x.iter()) {
+            memory.keep(residual_of(x, latents, name), (velocity - x)?);
+        }
         Ok(Predicted { velocity: computed, reused: false })
     }
 
@@ -112,6 +120,16 @@ impl StepCache {
         cache.memories = [Memory::restore(first)?, Memory::restore(second)?];
         Some(cache)
     }
+}
+
+/// The stream that decides.
+fn first(streams: &Streams) -> &Tensor {
+    streams.iter().next().expect("a run has a stream").1
+}
+
+/// The name of a stream's residual.
+fn residual_of(stream: &Tensor, first: &Tensor, name: &str) -> String {
+    if stream.id() == first.id() { RESIDUAL.to_string() } else { format!("{RESIDUAL}.{name}") }
 }
 
 /// Change of the latents since the last step by the size of the last computed velocity, once a rate is known.

@@ -1,21 +1,32 @@
 //! [`Film`]: the frames of a story on their way to the file, window after window.
 
-use super::{LOOKS_BACK, Shape, Tail, last_frames, last_latents};
-use crate::families::wan::conditioning::{Before, Encoding, fitted_frame};
-use crate::request::output::Output;
+use super::colours::Colours;
+use super::windows::least_frames;
+use crate::families::capabilities::Continuation;
+use crate::families::family::ClipEnd;
+use crate::request::output::{Output, Report};
 use crate::run::Pipeline;
-use crate::run::codec;
+use crate::run::decode::{Decoding, Stream, writer};
+use crate::run::encode::{Encoding, fitted_frame};
+use crate::run::latents_file::LatentsFile;
+use crate::run::observer::Observer;
+use crate::run::report::report_of;
 use crate::{Error, Event, Result, Stage};
-use candle_core::{DType, Tensor};
-use kinora_checkpoint::TensorFile;
+use candle_core::Tensor;
 use kinora_media::{ClipWriter, Fit, Frame};
-use kinora_vae::{Parts, StreamDecoder};
-use std::collections::{BTreeMap, VecDeque};
-use std::ops::ControlFlow;
+use kinora_vae::Parts;
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
-/// How far a join may change the contrast of a window.
-const MOST_GAIN: f64 = 1.1;
+/// The shape that all windows of a story share.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shape {
+    /// Width and height of the decoded frames.
+    pub size: (usize, usize),
+    /// Width and height of the file, where they are smaller.
+    pub cut: Option<(usize, usize)>,
+    pub fps: f64,
+}
 
 /// Latents of one window, or of the end of the clip that is continued.
 struct Part {
@@ -33,34 +44,26 @@ pub(super) struct Film<'a> {
     pipeline: &'a Pipeline,
     output: &'a Output,
     shape: Shape,
-    tail: Tail,
-    writer: Box<dyn ClipWriter>,
-    /// What the file says of itself.
+    tail: Continuation,
+    reel: Reel,
+    /// The recipe that the file carries.
     recipe: Option<String>,
-    /// What is not decoded yet.
+    /// Parts that are not decoded yet.
     parts: Vec<Part>,
-    /// Of every window so far, in the order of the clip.
+    /// The latents of every window so far, and how many of their frames the window before has too.
     latents: Vec<(PathBuf, usize)>,
-    /// The last frames that were written.
-    end: VecDeque<Frame>,
     /// The whole clip is one stream of latents.
     one_stream: bool,
+}
+
+/// The file, and the last frames that went into it.
+struct Reel {
+    writer: Box<dyn ClipWriter>,
+    end: VecDeque<Frame>,
     frames: usize,
 }
 
-/// A finished film.
-pub(super) struct Written {
-    pub path: PathBuf,
-    pub width: usize,
-    pub height: usize,
-    pub frames: u64,
-    pub bytes: u64,
-    pub notes: Vec<String>,
-    /// Its latents, where they are one stream.
-    pub latents: Option<PathBuf>,
-}
-
-/// Where the latents of a clip lie that can be continued from them.
+/// The path of the latents from which a clip can be continued.
 pub(super) fn sidecar(clip: &Path) -> PathBuf {
     let name = clip.file_name().unwrap_or_default().to_string_lossy();
     clip.with_file_name(format!("{name}.latents.safetensors"))
@@ -72,33 +75,51 @@ impl<'a> Film<'a> {
         pipeline: &'a Pipeline,
         output: &'a Output,
         shape: Shape,
-        tail: Tail,
+        tail: Continuation,
         recipe: Option<&str>,
     ) -> Result<Self> {
-        let writer = codec::writer(output, shape.size, shape.cut, shape.fps, recipe)?;
-        let (parts, latents, end) = (Vec::new(), Vec::new(), VecDeque::new());
-        let recipe = recipe.map(str::to_string);
-        Ok(Self { pipeline, output, shape, tail, writer, recipe, parts, latents, end, one_stream: true, frames: 0 })
+        let writer = writer(output, shape.size, shape.cut, shape.fps, recipe)?;
+        let reel = Reel { writer, end: VecDeque::new(), frames: 0 };
+        let (parts, latents, recipe) = (Vec::new(), Vec::new(), recipe.map(str::to_string));
+        Ok(Self { pipeline, output, shape, tail, reel, recipe, parts, latents, one_stream: true })
     }
 
-    /// Begins with the clip in the file `clip`; what was encoded of its end is kept at `before`.
-    pub(super) fn take_over(
-        &mut self,
-        clip: &Path,
-        before: &Path,
-        on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
-    ) -> Result<()> {
+    /// Begins with the clip in the file `clip`; where its end must be encoded, its latents are kept at `before`.
+    pub(super) fn take_over(&mut self, clip: &Path, before: &Path, observer: &mut Observer) -> Result<()> {
         let latents = sidecar(clip);
-        if matches!(self.tail, Tail::Latents(_)) && self.belongs(&latents, clip) {
+        if matches!(self.tail, Continuation::Latents { .. }) && self.belongs(&latents, clip) {
             self.latents.push((latents.clone(), 0));
             self.parts.push(Part { latents, cut: true, known: 0, overlap: 0 });
             return Ok(());
         }
         self.one_stream = false;
+        let factor = self.pipeline.latent_format().temporal_factor;
         let kept = match self.tail {
-            Tail::Frames(count) => count,
-            Tail::Latents(count) => (count + LOOKS_BACK - 1) * self.pipeline.latent_format().temporal_factor + 1,
+            Continuation::Frames(count) => count,
+            Continuation::Latents { frames, context } => (frames + context - 1) * factor + 1,
         };
+        self.copy(clip, kept, observer)?;
+        let (found, least) = (self.reel.end.len(), least_frames(self.tail, factor));
+        if found < least {
+            return Err(Error::BadFile {
+                path: clip.to_path_buf(),
+                reason: format!("it has {found} frames, {least} are needed to continue"),
+                hint: "continue a longer clip, or begin with its last frame: --image",
+            });
+        }
+        if let Continuation::Latents { .. } = self.tail {
+            // A short clip is encoded whole, as far as it makes latent frames.
+            let usable = (found - 1) / factor * factor + 1;
+            self.reel.end.drain(..found - usable);
+            self.encode_end(before, observer)?;
+            self.latents.push((before.to_path_buf(), 0));
+            self.parts.push(Part { latents: before.to_path_buf(), cut: true, known: 0, overlap: usable });
+        }
+        Ok(())
+    }
+
+    /// Writes every frame of the file `clip`, and remembers the last `kept`.
+    fn copy(&mut self, clip: &Path, kept: usize, observer: &mut Observer) -> Result<()> {
         let (width, height) = self.shape.size;
         let mut reader = kinora_media::open(clip)?;
         let total = reader.frames().unwrap_or_default();
@@ -107,73 +128,48 @@ impl<'a> Film<'a> {
                 Some(cut) if cut == (frame.width, frame.height) => uncut(&frame, width, height)?,
                 _ => fitted_frame(frame, width, height, Fit::Crop)?,
             };
-            self.write(frame, kept)?;
-            if on_event(Event::Frames { done: self.frames, total: total.max(self.frames) }).is_break() {
-                return Err(Error::Stopped { resumable: None });
-            }
-        }
-        let factor = self.pipeline.latent_format().temporal_factor;
-        let least = match self.tail {
-            Tail::Frames(count) => count,
-            Tail::Latents(count) => count * factor + 1,
-        };
-        if self.end.len() < least {
-            return Err(Error::BadFile {
-                path: clip.to_path_buf(),
-                reason: format!("it has {} frames, {least} are needed to go on", self.end.len()),
-                hint: "continue a longer clip, or begin with its last frame: --image",
-            });
-        }
-        if let Tail::Latents(_) = self.tail {
-            // A short clip is encoded whole, as far as it makes latent frames.
-            let usable = (self.end.len() - 1) / factor * factor + 1;
-            self.end.drain(..self.end.len() - usable);
-            self.encode_end(before, on_event)?;
-            self.latents.push((before.to_path_buf(), 0));
-            self.parts.push(Part { latents: before.to_path_buf(), cut: true, known: 0, overlap: usable });
+            self.reel.write(frame, kept)?;
+            let done = self.reel.frames;
+            observer.tell(Event::Frames { done, total: total.max(done) })?;
         }
         Ok(())
     }
 
     /// Whether `latents` are there and those of `clip`: of its size, and made by its recipe.
     fn belongs(&self, latents: &Path, clip: &Path) -> bool {
-        let Ok(file) = TensorFile::open(latents) else { return false };
+        let Ok(file) = LatentsFile::open(latents) else { return false };
         let factor = self.pipeline.latent_format().spatial_factor;
-        let fits = file.infos().iter().any(|info| {
-            let (width, height) = self.shape.size;
-            let size = [height / factor, width / factor];
-            info.name == "latents" && info.shape.len() == 5 && info.shape[3..] == size
-        });
+        let ([_, _, h, w], (width, height)) = (file.shape(), self.shape.size);
         let recipe = kinora_media::read_recipe(clip).ok().flatten();
-        fits && recipe.is_some() && file.metadata().get("recipe") == recipe.as_ref()
+        [h, w] == [height / factor, width / factor] && recipe.is_some() && file.recipe() == recipe.as_deref()
     }
 
-    fn encode_end(&self, path: &Path, on_event: &mut dyn FnMut(Event) -> ControlFlow<()>) -> Result<()> {
+    fn encode_end(&self, path: &Path, observer: &mut Observer) -> Result<()> {
         if path.exists() {
             return Ok(());
         }
-        let _ = on_event(Event::Stage(Stage::Encode));
-        let vae = self.pipeline.vae(Parts::Encoder)?;
-        let mut encoding = Encoding { vae: vae.as_ref(), device: self.pipeline.device(), on_event };
-        let latents = encoding.encode(self.end.len(), |index| Ok(self.end[index].clone()))?;
-        Ok(kinora_checkpoint::save_safetensors(path, &[("latents".to_string(), latents)], &BTreeMap::new())?)
+        observer.tell(Event::Stage(Stage::Encode))?;
+        let (vae, device, end) = (self.pipeline.vae(Parts::Encoder)?, self.pipeline.device(), &self.reel.end);
+        let mut encoding = Encoding { vae: vae.as_ref(), device, source: "the clip that is continued", observer };
+        let latents = encoding.encode(end.len(), |index| Ok(end[index].clone()))?;
+        LatentsFile::save(path, latents, None, None)
     }
 
-    /// What the next window continues.
-    pub(super) fn end(&mut self, on_event: &mut dyn FnMut(Event) -> ControlFlow<()>) -> Result<Before> {
-        if let Tail::Latents(count) = self.tail {
+    /// The end of the clip so far, which the next window continues.
+    pub(super) fn end(&mut self, observer: &mut Observer) -> Result<ClipEnd> {
+        if let Continuation::Latents { frames, .. } = self.tail {
             let (path, _) = self.latents.last().expect("a window that continues has one before it");
-            return Ok(Before::Latents(last_latents(path, count, self.pipeline.device())?));
+            return Ok(ClipEnd::Latents(LatentsFile::open(path)?.tail(frames, self.pipeline.device())?));
         }
-        self.decode(on_event)?;
-        Ok(last_frames(&self.end))
+        self.decode(observer)?;
+        Ok(ClipEnd::Frames(self.reel.end.iter().cloned().collect()))
     }
 
-    /// Adds a window's latents; `before` is what it continues.
-    pub(super) fn add(&mut self, latents: PathBuf, before: Option<&Before>) {
-        let (known, overlap) = match before {
-            Some(Before::Latents(tensor)) => (tensor.dims()[2], 0),
-            Some(Before::Frames(frames)) => (0, frames.len()),
+    /// Adds a window's latents; `end` is the end of the clip that it continues.
+    pub(super) fn add(&mut self, latents: PathBuf, end: Option<&ClipEnd>) {
+        let (known, overlap) = match end {
+            Some(ClipEnd::Latents(tensor)) => (tensor.dims()[2], 0),
+            Some(ClipEnd::Frames(frames)) => (0, frames.len()),
             None => (0, 0),
         };
         let cut = known == 0;
@@ -182,98 +178,64 @@ impl<'a> Film<'a> {
         self.parts.push(Part { latents, cut, known, overlap });
     }
 
-    /// Decodes and writes what is left, and completes the file.
-    pub(super) fn finish(mut self, on_event: &mut dyn FnMut(Event) -> ControlFlow<()>) -> Result<Written> {
-        self.decode(on_event)?;
-        let Self { writer, latents, output, shape, recipe, one_stream, .. } = self;
-        let written = writer.finish()?;
-        let _ = on_event(Event::Saved(&written.path));
-        let mut notes = written.notes;
-        // The clip is complete: without its latents it can be continued too.
-        let kept = one_stream.then(|| keep_latents(&latents, output, shape, recipe)).transpose();
-        let latents = kept.unwrap_or_else(|error| {
-            notes.push(format!("the clip's latents are not kept: {error}"));
-            None
-        });
-        Ok(Written {
-            path: written.path,
-            width: written.width,
-            height: written.height,
-            frames: written.frames,
-            bytes: written.bytes,
-            notes,
-            latents,
-        })
+    /// Decodes and writes every part that is left, and completes the file.
+    pub(super) fn finish(mut self, observer: &mut Observer) -> Result<Report> {
+        self.decode(observer)?;
+        let written = self.reel.writer.finish()?;
+        observer.tell_last(Event::Saved(&written.path));
+        let mut report = report_of(written);
+        if self.one_stream {
+            // The clip is complete: without its latents it can be continued too.
+            match keep_latents(&self.latents, self.output, self.shape, self.recipe.as_deref()) {
+                Ok(path) => report.latents = Some(path),
+                Err(error) => report.notices.push(format!("the clip's latents are not kept: {error}")),
+            }
+        }
+        Ok(report)
     }
 
-    /// Everything that waits, into the file.
-    fn decode(&mut self, on_event: &mut dyn FnMut(Event) -> ControlFlow<()>) -> Result<()> {
-        if self.parts.is_empty() {
+    /// Decodes every part that is left into the file.
+    fn decode(&mut self, observer: &mut Observer) -> Result<()> {
+        let parts = std::mem::take(&mut self.parts);
+        if parts.is_empty() {
             return Ok(());
         }
-        if on_event(Event::Stage(Stage::Decode)).is_break() {
-            return Err(Error::Stopped { resumable: None });
-        }
-        let vae = self.pipeline.vae(Parts::Decoder)?;
-        let mut decoder: Option<Box<dyn StreamDecoder + '_>> = None;
-        let mut colours: Option<Colours> = None;
-        let parts = std::mem::take(&mut self.parts);
-        let total: usize = self.frames + parts.iter().map(|part| self.pixel_frames(part)).sum::<Result<usize>>()?;
-        for part in &parts {
-            if part.cut || decoder.is_none() {
-                if part.overlap == 0 {
-                    self.end.clear(); // nothing goes on from before a cut
-                }
-                decoder = Some(vae.decoder()?);
-                colours = None;
-            }
-            let decoder = decoder.as_mut().expect("just filled");
-            let file = TensorFile::open(&part.latents)?;
-            let count = latent_frames(&file);
-            let (mut seen, known): (Vec<Frame>, Vec<Frame>) = (Vec::new(), self.last(part.overlap));
-            for index in part.known..count {
-                let latents = file.narrow("latents", 2, index, 1)?.to_device(self.pipeline.device())?;
-                for frame in codec::to_frames(&decoder.push(&latents.to_dtype(DType::F32)?)?)? {
-                    if seen.len() < part.overlap {
-                        seen.push(frame);
-                        if seen.len() == part.overlap {
-                            colours = Some(Colours::from(&seen, &known));
-                        }
-                        continue;
-                    }
-                    let frame = match colours {
-                        Some(colours) => colours.apply(frame),
-                        None => frame,
-                    };
-                    self.write(frame, self.remembered())?;
-                }
-                if on_event(Event::Frames { done: self.frames, total }).is_break() {
-                    return Err(Error::Stopped { resumable: None });
-                }
-            }
+        observer.tell(Event::Stage(Stage::Decode))?;
+        let (vae, remembered) = (self.pipeline.vae(Parts::Decoder)?, self.remembered());
+        let (device, tile, scratch) = (self.pipeline.device(), self.output.tile, self.output.clip.as_path());
+        let decoding = Decoding { vae: vae.as_ref(), device, tile, scratch };
+        let streams = parts.chunk_by(|_, next| !next.cut).map(|parts| {
+            let open = |part: &Part| Ok((LatentsFile::open_for(&part.latents, vae.latent_format())?, part.known));
+            Ok((parts.iter().map(open).collect::<Result<Stream>>()?, parts[0].overlap))
+        });
+        let streams = streams.collect::<Result<Vec<_>>>()?;
+        let new: usize = streams.iter().map(|(stream, overlap)| decoding.frames(stream) - overlap).sum();
+        let total = self.reel.frames + new;
+        for (stream, overlap) in &streams {
+            let before = self.reel.frames;
+            let mut join = Join::new(&mut self.reel.end, *overlap);
+            let reel = &mut self.reel;
+            let take = |frame| match join.pass(frame) {
+                Some(frame) => reel.write(frame, remembered),
+                None => Ok(()),
+            };
+            decoding.decode(stream, take, &mut |done| {
+                observer.tell(Event::Frames { done: before + done.saturating_sub(*overlap), total })
+            })?;
         }
         Ok(())
     }
 
-    fn pixel_frames(&self, part: &Part) -> Result<usize> {
-        let count = latent_frames(&TensorFile::open(&part.latents)?);
-        let format = self.pipeline.latent_format();
-        let frames = if part.cut { format.pixel_frames(count) } else { (count - part.known) * format.temporal_factor };
-        Ok(frames - part.overlap)
-    }
-
-    /// Frames that must be remembered for what comes.
+    /// Frames that must be remembered for the next window.
     fn remembered(&self) -> usize {
         match self.tail {
-            Tail::Frames(count) => count,
-            Tail::Latents(_) => 0,
+            Continuation::Frames(count) => count,
+            Continuation::Latents { .. } => 0,
         }
     }
+}
 
-    fn last(&self, count: usize) -> Vec<Frame> {
-        self.end.iter().skip(self.end.len().saturating_sub(count)).cloned().collect()
-    }
-
+impl Reel {
     fn write(&mut self, frame: Frame, remembered: usize) -> Result<()> {
         self.writer.push(&frame)?;
         self.frames += 1;
@@ -287,23 +249,45 @@ impl<'a> Film<'a> {
     }
 }
 
-/// Writes the latents of a whole clip, those of its windows without what the window before has too, beside it.
-fn keep_latents(
-    windows: &[(PathBuf, usize)],
-    output: &Output,
-    shape: Shape,
-    recipe: Option<String>,
-) -> Result<PathBuf> {
-    let mut all = Vec::new();
-    for (path, known) in windows {
-        let file = TensorFile::open(path)?;
-        let count = latent_frames(&file);
-        all.push(file.narrow("latents", 2, *known, count - known)?.to_dtype(DType::F32)?);
+/// The beginning of a stream, whose first frames repeat the end of the clip so far.
+struct Join {
+    known: Vec<Frame>,
+    seen: Vec<Frame>,
+    colours: Option<Colours>,
+}
+
+impl Join {
+    /// Before a stream that repeats the last `overlap` frames of `end`; none of them is needed after a cut.
+    fn new(end: &mut VecDeque<Frame>, overlap: usize) -> Self {
+        if overlap == 0 {
+            end.clear();
+        }
+        let known = end.iter().skip(end.len().saturating_sub(overlap)).cloned().collect();
+        Self { known, seen: Vec::new(), colours: None }
     }
+
+    /// The next frame of the stream as it goes into the clip, its colours matched; `None` for one that is there already.
+    fn pass(&mut self, frame: Frame) -> Option<Frame> {
+        if self.seen.len() < self.known.len() {
+            self.seen.push(frame);
+            if self.seen.len() == self.known.len() {
+                self.colours = Some(Colours::from(&self.seen, &self.known));
+            }
+            return None;
+        }
+        Some(match self.colours {
+            Some(colours) => colours.apply(frame),
+            None => frame,
+        })
+    }
+}
+
+/// Writes the latents of a whole clip, those of its windows without the frames that the window before has too, beside it.
+fn keep_latents(windows: &[(PathBuf, usize)], output: &Output, shape: Shape, recipe: Option<&str>) -> Result<PathBuf> {
+    let new = |(path, known): &(PathBuf, usize)| LatentsFile::open(path)?.from(*known);
+    let all = windows.iter().map(new).collect::<Result<Vec<_>>>()?;
     let path = sidecar(&output.clip);
-    let mut metadata = BTreeMap::from([("fps".to_string(), shape.fps.to_string())]);
-    metadata.extend(recipe.map(|recipe| ("recipe".to_string(), recipe)));
-    kinora_checkpoint::save_safetensors(&path, &[("latents".to_string(), Tensor::cat(&all, 2)?)], &metadata)?;
+    LatentsFile::save(&path, Tensor::cat(&all, 2)?, Some(shape.fps), recipe)?;
     Ok(path)
 }
 
@@ -320,85 +304,9 @@ fn uncut(frame: &Frame, width: usize, height: usize) -> Result<Frame> {
     Ok(Frame::new(width, height, data)?)
 }
 
-fn latent_frames(file: &TensorFile) -> usize {
-    file.infos().iter().find(|info| info.name == "latents").map_or(0, |info| info.shape[2])
-}
-
-/// What brings a window's colours to those of the clip before it: every chunk is compared at its overlap, so that small
-/// shifts of the autoencoder do not add up.
-#[derive(Debug, Clone, Copy)]
-struct Colours {
-    gain: [f32; 3],
-    offset: [f32; 3],
-}
-
-impl Colours {
-    /// Means and deviations of `seen` become those of `known`, which show the same.
-    fn from(seen: &[Frame], known: &[Frame]) -> Self {
-        let mut colours = Self { gain: [1.0; 3], offset: [0.0; 3] };
-        for plane in 0..3 {
-            let (mean, deviation) = statistics(seen, plane);
-            let (wanted_mean, wanted_deviation) = statistics(known, plane);
-            let gain = if deviation > 1e-4 { wanted_deviation / deviation } else { 1.0 };
-            let gain = gain.clamp(1.0 / MOST_GAIN, MOST_GAIN);
-            colours.gain[plane] = gain as f32;
-            colours.offset[plane] = (wanted_mean - gain * mean) as f32;
-        }
-        colours
-    }
-
-    fn apply(self, mut frame: Frame) -> Frame {
-        let area = frame.width * frame.height;
-        for (plane, values) in frame.data.chunks_exact_mut(area).enumerate() {
-            for value in values {
-                *value = (*value * self.gain[plane] + self.offset[plane]).clamp(0.0, 1.0);
-            }
-        }
-        frame
-    }
-}
-
-/// Mean and standard deviation of one colour over all frames.
-fn statistics(frames: &[Frame], plane: usize) -> (f64, f64) {
-    let values = frames.iter().flat_map(|frame| {
-        let area = frame.width * frame.height;
-        frame.data[plane * area..(plane + 1) * area].iter().map(|value| f64::from(*value))
-    });
-    let (mut count, mut sum, mut squares) = (0.0, 0.0, 0.0);
-    for value in values {
-        count += 1.0;
-        sum += value;
-        squares += value * value;
-    }
-    let mean = sum / f64::max(count, 1.0);
-    (mean, (squares / f64::max(count, 1.0) - mean * mean).max(0.0).sqrt())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn frame(values: [f32; 4], scale: f32, offset: f32) -> Frame {
-        let data = values.iter().map(|value| value * scale + offset).collect::<Vec<_>>().repeat(3);
-        Frame::new(2, 2, data).expect("three planes")
-    }
-
-    #[test]
-    fn colours_of_the_same_picture_become_equal() {
-        let values = [0.2, 0.4, 0.6, 0.5];
-        let (known, seen) = (frame(values, 1.0, 0.0), frame(values, 0.95, 0.03));
-        let colours = Colours::from(std::slice::from_ref(&seen), std::slice::from_ref(&known));
-        let found = colours.apply(seen);
-        let error = found.data.iter().zip(&known.data).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-        assert!(error < 1e-5, "{error}");
-    }
-
-    #[test]
-    fn contrast_changes_little() {
-        let (known, seen) = (frame([0.0, 1.0, 0.0, 1.0], 1.0, 0.0), frame([0.5, 0.6, 0.5, 0.6], 1.0, 0.0));
-        let colours = Colours::from(std::slice::from_ref(&seen), std::slice::from_ref(&known));
-        assert!(colours.gain.iter().all(|gain| (f64::from(*gain) - MOST_GAIN).abs() < 1e-6));
-    }
 
     #[test]
     fn the_sidecar_lies_beside_the_clip() {

@@ -4,7 +4,7 @@
 //! `v = (1-s)²·c² + s²`, and the flow keeps `(x - (1-s)·m) / sqrt(v)` constant.
 
 use candle_core::{Device, Tensor};
-use kinora_sampler::{Error, NoiseSource, Sampler, SamplerKind, Schedule, StepInfo};
+use kinora_sampler::{Error, NoiseSource, Sampler, SamplerKind, Schedule, StepInfo, Streams};
 
 const MEAN: f64 = 0.7;
 const VARIANCE: f64 = 0.25;
@@ -13,10 +13,10 @@ fn variance(sigma: f64) -> f64 {
     (1.0 - sigma).powi(2) * VARIANCE + sigma * sigma
 }
 
-fn denoise(x: &Tensor, info: StepInfo) -> Result<Tensor, Error> {
+fn denoise(x: &Streams, info: StepInfo) -> Result<Streams, Error> {
     let alpha = 1.0 - info.sigma;
     let gain = alpha * VARIANCE / variance(info.sigma);
-    Ok((x * gain)?.affine(1.0, MEAN - gain * alpha * MEAN)?)
+    x.map(|_, x| Ok((x * gain)?.affine(1.0, MEAN - gain * alpha * MEAN)?))
 }
 
 /// The root mean square error at sigma 0.
@@ -24,12 +24,13 @@ fn error(kind: SamplerKind, schedule: Schedule) -> f64 {
     let start = schedule.sigmas()[0];
     let constant = NoiseSource::new(11).randn(64);
     let x = constant.iter().map(|&z| ((1.0 - start) * MEAN + variance(start).sqrt() * f64::from(z)) as f32).collect();
-    let mut sampler = Sampler::new(kind, schedule, Tensor::from_vec(x, 64, &Device::Cpu).unwrap(), 0).unwrap();
+    let x = Streams::single("values", Tensor::from_vec(x, 64, &Device::Cpu).unwrap());
+    let mut sampler = Sampler::new(kind, schedule, x, 0).unwrap();
     while !sampler.is_done() {
         sampler.step(&mut denoise).unwrap();
     }
     let exact = |z: f32| MEAN + VARIANCE.sqrt() * f64::from(z);
-    let found = sampler.x().to_vec1::<f32>().unwrap();
+    let found = sampler.x().get("values").unwrap().to_vec1::<f32>().unwrap();
     let square: f64 = found.iter().zip(constant).map(|(&x, z)| (f64::from(x) - exact(z)).powi(2)).sum();
     (square / 64.0).sqrt()
 }

@@ -1,9 +1,9 @@
 //! What is refused, and how it is said.
 
 use candle_core::{DType, Device, Tensor};
-use kinora_sampler::{Error, MAX_STEPS, Sampler, SamplerKind, SamplerState, Schedule};
+use kinora_sampler::{Error, MAX_STEPS, Sampler, SamplerKind, SamplerState, Schedule, Streams};
 
-use crate::support::{denoise, finish};
+use crate::support::{denoise, finish, not_finite};
 
 fn message<T>(result: Result<T, Error>) -> String {
     result.err().map(|error| error.to_string()).unwrap_or_default()
@@ -72,7 +72,7 @@ fn a_damaged_state_is_refused_while_it_is_read() {
 
 fn sampler(kind: SamplerKind) -> Sampler {
     let x = Tensor::ones((1, 2, 3), DType::F32, &Device::Cpu).unwrap();
-    Sampler::new(kind, Schedule::flow(2, 1.0).unwrap(), x, 0).unwrap()
+    Sampler::new(kind, Schedule::flow(2, 1.0).unwrap(), Streams::single("video", x), 0).unwrap()
 }
 
 #[test]
@@ -84,7 +84,7 @@ fn a_step_after_the_last_is_an_error() {
 
 #[test]
 fn an_estimate_of_another_shape_is_an_error() {
-    let stepped = sampler(SamplerKind::Heun).step(&mut |x: &Tensor, _| Ok::<_, Error>(x.flatten_all()?));
+    let stepped = sampler(SamplerKind::Heun).step(&mut |x: &Streams, _| x.map(|_, x| Ok::<_, Error>(x.flatten_all()?)));
     assert_eq!(message(stepped), "the estimate of x0 has shape [6], expected [1, 2, 3]");
 }
 
@@ -93,7 +93,7 @@ fn nan_stops_at_its_step() {
     for kind in SamplerKind::ALL {
         let mut sampler = sampler(kind);
         sampler.step(&mut denoise).unwrap();
-        let stepped = sampler.step(&mut |x: &Tensor, _| Ok::<_, Error>((x * f64::NAN)?));
+        let stepped = sampler.step(&mut |x: &Streams, _| not_finite(x));
         assert_eq!(message(stepped), "NaN or infinity in the result of step 2 of 2 (sigma 0.5005)", "{kind}");
     }
 }
@@ -111,6 +111,6 @@ fn the_callers_own_error_comes_through() {
         }
     }
     let mut sampler = sampler(SamplerKind::UniPc);
-    assert!(matches!(sampler.step(&mut |_: &Tensor, _| Err(Own::Cancelled)), Err(Own::Cancelled)));
-    assert!(matches!(sampler.step(&mut |x: &Tensor, _| Ok::<_, Own>((x * f64::NAN).unwrap())), Err(Own::Sampler)));
+    assert!(matches!(sampler.step(&mut |_: &Streams, _| Err(Own::Cancelled)), Err(Own::Cancelled)));
+    assert!(matches!(sampler.step(&mut |x: &Streams, _| Ok::<_, Own>(not_finite(x)?)), Err(Own::Sampler)));
 }

@@ -1,8 +1,8 @@
 //! Whole runs against diffusers' schedulers, latents after every step.
 
-use kinora_sampler::{Sampler, SamplerKind, Schedule};
+use kinora_sampler::{Sampler, SamplerKind, Schedule, Streams};
 
-use crate::support::{Fixture, denoise, finish, fixture, relative_l2, values};
+use crate::support::{Fixture, denoise, finish, fixture, relative_l2, values, video};
 
 /// f32 latents, and diffusers' coefficients in f32 as well.
 const TOLERANCE: f64 = 1e-6;
@@ -14,10 +14,10 @@ const SHIFTS: [f64; 3] = [1.0, 3.0, 5.0];
 fn assert_follows(fixture: &Fixture, name: &str, kind: SamplerKind, schedule: Schedule) {
     let recorded = &fixture[name]; // [steps + 1, ...]
     let start = recorded.narrow(0, 0, 1).unwrap();
-    let mut sampler = Sampler::new(kind, schedule, start, 1234).unwrap();
+    let mut sampler = Sampler::new(kind, schedule, Streams::single("video", start), 1234).unwrap();
     for step in 1..recorded.dims()[0] {
         sampler.step(&mut denoise).unwrap();
-        let error = relative_l2(sampler.x(), &recorded.narrow(0, step, 1).unwrap());
+        let error = relative_l2(video(&sampler), &recorded.narrow(0, step, 1).unwrap());
         assert!(error <= TOLERANCE, "{name}: off by {error:.1e} after step {step}");
     }
 }
@@ -68,27 +68,27 @@ fn lcm_is_flow_match_lcm_of_diffusers() {
 /// Where diffusers gives NaN (bh1, last step), the result is the estimate of x0.
 #[test]
 fn the_last_step_gives_the_estimate_of_x0() {
-    let start = fixture("samplers.safetensors")["euler.4.3"].narrow(0, 0, 1).unwrap();
+    let start = Streams::single("video", fixture("samplers.safetensors")["euler.4.3"].narrow(0, 0, 1).unwrap());
     for kind in SamplerKind::ALL {
         let mut sampler = Sampler::new(kind, Schedule::flow(3, 3.0).unwrap(), start.clone(), 1).unwrap();
         let mut last = None;
         while !sampler.is_done() {
             sampler.step(&mut |x, info| denoise(x, info).inspect(|denoised| last = Some(denoised.clone()))).unwrap();
         }
-        assert_eq!(values(sampler.x()), values(&last.unwrap()), "{kind}");
+        assert_eq!(values(video(&sampler)), values(last.unwrap().get("video").unwrap()), "{kind}");
     }
 }
 
 /// Log-SNR is infinite at sigma 1; explicit lists may start there and still give what a millionth below gives.
 #[test]
 fn a_list_may_start_at_exactly_one() {
-    let start = fixture("samplers.safetensors")["euler.4.3"].narrow(0, 0, 1).unwrap();
+    let start = Streams::single("video", fixture("samplers.safetensors")["euler.4.3"].narrow(0, 0, 1).unwrap());
     for kind in SamplerKind::ALL {
         let run = |first: f64| {
             let schedule = Schedule::from_sigmas(&[first, 0.9, 0.7, 0.4]).unwrap();
             let mut sampler = Sampler::new(kind, schedule, start.clone(), 1).unwrap();
             finish(&mut sampler);
-            sampler.x().clone()
+            video(&sampler).clone()
         };
         let error = relative_l2(&run(1.0), &run(1.0 - 1e-6));
         assert!(error <= 1e-5, "{kind}: {error:.1e}");

@@ -7,4 +7,5 @@ mod guidance;
 mod noise;
 mod resume;
 mod schedule;
+mod streams;
 mod support;

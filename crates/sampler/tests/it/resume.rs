@@ -1,16 +1,16 @@
 //! Stopping after any step and going on with the same bits.
 
-use candle_core::{Device, Tensor};
-use kinora_sampler::{Error, NoiseSource, Sampler, SamplerKind, SamplerState, Schedule};
+use candle_core::Device;
+use kinora_sampler::{Error, NoiseSource, Sampler, SamplerKind, SamplerState, Schedule, Streams};
 
-use crate::support::{bits, denoise, finish};
+use crate::support::{bits, denoise, finish, not_finite, video};
 
 const STEPS: usize = 5;
 const SEED: u64 = 3;
 
 fn sampler(kind: SamplerKind) -> Sampler {
     let noise = NoiseSource::new(SEED).randn_tensor((1, 2, 3, 3, 5), &Device::Cpu).unwrap();
-    Sampler::new(kind, Schedule::flow(STEPS, 3.0).unwrap(), noise, SEED).unwrap()
+    Sampler::new(kind, Schedule::flow(STEPS, 3.0).unwrap(), Streams::single("video", noise), SEED).unwrap()
 }
 
 fn restored(sampler: &Sampler) -> Result<Sampler, Error> {
@@ -30,7 +30,7 @@ fn a_restored_sampler_goes_on_bit_for_bit_from_every_step() {
             let mut resumed = restored(&stopped).unwrap();
             assert_eq!(resumed.step_index(), step);
             finish(&mut resumed);
-            assert_eq!(bits(resumed.x()), bits(straight.x()), "{kind} stopped after step {step}");
+            assert_eq!(bits(video(&resumed)), bits(video(&straight)), "{kind} stopped after step {step}");
             if !stopped.is_done() {
                 stopped.step(&mut denoise).unwrap();
             }
@@ -46,9 +46,9 @@ fn a_failed_evaluation_leaves_the_sampler_where_it_stood() {
         let (mut calls, mut failures) = (0, 0);
         while !bumpy.is_done() {
             let before = bumpy.step_index();
-            let stepped = bumpy.step(&mut |x: &Tensor, info| {
+            let stepped = bumpy.step(&mut |x: &Streams, info| {
                 calls += 1;
-                if calls % 3 == 0 { Ok((denoise(x, info)? * f64::NAN)?) } else { denoise(x, info) }
+                if calls % 3 == 0 { not_finite(&denoise(x, info)?) } else { denoise(x, info) }
             });
             if stepped.is_err() {
                 failures += 1;
@@ -56,7 +56,7 @@ fn a_failed_evaluation_leaves_the_sampler_where_it_stood() {
             }
         }
         assert!(failures > 0);
-        assert_eq!(bits(bumpy.x()), bits(smooth.x()), "{kind}");
+        assert_eq!(bits(video(&bumpy)), bits(video(&smooth)), "{kind}");
     }
 }
 
@@ -66,7 +66,7 @@ fn lcm_noise_depends_on_the_seed() {
     let mut b = Sampler::new(SamplerKind::Lcm, Schedule::flow(STEPS, 3.0).unwrap(), noise, SEED + 1).unwrap();
     finish(&mut a);
     finish(&mut b);
-    assert_ne!(bits(a.x()), bits(b.x()));
+    assert_ne!(bits(video(&a)), bits(video(&b)));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
-use kinora_sampler::{Error, Sampler, StepInfo, x0_from_velocity};
+use kinora_sampler::{Error, Sampler, StepInfo, Streams, x0_from_velocity};
 
 pub type Fixture = HashMap<String, Tensor>;
 
@@ -30,11 +30,24 @@ pub fn relative_l2(found: &Tensor, expected: &Tensor) -> f64 {
     (square(found.into_iter().zip(expected).collect()) / norm).sqrt()
 }
 
-/// The estimate of x0 of the pseudo-network; scripts/fixtures/sampler.py has the same velocity.
-pub fn denoise(x: &Tensor, info: StepInfo) -> Result<Tensor, Error> {
-    let sin = ((x * 1.5)?.sin()? * 0.6)?;
-    let velocity = (((x * 0.4)? + sin)? + (0.3 * info.sigma - 0.1))?;
-    Ok(x0_from_velocity(x, &velocity, info.sigma)?)
+/// Returns the estimates of x0 of the pseudo-network, which is the same for every stream; scripts/fixtures/sampler.py has
+/// the same velocity.
+pub fn denoise(x: &Streams, info: StepInfo) -> Result<Streams, Error> {
+    x.map(|_, x| {
+        let sin = ((x * 1.5)?.sin()? * 0.6)?;
+        let velocity = (((x * 0.4)? + sin)? + (0.3 * info.sigma - 0.1))?;
+        Ok(x0_from_velocity(x, &velocity, info.sigma)?)
+    })
+}
+
+/// Returns NaN in every stream.
+pub fn not_finite(x: &Streams) -> Result<Streams, Error> {
+    x.map(|_, x| Ok((x * f64::NAN)?))
+}
+
+/// Returns the latents of a sampler that has only the stream `video`.
+pub fn video(sampler: &Sampler) -> &Tensor {
+    sampler.x().get("video").unwrap()
 }
 
 pub fn finish(sampler: &mut Sampler) {

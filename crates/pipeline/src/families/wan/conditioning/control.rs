@@ -1,8 +1,10 @@
 //! VACE's control (<https://arxiv.org/abs/2503.07598>): frames to keep and frames to change, a mask, references.
 
-use super::{Before, Encoding, Maker, fitted_frame};
+use super::Conditioner;
+use crate::families::family::ClipEnd;
 use crate::plan::Plan;
 use crate::request::inputs::Expand;
+use crate::run::encode::{Encoding, fitted_frame};
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 use kinora_media::{ClipReader, Filter, Fit, Frame, Picture};
@@ -30,7 +32,7 @@ enum Mask {
     Clip(Box<dyn ClipReader>, Vec<f32>),
 }
 
-impl Maker<'_> {
+impl Conditioner<'_> {
     /// Latents of what is kept, of what is changed, and the mask: `[1, 2 · C + s², F, h, w]`, with the references before
     /// them along the frames.
     pub(super) fn control(
@@ -39,15 +41,15 @@ impl Maker<'_> {
         last: Option<&Frame>,
         mut encoding: Encoding,
     ) -> Result<Tensor> {
-        let begin: &[Frame] = match (self.before, first) {
-            (Some(Before::Frames(frames)), _) if self.plan.given.image.is_none() => frames,
+        let begin: &[Frame] = match (self.end, first) {
+            (Some(ClipEnd::Frames(frames)), _) if self.run.plan.given.image.is_none() => frames,
             (_, Some(first)) => std::slice::from_ref(first),
             (_, None) => &[],
         };
-        let frames = || ControlFrames::open(self.plan, begin, last);
+        let frames = || ControlFrames::open(self.run.plan, begin, last);
         let half = |encoding: &mut Encoding, changed: bool| {
             let mut frames = frames()?;
-            encoding.encode(self.plan.frames, |_| {
+            encoding.encode(self.run.plan.frames, |_| {
                 let (frame, mask) = frames.next()?;
                 Ok(masked(frame, &mask, changed))
             })
@@ -61,7 +63,7 @@ impl Maker<'_> {
 
     /// One channel per pixel that a latent stands for; of the pixel frames the nearest: `[1, s², F, h, w]`.
     fn mask_latents(&self, mut frames: ControlFrames, format: &LatentFormat, device: &Device) -> Result<Tensor> {
-        let ([_, f, h, w], count) = (self.plan.latent_shape, self.plan.frames);
+        let ([_, f, h, w], count) = (self.run.plan.latent_shape, self.run.plan.frames);
         let s = format.spatial_factor;
         let nearest = |latent: usize| ((2 * latent + 1) * count / (2 * f)).min(count - 1);
         let mut latents = Vec::with_capacity(f);
@@ -76,7 +78,7 @@ impl Maker<'_> {
     }
 
     fn with_references(&self, control: Tensor, mut encoding: Encoding) -> Result<Tensor> {
-        let Plan { width, height, given, .. } = self.plan;
+        let Plan { width, height, given, .. } = self.run.plan;
         let (_, channels, _, h, w) = control.dims5()?;
         let factor = encoding.vae.latent_format().spatial_factor;
         let mut all = vec![control];

@@ -1,7 +1,9 @@
 //! Pictures as frames, and what models make of them: hidden states, clean latent frames, condition channels.
 
-use super::{Before, Encoding, Maker};
+use super::Conditioner;
+use crate::families::family::ClipEnd;
 use crate::plan::Plan;
+use crate::run::encode::{Encoding, fitted};
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 use kinora_image_encoder::ImageEncoder;
@@ -10,22 +12,6 @@ use std::collections::BTreeMap;
 
 /// Latent frames that a last frame takes: it is encoded as the second one of the picture, five times.
 const LAST_REPEATED: usize = 5;
-
-/// A picture in the size of a clip, as diffusers resizes what it is given.
-fn fitted(picture: Picture, width: usize, height: usize, fit: Fit) -> Result<Picture> {
-    if (picture.width, picture.height) == (width, height) {
-        return Ok(picture);
-    }
-    Ok(picture.fitted(width, height, fit, Filter::Lanczos)?)
-}
-
-/// The same of a frame; one of the right size keeps its values.
-pub(crate) fn fitted_frame(frame: Frame, width: usize, height: usize, fit: Fit) -> Result<Frame> {
-    if (frame.width, frame.height) == (width, height) {
-        return Ok(frame);
-    }
-    Ok(fitted(Picture::from_frame(&frame), width, height, fit)?.to_frame())
-}
 
 /// Hidden states `[1, pictures · T, C]` of the `pictures` as they were given, one after another; none of none.
 pub(super) fn hidden_states(
@@ -42,18 +28,18 @@ pub(super) fn hidden_states(
     if states.is_empty() { Ok(None) } else { Ok(Some(Tensor::cat(&states, 1)?)) }
 }
 
-impl Maker<'_> {
+impl Conditioner<'_> {
     /// A picture in the clip's size.
     pub(super) fn frame(&self, picture: Picture) -> Result<Frame> {
-        let Plan { width, height, given, .. } = self.plan;
+        let Plan { width, height, given, .. } = self.run.plan;
         Ok(fitted(picture, *width, *height, given.fit)?.to_frame())
     }
 
     /// The first frame: the image that is given, or the last frame of the clip before.
     pub(super) fn first_picture(&self) -> Result<Option<Picture>> {
-        match (&self.plan.given.image, self.before) {
+        match (&self.run.plan.given.image, self.end) {
             (Some(path), _) => Ok(Some(kinora_media::read_image(path)?)),
-            (None, Some(Before::Frames(frames))) => Ok(frames.last().map(Picture::from_frame)),
+            (None, Some(ClipEnd::Frames(frames))) => Ok(frames.last().map(Picture::from_frame)),
             (None, _) => Ok(None),
         }
     }
@@ -65,7 +51,7 @@ impl Maker<'_> {
         last: Option<&Frame>,
         mut encoding: Encoding,
     ) -> Result<BTreeMap<usize, Tensor>> {
-        let frames = self.plan.latent_shape[1];
+        let frames = self.run.plan.latent_shape[1];
         let mut given = BTreeMap::new();
         let mut put = |start: usize, latents: &Tensor| -> Result<()> {
             for index in 0..latents.dim(2)? {
@@ -73,9 +59,9 @@ impl Maker<'_> {
             }
             Ok(())
         };
-        match (self.before, first) {
-            (Some(Before::Latents(latents)), _) => put(0, &latents.to_device(encoding.device)?)?,
-            (Some(Before::Frames(before)), _) if self.plan.given.image.is_none() => {
+        match (self.end, first) {
+            (Some(ClipEnd::Latents(latents)), _) => put(0, &latents.to_device(encoding.device)?)?,
+            (Some(ClipEnd::Frames(before)), _) if self.run.plan.given.image.is_none() => {
                 put(0, &encoding.encode(before.len(), |index| Ok(before[index].clone()))?)?;
             }
             (_, Some(first)) => put(0, &encoding.encode(1, |_| Ok(first.clone()))?)?,
@@ -101,9 +87,9 @@ impl Maker<'_> {
         mask: bool,
         mut encoding: Encoding,
     ) -> Result<Tensor> {
-        let Plan { width, height, frames, latent_shape: [_, f, h, w], .. } = *self.plan;
+        let Plan { width, height, frames, latent_shape: [_, f, h, w], .. } = *self.run.plan;
         if !mask {
-            let [c, f, h, w] = self.plan.latent_shape;
+            let [c, f, h, w] = self.run.plan.latent_shape;
             let zeros = Tensor::zeros((1, c, f, h, w), DType::F32, encoding.device)?;
             let Some(first) = first else { return Ok(zeros) };
             let first = encoding.encode(1, |_| Ok(first.clone()))?;

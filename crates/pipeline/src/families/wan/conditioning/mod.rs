@@ -1,4 +1,4 @@
-//! What a run is conditioned on beside its text: pictures, clips and a camera, made into tensors before the first step.
+//! The conditioning inputs of a run beside its text, encoded before the first step: pictures, clips and a camera.
 //!
 //! After diffusers' pipelines `pipeline_wan_i2v.py`, `pipeline_wan_vace.py` and `pipeline_wan_video2video.py`
 //! (<https://github.com/huggingface/diffusers/tree/main/src/diffusers/pipelines/wan>).
@@ -6,32 +6,24 @@
 mod control;
 mod pictures;
 
+use super::files::{load_image_encoder, load_vae};
+use super::limits::Images;
 use crate::camera::{Camera, CameraMove};
-use crate::families::{Family, Placement};
-use crate::model::source::Model;
+use crate::families::family::{ClipEnd, Run, Tensors};
 use crate::plan::Plan;
-use crate::request::inputs::Images;
-use crate::{Error, Event, Result};
+use crate::plan::placement::Placement;
+use crate::run::encode::{Encoding, fitted_frame};
+use crate::run::observer::Observer;
+use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 use kinora_dit::{Conditioning, Control};
-use kinora_media::Frame;
-use kinora_vae::{LatentFormat, Parts, VideoVae};
-pub(crate) use pictures::fitted_frame;
+use kinora_vae::Parts;
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
-
-/// The end of the clip that another one continues.
-#[derive(Debug, Clone)]
-pub(crate) enum Before {
-    /// Its last latent frames, `[1, C, F, h, w]`.
-    Latents(Tensor),
-    /// Its last frames, in the size of the new clip.
-    Frames(Vec<Frame>),
-}
+use std::path::Path;
 
 /// Everything that a prediction is conditioned on beside its text.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Conditions {
+pub(super) struct Conditions {
     /// Hidden states of the image encoder, `[1, T, image_dim]`.
     pub image: Option<Tensor>,
     /// Channels appended to the latents, `[1, C', F, h, w]`.
@@ -48,7 +40,7 @@ pub(crate) struct Conditions {
 
 /// Latent frames that are given without noise: their tokens have a time of 0.
 #[derive(Debug, Clone)]
-pub(crate) struct Clean {
+pub(super) struct Clean {
     /// `[1, C, F, h, w]` f32, zero where nothing is given.
     latents: Tensor,
     /// 1 where a frame is given, `[1, 1, F, 1, 1]` f32.
@@ -65,14 +57,14 @@ impl Clean {
     }
 
     /// `x [1, C, F, h, w]` with the given frames in their places.
-    pub(crate) fn put_into(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+    pub(super) fn put_into(&self, x: &Tensor) -> candle_core::Result<Tensor> {
         let free = self.given.affine(-1.0, 1.0)?;
         &self.latents + x.broadcast_mul(&free)?
     }
 
     /// The timestep of every token `[1, L]`: 0 in given frames, `timestep` elsewhere; `tokens` are those of one latent
     /// frame, and a token is one frame long.
-    pub(crate) fn timesteps(&self, timestep: f64, tokens: usize) -> candle_core::Result<Tensor> {
+    pub(super) fn timesteps(&self, timestep: f64, tokens: usize) -> candle_core::Result<Tensor> {
         let frames = self.given.flatten_all()?.affine(-timestep, timestep)?; // [F]
         let f = frames.elem_count();
         frames.reshape((f, 1))?.broadcast_as((f, tokens))?.reshape((1, f * tokens))
@@ -81,7 +73,7 @@ impl Clean {
 
 impl Conditions {
     /// What the network gets with `context [1, S, C]`, in `dtype`.
-    pub(crate) fn with_text(&self, context: Tensor, plan: &Plan, dtype: DType) -> candle_core::Result<Conditioning> {
+    pub(super) fn with_text(&self, context: Tensor, plan: &Plan, dtype: DType) -> candle_core::Result<Conditioning> {
         let cast = |tensor: &Option<Tensor>| tensor.as_ref().map(|tensor| tensor.to_dtype(dtype)).transpose();
         let control = cast(&self.control)?;
         Ok(Conditioning {
@@ -94,7 +86,7 @@ impl Conditions {
     }
 
     /// Names and tensors, to be kept.
-    pub(crate) fn tensors(&self) -> Vec<(String, Tensor)> {
+    pub(super) fn tensors(&self) -> Tensors {
         let named = [
             ("image", self.image.as_ref()),
             ("latents", self.latents.as_ref()),
@@ -108,7 +100,7 @@ impl Conditions {
     }
 
     /// The inverse of [`Conditions::tensors`].
-    pub(crate) fn restored(mut tensors: BTreeMap<String, Tensor>, device: &Device) -> Result<Self> {
+    pub(super) fn restored(mut tensors: Tensors, device: &Device) -> Result<Self> {
         let mut take = |name: &str| tensors.remove(name).map(|tensor| tensor.to_device(device)).transpose();
         let clean = take("clean.latents")?.zip(take("clean.given")?);
         Ok(Self {
@@ -122,50 +114,47 @@ impl Conditions {
     }
 }
 
-/// Makes the conditions of one plan; the encoders are in memory only as long as they work.
-pub(crate) struct Maker<'a> {
-    pub family: &'static dyn Family,
-    pub model: &'a Model,
-    pub placement: &'a Placement,
-    pub plan: &'a Plan,
-    /// The clip that this one continues.
-    pub before: Option<&'a Before>,
+/// Whether a run of `plan` that continues `end` has anything to encode.
+pub(super) fn is_needed(plan: &Plan, end: Option<&ClipEnd>) -> bool {
+    let Plan { given, capabilities, .. } = plan;
+    let pictures = given.image.is_some() || given.last_image.is_some() || end.is_some();
+    pictures || given.video.is_some() || capabilities.control || capabilities.camera
 }
 
-impl Maker<'_> {
-    /// Whether there is anything to make.
-    pub(crate) fn is_needed(&self) -> bool {
-        let Plan { given, takes, .. } = self.plan;
-        let pictures = given.image.is_some() || given.last_image.is_some() || self.before.is_some();
-        pictures || given.video.is_some() || takes.images == Images::Control || takes.camera
-    }
+/// Encodes the conditions of one run; the encoders are in memory only as long as they work.
+pub(super) struct Conditioner<'a> {
+    pub run: Run<'a>,
+    /// The end of the clip that this one continues.
+    pub end: Option<&'a ClipEnd>,
+    /// The way that the transformer is conditioned on images.
+    pub images: Images,
+}
 
+impl Conditioner<'_> {
     /// Everything that the plan asks for.
-    pub(crate) fn make(&self, on_event: &mut dyn FnMut(Event) -> ControlFlow<()>) -> Result<Conditions> {
+    pub(super) fn encode(&self, observer: &mut Observer) -> Result<Conditions> {
         let mut conditions = Conditions::default();
-        if !self.is_needed() {
-            return Ok(conditions);
-        }
-        let Plan { given, takes, .. } = self.plan;
+        let Run { model, placement, plan } = self.run;
         let first = self.first_picture()?;
-        let last = given.last_image.as_deref().map(kinora_media::read_image).transpose()?;
-        if matches!(takes.images, Images::Channels { encoder: true, .. }) {
-            let encoder = self.family.image_encoder(self.model, self.placement)?;
+        let last = plan.given.last_image.as_deref().map(kinora_media::read_image).transpose()?;
+        if matches!(self.images, Images::Channels { encoder: true, .. }) {
+            let encoder = load_image_encoder(model, placement)?;
             let pictures: Vec<_> = first.iter().chain(&last).collect();
-            conditions.image = pictures::hidden_states(encoder.as_ref(), &pictures, &self.placement.device)?;
+            conditions.image = pictures::hidden_states(&encoder, &pictures, &placement.device)?;
         }
         let first = first.map(|picture| self.frame(picture)).transpose()?;
         let last = last.map(|picture| self.frame(picture)).transpose()?;
-        let vae = self.family.vae(self.model, Parts::Encoder, self.placement)?;
-        let mut encoding = Encoding { vae: vae.as_ref(), device: &self.placement.device, on_event };
-        if let Some(path) = &given.video {
+        let vae = load_vae(model, Parts::Encoder, placement)?;
+        let mut encoding =
+            Encoding { vae: &vae, device: &placement.device, source: "the conditioning inputs", observer };
+        if let Some(path) = &plan.given.video {
             conditions.start = Some(self.start(path, &mut encoding)?);
         }
-        match takes.images {
+        match self.images {
             Images::None => {}
             Images::CleanFrames => {
                 let frames = self.clean_frames(first.as_ref(), last.as_ref(), encoding)?;
-                let clean = Clean::new(&frames, self.plan.latent_shape, &self.placement.device)?;
+                let clean = Clean::new(&frames, plan.latent_shape, &placement.device)?;
                 conditions.clean = (!frames.is_empty()).then_some(clean);
             }
             Images::Channels { mask, .. } => {
@@ -173,15 +162,15 @@ impl Maker<'_> {
             }
             Images::Control => conditions.control = Some(self.control(first.as_ref(), last.as_ref(), encoding)?),
         }
-        if takes.camera {
+        if plan.capabilities.camera {
             conditions.camera = Some(self.camera()?);
         }
         Ok(conditions)
     }
 
     /// Latents of the clip that is changed.
-    fn start(&self, path: &std::path::Path, encoding: &mut Encoding) -> Result<Tensor> {
-        let Plan { width, height, frames, given, .. } = self.plan;
+    fn start(&self, path: &Path, encoding: &mut Encoding) -> Result<Tensor> {
+        let Plan { width, height, frames, given, .. } = self.run.plan;
         let mut clip = kinora_media::open(path)?;
         encoding.encode(*frames, |index| {
             let frame = clip.next_frame()?.ok_or_else(|| too_short(path, index, *frames))?;
@@ -189,50 +178,19 @@ impl Maker<'_> {
         })
     }
 
-    /// Rays of the camera's path; a camera that stands still where none is given, or its move is said in the prompt.
+    /// Rays of the camera's path; of a camera that stands still where there is none, or its move is in the prompt.
     fn camera(&self) -> Result<Tensor> {
-        let Plan { width, height, frames, fps, temporal_factor, given, takes, .. } = self.plan;
+        let Plan { width, height, frames, fps, temporal_factor, given, capabilities, .. } = self.run.plan;
         let still = Camera::Move(CameraMove::default());
-        let asked = given.camera.as_ref().filter(|_| !given.says_camera(*takes));
+        let asked = given.camera.as_ref().filter(|_| !given.says_camera(*capabilities));
         let trajectory = asked.unwrap_or(&still).trajectory(*frames, *fps)?;
-        let Placement { dtype, device, .. } = self.placement;
+        let Placement { dtype, device, .. } = self.run.placement;
         trajectory.packed(*width, *height, *temporal_factor, (*dtype, device))
     }
 }
 
-/// A VAE's encoder at work.
-pub(crate) struct Encoding<'a> {
-    pub vae: &'a dyn VideoVae,
-    pub device: &'a Device,
-    pub on_event: &'a mut dyn FnMut(Event) -> ControlFlow<()>,
-}
-
-impl Encoding<'_> {
-    /// Latents `[1, C, F, h, w]` of `count` frames, which `frame` gives one after another.
-    pub(crate) fn encode(&mut self, count: usize, mut frame: impl FnMut(usize) -> Result<Frame>) -> Result<Tensor> {
-        let LatentFormat { temporal_factor, .. } = *self.vae.latent_format();
-        let mut encoder = self.vae.encoder()?;
-        let mut latents = Vec::new();
-        let mut done = 0;
-        while done < count {
-            let wanted = if done == 0 { 1 } else { temporal_factor };
-            let frames = (done..done + wanted).map(&mut frame).collect::<Result<Vec<_>>>()?;
-            let pixels = crate::run::codec::to_pixels(&frames, self.device)?;
-            done += wanted;
-            kinora_sampler::check_finite(&pixels, || format!("what is given, up to frame {done},"))?;
-            let encoded = encoder.push(&pixels)?;
-            kinora_sampler::check_finite(&encoded, || format!("the latents of what is given, up to frame {done},"))?;
-            latents.push(encoded);
-            if (self.on_event)(Event::Frames { done, total: count }).is_break() {
-                return Err(Error::Stopped { resumable: None });
-            }
-        }
-        Ok(Tensor::cat(&latents, 2)?)
-    }
-}
-
 /// A clip ended before the frame `index` of the `wanted` ones.
-fn too_short(path: &std::path::Path, index: usize, wanted: usize) -> Error {
+fn too_short(path: &Path, index: usize, wanted: usize) -> Error {
     Error::BadFile {
         path: path.to_path_buf(),
         reason: format!("it has {index} frames, {wanted} are needed"),

@@ -1,5 +1,5 @@
-//! [`Spool`]: tiles wait on disk until those of a whole frame are there. A tile is decoded through the whole clip before the
-//! next, so all of them wait.
+//! [`TiledFrames`]: the tiles of every frame, on disk until those of a whole frame are there. A tile is decoded through
+//! the whole stream before the next, so all of them are kept.
 
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
@@ -14,18 +14,18 @@ const STEPS: f32 = u16::MAX as f32;
 const BYTES: usize = size_of::<u16>();
 
 /// Pixels of all tiles, tile by tile and frame by frame, in 16 bits, in a file without a name.
-pub(super) struct Spool {
+pub(super) struct TiledFrames {
     file: File,
     folder: PathBuf,
     /// Rows and columns of each tile, in pixels.
     areas: Vec<[Range<usize>; 2]>,
-    /// Of the clip in pixels: frames, height, width.
+    /// Frames, and height and width in pixels.
     size: [usize; 3],
 }
 
-impl Spool {
-    /// For `tiles` that cover a clip of `size`, frames, height and width in pixels, each tile `factor` times its size in
-    /// latents; on the disk of `beside`.
+impl TiledFrames {
+    /// A file for `tiles` that cover frames of `size`: their number, and height and width in pixels, which are `factor` times
+    /// those in latents. It lies, without a name, on the disk of `beside`.
     pub(crate) fn create(beside: &Path, tiles: &[Tile], factor: usize, size: [usize; 3]) -> Result<Self> {
         let is_folder = |path: &&Path| path.is_dir();
         let folder = beside.ancestors().find(is_folder).unwrap_or(Path::new(".")).to_path_buf();
@@ -38,7 +38,7 @@ impl Spool {
         Ok(Self { file, folder, areas, size })
     }
 
-    /// Keeps the frames from number `first` on of a tile: `pixels [1, 3, F, H, W]` in -1..1.
+    /// Stores the frames from number `first` on of a tile: `pixels [1, 3, F, H, W]` in -1..1.
     pub(crate) fn put(&mut self, tile: usize, first: usize, pixels: &Tensor) -> Result<()> {
         let frames = pixels.dim(2)?;
         let pixels = pixels.to_dtype(DType::F32)?.to_device(&Device::Cpu)?.transpose(1, 2)?; // [1, F, 3, H, W]
@@ -56,7 +56,7 @@ impl Spool {
         put.map_err(|source| Error::Io { path: self.folder.clone(), source })
     }
 
-    /// Puts frame number `index` together: `[1, 3, 1, H, W]` in -1..1.
+    /// Returns frame number `index`: `[1, 3, 1, H, W]` in -1..1.
     pub(crate) fn frame(&mut self, index: usize) -> Result<Tensor> {
         let [_, height, width] = self.size;
         let mut frame = vec![0f32; 3 * height * width];
@@ -78,7 +78,7 @@ impl Spool {
         Ok(Tensor::from_vec(frame, (1, 3, 1, height, width), &Device::Cpu)?)
     }
 
-    /// Of one frame of a tile.
+    /// The values of one frame of a tile.
     fn values(&self, tile: usize) -> usize {
         3 * self.areas[tile].iter().map(ExactSizeIterator::len).product::<usize>()
     }

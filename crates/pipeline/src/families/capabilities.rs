@@ -1,0 +1,121 @@
+//! [`Capabilities`]: the conditioning inputs that a model accepts; [`Limits`]: the sizes and the schedule that it allows.
+
+use crate::model::scheduler::Scheduler;
+use kinora_vae::LatentFormat;
+use serde::Serialize;
+
+/// The conditioning inputs, beside a prompt, that a model accepts. How it uses them is its family's affair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Capabilities {
+    /// The picture that a clip begins with.
+    pub image: ImageInput,
+    /// The picture that a clip ends with.
+    pub last_image: LastImageInput,
+    /// A control clip with its mask, references and expansion.
+    pub control: bool,
+    /// The path of a camera, as input of the network.
+    pub camera: bool,
+    /// A clip whose noised latents a run starts from.
+    pub video: bool,
+    /// The end of a clip that the new one continues.
+    pub continuation: Option<Continuation>,
+    /// It makes sound as well.
+    pub sound: bool,
+    /// It accepts a last image and continues clips, and was not trained to.
+    pub untrained: bool,
+}
+
+/// Whether a model accepts a first image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ImageInput {
+    /// No.
+    #[default]
+    No,
+    /// With or without one.
+    Optional,
+    /// Only with one, or with a last image that stands alone.
+    Required,
+}
+
+/// Whether a model accepts a last image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LastImageInput {
+    /// No.
+    #[default]
+    No,
+    /// With or without a first image.
+    Alone,
+    /// Every clip needs a first and a last image.
+    Required,
+}
+
+/// The part of a clip that its continuation is conditioned on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Continuation {
+    /// So many latent frames: the old and the new clip are decoded as one stream.
+    Latents {
+        /// Latent frames that are taken over.
+        frames: usize,
+        /// Latent frames before them that an encoder must see to encode them right.
+        context: usize,
+    },
+    /// So many decoded frames, which the new clip repeats.
+    Frames(usize),
+}
+
+impl Capabilities {
+    /// The same as words, in the order of [`crate::Manifest::takes`].
+    pub fn words(self) -> Vec<&'static str> {
+        let all = [
+            ("image", self.image != ImageInput::No),
+            ("last-image", self.last_image != LastImageInput::No),
+            ("control", self.control),
+            ("camera", self.camera),
+        ];
+        all.into_iter().filter(|(_, accepts)| *accepts).map(|(word, _)| word).collect()
+    }
+}
+
+/// A latent tensor that the sampler walks from noise to a result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct StreamShape {
+    pub name: &'static str,
+    /// With the batch of 1.
+    pub shape: Vec<usize>,
+}
+
+/// The clip whose latent streams a family is asked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ClipShape {
+    /// `[C, F, H, W]` of the video's latents.
+    pub latents: [usize; 4],
+    /// Reference images.
+    pub references: usize,
+}
+
+/// The sizes and the schedule that a model allows, as its own files say.
+#[derive(Debug, Clone)]
+pub(crate) struct Limits {
+    pub latent_format: LatentFormat,
+    /// Patch of the transformer over frames, rows, columns.
+    pub patch: [usize; 3],
+    /// Patches along each axis that the transformer has positions for.
+    pub reach: usize,
+    /// Timestep below which the second expert works.
+    pub boundary_timestep: Option<f64>,
+    /// The model directory's scheduler.
+    pub scheduler: Option<Scheduler>,
+    pub capabilities: Capabilities,
+    /// The latent streams of a clip; noise is drawn in their order.
+    pub streams: fn(ClipShape) -> Vec<StreamShape>,
+}
+
+impl Limits {
+    /// The shift of the noise schedule that the model's own files ask for in a clip of so many tokens, if they do.
+    pub(crate) fn shift(&self, _tokens: usize) -> Option<f64> {
+        self.scheduler.as_ref().and_then(|scheduler| scheduler.shift)
+    }
+}

@@ -1,0 +1,192 @@
+//! [`Family`]: the components of a family's models and their capabilities; [`Predictor`]: one run's networks, as the
+//! sampler sees them.
+
+use super::Role;
+use super::capabilities::Limits;
+use crate::Result;
+use crate::model::source::Model;
+use crate::plan::Plan;
+use crate::plan::memory::{Demand, PartsMemory};
+use crate::plan::placement::Placement;
+use crate::run::observer::Observer;
+use candle_core::Tensor;
+use kinora_checkpoint::TensorInfo;
+use kinora_dit::Reuse;
+use kinora_media::Frame;
+use kinora_sampler::{StepInfo, Streams};
+use kinora_vae::{Parts, VideoVae};
+use std::collections::BTreeMap;
+
+/// Tensors by name: a family makes and reads them, the pipeline only keeps them.
+pub(crate) type Tensors = BTreeMap<String, Tensor>;
+
+/// The text of one prompt, encoded.
+pub(crate) struct Encoded {
+    /// The text contexts of the prompt, each `[1, S, C]`.
+    pub contexts: Tensors,
+    /// Tokens at the prompt's end that had no room.
+    pub dropped: usize,
+}
+
+/// A text encoder in memory.
+pub(crate) trait PromptEncoder {
+    /// Encodes one prompt, positive or negative.
+    ///
+    /// # Errors
+    /// The tokenizer's and the network's.
+    fn encode(&self, prompt: &str) -> Result<Encoded>;
+}
+
+/// The end of a clip that a run continues.
+#[derive(Debug, Clone)]
+pub(crate) enum ClipEnd {
+    /// Its last latent frames, `[1, C, F, h, w]`.
+    Latents(Tensor),
+    /// Its last frames, in the size of the new clip.
+    Frames(Vec<Frame>),
+}
+
+/// A model on its devices, and the plan of one run.
+#[derive(Clone, Copy)]
+pub(crate) struct Run<'a> {
+    pub model: &'a Model,
+    pub placement: &'a Placement,
+    pub plan: &'a Plan,
+}
+
+/// One pass of a transformer that is only timed.
+pub(crate) struct TimedPass {
+    /// Tokens that attend to each other.
+    pub tokens: usize,
+    /// Computes the pass.
+    pub pass: Box<dyn FnMut() -> Result<()>>,
+}
+
+/// The abilities of a family.
+pub(crate) trait Family: Sync {
+    /// The family's name in manifests.
+    fn name(&self) -> &'static str;
+
+    /// Whether a diffusers pipeline of this class belongs to the family.
+    fn owns_pipeline(&self, class_name: &str) -> bool;
+
+    /// The role of a single file with these tensors, if it belongs to the family.
+    fn role(&self, tensors: &[TensorInfo]) -> Option<Role>;
+
+    /// The name of the known variant that a transformer with these tensors belongs to; `experts` is their number.
+    fn variant(&self, transformer: &[TensorInfo], experts: usize) -> Option<&'static str>;
+
+    /// Whether a transformer with these tensors also needs an image encoder.
+    fn needs_image_encoder(&self, transformer: &[TensorInfo]) -> bool;
+
+    /// The sizes, the schedule and the inputs that the model's configuration allows.
+    ///
+    /// # Errors
+    /// Configurations that do not parse or contradict each other.
+    fn limits(&self, model: &Model) -> Result<Limits>;
+
+    /// Checks names and shapes of every component against its configuration, from the files' headers alone.
+    ///
+    /// # Errors
+    /// The first component that would not load.
+    fn check(&self, model: &Model) -> Result<()>;
+
+    /// The names of a prompt's text contexts.
+    fn context_names(&self) -> &'static [&'static str];
+
+    /// Loads the text encoder.
+    ///
+    /// # Errors
+    /// Files that are damaged or do not belong together.
+    fn text_encoder(&self, model: &Model, placement: &Placement) -> Result<Box<dyn PromptEncoder>>;
+
+    /// Encodes the conditioning inputs of a run that continues `end`, before its first step: tensors that
+    /// [`Family::predictor`] takes back. The encoders are in memory only as long as they work.
+    ///
+    /// # Errors
+    /// Inputs that cannot be read, components that do not load, and a stop.
+    fn condition(&self, run: Run, end: Option<&ClipEnd>, observer: &mut Observer) -> Result<Tensors>;
+
+    /// Whether [`Family::condition`] has anything to encode.
+    fn is_conditioned(&self, plan: &Plan, end: Option<&ClipEnd>) -> bool;
+
+    /// The networks of a run with the contexts of the prompt and, where the plan is guided, of the negative prompt, and
+    /// with what [`Family::condition`] made.
+    ///
+    /// # Errors
+    /// Conditioning tensors that are not of this run.
+    fn predictor<'a>(
+        &self,
+        run: Run<'a>,
+        prompts: Vec<Tensors>,
+        conditioning: Tensors,
+    ) -> Result<Box<dyn Predictor + 'a>>;
+
+    /// Loads the VAE, or half of it.
+    ///
+    /// # Errors
+    /// Files that are damaged or do not belong together.
+    fn vae(&self, model: &Model, parts: Parts, placement: &Placement) -> Result<Box<dyn VideoVae>>;
+
+    /// The memory of each stage, from shapes alone.
+    ///
+    /// # Errors
+    /// Configurations that do not parse, and headers that cannot be read.
+    fn memory(&self, model: &Model, placement: &Placement, demand: &Demand) -> Result<PartsMemory>;
+
+    /// The largest side of tiles, in latent pixels, with which frames of `h × w` are decoded within `bytes`; `None` where
+    /// whole frames are.
+    ///
+    /// # Errors
+    /// A configuration that does not parse.
+    fn tile_that_fits(
+        &self,
+        model: &Model,
+        placement: &Placement,
+        size: [usize; 2],
+        threads: usize,
+        bytes: u64,
+    ) -> Result<Option<usize>>;
+
+    /// Loads a transformer for passes over `latents [C, F, H, W]` that are timed, with random inputs.
+    ///
+    /// # Errors
+    /// Files that are damaged, and sizes that the transformer does not allow.
+    fn timed_pass(&self, model: &Model, placement: &Placement, latents: [usize; 4]) -> Result<TimedPass>;
+
+    /// Keeps only the first `layers` of the text encoder of a model with random weights, and a small table of words;
+    /// returns the number of layers that it had.
+    ///
+    /// # Errors
+    /// More layers than there are, or none.
+    fn shorten_text_encoder(&self, model: &mut Model, layers: usize) -> Result<usize>;
+}
+
+/// The networks of one run. Latents are f32 streams on the device, in the order and of the shapes that
+/// [`Limits::streams`] has.
+pub(crate) trait Predictor {
+    /// The latents that the first step starts from, made from `noise`.
+    ///
+    /// # Errors
+    /// Those of tensor operations, as in the others.
+    fn start(&self, noise: Streams) -> Result<Streams>;
+
+    /// The velocities for the latents `x`, in the networks' dtype; `prediction` 0 is the prompt's, 1 the negative
+    /// prompt's.
+    ///
+    /// # Errors
+    /// A network that does not load, or an operation that fails.
+    fn predict(&mut self, x: &Streams, step: StepInfo, prediction: usize, reuse: &mut dyn Reuse) -> Result<Streams>;
+
+    /// The clip as an estimate of x0 shows it: with those parts in place that are known.
+    ///
+    /// # Errors
+    /// Those of tensor operations.
+    fn shown(&self, denoised: &Streams) -> Result<Streams>;
+
+    /// The clip's latents `[1, C, F, H, W]`, from the latents after the last step.
+    ///
+    /// # Errors
+    /// Those of tensor operations.
+    fn clip(&self, x: &Streams) -> Result<Tensor>;
+}

@@ -1,0 +1,123 @@
+//! [`WanPredictor`]: the transformer, or the one of two experts that a timestep asks for, with everything that its
+//! predictions are conditioned on.
+
+use super::CONTEXT;
+use super::conditioning::Conditions;
+use super::files::{TRANSFORMER, built, dit_config, dit_key_maps, open};
+use super::limits::VIDEO;
+use crate::Result;
+use crate::families::family::{Predictor, Run, Tensors, TimedPass};
+use crate::model::source::Model;
+use crate::plan::placement::Placement;
+use candle_core::{Device, Tensor};
+use kinora_dit::wan::WanModel;
+use kinora_dit::{Conditioning, Prepared, Reuse, VideoDit};
+use kinora_sampler::{NoiseSource, StepInfo, Streams};
+
+/// The most bytes, per prediction, of the keys and values of the text that stay the same over all steps.
+pub(super) const KV_CACHE_BYTES: usize = 512 << 20;
+
+/// The experts of one run: at most one is in memory.
+pub(super) struct WanPredictor<'a> {
+    run: Run<'a>,
+    /// One per prediction, `[1, S, C]`.
+    contexts: Vec<Tensor>,
+    conditions: Conditions,
+    resident: Option<Resident>,
+}
+
+/// An expert in memory, with the contexts prepared for it.
+struct Resident {
+    expert: usize,
+    dit: WanModel,
+    prepared: Vec<Prepared>,
+}
+
+impl<'a> WanPredictor<'a> {
+    pub(super) fn new(run: Run<'a>, prompts: Vec<Tensors>, conditions: Conditions) -> Self {
+        let contexts = prompts.into_iter().filter_map(|mut contexts| contexts.remove(CONTEXT)).collect();
+        Self { run, contexts, conditions, resident: None }
+    }
+
+    /// Makes `expert` the one in memory.
+    fn load(&mut self, expert: usize) -> Result<&Resident> {
+        if self.resident.as_ref().is_none_or(|resident| resident.expert != expert) {
+            self.resident = None; // frees the other expert before this one is read
+            let Run { model, placement, plan } = self.run;
+            let dit = transformer(model, expert, placement)?;
+            let prepare = |context: &Tensor| {
+                let context = context.to_dtype(placement.dtype)?;
+                let conditioning = self.conditions.with_text(context, plan, placement.dtype)?;
+                Ok(dit.prepare(&conditioning, KV_CACHE_BYTES)?)
+            };
+            let prepared = self.contexts.iter().map(prepare).collect::<Result<_>>()?;
+            self.resident = Some(Resident { expert, dit, prepared });
+        }
+        Ok(self.resident.as_ref().expect("just filled"))
+    }
+
+    /// Latents with the clean frames in place, and the timestep: one for all tokens, or one for each.
+    fn inputs(&self, x: &Tensor, timestep: f64, patch: [usize; 3]) -> Result<(Tensor, Tensor)> {
+        let Some(clean) = &self.conditions.clean else {
+            return Ok((x.clone(), Tensor::new(&[timestep as f32], &Device::Cpu)?));
+        };
+        let ([_, ph, pw], (_, _, _, h, w)) = (patch, x.dims5()?);
+        let timesteps = clean.timesteps(timestep, (h / ph) * (w / pw))?;
+        Ok((clean.put_into(x)?, timesteps.to_device(&Device::Cpu)?))
+    }
+}
+
+impl Predictor for WanPredictor<'_> {
+    fn start(&self, noise: Streams) -> Result<Streams> {
+        let Some(start) = &self.conditions.start else { return Ok(noise) };
+        let sigma = self.run.plan.schedule.sigmas()[0];
+        noise.map(|_, noise| Ok(((start * (1.0 - sigma))? + (noise * sigma)?)?))
+    }
+
+    fn predict(&mut self, x: &Streams, step: StepInfo, prediction: usize, reuse: &mut dyn Reuse) -> Result<Streams> {
+        let Run { placement, plan, .. } = self.run;
+        let patch = self.load(plan.expert(step.timestep))?.dit.patch_size();
+        let (latents, timestep) = self.inputs(x.get(VIDEO)?, step.timestep, patch)?;
+        let latents = latents.to_dtype(placement.dtype)?;
+        let Resident { dit, prepared, .. } = self.resident.as_ref().expect("loaded above");
+        let velocity = dit.forward_with(&latents, &timestep, &prepared[prediction], reuse)?;
+        Ok(Streams::single(VIDEO, velocity))
+    }
+
+    fn shown(&self, denoised: &Streams) -> Result<Streams> {
+        match &self.conditions.clean {
+            Some(clean) => denoised.map(|_, x| Ok(clean.put_into(x)?)),
+            None => Ok(denoised.clone()),
+        }
+    }
+
+    fn clip(&self, x: &Streams) -> Result<Tensor> {
+        let latents = self.shown(x)?;
+        let (references, frames) = (self.run.plan.given.references.len(), self.run.plan.latent_shape[1]);
+        Ok(latents.get(VIDEO)?.narrow(2, references, frames)?.contiguous()?)
+    }
+}
+
+/// Loads expert number `expert`.
+fn transformer(model: &Model, expert: usize, placement: &Placement) -> Result<WanModel> {
+    let (part, config) = (&model.transformers[expert], dit_config(model, expert)?);
+    let weights = open(TRANSFORMER, part, &dit_key_maps(), placement)?;
+    let network =
+        if placement.offload { WanModel::streamed(&config, &weights) } else { WanModel::new(&config, &weights) };
+    built(TRANSFORMER, network)
+}
+
+/// A pass of the first expert over random `latents [C, F, H, W]`, with a random context of full length.
+pub(super) fn timed_pass(model: &Model, placement: &Placement, [c, f, h, w]: [usize; 4]) -> Result<TimedPass> {
+    let dit = transformer(model, 0, placement)?;
+    let (text_len, text_dim) = (model.manifest.text_len, dit_config(model, 0)?.text_dim);
+    let Placement { device, dtype, .. } = placement;
+    let mut noise = NoiseSource::new(0);
+    let context = noise.randn_tensor((1, text_len, text_dim), device)?.to_dtype(*dtype)?;
+    let latents = noise.randn_tensor((1, c, f, h, w), device)?.to_dtype(*dtype)?;
+    let timestep = Tensor::new(&[500f32], device)?;
+    let prepared = dit.prepare(&Conditioning::new(context), KV_CACHE_BYTES)?;
+    let [pt, ph, pw] = dit.patch_size();
+    let pass = move || Ok(drop(dit.forward(&latents, &timestep, &prepared)?));
+    Ok(TimedPass { tokens: (f / pt) * (h / ph) * (w / pw), pass: Box::new(pass) })
+}

@@ -1,0 +1,159 @@
+//! Latents to frames: one loop for clips and for stories, which holds a few frames at a time.
+
+use super::latents_file::LatentsFile;
+use super::tiles::TiledFrames;
+use crate::request::output::Output;
+use crate::{Error, Result};
+use candle_core::{DType, Device, Tensor};
+use kinora_media::{ClipSpec, ClipWriter, Cropped, Fps, Frame, Lanczos, Upscale, Upscaled, WriteOptions};
+use kinora_vae::{LatentFormat, StreamDecoder, Tile, VideoVae};
+use std::path::Path;
+use std::sync::mpsc::sync_channel;
+
+/// Pushes of the decoder that may wait for the encoder.
+const WAITING: usize = 1;
+
+/// The most bytes of pixels between the decoder and the encoder: those of a push in f32, of one that waits, and of one that
+/// is converted, scaled and split into frames.
+pub(crate) fn writing_bytes(format: &LatentFormat, h: usize, w: usize) -> usize {
+    let pixels = h * w * format.spatial_factor * format.spatial_factor;
+    3 * pixels * 3 * format.temporal_factor * DType::F32.size_in_bytes()
+}
+
+/// A writer for the clip of `output`, of frames of `size`, which are `cut` and upscaled on the way where that is asked for.
+pub(crate) fn writer(
+    output: &Output,
+    size: (usize, usize),
+    cut: Option<(usize, usize)>,
+    fps: f64,
+    recipe: Option<&str>,
+) -> Result<Box<dyn ClipWriter>> {
+    let fps = Fps::from_f64(fps)?;
+    let options =
+        WriteOptions { recipe: recipe.map(str::to_string), quality: output.quality, encoder: output.encoder.clone() };
+    let (width, height) = cut.unwrap_or(size);
+    let upscale = output.upscale.map(Lanczos::new);
+    let (width, height) = upscale.as_ref().map_or((width, height), |upscale| upscale.size(width, height));
+    let mut writer = kinora_media::create(&output.clip, &ClipSpec { width, height, fps }, &options)?;
+    if let Some(upscale) = upscale {
+        writer = Box::new(Upscaled::new(writer, Box::new(upscale)));
+    }
+    if let Some((width, height)) = cut {
+        writer = Box::new(Cropped::new(writer, width, height));
+    }
+    Ok(writer)
+}
+
+/// Latents that are decoded as one stream: of each file the latent frames from a number on.
+pub(crate) type Stream = Vec<(LatentsFile, usize)>;
+
+/// A VAE's decoder, and how it is used.
+pub(crate) struct Decoding<'a> {
+    pub vae: &'a dyn VideoVae,
+    pub device: &'a Device,
+    /// Latent pixels per side of the tiles that are decoded one after another, unless whole frames are.
+    pub tile: Option<usize>,
+    /// A path on the disk where tiles are kept meanwhile.
+    pub scratch: &'a Path,
+}
+
+impl Decoding<'_> {
+    /// The pixel frames that `stream` decodes to.
+    pub(crate) fn frames(&self, stream: &Stream) -> usize {
+        self.vae.latent_format().pixel_frames(stream.iter().map(|(file, first)| file.frames() - first).sum())
+    }
+
+    /// Decodes `stream` and hands its frames, in 0..1, to `take` on a second thread: the decoder need not wait for the
+    /// encoder. `progress` is told how many frames are decoded.
+    ///
+    /// # Errors
+    /// Latents or frames with NaN or infinite values, a full disk, and those of `take` and `progress`.
+    pub(crate) fn decode(
+        &self,
+        stream: &Stream,
+        take: impl FnMut(Frame) -> Result<()> + Send,
+        progress: &mut dyn FnMut(usize) -> Result<()>,
+    ) -> Result<()> {
+        let Some((first, _)) = stream.first() else { return Ok(()) };
+        let [_, _, h, w] = first.shape();
+        let Some(side) = self.tile.filter(|&side| side < h.max(w)) else {
+            return piped(take, |send| {
+                self.push_all(stream, self.vae.decoder()?.as_mut(), &mut |pixels, first| {
+                    let done = first + pixels.dim(2)?;
+                    send(pixels)?;
+                    progress(done)
+                })
+            });
+        };
+        // One tile through the whole stream, then the next; then all of them frame by frame.
+        let (tiles, factor, total) =
+            (Tile::grid(h, w, side), self.vae.latent_format().spatial_factor, self.frames(stream));
+        let mut tiled = TiledFrames::create(self.scratch, &tiles, factor, [total, h * factor, w * factor])?;
+        for (number, tile) in tiles.iter().enumerate() {
+            self.push_all(stream, self.vae.tile_decoder(tile)?.as_mut(), &mut |pixels, first| {
+                tiled.put(number, first, &pixels)?;
+                progress((number * total + first + pixels.dim(2)?) / tiles.len())
+            })?;
+        }
+        piped(take, |send| (0..total).try_for_each(|index| send(tiled.frame(index)?)))
+    }
+
+    /// Takes `decoder` through the stream; `put` gets pixels `[1, 3, F, H, W]` in -1..1, and the number of the first frame.
+    fn push_all(
+        &self,
+        stream: &Stream,
+        decoder: &mut dyn StreamDecoder,
+        put: &mut dyn FnMut(Tensor, usize) -> Result<()>,
+    ) -> Result<()> {
+        let mut done = 0;
+        for (file, first) in stream {
+            for index in *first..file.frames() {
+                let pixels = decoder.push(&file.frame(index, self.device)?)?;
+                kinora_sampler::check_finite(&pixels, || format!("the decoded frames at latent frame {index}"))?;
+                let frames = pixels.dim(2)?;
+                put(pixels, done)?;
+                done += frames;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Runs `produce`, which sends pixels `[1, 3, F, H, W]` in -1..1, while another thread turns the earlier ones into frames
+/// and gives them to `take`. At most [`WAITING`] pushes wait.
+fn piped(
+    mut take: impl FnMut(Frame) -> Result<()> + Send,
+    produce: impl FnOnce(&mut dyn FnMut(Tensor) -> Result<()>) -> Result<()>,
+) -> Result<()> {
+    let (sender, receiver) = sync_channel::<Tensor>(WAITING);
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(move || {
+            for pixels in receiver {
+                to_frames(&pixels)?.into_iter().try_for_each(&mut take)?;
+            }
+            Ok::<_, Error>(())
+        });
+        // A receiver that failed has hung up; its own error says why.
+        let mut hung_up = false;
+        let produced = produce(&mut |pixels| {
+            sender.send(pixels).map_err(|_| {
+                hung_up = true;
+                Error::Stopped { resumable: None }
+            })
+        });
+        drop(sender);
+        let taken = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        if hung_up { taken } else { produced.and(taken) }
+    })
+}
+
+/// Pixels `[1, 3, F, H, W]` in -1..1 to frames in 0..1, computed on the device of the pixels.
+fn to_frames(pixels: &Tensor) -> Result<Vec<Frame>> {
+    let (_, _, count, height, width) = pixels.dims5()?;
+    let values = pixels.to_dtype(DType::F32)?.affine(0.5, 0.5)?.clamp(0f32, 1f32)?;
+    let frame = |index| {
+        let data = values.narrow(2, index, 1)?.flatten_all()?.to_vec1::<f32>()?; // [3, H, W]
+        Ok(Frame::new(width, height, data)?)
+    };
+    (0..count).map(frame).collect()
+}

@@ -1,0 +1,340 @@
+//! Whole runs: a request to a clip, latents to a clip, a clip to latents, and one window of a story.
+
+use super::decode::{Decoding, writer};
+use super::denoise::{Denoiser, read_noise};
+use super::event::{Event, Stage};
+use super::latents_file::LatentsFile;
+use super::observer::Observer;
+use super::report::report_of;
+use super::run_dir::RunDir;
+use super::{Pipeline, encode, in_tiles};
+use crate::families::family::{ClipEnd, Run, Tensors};
+use crate::plan::Plan;
+use crate::request::Request;
+use crate::request::output::{Output, Predictions, Report, Seconds, distinct};
+use crate::request::recipe::Recipe;
+use crate::{Error, Result};
+use candle_core::Tensor;
+use kinora_sampler::Streams;
+use kinora_vae::Parts;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// The first two stages, done: latents `[1, C, F, H, W]` f32, the predictions that they took, and the seconds.
+type Denoised = (Tensor, Predictions, Seconds);
+
+/// The clip that latents are decoded to.
+struct Target<'a> {
+    fps: f64,
+    /// The size that frames are cut to.
+    cut: Option<(usize, usize)>,
+    recipe: Option<&'a str>,
+}
+
+impl Pipeline {
+    /// Makes the clip of `request` and writes it where `request.output` says.
+    ///
+    /// Latents are on disk before decoding starts; the clip appears under its name when it is complete.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`] when `on_event` breaks; otherwise what is wrong with the request, the model or the files.
+    pub fn generate(
+        &self,
+        request: &Request,
+        mut on_event: impl FnMut(Event) -> ControlFlow<()> + Send,
+    ) -> Result<Report> {
+        self.run(|| self.generate_clip(request, &mut Observer::new(&mut on_event)))
+    }
+
+    /// Decodes the latents in the file `latents` into a clip; `fps` overrides the frame rate recorded with them.
+    ///
+    /// # Errors
+    /// As of [`Pipeline::generate`].
+    pub fn decode(
+        &self,
+        latents: &Path,
+        output: &Output,
+        fps: Option<f64>,
+        mut on_event: impl FnMut(Event) -> ControlFlow<()> + Send,
+    ) -> Result<Report> {
+        self.run(|| {
+            let observer = &mut Observer::new(&mut on_event);
+            distinct(&[("the latents", latents), ("the clip", &output.clip)], 2)?;
+            let file = LatentsFile::open(latents)?;
+            let stored = file.recipe().map(str::to_string);
+            let recorded: Option<Recipe> = stored.as_deref().and_then(|text| serde_json::from_str(text).ok());
+            let changed = recorded.clone().zip(fps).map(|(recipe, fps)| Recipe { fps, ..recipe }.to_text());
+            let recipe = changed.or(stored);
+            let fps = fps.or(file.fps()).unwrap_or(self.model.manifest.defaults.fps);
+            let start = Instant::now();
+            let [_, _, h, w] = file.shape();
+            let tile = self.tile(output, [h, w])?;
+            if let Some(side) = tile.filter(|side| output.tile.is_none() && *side < h.max(w)) {
+                observer.tell(Event::Notice(&in_tiles(side)))?;
+            }
+            let output = &Output { tile, ..output.clone() };
+            let target = Target {
+                fps,
+                cut: recorded.as_ref().map(|recipe| (recipe.width, recipe.height)),
+                recipe: recipe.as_deref(),
+            };
+            let mut report = self.decode_file(latents, output, &target, observer)?;
+            report.seconds.total = start.elapsed().as_secs_f64();
+            report.seed = recorded.map(|recipe| recipe.seed);
+            Ok(report)
+        })
+    }
+
+    /// Encodes the clip in the file `clip` and saves its latents `[1, C, F, H, W]`, normalised as the transformer sees
+    /// them, f32.
+    /// Returns `[C, F, H, W]`.
+    ///
+    /// # Errors
+    /// As of [`Pipeline::generate`].
+    pub fn encode(
+        &self,
+        clip: &Path,
+        output: &Path,
+        mut on_event: impl FnMut(Event) -> ControlFlow<()> + Send,
+    ) -> Result<[usize; 4]> {
+        self.run(|| {
+            let observer = &mut Observer::new(&mut on_event);
+            distinct(&[("the clip", clip), ("the latents", output)], 2)?;
+            kinora_checkpoint::check_writable(output)?;
+            observer.tell(Event::Stage(Stage::Encode))?;
+            let vae = self.vae(Parts::Encoder)?;
+            let (latents, fps) = encode::encode_clip(vae.as_ref(), clip, self.device(), observer)?;
+            let (_, c, f, h, w) = latents.dims5()?;
+            LatentsFile::save(output, latents, Some(fps), None)?;
+            Ok([c, f, h, w])
+        })
+    }
+
+    /// One window of a story, which continues `end`, in the directory that `output` names: its latents' file, the
+    /// predictions they took, and the seconds.
+    pub(crate) fn window(
+        &self,
+        plan: &Plan,
+        output: &Output,
+        end: Option<&ClipEnd>,
+        observer: &mut Observer,
+    ) -> Result<(PathBuf, Predictions, Seconds)> {
+        let recipe = self.recipe(plan, output);
+        let dir = output.resume.as_ref().expect("a story gives every window a directory");
+        let run_dir = RunDir::open(dir, &recipe)?;
+        let path = RunDir::latents_in(dir);
+        if run_dir.has_latents(plan)? {
+            return Ok((path, Predictions::default(), Seconds::default()));
+        }
+        let (latents, predictions, seconds) = self.denoise(plan, None, end, Some(&run_dir), observer)?;
+        LatentsFile::save(&path, latents, Some(plan.fps), Some(&recipe.to_text()))?;
+        Ok((path, predictions, seconds))
+    }
+
+    fn generate_clip(&self, request: &Request, observer: &mut Observer) -> Result<Report> {
+        let start = Instant::now();
+        let plan = self.plan(request)?;
+        let output = &Output { tile: plan.tile, ..request.output.clone() };
+        let recipe = self.recipe(&plan, output);
+        let stored = recipe.to_text();
+        let stored = output.metadata.then_some(stored.as_str());
+        let latents = latents_path(output);
+        let noise = check_files(&plan, output, &latents, stored)?;
+        // Last, because it leaves a directory behind.
+        let run_dir = output.resume.as_ref().map(|dir| RunDir::open(dir, &recipe)).transpose()?;
+        kinora_checkpoint::check_writable(&latents)?;
+        if let Some(dir) = &output.resume {
+            observer.keeps_run(dir.clone());
+        }
+        observer.tell(Event::Planned(&plan))?;
+        observer.notices(&plan.notices)?;
+
+        let (mut seconds, mut predictions) = (Seconds::default(), Predictions::default());
+        if !run_dir.as_ref().map_or(Ok(false), |run_dir| run_dir.has_latents(&plan))? {
+            let denoised;
+            (denoised, predictions, seconds) = self.denoise(&plan, noise, None, run_dir.as_ref(), observer)?;
+            self.keep_latents(&latents, denoised, &plan, stored)?;
+        }
+        let decoded = observer.tell(Event::Saved(&latents)).and_then(|()| {
+            self.decode_file(&latents, output, &Target { fps: plan.fps, cut: plan.cropped, recipe: stored }, observer)
+        });
+        let mut report = decoded.map_err(|error| {
+            let resumable = error.is_stop() && run_dir.is_some();
+            if resumable { error } else { self.after_latents(error, &latents) }
+        })?;
+        report.latents = settle_latents(output, latents)?;
+        report.seed = Some(plan.seed);
+        report.predictions = Some(predictions);
+        report.planned_memory = Some(plan.memory.peak);
+        report.notices.splice(0..0, plan.notices);
+        report.seconds = Seconds { total: start.elapsed().as_secs_f64(), decode: report.seconds.decode, ..seconds };
+        Ok(report)
+    }
+
+    /// The text and denoising stages, of a clip that continues `end`.
+    fn denoise(
+        &self,
+        plan: &Plan,
+        noise: Option<Streams>,
+        end: Option<&ClipEnd>,
+        run_dir: Option<&RunDir>,
+        observer: &mut Observer,
+    ) -> Result<Denoised> {
+        let start = Instant::now();
+        observer.tell(Event::Stage(Stage::Text))?;
+        let prompts = self.encode_prompts(plan, run_dir, observer)?;
+        let text = start.elapsed().as_secs_f64();
+        let conditioning = self.conditioning(plan, end, run_dir, observer)?;
+        observer.tell(Event::Stage(Stage::Denoise))?;
+        let placement = &self.placement.planned(plan);
+        let run = Run { model: &self.model, placement, plan };
+        let predictor = self.family.predictor(run, prompts, conditioning)?;
+        let denoiser = Denoiser { plan, device: &placement.device, predictor, dtype: placement.dtype, noise };
+        let (latents, predictions) = denoiser.run(run_dir, observer)?;
+        let denoise = start.elapsed().as_secs_f64() - text;
+        Ok((latents, predictions, Seconds { text, denoise, ..Seconds::default() }))
+    }
+
+    /// The text contexts of the prompt and, where the plan is guided, of the negative prompt.
+    fn encode_prompts(&self, plan: &Plan, run_dir: Option<&RunDir>, observer: &mut Observer) -> Result<Vec<Tensors>> {
+        let (placement, names) = (&self.placement, self.family.context_names());
+        if let Some(run_dir) = run_dir
+            && let Some(prompts) = run_dir.load_contexts(plan, names, &placement.device)?
+        {
+            return Ok(prompts);
+        }
+        let on_cpu = plan.text_on_cpu.then(|| placement.on_cpu());
+        let encoder = self.family.text_encoder(&self.model, on_cpu.as_ref().unwrap_or(placement))?;
+        let prompt = plan.spoken_prompt();
+        let texts = [Some(prompt.as_str()), plan.guided().then_some(plan.negative_prompt.as_str())];
+        let mut prompts = Vec::new();
+        for text in texts.into_iter().flatten() {
+            let encoded = encoder.encode(text)?;
+            if encoded.dropped > 0 {
+                let text = format!("the prompt is long: its last {} tokens are not read", encoded.dropped);
+                observer.tell(Event::Notice(&text))?;
+            }
+            let on_device = |(name, context): (String, Tensor)| Ok((name, context.to_device(&placement.device)?));
+            prompts.push(encoded.contexts.into_iter().map(on_device).collect::<Result<Tensors>>()?);
+        }
+        if let Some(run_dir) = run_dir {
+            run_dir.save_contexts(&prompts)?;
+        }
+        Ok(prompts)
+    }
+
+    /// The conditioning inputs of `plan` beside its prompt, encoded.
+    fn conditioning(
+        &self,
+        plan: &Plan,
+        end: Option<&ClipEnd>,
+        run_dir: Option<&RunDir>,
+        observer: &mut Observer,
+    ) -> Result<Tensors> {
+        if !self.family.is_conditioned(plan, end) {
+            return Ok(Tensors::new());
+        }
+        if let Some(run_dir) = run_dir
+            && let Some(conditioning) = run_dir.load_conditioning()?
+        {
+            return Ok(conditioning);
+        }
+        observer.tell(Event::Stage(Stage::Encode))?;
+        let run = Run { model: &self.model, placement: &self.placement, plan };
+        let conditioning = self.family.condition(run, end, observer)?;
+        if let Some(run_dir) = run_dir {
+            run_dir.save_conditioning(&conditioning)?;
+        }
+        Ok(conditioning)
+    }
+
+    /// Saves the denoised latents; where that fails, the system's temporary folder keeps them.
+    fn keep_latents(&self, path: &Path, latents: Tensor, plan: &Plan, recipe: Option<&str>) -> Result<()> {
+        LatentsFile::save(path, latents.clone(), Some(plan.fps), recipe).map_err(|error| {
+            let refuge = std::env::temp_dir().join(format!("kinora-{}.latents.safetensors", plan.seed));
+            match LatentsFile::save(&refuge, latents, Some(plan.fps), recipe) {
+                Ok(()) => self.after_latents(error, &refuge),
+                Err(_) => error, // the first place is the one that the user knows
+            }
+        })
+    }
+
+    fn after_latents(&self, error: Error, latents: &Path) -> Error {
+        let model = self.model.argument.clone();
+        Error::AfterLatents { source: Box::new(error), latents: latents.to_path_buf(), model }
+    }
+
+    fn decode_file(&self, latents: &Path, output: &Output, target: &Target, observer: &mut Observer) -> Result<Report> {
+        let start = Instant::now();
+        observer.tell(Event::Stage(Stage::Decode))?;
+        let vae = self.vae(Parts::Decoder)?;
+        let format = vae.latent_format();
+        let file = LatentsFile::open_for(latents, format)?;
+        let [_, _, h, w] = file.shape();
+        let size = (w * format.spatial_factor, h * format.spatial_factor);
+        // Not every recipe is of these latents.
+        let cut = target.cut.filter(|cut| *cut != size && cut.0 <= size.0 && cut.1 <= size.1);
+        let recipe = target.recipe.filter(|_| output.metadata);
+        let mut writer = writer(output, size, cut, target.fps, recipe)?;
+        let decoding = Decoding { vae: vae.as_ref(), device: self.device(), tile: output.tile, scratch: &output.clip };
+        let stream = vec![(file, 0)];
+        let total = decoding.frames(&stream);
+        decoding.decode(&stream, |frame| Ok(writer.push(&frame)?), &mut |done| {
+            observer.tell(Event::Frames { done, total })
+        })?;
+        let written = writer.finish()?;
+        for note in &written.notes {
+            observer.tell_last(Event::Notice(note));
+        }
+        observer.tell_last(Event::Saved(&written.path));
+        let seconds = Seconds { decode: start.elapsed().as_secs_f64(), ..Seconds::default() };
+        Ok(Report { seconds, ..report_of(written) })
+    }
+}
+
+/// Checks, before the first step, that every file can be read or written that the run will need, and that no result
+/// replaces an input. Reads the noise.
+fn check_files(plan: &Plan, output: &Output, latents: &Path, recipe: Option<&str>) -> Result<Option<Streams>> {
+    drop(writer(output, (plan.width, plan.height), plan.cropped, plan.fps, recipe)?);
+    let noise = plan.init_latents.as_ref().map(|path| read_noise(path, &plan.streams)).transpose()?;
+    let mut files = vec![("the clip", output.clip.as_path()), ("the latents", latents)];
+    let saved = output.latents.iter().filter(|_| output.resume.is_some());
+    files.extend(saved.map(|path| ("the saved latents", path.as_path())));
+    files.extend(plan.init_latents.iter().map(|path| ("the initial latents", path.as_path())));
+    files.extend(output.preview.iter().map(|path| ("the preview", path.as_path())));
+    let results = files.len();
+    files.extend(plan.given.files());
+    distinct(&files, results)?;
+    output.latents.iter().try_for_each(|path| kinora_checkpoint::check_writable(path))?;
+    Ok(noise)
+}
+
+fn latents_path(output: &Output) -> PathBuf {
+    match (&output.resume, &output.latents) {
+        (Some(dir), _) => RunDir::latents_in(dir),
+        (None, Some(path)) => path.clone(),
+        (None, None) => output.latents_beside_clip(),
+    }
+}
+
+/// After the clip is complete: removes the file `latents`, or copies it where they are asked for; returns the one that is
+/// kept.
+fn settle_latents(output: &Output, latents: PathBuf) -> Result<Option<PathBuf>> {
+    match &output.latents {
+        Some(path) if *path != latents => {
+            let io = |source| Error::Io { path: path.clone(), source };
+            let temporary = path.with_extension("part");
+            std::fs::copy(&latents, &temporary).map_err(io)?;
+            std::fs::rename(&temporary, path).map_err(io)?;
+            Ok(Some(path.clone()))
+        }
+        Some(path) => Ok(Some(path.clone())),
+        None if output.resume.is_some() => Ok(Some(latents)),
+        None => {
+            // The clip is complete; a leftover is only untidy.
+            let _ = std::fs::remove_file(&latents);
+            Ok(None)
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! The [`Report`] of a file that was written.
+
+use crate::plan::memory::peak_memory;
+use crate::request::output::{Report, Seconds};
+use kinora_media::Written;
+
+/// The report of a clip as the writer describes it.
+pub(crate) fn report_of(written: Written) -> Report {
+    Report {
+        clip: written.path,
+        width: written.width,
+        height: written.height,
+        frames: written.frames as usize,
+        bytes: written.bytes,
+        seed: None,
+        predictions: None,
+        latents: None,
+        notices: written.notes,
+        seconds: Seconds::default(),
+        peak_memory: peak_memory(),
+        planned_memory: None,
+    }
+}

@@ -1,0 +1,247 @@
+//! [`Filming`]: a story on its way, window after window.
+
+use super::film::{Film, Shape, sidecar};
+use super::windows::{Window, request_of, windows_of};
+use super::{BEFORE, Join, MOST_SECONDS, STORY, Shot, Story};
+use crate::families::capabilities::Continuation;
+use crate::plan::Plan;
+use crate::request::inputs::who_takes;
+use crate::request::output::{Output, Predictions, Report, Seconds, distinct};
+use crate::request::recipe::Recipe;
+use crate::request::{Request, Size};
+use crate::run::observer::Observer;
+use crate::run::run_dir::{check_inputs, write_text};
+use crate::run::{Part, Pipeline};
+use crate::{Error, Event, Result};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+impl Pipeline {
+    /// Makes the clip of `story` in windows, with `request` for everything that a shot does not say; the directory
+    /// `project` keeps everything that is needed to continue after an interruption.
+    ///
+    /// # Errors
+    /// As of [`Pipeline::generate`]; a model that cannot continue a clip.
+    pub fn film(
+        &self,
+        story: &Story,
+        request: &Request,
+        project: &Path,
+        mut on_event: impl FnMut(Event) -> ControlFlow<()> + Send,
+    ) -> Result<Report> {
+        self.run(|| Filming::new(self, story, request, project)?.run(&mut Observer::new(&mut on_event)))
+    }
+}
+
+/// A story with its windows planned.
+struct Filming<'a> {
+    pipeline: &'a Pipeline,
+    windows: Vec<Window>,
+    output: Output,
+    project: &'a Path,
+    after: Option<PathBuf>,
+    tail: Continuation,
+    shape: Shape,
+    seed: u64,
+    recipe: String,
+    notices: Vec<String>,
+}
+
+impl<'a> Filming<'a> {
+    fn new(pipeline: &'a Pipeline, story: &Story, request: &Request, project: &'a Path) -> Result<Self> {
+        let tail = pipeline.capabilities().continuation.ok_or_else(|| {
+            let what = format!("{} cannot continue a clip", pipeline.manifest().name);
+            Error::request(what, who_takes("image"))
+        })?;
+        check_length(story)?;
+        let mut request = request.clone();
+        if let Some(clip) = &story.after {
+            take_size(clip, &mut request)?;
+        }
+        let first = story.shots.first().ok_or_else(|| Error::request("the story has no shots", "add one"))?;
+        let plan = pipeline.plan_of(&request_of(&request, first)?, part(continues(story, 0, first)))?;
+        // Every window has the size that the first one got.
+        let (width, height) = plan.cropped.unwrap_or((plan.width, plan.height));
+        request.size = Size::Pixels { width: Some(width), height: Some(height) };
+        let windows = all_windows(story, &request, &plan, tail, project)?;
+        let notices = check_windows(pipeline, &windows, &plan)?;
+        let output = Output { tile: plan.tile, ..request.output.clone() };
+        check_names(story, &output)?;
+        let recipe = Recipe {
+            story: Some(story.with_whole_paths()),
+            // The inputs of the first shot are in the story.
+            given: request.given.with_whole_paths(),
+            negative_prompt: request
+                .negative_prompt
+                .clone()
+                .unwrap_or(pipeline.manifest().defaults.negative_prompt.clone()),
+            ..pipeline.recipe(&plan, &output)
+        };
+        Ok(Self {
+            pipeline,
+            windows,
+            output,
+            project,
+            after: story.after.clone(),
+            tail,
+            shape: Shape { size: (plan.width, plan.height), cut: plan.cropped, fps: plan.fps },
+            seed: plan.seed,
+            recipe: recipe.to_text(),
+            notices,
+        })
+    }
+
+    fn run(self, observer: &mut Observer) -> Result<Report> {
+        let start = Instant::now();
+        let recipe = self.output.metadata.then_some(self.recipe.as_str());
+        let mut film = Film::new(self.pipeline, &self.output, self.shape, self.tail, recipe)?;
+        self.keep_story()?;
+        observer.keeps_story(self.project.to_path_buf());
+        observer.notices(&self.notices)?;
+        if let Some(clip) = &self.after {
+            film.take_over(clip, &self.project.join(BEFORE), observer)?;
+        }
+        let (mut seconds, mut predictions) = (Seconds::default(), Predictions::default());
+        for (index, window) in self.windows.iter().enumerate() {
+            let end = if window.cut { None } else { Some(film.end(observer)?) };
+            let plan = self.pipeline.plan_of(&window.request, part(!window.cut))?;
+            let text = format!("window {} of {}: {}", index + 1, self.windows.len(), plan.spoken_prompt());
+            observer.tell(Event::Notice(&text))?;
+            let (latents, new_predictions, new_seconds) =
+                self.pipeline.window(&plan, &window.request.output, end.as_ref(), observer)?;
+            predictions.computed += new_predictions.computed;
+            predictions.reused += new_predictions.reused;
+            predictions.skipped += new_predictions.skipped;
+            seconds.text += new_seconds.text;
+            seconds.denoise += new_seconds.denoise;
+            film.add(latents, end.as_ref());
+        }
+        let decoding = Instant::now();
+        let mut report = film.finish(observer)?;
+        seconds.decode = decoding.elapsed().as_secs_f64();
+        seconds.total = start.elapsed().as_secs_f64();
+        report.notices.splice(0..0, self.notices);
+        Ok(Report { seed: Some(self.seed), predictions: Some(predictions), seconds, ..report })
+    }
+
+    /// Keeps the story in its project, and refuses the project of another one.
+    fn keep_story(&self) -> Result<()> {
+        let path = self.project.join(STORY);
+        let io = |source| Error::Io { path: path.clone(), source };
+        std::fs::create_dir_all(self.project).map_err(io)?;
+        let own: Recipe = serde_json::from_str(&self.recipe).expect("its own text");
+        match std::fs::read_to_string(&path) {
+            Ok(kept) => {
+                let read = |text: &str| serde_json::from_str::<Recipe>(text);
+                let bad = |error: serde_json::Error| Error::BadRun { path: path.clone(), reason: error.to_string() };
+                if let Some(difference) = own.difference(&read(&kept).map_err(bad)?) {
+                    return Err(Error::ResumeMismatch { path: self.project.to_path_buf(), difference });
+                }
+                check_inputs(self.project, &own)
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let other = std::fs::read_dir(self.project).map_err(io)?.next().is_some();
+                if other {
+                    let what = format!("`{}` is not empty, and no project of a story", self.project.display());
+                    return Err(Error::request(what, "name another directory with --project"));
+                }
+                write_text(&path, &self.recipe)?;
+                check_inputs(self.project, &own)
+            }
+            Err(error) => Err(io(error)),
+        }
+    }
+}
+
+/// Whether shot number `index` continues something.
+fn continues(story: &Story, index: usize, shot: &Shot) -> bool {
+    shot.join == Join::Continue && (index > 0 || story.after.is_some())
+}
+
+fn part(continues: bool) -> Part {
+    if continues { Part::Continues } else { Part::Begins }
+}
+
+fn check_length(story: &Story) -> Result<()> {
+    let seconds: f64 = story.shots.iter().filter_map(|shot| shot.seconds).sum();
+    if seconds > MOST_SECONDS {
+        let what = format!("a story of {seconds:.0} s is longer than {MOST_SECONDS:.0} s");
+        return Err(Error::request(what, "make it of several"));
+    }
+    Ok(())
+}
+
+/// Gives `request` the size and the frame rate of the clip that it continues.
+fn take_size(clip: &Path, request: &mut Request) -> Result<()> {
+    let spec = kinora_media::open(clip)?.spec();
+    // Frames that were upscaled after decoding are continued in the size that they were made in.
+    let made = Recipe::read(clip).ok().filter(|recipe| recipe.upscale.is_some());
+    let (width, height) = made.map_or((spec.width, spec.height), |recipe| (recipe.width, recipe.height));
+    request.size = Size::Pixels { width: Some(width), height: Some(height) };
+    request.fps = Some(request.fps.unwrap_or(spec.fps.as_f64()));
+    Ok(())
+}
+
+/// The windows of every shot, with their seeds and directories.
+fn all_windows(
+    story: &Story,
+    request: &Request,
+    plan: &Plan,
+    tail: Continuation,
+    project: &Path,
+) -> Result<Vec<Window>> {
+    let mut windows = Vec::new();
+    // Frames since the last cut; a clip that is too short to continue is refused when it is read.
+    let mut since_cut = if story.after.is_some() { usize::MAX } else { 0 };
+    for (index, shot) in story.shots.iter().enumerate() {
+        let mut own = request_of(request, shot)?;
+        own.seed = shot.seed;
+        let continues = continues(story, index, shot);
+        if continues && shot.image.is_some() {
+            let what = format!("shot {} continues the one before and begins with an image", index + 1);
+            return Err(Error::request(what, "join = \"cut\" begins anew"));
+        }
+        if !continues {
+            since_cut = 0;
+        }
+        windows.extend(windows_of(&own, shot, plan, tail, &mut since_cut)?);
+    }
+    for (index, window) in windows.iter_mut().enumerate() {
+        window.request.seed.get_or_insert(plan.seed.wrapping_add(index as u64));
+        window.request.output.resume = Some(project.join(format!("{index:03}")));
+    }
+    Ok(windows)
+}
+
+/// Plans one window of each kind, so that errors of a later one come out before the first is made; the notices of all.
+fn check_windows(pipeline: &Pipeline, windows: &[Window], plan: &Plan) -> Result<Vec<String>> {
+    let mut notices = plan.notices.clone();
+    let mut checked: Vec<(&Request, bool)> = Vec::new();
+    for window in windows {
+        let same = |request: &Request| {
+            let plain = |request: &Request| Request { seed: None, frames: None, ..request.clone() };
+            plain(request) == plain(&window.request)
+        };
+        if checked.iter().any(|(request, cut)| *cut == window.cut && same(request)) {
+            continue;
+        }
+        for (_, path) in window.request.given.files() {
+            std::fs::metadata(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
+        }
+        let more = pipeline.plan_of(&window.request, part(!window.cut))?.notices;
+        notices.extend(more.into_iter().filter(|notice| !plan.notices.contains(notice)));
+        checked.push((&window.request, window.cut));
+    }
+    notices.dedup();
+    Ok(notices)
+}
+
+/// Refuses a result that is one of the story's inputs, or the other result.
+fn check_names(story: &Story, output: &Output) -> Result<()> {
+    let latents = sidecar(&output.clip);
+    let mut files = vec![("the clip", output.clip.as_path()), ("its latents", &latents)];
+    files.extend(story.after.iter().map(|path| ("the clip before", path.as_path())));
+    files.extend(story.shots.iter().filter_map(|shot| Some(("the image of a shot", shot.image.as_deref()?))));
+    distinct(&files, 2)
+}
