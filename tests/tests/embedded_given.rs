@@ -303,7 +303,7 @@ fn a_changed_clip_keeps_what_its_strength_leaves() {
         let mut request =
             request("a red ball moves left on a blue background", 9, &scratch.path().join("new.safetensors"));
         request.given = Given { video: Some(source.clone()), strength: Some(strength), ..Given::default() };
-        let plan = pipeline.plan(&request).unwrap_or_else(|error| panic!("{error}"));
+        let plan = pipeline.plan(&request).unwrap_or_else(|error| panic!("{error}")).plan;
         assert_eq!((plan.steps(), plan.frames), ((16.0 * strength) as usize, 17));
         // Made again, as many steps are asked for as before.
         assert_eq!(pipeline.recipe_of(&request).unwrap_or_else(|error| panic!("{error}")).sampling.steps, Some(16));

@@ -1,7 +1,7 @@
 //! What settings of a request and of a model directory come to: samplers, schedules, guidance, recipes.
 
 use candle_core::{DType, Tensor};
-use kinora::{Event, LoadOptions, Pipeline, Plan, Request, SamplerKind, Sampling, Size};
+use kinora::{Event, LoadOptions, Pipeline, Plan, Planned, Request, SamplerKind, Sampling, Size};
 use kinora_sampler::Schedule;
 use kinora_tests::sandbox::Sandbox;
 use kinora_tests::{Run, generate, load, relative_l2, same_bits};
@@ -37,6 +37,10 @@ fn scale(guidance_scale: f64) -> Sampling {
 }
 
 fn plan(sandbox: &Sandbox, request: &Request) -> Plan {
+    planned(sandbox, request).plan
+}
+
+fn planned(sandbox: &Sandbox, request: &Request) -> Planned {
     pipeline(sandbox).plan(request).unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -193,7 +197,7 @@ fn guidance_works_inside_its_interval_only() {
 fn settings_that_do_nothing_are_named() {
     let sandbox = Sandbox::new("wan21_t2v");
     let off = with(&request(&sandbox), scale(1.0));
-    let notices = |request: &Request| plan(&sandbox, request).notices.join("\n");
+    let notices = |request: &Request| planned(&sandbox, request).notices.join("\n");
     assert_eq!(notices(&request(&sandbox)), notices(&off), "nothing was given that could do nothing");
     let negative = Request { negative_prompt: Some("blue".into()), ..off.clone() };
     assert!(notices(&negative).contains("guidance is off (scale 1): the negative prompt does nothing"));

@@ -21,7 +21,7 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
             ..output(&args.output)
         };
         // A run that is continued keeps the random seed that its directory has recorded.
-        let plan = pipeline.plan(&request)?;
+        let plan = pipeline.plan(&request)?.plan;
         request.seed = Some(plan.seed);
         request.output.clip = numbered(&clip_path(&args.output, plan.seed), index, args.count);
         make(&pipeline, &request, args.output.json, Some(&args.preview))?;

@@ -28,17 +28,17 @@ pub(crate) struct Demand {
 }
 
 impl Demand {
-    pub(crate) fn of(plan: &Plan, threads: usize) -> Self {
+    /// The demand of `plan`, but with latents of `[C, F, H, W]`.
+    pub(crate) fn of(plan: &Plan, [c, f, h, w]: [usize; 4], tile: Option<usize>, threads: usize) -> Self {
         // A token is four letters in English, a character or two in Chinese; a few more do not matter.
         let tokens = |text: &String| text.len() / 3 + 2;
         let texts = [Some(&plan.prompt), Some(&plan.negative_prompt).filter(|_| plan.guided())];
-        let [c, f, h, w] = plan.latent_shape;
         Self {
             latents: [c, f + plan.given.references.len(), h, w],
             texts: texts.into_iter().flatten().map(tokens).collect(),
             cached: plan.cache.is_some(),
             threads,
-            tile: plan.tile,
+            tile,
         }
     }
 }

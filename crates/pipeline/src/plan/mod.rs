@@ -11,18 +11,20 @@ mod size;
 use crate::families::capabilities::{Capabilities, ClipShape, Limits, StreamShape};
 use crate::model::manifest::Manifest;
 use crate::plan::guide::Guide;
-use crate::plan::memory::MemoryPlan;
 use crate::plan::sampling::Denoising;
 use crate::request::Request;
 use crate::request::inputs::Given;
 use crate::request::sampling::Sampling;
 use crate::step_cache::CacheRule;
 use crate::{Error, Result};
+pub use fit::Planned;
+pub(crate) use fit::in_tiles;
 pub(crate) use frames::tokens;
 use kinora_sampler::{SamplerKind, Schedule};
 use kinora_vae::LatentFormat;
 
-/// A validated request: nothing is left open.
+/// A request with every default filled in, checked and snapped to what the model allows. It is the same on every machine;
+/// [`Planned`] adds what depends on one.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// As the user wrote it.
@@ -69,18 +71,8 @@ pub struct Plan {
     pub(crate) streams: Vec<StreamShape>,
     /// The inputs that the model accepts.
     pub(crate) capabilities: Capabilities,
-    /// Latent pixels per side of the tiles that are decoded one after the other, where it is asked for.
-    pub tile: Option<usize>,
     /// File that replaces the noise.
     pub init_latents: Option<std::path::PathBuf>,
-    /// What was changed or is worth knowing, one sentence each.
-    pub notices: Vec<String>,
-    /// What the run will need at most.
-    pub memory: MemoryPlan,
-    /// The transformer's blocks wait in the host's memory for their turn: a GPU has no room for all.
-    pub offload: bool,
-    /// The text encoder computes on the CPU, for the same reason.
-    pub text_on_cpu: bool,
 }
 
 impl Plan {
@@ -121,28 +113,28 @@ impl Plan {
         self.schedule.steps()
     }
 
-    /// Fills in the defaults of `manifest` and checks everything that can be checked without weights.
-    /// `goes_on` says that the clip continues another one.
-    pub(crate) fn new(request: &Request, manifest: &Manifest, limits: &Limits, goes_on: bool) -> Result<Self> {
+    /// Fills in the defaults of `manifest`, and checks what [`check`] does not; returns the plan with its notices: what was
+    /// changed or is worth knowing, one sentence each. The result depends on the arguments alone.
+    pub(crate) fn new(
+        request: &Request,
+        probed: Probed,
+        manifest: &Manifest,
+        limits: &Limits,
+    ) -> Result<(Self, Vec<String>)> {
         let mut notices = Vec::new();
-        if request.prompt.trim().is_empty() {
-            return Err(Error::request("the prompt is empty", "say what the clip should show"));
-        }
-        request.given.check(limits.capabilities, &manifest.name, goes_on)?;
-        experiments(&request.given, manifest, limits, goes_on, &mut notices);
-        // A continuation has the size of the clip before.
-        let guide = if goes_on { Guide::default() } else { Guide::probe(&request.given)? };
+        experiments(&request.given, manifest, limits, probed.continues, &mut notices);
+        let Probed { guide, seed, .. } = probed;
         let ((width, height), cropped) = size::size(request, guide, manifest, limits, &mut notices)?;
         let own_fps = guide.fps.unwrap_or(manifest.defaults.fps);
         let fps = within("frames per second", request.fps.unwrap_or(own_fps), 1.0, 240.0)?;
         let frames = frames::frames(request, guide, manifest, limits, fps, &mut notices)?;
-        let LatentFormat { channels, spatial_factor, .. } = limits.latent_format;
+        let LatentFormat { channels, spatial_factor, temporal_factor, .. } = limits.latent_format;
         let latent_frames = limits.latent_format.latent_frames(frames);
         let latent_shape @ [_, f, h, w] = [channels, latent_frames, height / spatial_factor, width / spatial_factor];
         let references = request.given.references.len();
         let tokens = tokens([channels, f + references, h, w], limits)?;
         let denoising = Denoising::new(request, manifest, limits, tokens, &mut notices)?;
-        Ok(Self {
+        let plan = Self {
             prompt: request.prompt.clone(),
             negative_prompt: request.negative_prompt.clone().unwrap_or(manifest.defaults.negative_prompt.clone()),
             width,
@@ -150,7 +142,7 @@ impl Plan {
             cropped,
             frames,
             latent_shape,
-            temporal_factor: limits.latent_format.temporal_factor,
+            temporal_factor,
             fps,
             sampling: denoising.sampling,
             sampler: denoising.sampler,
@@ -161,24 +153,48 @@ impl Plan {
             guidance_interval: denoising.guidance_interval,
             cache: denoising.cache,
             boundary_timestep: limits.boundary_timestep,
-            seed: request.seed.unwrap_or_else(random_seed),
+            seed,
             given: request.given.clone(),
             streams: (limits.streams)(ClipShape { latents: latent_shape, references }),
             capabilities: limits.capabilities,
-            tile: request.output.tile,
             init_latents: request.init_latents.clone(),
-            notices,
-            memory: MemoryPlan::default(),
-            offload: false,
-            text_on_cpu: false,
-        })
+        };
+        Ok((plan, notices))
     }
 }
 
+/// Everything that a plan depends on beside the request and the model.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Probed {
+    /// Size and length of the pictures and clips that are given.
+    pub guide: Guide,
+    /// The seed, also where the request leaves it to chance.
+    pub seed: u64,
+    /// Whether the clip continues another one.
+    pub continues: bool,
+}
+
+impl Probed {
+    /// Reads the files of `request`; `seed` is used where it names none, or else a random one.
+    pub(crate) fn new(request: &Request, seed: Option<u64>, continues: bool) -> Result<Self> {
+        // A continuation has the size of the clip before.
+        let guide = if continues { Guide::default() } else { Guide::probe(&request.given)? };
+        Ok(Self { guide, seed: request.seed.or(seed).unwrap_or_else(random_seed), continues })
+    }
+}
+
+/// Checks prompt and conditioning inputs of `request`, before any file is opened.
+pub(crate) fn check(request: &Request, manifest: &Manifest, limits: &Limits, continues: bool) -> Result<()> {
+    if request.prompt.trim().is_empty() {
+        return Err(Error::request("the prompt is empty", "say what the clip should show"));
+    }
+    request.given.check(limits.capabilities, &manifest.name, continues)
+}
+
 /// Adds a notice of conditioning inputs that the model can be given, but was not trained with.
-fn experiments(given: &Given, manifest: &Manifest, limits: &Limits, goes_on: bool, notices: &mut Vec<String>) {
+fn experiments(given: &Given, manifest: &Manifest, limits: &Limits, continues: bool, notices: &mut Vec<String>) {
     if limits.capabilities.untrained {
-        let untrained = [("a last frame", given.last_image.is_some()), ("continuing a clip", goes_on)];
+        let untrained = [("a last frame", given.last_image.is_some()), ("continuing a clip", continues)];
         let untrained = untrained.iter().filter(|(_, asked)| *asked);
         notices
             .extend(untrained.map(|(what, _)| format!("{what} is an experiment: {} did not learn it", manifest.name)));

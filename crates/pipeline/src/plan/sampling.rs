@@ -245,7 +245,7 @@ mod tests {
         for settings in [counted, sigmas, timesteps] {
             let keys = serde_json::to_value(&settings).expect("plain data");
             seen.extend(keys.as_object().expect("a table").keys().cloned());
-            let plan = pipeline.plan(&request(settings.clone())).expect("a plan");
+            let plan = pipeline.plan(&request(settings.clone())).expect("a plan").plan;
             let recipe = pipeline.recipe(&plan, &Output::default());
             let read: crate::Recipe = serde_json::from_str(&recipe.to_text()).expect("a recipe");
             assert_eq!(read.request().expect("a request").sampling, settings);
@@ -262,7 +262,7 @@ mod tests {
         let defaults = pipeline.model.manifest.defaults.sampling.clone();
         let settings = |own: Sampling, mode| {
             let request = Request { mode, ..request(own) };
-            pipeline.plan(&request).expect("a plan").sampling
+            pipeline.plan(&request).expect("a plan").plan.sampling
         };
         let plain = settings(Sampling::default(), None);
         assert_eq!((plain.steps, plain.shift, plain.sampler), (defaults.steps, defaults.shift, defaults.sampler));
