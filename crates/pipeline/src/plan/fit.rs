@@ -51,8 +51,8 @@ impl Pipeline {
         let Some(room) = self.placement.gpu_memory else { return Ok(self.placement.clone()) };
         let demand = Demand::of(plan, plan.latent_shape, tile, self.threads.current_num_threads());
         let parts = MemoryPlan::on_gpu(self.family.memory(&self.model, &self.placement, &demand)?, room).parts;
-        let (text_on_cpu, offload) = (parts.text.total() > room, parts.denoise.total() > room);
-        Ok(Placement { text_on_cpu, offload, ..self.placement.clone() })
+        let (offload, text_on_cpu) = (parts.denoise.total() > room, parts.text.total() > room);
+        Ok(Placement { offload, text_on_cpu, ..self.placement.clone() })
     }
 
     /// The memory that `plan` will need, and what would fit where that is too much.
