@@ -1,4 +1,4 @@
-//! Support code shared by the workspace tests: fixtures, distances, runs of the `kinora` binary.
+//! Support code of the workspace tests: golden runs, loaded models, runs of the `kinora` binary.
 #![allow(clippy::missing_panics_doc, reason = "tests panic when something is wrong")]
 
 pub mod oracle;
@@ -8,23 +8,11 @@ pub mod transcript;
 
 use candle_core::{DType, Tensor};
 use kinora::{Event, LoadOptions, Output, Pipeline, Quant, Request, Sampling, Size};
+pub use kinora_test_support::{fixture, max_error, relative_l2, root, same_bits};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-
-/// The repository's root: where the tests were compiled, or where `KINORA_SOURCE` says, on another machine.
-pub fn root() -> PathBuf {
-    if let Some(source) = std::env::var_os("KINORA_SOURCE") {
-        return source.into();
-    }
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ has a parent").to_path_buf()
-}
-
-/// A path below `tests/fixtures`.
-pub fn fixture(name: &str) -> PathBuf {
-    root().join("tests/fixtures").join(name)
-}
 
 /// Golden numbers of one run of diffusers: tensors, and how it was asked for.
 pub struct Golden {
@@ -107,35 +95,6 @@ pub fn generate(pipeline: &Pipeline, request: &Request) -> kinora::Result<(kinor
         ControlFlow::Continue(())
     })?;
     Ok((report, steps))
-}
-
-/// `‖a − b‖₂ / ‖b‖₂`.
-pub fn relative_l2(a: &Tensor, b: &Tensor) -> f64 {
-    assert_eq!(a.dims(), b.dims());
-    let norm = |t: Tensor| t.sqr().and_then(|t| t.sum_all()).and_then(|t| t.to_scalar::<f64>()).expect("f64").sqrt();
-    let (a, b) = (wide(a), wide(b));
-    norm((&a - &b).expect("same shape")) / norm(b)
-}
-
-/// The largest difference, relative to the largest value of `b`.
-pub fn max_error(a: &Tensor, b: &Tensor) -> f64 {
-    assert_eq!(a.dims(), b.dims());
-    let largest = |t: Tensor| t.abs().and_then(|t| t.max_all()).and_then(|t| t.to_scalar::<f64>()).expect("f64");
-    let (a, b) = (wide(a), wide(b));
-    largest((&a - &b).expect("same shape")) / largest(b)
-}
-
-/// Whether two tensors hold the same bits.
-pub fn same_bits(a: &Tensor, b: &Tensor) -> bool {
-    let bits = |t: &Tensor| {
-        let values = t.flatten_all().and_then(|t| t.to_vec1::<f32>()).expect("f32");
-        values.into_iter().map(f32::to_bits).collect::<Vec<_>>()
-    };
-    a.dims() == b.dims() && bits(a) == bits(b)
-}
-
-fn wide(t: &Tensor) -> Tensor {
-    t.to_dtype(DType::F64).expect("every dtype has f64")
 }
 
 /// Names the `kinora-cuda` that `kinora` hands over to. Tests empty it, so that one that lies there changes nothing.

@@ -2,8 +2,9 @@
 //! moment.
 
 use crate::{CUDA_BINARY, Run, binary, fixture};
+use candle_core::Tensor;
 use serde_json::{Map, Value, json};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -59,6 +60,45 @@ impl Sandbox {
         for (from, to) in [(own, "model"), (case, "given")] {
             copy_folder(&fixture(&format!("given/{from}")), &sandbox.path(to));
         }
+        sandbox
+    }
+
+    /// With a tiny model that takes a camera: the transformer of the fixture `conditioned/camera`, widened to the text
+    /// encoder and the image encoder of `given/wan21_i2v`.
+    pub fn camera() -> Self {
+        let sandbox = Self::given("wan21_i2v");
+        let folder = fixture("conditioned/camera");
+        let config = fs::read(folder.join("config.json")).expect("a configuration");
+        let mut config: Map<String, Value> = serde_json::from_slice(&config).expect("a JSON object");
+        let [text, image] = ["text_dim", "image_dim"].map(|name| config[name].as_u64().expect("a number") as usize);
+        sandbox.edit_json("model/transformer/config.json", |own| {
+            for name in ["text_dim", "image_dim"] {
+                config.insert(name.into(), own[name].clone());
+            }
+            *own = config.clone();
+        });
+        let wide = |name: &str| config[name].as_u64().expect("a number") as usize;
+        let (weights, file) =
+            (folder.join("diffusion_pytorch_model.safetensors"), "diffusion_pytorch_model.safetensors");
+        let (tensors, _) = kinora_checkpoint::load_safetensors(&weights).expect("weights");
+        let widened = tensors.into_iter().map(|(name, mut tensor)| {
+            let (old, new) = if name.contains("text_embedder.linear_1") {
+                (text, wide("text_dim"))
+            } else if name.contains("image_embedder") {
+                (image, wide("image_dim"))
+            } else {
+                return (name, tensor);
+            };
+            for axis in (0..tensor.rank()).filter(|axis| tensor.dims()[*axis] == old).collect::<Vec<_>>() {
+                let copies = vec![&tensor; new.div_ceil(old)];
+                let copies = Tensor::cat(&copies, axis).and_then(|copies| copies.narrow(axis, 0, new)?.contiguous());
+                tensor = copies.expect("copies of a tensor");
+            }
+            (name, tensor)
+        });
+        let place = sandbox.path("model/transformer").join(file);
+        let widened: Vec<_> = widened.collect();
+        kinora_checkpoint::save_safetensors(&place, &widened, &BTreeMap::new()).expect("weights are written");
         sandbox
     }
 

@@ -54,6 +54,9 @@ pub enum Error {
         /// What it is given.
         what: &'static str,
     },
+    /// A conditioning that a model of another type prepared.
+    #[error("the prepared conditioning belongs to another transformer")]
+    Foreign,
     /// Loading failed.
     #[error(transparent)]
     Checkpoint(#[from] kinora_checkpoint::Error),

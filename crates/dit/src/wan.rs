@@ -4,13 +4,12 @@
 //! VACE has control blocks, Fun-Camera an adapter for the rays of a camera.
 //!
 //! Architecture and names after
-//! <https://github.com/Wan-Video/Wan2.1/blob/main/wan/modules/model.py> and
-//! <https://github.com/Wan-Video/Wan2.2/blob/main/wan/modules/model.py>; the dtypes of single operations after
-//! <https://github.com/huggingface/diffusers/blob/main/src/diffusers/models/transformers/transformer_wan.py>:
+//! <https://github.com/Wan-Video/Wan2.1/blob/9737cba9c1c3/wan/modules/model.py> and
+//! <https://github.com/Wan-Video/Wan2.2/blob/42bf4cfaa384/wan/modules/model.py>; the dtypes of single operations after
+//! <https://github.com/huggingface/diffusers/blob/v0.42.1/src/diffusers/models/transformers/transformer_wan.py>:
 //! the timestep's embedding, norms, modulation and gates are f32 in a model of any dtype, angles of positions are f64.
 
 mod block;
-mod blocks;
 mod camera;
 mod config;
 mod control;
@@ -23,18 +22,18 @@ mod patch;
 mod rope;
 mod time;
 
-use crate::{ComputeAll, Conditioning, CrossKeysValues, Prepared, Result, Reuse, VideoDit};
-use block::{Pass, modulated};
-use blocks::Blocks;
+use crate::stack::{KvCache, Stack};
+use crate::{Conditioning, Result, Reuse, VideoDit};
+use block::{Block, CrossKeysValues, Pass, modulated};
 use camera::CameraAdapter;
 use candle_core::{DType, Device, Tensor};
 pub use config::WanConfig;
-use control::ControlBranch;
+use control::{ControlBranch, PreparedControl};
 use image::ImageEmbedding;
 use inputs::{check_conditioning, check_forward};
 pub use keys::canonical_from_diffusers;
 use kinora_checkpoint::Weights;
-use kinora_kernels::{Epilogue, Replay};
+use kinora_kernels::Epilogue;
 use kinora_nn::Linear;
 use padding::without_repetitions;
 use patch::{PatchEmbedding, unpatchify};
@@ -52,11 +51,30 @@ pub struct WanModel {
     time_embedding: TimeEmbedding,
     image_embedding: Option<ImageEmbedding>,
     camera_adapter: Option<CameraAdapter>,
-    blocks: Blocks,
+    blocks: Stack<Block>,
     control: Option<ControlBranch>,
     head: Head,
-    /// The last clip's.
+    /// The angles of the last clip, for its frames, rows and columns of tokens.
     rope: Mutex<Option<([usize; 3], Arc<Rope>)>>,
+}
+
+/// A [`Conditioning`], embedded.
+struct Prepared {
+    /// Embedded text `[B, S, dim]`; rows that only repeat the last are left out.
+    context: Tensor,
+    /// Added to the scores of the text's rows, f32 `[1, 1, 1, S]`.
+    bias: Option<Tensor>,
+    /// Embedded pictures `[B, T, dim]`.
+    image: Option<Tensor>,
+    /// Channels to be appended to the latents `[B, C, F, H, W]`.
+    latents: Option<Tensor>,
+    control: Option<PreparedControl>,
+    /// The camera's tokens `[B, L, dim]`.
+    camera: Option<Tensor>,
+    /// Frames, rows and columns of the latents that the last three were made for.
+    sizes: Option<[usize; 3]>,
+    /// For the blocks, then the control blocks.
+    kv_cache: KvCache<CrossKeysValues>,
 }
 
 impl WanModel {
@@ -65,47 +83,50 @@ impl WanModel {
     /// # Errors
     /// A configuration that makes no sense; missing or misshapen tensors.
     pub fn new(config: &WanConfig, weights: &Weights) -> Result<Self> {
-        config.validate()?;
-        Self::with_blocks(config, weights, || Blocks::resident(config, weights))
+        Self::with_blocks(config, weights, |load| Stack::resident(config.num_layers, weights, load))
     }
 
-    /// The same for a CUDA device that has no room for all weights: those of the blocks wait in the host's memory, and are
-    /// copied while the blocks before compute. The numbers are the same. Making it takes room for three blocks.
+    /// Reads the weights for a CUDA device that has no room for all of them: the blocks are streamed from host memory,
+    /// each while the one before it computes. The bits are the same. Loading takes room for three blocks.
     ///
     /// # Errors
-    /// Those of [`WanModel::new`]; another device, too little memory.
+    /// As [`WanModel::new`]; another device, or too little memory.
     pub fn streamed(config: &WanConfig, weights: &Weights) -> Result<Self> {
-        config.validate()?;
-        Self::with_blocks(config, weights, || Blocks::streamed(config, weights))
+        Self::with_blocks(config, weights, |load| Stack::streamed(config.num_layers, weights, load))
     }
 
-    fn with_blocks(config: &WanConfig, weights: &Weights, blocks: impl FnOnce() -> Result<Blocks>) -> Result<Self> {
+    fn with_blocks(
+        config: &WanConfig,
+        weights: &Weights,
+        blocks: impl FnOnce(&dyn Fn(&Weights, usize) -> Result<Block>) -> Result<Stack<Block>>,
+    ) -> Result<Self> {
+        config.validate()?;
         let control = config.vace_in_channels.map(|channels| ControlBranch::new(config, channels, weights));
-        // Little work, and errors that every block would see.
-        let unrounded = &weights.with_quant(None);
-        let image = config.image_dim.map(|width| ImageEmbedding::new(config, width, &unrounded.pp("img_emb")));
-        let camera = config.camera.then(|| CameraAdapter::new(config, &unrounded.pp("control_adapter")));
+        // These are little work, and every block would see their errors.
+        let unquantised = &weights.with_quant(None);
+        let image = config.image_dim.map(|width| ImageEmbedding::new(config, width, &unquantised.pp("img_emb")));
+        let camera = config.camera.then(|| CameraAdapter::new(config, &unquantised.pp("control_adapter")));
         Ok(Self {
-            patch_embedding: PatchEmbedding::new(config, config.in_channels, &unrounded.pp("patch_embedding"))?,
-            text_embedding: TextEmbedding::new(config, &unrounded.pp("text_embedding"))?,
-            time_embedding: TimeEmbedding::new(config, unrounded)?,
+            patch_embedding: PatchEmbedding::new(config, config.in_channels, &unquantised.pp("patch_embedding"))?,
+            text_embedding: TextEmbedding::new(config, &unquantised.pp("text_embedding"))?,
+            time_embedding: TimeEmbedding::new(config, unquantised)?,
             image_embedding: image.transpose()?,
             camera_adapter: camera.transpose()?,
-            blocks: blocks()?,
+            blocks: blocks(&|weights, index| Block::new(config, &weights.pp("blocks").pp(index)))?,
             control: control.transpose()?,
-            head: Head::new(config, &unrounded.pp("head"))?,
+            head: Head::new(config, &unquantised.pp("head"))?,
             rope: Mutex::default(),
             config: config.clone(),
             dtype: weights.dtype(),
         })
     }
 
-    /// The model's dimensions.
+    /// Returns the model's dimensions.
     pub fn config(&self) -> &WanConfig {
         &self.config
     }
 
-    /// The angles of `grid`'s tokens, which stay the same over all steps of a clip.
+    /// Returns the angles of `grid`'s tokens, which are the same on all steps of a clip.
     fn rope(&self, grid: [usize; 3], device: &Device) -> Result<Arc<Rope>> {
         let mut last = self.rope.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((of, rope)) = &*last
@@ -118,66 +139,45 @@ impl WanModel {
         Ok(rope)
     }
 
-    /// Whether passes over `grid`'s tokens are so small that queueing their kernels is much of their time.
-    fn replays(&self, grid: [usize; 3]) -> bool {
-        self.config.replay_bytes(grid.iter().product(), self.dtype) > 0 && self.blocks.are_resident()
-    }
-
-    /// `x [B, L, dim]` → the same.
-    fn through_blocks(&self, mut x: Tensor, pass: &Pass, reuse: &mut dyn Reuse) -> Result<Tensor> {
-        let mut control = match (&self.control, &pass.prepared.control) {
-            (Some(branch), Some(control)) => Some(branch.stream(&x, control)?),
-            _ => None,
-        };
-        let mut reused = false;
-        self.blocks.each(&mut |i, block| {
-            let mut next = block.forward(&x, pass, i)?;
-            if let Some(stream) = &mut control {
-                next = stream.after_block(i, next, pass, self.blocks.len())?;
-            }
-            if i == 0
-                && let Some(last) = reuse.after_first_block(&x, &next)?
-            {
-                (x, reused) = (last, true);
-                return Ok(ControlFlow::Break(()));
-            }
-            x = next;
-            Ok(ControlFlow::Continue(()))
-        })?;
-        if !reused {
-            reuse.after_last_block(&x)?;
-        }
-        Ok(x)
-    }
-
-    /// Keys and values of every block's cross-attention, those of the control blocks last, if they take `cache_bytes` at
-    /// most; `context [B, S, dim]`, `image [B, T, dim]`.
-    fn cross_keys_values(
-        &self,
-        context: &Tensor,
-        image: Option<&Tensor>,
-        cache_bytes: usize,
-    ) -> Result<Vec<CrossKeysValues>> {
+    /// Computes keys and values of every block's cross-attention, if they fit in `budget` bytes; `context [B, S, dim]`,
+    /// `image [B, T, dim]`.
+    fn kv_cache(&self, context: &Tensor, image: Option<&Tensor>, budget: usize) -> Result<KvCache<CrossKeysValues>> {
         let control = || self.control.iter().flat_map(ControlBranch::blocks);
         let elements = context.elem_count() + image.map_or(0, Tensor::elem_count);
         let bytes = 2 * (self.blocks.len() + control().count()) * elements * self.dtype.size_in_bytes();
-        if bytes > cache_bytes {
-            return Ok(Vec::new());
-        }
-        let mut found = Vec::new();
-        self.blocks.each(&mut |_, block| {
-            found.push(block.cross_keys_values(context, image)?);
-            Ok(ControlFlow::Continue(()))
+        KvCache::within(budget, bytes, || {
+            let mut found = Vec::new();
+            self.blocks.each(|_, block| {
+                found.push(block.cross_keys_values(context, image)?);
+                Ok(ControlFlow::Continue(()))
+            })?;
+            for block in control() {
+                found.push(block.cross_keys_values(context, image)?);
+            }
+            Ok(found)
+        })
+    }
+
+    /// Takes `x [B, L, dim]` through the blocks, and through the control blocks where there are any.
+    fn through_blocks(&self, x: Tensor, pass: &Pass, reuse: &mut dyn Reuse) -> Result<Tensor> {
+        let control = self.control.as_ref().zip(pass.prepared.control.as_ref());
+        let mut hints = None;
+        let [x] = self.blocks.run([x], pass.time.embedding(), reuse, |index, block, [x]| {
+            if index == 0 {
+                hints = control.map(|(branch, control)| branch.stream(x, control)).transpose()?;
+            }
+            let next = block.forward(x, pass, index)?;
+            match &mut hints {
+                Some(stream) => Ok([stream.after_block(index, next, pass, self.blocks.len())?]),
+                None => Ok([next]),
+            }
         })?;
-        for block in control() {
-            found.push(block.cross_keys_values(context, image)?);
-        }
-        Ok(found)
+        Ok(x)
     }
 }
 
 impl VideoDit for WanModel {
-    fn prepare(&self, conditioning: &Conditioning, cache_bytes: usize) -> Result<Prepared> {
+    fn prepare(&self, conditioning: &Conditioning, kv_cache_bytes: usize) -> Result<crate::Prepared> {
         let sizes = check_conditioning(&self.config, conditioning)?;
         let (dim, dtype) = (self.config.dim(), self.dtype);
         let (context, bias) = without_repetitions(&conditioning.context.to_dtype(dtype)?)?;
@@ -186,26 +186,26 @@ impl VideoDit for WanModel {
         let image = image.map(|(net, image)| net.forward(&image.to_dtype(dtype)?)).transpose()?; // [B, T, dim]
         let control = self.control.as_ref().zip(conditioning.control.as_ref());
         let camera = self.camera_adapter.as_ref().zip(conditioning.camera.as_ref());
-        Ok(Prepared {
+        Ok(crate::Prepared::new(Prepared {
             latents: conditioning.latents.as_ref().map(|latents| latents.to_dtype(dtype)).transpose()?,
             control: control.map(|(net, control)| net.prepare(control, dim, dtype)).transpose()?,
             camera: camera.map(|(net, rays)| net.forward(&rays.to_dtype(dtype)?)).transpose()?,
             sizes,
-            cross: self.cross_keys_values(&context, image.as_ref(), cache_bytes)?,
+            kv_cache: self.kv_cache(&context, image.as_ref(), kv_cache_bytes)?,
             context,
             bias,
             image,
-            replay: Replay::default(),
-        })
+        }))
     }
 
     fn forward_with(
         &self,
         latents: &Tensor,
         timestep: &Tensor,
-        prepared: &Prepared,
+        conditioning: &crate::Prepared,
         reuse: &mut dyn Reuse,
     ) -> Result<Tensor> {
+        let prepared: &Prepared = conditioning.parts()?;
         let grid = check_forward(&self.config, latents, timestep, prepared)?;
         let rope = self.rope(grid, latents.device())?;
         let time = self.time_embedding.forward(timestep, latents.device())?;
@@ -215,24 +215,15 @@ impl VideoDit for WanModel {
             None => latents,
         };
         let x = self.patch_embedding.forward(&latents, prepared.camera.as_ref())?; // [B, L, dim]
-        // [B, L, pt·ph·pw·C]
-        let x = if self.replays(grid)
-            && !reuse.concerns()
-            && let Some([embedding, projection]) = time.of_clips()
-        {
-            let through = |inputs: &[Tensor]| {
-                let time = Time::of(inputs[1].clone(), inputs[2].clone());
-                let pass = Pass { time: &time, rope: &rope, prepared };
-                self.head.forward(&self.through_blocks(inputs[0].clone(), &pass, &mut ComputeAll)?, &time)
-            };
-            prepared.replay.run(&[x, embedding, projection], || Box::new(rope.clone()), through)?
-        } else {
-            let x = match reuse.before_blocks(&x, time.embedding())? {
-                Some(x) => x,
-                None => self.through_blocks(x, &Pass { time: &time, rope: &rope, prepared }, reuse)?,
-            };
-            self.head.forward(&x, &time)?
+        // Where passes are so small that queueing their kernels takes much of their time.
+        let replays = self.config.replay_bytes(grid.iter().product(), self.dtype) > 0 && time.is_per_clip();
+        let replay = replays.then_some(&conditioning.replay);
+        let inputs = [x, time.embedding().clone(), time.projection().clone()];
+        let through = |[x, embedding, projection]: [Tensor; 3], reuse: &mut dyn Reuse| {
+            let pass = Pass { time: &time.with(embedding, projection), rope: &rope, prepared };
+            self.head.forward(&self.through_blocks(x, &pass, reuse)?, pass.time)
         };
+        let x = self.blocks.replay_or_compute(replay, inputs, rope.clone(), reuse, through)?; // [B, L, pt·ph·pw·C]
         Ok(unpatchify(&x, grid, self.config.patch_size)?)
     }
 

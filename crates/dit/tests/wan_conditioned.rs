@@ -6,8 +6,9 @@ mod support;
 use candle_core::{DType, Device, Tensor};
 use kinora_dit::wan::{WanConfig, WanModel};
 use kinora_dit::{ComputeAll, Conditioning, Control, Reuse, VideoDit};
+use kinora_test_support::{fixture, relative_l2, tensors};
 use std::collections::BTreeMap;
-use support::{fixture, load, model, relative_l2};
+use support::model;
 
 const KEEP_ALL: usize = usize::MAX;
 const F32_TOLERANCE: f64 = 1e-5;
@@ -18,7 +19,7 @@ const TEXT_ROWS: usize = 512;
 type Golden = BTreeMap<String, Tensor>;
 
 fn golden(case: &str) -> Golden {
-    load(&fixture("conditioned").join(case).join("golden.safetensors"))
+    tensors(&fixture("conditioned").join(case).join("golden.safetensors"))
 }
 
 /// What a golden file is conditioned on, but for a camera; control of scale 1.

@@ -9,6 +9,7 @@ use candle_core::{DType, Device, Tensor};
 use kinora_checkpoint::{Quant, Weights};
 use kinora_dit::wan::{WanConfig, WanModel};
 use kinora_dit::{ComputeAll, Conditioning, Reuse, VideoDit};
+use kinora_test_support::{cosine, values};
 use std::time::Instant;
 
 fn gpu() -> Option<Device> {
@@ -73,16 +74,6 @@ fn predict_with(model: &WanModel, device: &Device, dtype: DType, reuse: &mut dyn
         out.to_device(&Device::Cpu).unwrap().to_dtype(DType::F32).unwrap()
     });
     (predictions, prepared.is_recorded(), seconds)
-}
-
-fn values(x: &Tensor) -> Vec<f32> {
-    x.flatten_all().unwrap().to_vec1().unwrap()
-}
-
-fn cosine(a: &Tensor, b: &Tensor) -> f64 {
-    let (a, b) = (values(a), values(b));
-    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
-    dot(&a, &b) / (dot(&a, &a) * dot(&b, &b)).sqrt()
 }
 
 #[test]

@@ -5,7 +5,8 @@ mod support;
 use candle_core::{DType, Device, Tensor};
 use kinora_dit::wan::WanModel;
 use kinora_dit::{Conditioning, VideoDit};
-use support::{fixture, load, model, relative_l2};
+use kinora_test_support::{fixture, relative_l2, tensors};
+use support::model;
 
 const KEEP_ALL: usize = usize::MAX;
 const F32_TOLERANCE: f64 = 1e-5;
@@ -13,7 +14,7 @@ const BF16_TOLERANCE: f64 = 2e-2;
 
 /// Largest error over all recorded calls of one golden file.
 fn worst_call(case: &str, golden: &str, dtype: DType) -> f64 {
-    let golden = load(&fixture(case).join(golden));
+    let golden = tensors(&fixture(case).join(golden));
     let mut worst = 0.0f64;
     for net in ["transformer", "transformer_2"] {
         let calls: Vec<&str> =
@@ -68,7 +69,7 @@ fn two_clips_with_their_own_contexts_and_timesteps() {
         ("wan22_a14b_t2v", "transformer_2"),
         ("wan22_ti2v_t2v", "transformer"),
     ] {
-        let golden = load(&fixture(case).join("golden_forward.safetensors"));
+        let golden = tensors(&fixture(case).join("golden_forward.safetensors"));
         let model = model(case, net, DType::F32);
         let prepared = model.prepare(&Conditioning::new(golden["context"].clone()), KEEP_ALL).unwrap();
         let out = model.forward(&golden["in"], &golden["timestep"], &prepared).unwrap();
@@ -79,7 +80,7 @@ fn two_clips_with_their_own_contexts_and_timesteps() {
 
 #[test]
 fn the_cache_changes_no_number() {
-    let golden = load(&fixture("wan21_t2v").join("golden_forward.safetensors"));
+    let golden = tensors(&fixture("wan21_t2v").join("golden_forward.safetensors"));
     let model = model("wan21_t2v", "transformer", DType::F32);
     let forward = |cache_bytes| {
         let prepared = model.prepare(&Conditioning::new(golden["context"].clone()), cache_bytes).unwrap();
@@ -95,7 +96,7 @@ fn the_cache_changes_no_number() {
 /// Padding that differs in bits that do not matter is attended to row by row.
 #[test]
 fn padding_counts_as_often_as_it_is_there() {
-    let golden = load(&fixture("wan21_t2v").join("golden_forward.safetensors"));
+    let golden = tensors(&fixture("wan21_t2v").join("golden_forward.safetensors"));
     let model = model("wan21_t2v", "transformer", DType::F32);
     let text = golden["context"].narrow(1, 0, 3).unwrap();
     let padded = |nearly_zero: f32| {
@@ -118,7 +119,7 @@ fn padding_counts_as_often_as_it_is_there() {
 
 #[test]
 fn one_timestep_for_all_tokens_is_one_per_clip() {
-    let golden = load(&fixture("wan22_ti2v_t2v").join("golden.safetensors"));
+    let golden = tensors(&fixture("wan22_ti2v_t2v").join("golden.safetensors"));
     let model = model("wan22_ti2v_t2v", "transformer", DType::F32);
     let prepared = model.prepare(&Conditioning::new(golden["context.prompt"].clone()), KEEP_ALL).unwrap();
     let per_token = &golden["call02.transformer.prompt.timestep"];
@@ -132,7 +133,7 @@ fn one_timestep_for_all_tokens_is_one_per_clip() {
 
 #[test]
 fn a_clip_in_a_batch_is_the_clip_alone() {
-    let golden = load(&fixture("wan22_ti2v_t2v").join("golden_forward.safetensors"));
+    let golden = tensors(&fixture("wan22_ti2v_t2v").join("golden_forward.safetensors"));
     let model = model("wan22_ti2v_t2v", "transformer", DType::F32);
     for clip in 0..2 {
         let one = |name: &str| golden[name].narrow(0, clip, 1).unwrap();

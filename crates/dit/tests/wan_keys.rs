@@ -1,11 +1,9 @@
 //! The Wan transformer asks for exactly the tensors that the released checkpoints have, in both layouts.
 
-mod support;
-
 use kinora_checkpoint::{KeyMap, Weights};
 use kinora_dit::wan::{WanConfig, WanModel, canonical_from_diffusers};
+use kinora_test_support::fixture;
 use std::collections::BTreeMap;
-use support::fixture;
 
 const VARIANTS: [&str; 8] = [
     "wan21_t2v_1.3b",

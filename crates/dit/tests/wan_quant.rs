@@ -2,10 +2,11 @@
 //! louder than the others, as in trained models.
 #![allow(clippy::print_stdout, reason = "the measured numbers are worth seeing")]
 
-use candle_core::{D, DType, Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use kinora_checkpoint::{Quant, Weights};
 use kinora_dit::wan::{WanConfig, WanModel};
 use kinora_dit::{Conditioning, Control, VideoDit};
+use kinora_test_support::cosine;
 use std::collections::HashMap;
 
 /// Cosine between the predictions.
@@ -72,14 +73,6 @@ fn predict(config: &WanConfig, weights: &Weights) -> Tensor {
     let prepared = model.prepare(&conditioning, usize::MAX).unwrap();
     let timestep = Tensor::new(&[500f32], &Device::Cpu).unwrap();
     model.forward(&normal("latents", &[1, 16, 3, 16, 16]), &timestep, &prepared).unwrap()
-}
-
-fn cosine(a: &Tensor, b: &Tensor) -> f64 {
-    let dot = |a: &Tensor, b: &Tensor| {
-        let product = (a.to_dtype(DType::F64).unwrap() * b.to_dtype(DType::F64).unwrap()).unwrap();
-        product.flatten_all().unwrap().sum(D::Minus1).unwrap().to_scalar::<f64>().unwrap()
-    };
-    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
 }
 
 #[test]

@@ -1,14 +1,12 @@
 //! CLIP's vision tower against transformers and Wan's original release: hidden states, names, and refusals.
 //! `scripts/fixtures/clip_vision.py` made the numbers.
 
-mod support;
-
 use candle_core::{DType, Device, Tensor};
 use kinora_checkpoint::{KeyMap, Weights};
 use kinora_image_encoder::{Activation, ClipPreprocess, ClipVision, ClipVisionConfig, Error};
 use kinora_image_encoder::{ImageEncoder, ImageStage, key_maps};
+use kinora_test_support::{fixture, relative_l2, tensors_and_metadata};
 use std::collections::BTreeMap;
-use support::{fixture, relative_l2, tensors};
 
 /// Relative L2 of a forward in f32; two correct f32 implementations differ by less than 1e-6.
 const F32: f64 = 1e-5;
@@ -30,7 +28,7 @@ fn open(name: &str, dtype: DType) -> Weights {
 
 /// The pixels of both pictures, `[2, 3, s, s]`.
 fn pixels() -> Tensor {
-    let (cases, _) = tensors("clip/preprocess.safetensors");
+    let (cases, _) = tensors_and_metadata(&fixture("clip/preprocess.safetensors"));
     Tensor::cat(&[&cases["wide.pixels"], &cases["tall.pixels"]], 0).unwrap()
 }
 
@@ -38,7 +36,7 @@ const ACTIVATIONS: [(Activation, &str); 2] = [(Activation::Gelu, "gelu"), (Activ
 
 #[test]
 fn hidden_states_are_those_of_transformers() {
-    let (golden, _) = tensors("clip/golden.safetensors");
+    let (golden, _) = tensors_and_metadata(&fixture("clip/golden.safetensors"));
     for (activation, name) in ACTIVATIONS {
         let hidden = tower(activation, DType::F32).penultimate(&pixels()).unwrap();
         assert_eq!((hidden.dims(), hidden.dtype()), (&[2, 17, 32][..], DType::F32));
@@ -49,7 +47,7 @@ fn hidden_states_are_those_of_transformers() {
 
 #[test]
 fn is_at_least_as_exact_as_transformers_in_bf16() {
-    let (golden, metadata) = tensors("clip/golden.safetensors");
+    let (golden, metadata) = tensors_and_metadata(&fixture("clip/golden.safetensors"));
     for (activation, name) in ACTIVATIONS {
         let hidden = tower(activation, DType::BF16).penultimate(&pixels()).unwrap();
         assert_eq!(hidden.dtype(), DType::BF16);
@@ -61,8 +59,8 @@ fn is_at_least_as_exact_as_transformers_in_bf16() {
 
 #[test]
 fn the_stage_goes_from_a_picture_to_hidden_states() {
-    let (cases, metadata) = tensors("clip/preprocess.safetensors");
-    let (golden, _) = tensors("clip/golden.safetensors");
+    let (cases, metadata) = tensors_and_metadata(&fixture("clip/preprocess.safetensors"));
+    let (golden, _) = tensors_and_metadata(&fixture("clip/golden.safetensors"));
     for (index, case) in ["wide", "tall"].into_iter().enumerate() {
         let preprocess = ClipPreprocess::from_json(metadata[case].as_bytes()).unwrap();
         let stage = ImageStage::new(tower(Activation::Gelu, DType::F32), preprocess);
@@ -78,7 +76,7 @@ fn the_stage_goes_from_a_picture_to_hidden_states() {
 
 #[test]
 fn the_original_release_computes_the_same() {
-    let (golden, _) = tensors("clip/original_golden.safetensors");
+    let (golden, _) = tensors_and_metadata(&fixture("clip/original_golden.safetensors"));
     let config = original_config();
     let tower = ClipVision::new(&config, &open("clip/original.safetensors", DType::F32)).unwrap();
     let error = relative_l2(&tower.penultimate(&golden["pixels"]).unwrap(), &golden["hidden"]);

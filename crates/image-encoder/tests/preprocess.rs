@@ -1,21 +1,14 @@
 //! Preprocessing against transformers' `CLIPImageProcessor` with Pillow. `scripts/fixtures/clip_vision.py` made the numbers.
 
-mod support;
-
-use candle_core::{Device, Tensor};
+use candle_core::Device;
 use kinora_image_encoder::{ClipPreprocess, Error};
-use support::{fixture, tensors};
+use kinora_test_support::{bits, fixture, tensors_and_metadata};
 
 const CASES: [&str; 6] = ["wide", "tall", "padded", "enclosed", "exact", "bytes"];
 
-fn bits(tensor: &Tensor) -> Vec<u32> {
-    let values: Vec<f32> = tensor.flatten_all().unwrap().to_vec1().unwrap();
-    values.into_iter().map(f32::to_bits).collect()
-}
-
 #[test]
 fn pixels_have_the_bits_of_transformers() {
-    let (cases, metadata) = tensors("clip/preprocess.safetensors");
+    let (cases, metadata) = tensors_and_metadata(&fixture("clip/preprocess.safetensors"));
     for case in CASES {
         let preprocess = ClipPreprocess::from_json(metadata[case].as_bytes()).unwrap();
         let picture = &cases[&format!("{case}.resized")];

@@ -1,12 +1,10 @@
 //! Every fast operator agrees with its reference, over dtypes and odd shapes, and has the same bits for every number
 //! of threads.
 
-mod support;
-
 use candle_core::{DType, Device, Result, Tensor};
 use kinora_kernels::{self as kernels, Epilogue, LEVEL_VARIABLE, Level, LinearWeight, Repeat, reference};
+use kinora_test_support::{random, relative_l2, values};
 use std::process::Command;
-use support::{random, relative_l2, values};
 
 /// Dtypes, and the relative L2 error that each allows: for f32 that of sums in another order, for the others that of
 /// rounding the result (half a unit in the last place of 8 or 11 bits).

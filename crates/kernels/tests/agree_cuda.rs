@@ -5,15 +5,13 @@
 #![cfg(feature = "cuda")]
 #![allow(clippy::print_stdout, reason = "the measured errors are worth seeing")]
 
-mod support;
-
 use candle_core::{DType, Device, Result, Shape, Tensor};
 use kinora_kernels::{
     self as kernels, Epilogue, FrameConv, FrameConvOptions, LinearWeight, Prologue, Repeat, reference,
 };
+use kinora_test_support::{random, relative_l2};
 use std::cell::RefCell;
 use std::sync::{Mutex, OnceLock, PoisonError};
-use support::{random, relative_l2};
 
 /// Relative L2 errors that dtypes allow: for f32 that of sums in another order, for the others that of rounding the result
 /// (half a unit in the last place of 8 or 11 bits).

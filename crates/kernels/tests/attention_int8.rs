@@ -3,6 +3,7 @@
 
 use candle_core::{D, DType, Device, Tensor};
 use kinora_kernels::{attention, attention_int8, reference};
+use kinora_test_support::{cosine, values};
 
 /// From the exact result, whatever the inputs.
 const LEAST_COSINE: f64 = 0.9995;
@@ -17,18 +18,6 @@ fn normal(shape: (usize, usize, usize, usize), seed: u64) -> Tensor {
     let (b, l, n, d) = shape;
     let values: Vec<f32> = (0..b * l * n * d).map(|_| (0..12).map(|_| uniform()).sum::<f32>() - 6.0).collect();
     Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
-}
-
-fn values(x: &Tensor) -> Vec<f32> {
-    x.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1().unwrap()
-}
-
-fn cosine(x: &Tensor, y: &Tensor) -> f64 {
-    assert_eq!(x.dims(), y.dims());
-    let dot = |x: &Tensor, y: &Tensor| -> f64 {
-        values(x).into_iter().zip(values(y)).map(|(x, y)| f64::from(x) * f64::from(y)).sum()
-    };
-    dot(x, y) / (dot(x, x) * dot(y, y)).sqrt()
 }
 
 /// `[D]`, `large` in every 16th channel and 1 elsewhere.

@@ -1,11 +1,9 @@
 //! Convolutions of frames agree with their reference, over dtypes and odd shapes, and have the same bits for every
 //! number of threads.
 
-mod support;
-
 use candle_core::{DType, Device, Tensor};
 use kinora_kernels::{FrameConv, FrameConvOptions, reference};
-use support::{random, relative_l2, values};
+use kinora_test_support::{random, relative_l2, values};
 
 /// Relative L2 error of an f32 sum in another order.
 const F32: f64 = 1e-6;

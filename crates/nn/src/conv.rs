@@ -1,5 +1,5 @@
 //! Convolutions of the causal video VAEs, as in the Wan VAE
-//! (<https://github.com/Wan-Video/Wan2.2/blob/main/wan/modules/vae2_2.py>). Frames are `[B, H, W, C]`.
+//! (<https://github.com/Wan-Video/Wan2.2/blob/42bf4cfaa384/wan/modules/vae2_2.py>). Frames are `[B, H, W, C]`.
 
 use candle_core::{Result, Tensor, bail};
 use kinora_checkpoint::Weights;

@@ -4,6 +4,7 @@ use candle_core::{DType, Device, Tensor};
 use kinora_checkpoint::Weights;
 use kinora_kernels::{FrameConvOptions, reference};
 use kinora_nn::{CausalCache, CausalConv3d, ChannelRmsNorm, Conv2d};
+use kinora_test_support::values;
 use std::collections::HashMap;
 
 fn random(shape: &[usize]) -> Tensor {
@@ -14,10 +15,6 @@ fn weights(tensors: &[(&str, &Tensor)]) -> Weights {
     let tensors: HashMap<String, Tensor> =
         tensors.iter().map(|(name, t)| ((*name).to_string(), (*t).clone())).collect();
     Weights::from_tensors(tensors, &Device::Cpu, DType::F32)
-}
-
-fn values(x: &Tensor) -> Vec<f32> {
-    x.flatten_all().unwrap().to_vec1().unwrap()
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! UMT5 encoder: T5 with gated GELU and a relative position bias of its own in every layer.
 //!
 //! Maths: T5 <https://arxiv.org/abs/1910.10683>, UMT5 <https://arxiv.org/abs/2304.09151>. Names are those of Wan's
-//! release, <https://github.com/Wan-Video/Wan2.1/blob/main/wan/modules/t5.py>; numbers are those of
-//! <https://github.com/huggingface/transformers/blob/main/src/transformers/models/umt5/modeling_umt5.py>.
+//! release, <https://github.com/Wan-Video/Wan2.1/blob/9737cba9c1c3/wan/modules/t5.py>; numbers are those of
+//! <https://github.com/huggingface/transformers/blob/v5.24.0/src/transformers/models/umt5/modeling_umt5.py>.
 
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};

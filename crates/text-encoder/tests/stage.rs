@@ -2,12 +2,13 @@
 
 use candle_core::{DType, Device};
 use kinora_checkpoint::{TensorFile, Weights};
+use kinora_test_support::fixture;
 use kinora_text_encoder::umt5::canonical_from_transformers;
 use kinora_text_encoder::{Error, TextEncoder, TextStage, Tokenizer, Umt5, Umt5Config};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 fn model(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/wan21_t2v").join(name)
+    fixture("wan21_t2v").join(name)
 }
 
 fn encoder(config: &Umt5Config) -> Umt5 {

@@ -2,20 +2,16 @@
 //!
 //! UMT5's `tokenizer.json` is not part of the repository: set `KINORA_UMT5_TOKENIZER` to its path to test it.
 
+use kinora_test_support::fixture;
 use kinora_text_encoder::{Error, Tokenizer, clean_prompt, panic_is_contained};
 use serde::Deserialize;
 use std::io::Write;
-use std::path::{Path, PathBuf};
 
 #[derive(Deserialize)]
 struct Case {
     text: String,
     dropped: usize,
     ids: Vec<u32>,
-}
-
-fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures").join(name)
 }
 
 fn agree(tokenizer: &Tokenizer, expected: &str, max_len: usize) {

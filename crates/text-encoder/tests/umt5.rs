@@ -2,14 +2,10 @@
 
 use candle_core::{DType, Device, Tensor};
 use kinora_checkpoint::{TensorFile, Weights};
+use kinora_test_support::{fixture, relative_l2};
 use kinora_text_encoder::umt5::canonical_from_transformers;
 use kinora_text_encoder::{Error, Umt5, Umt5Config};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-
-fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures").join(name)
-}
 
 fn config() -> Umt5Config {
     Umt5Config::from_json(&std::fs::read(fixture("text/umt5_odd/config.json")).unwrap()).unwrap()
@@ -29,13 +25,6 @@ fn golden(name: &str) -> (Vec<Vec<u32>>, Vec<usize>, Tensor) {
     let lengths = serde_json::from_str(&file.metadata()["lengths"]).unwrap();
     let hidden = file.tensor(name).unwrap().to_dtype(DType::F32).unwrap();
     (file.tensor("ids").unwrap().to_vec2().unwrap(), lengths, hidden)
-}
-
-fn relative_l2(found: &Tensor, expected: &Tensor) -> f64 {
-    let norm =
-        |t: &Tensor| t.to_dtype(DType::F64).unwrap().sqr().unwrap().sum_all().unwrap().to_scalar::<f64>().unwrap();
-    let difference = (found.to_dtype(DType::F64).unwrap() - expected.to_dtype(DType::F64).unwrap()).unwrap();
-    (norm(&difference) / norm(expected)).sqrt()
 }
 
 #[test]

@@ -18,7 +18,7 @@ static ALLOCATOR: LargeBlocks<MiMalloc> = LargeBlocks(MiMalloc);
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [model, width, height, frames] = arguments.as_slice() else {
+    let [model, width, height, count] = arguments.as_slice() else {
         return Err("usage: decode_memory wan21|wan22|small WIDTH HEIGHT FRAMES".into());
     };
     let vae = WanVae::new(&config(model)?, &Weights::random(0, &Device::Cpu, DType::F32), Parts::Decoder)?;
@@ -30,14 +30,19 @@ fn main() -> Result<(), Box<dyn Error>> {
     let start = Instant::now();
     let mut decoder = vae.decoder()?;
     let (mut frames_done, mut peaks) = (0, Vec::new());
-    for _ in 0..format.latent_frames(frames.parse()?) {
+    for _ in 0..format.latent_frames(count.parse()?) {
         let latents = Tensor::randn(0f32, 1f32, (1, format.channels, 1, height, width), &Device::Cpu)?;
-        frames_done += decoder.push(&latents)?.dim(2)?;
+        frames_done += frames(decoder.push(&latents)?)?;
         peaks.push(peak_mib()?);
     }
+    frames_done += frames(decoder.finish()?)?;
     let seconds = start.elapsed().as_secs_f64();
     println!("{model}: {frames_done} frames in {seconds:.1} s; peak MiB: {loaded} loaded, after each push {peaks:?}");
     Ok(())
+}
+
+fn frames(pixels: Option<Tensor>) -> Result<usize, Box<dyn Error>> {
+    Ok(pixels.map(|pixels| pixels.dim(2)).transpose()?.unwrap_or(0))
 }
 
 fn config(model: &str) -> Result<Config, Box<dyn Error>> {

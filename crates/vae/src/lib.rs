@@ -1,7 +1,7 @@
 //! Video autoencoders, streamed through their causal caches.
 //!
 //! A [`VideoVae`] turns pixels into latents and back a few frames at a time, so that the memory it needs does not
-//! depend on the length of the clip: take a [`StreamDecoder`] or [`StreamEncoder`] and push.
+//! depend on the length of the clip: take a [`StreamDecoder`] or [`StreamEncoder`], push frame after frame, and finish.
 
 mod error;
 mod latent_format;
@@ -13,14 +13,14 @@ pub use error::{Error, Result};
 pub use latent_format::LatentFormat;
 pub use tile::Tile;
 
-/// What of an autoencoder to load: each half takes memory.
+/// The halves of an autoencoder that are loaded; each takes memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Parts {
     /// Encoder and decoder.
     Both,
-    /// What makes latents of pixels.
+    /// The half that makes latents of pixels.
     Encoder,
-    /// What makes pixels of latents.
+    /// The half that makes pixels of latents.
     Decoder,
 }
 
@@ -29,66 +29,98 @@ pub trait VideoVae: Send + Sync {
     /// Size and scale of the latents.
     fn latent_format(&self) -> &LatentFormat;
 
-    /// A decoder at the start of a clip.
+    /// Returns a decoder at the start of a clip.
     ///
     /// # Errors
-    /// It was not loaded.
+    /// The decoder was not loaded.
     fn decoder(&self) -> Result<Box<dyn StreamDecoder + '_>>;
 
-    /// A decoder of one tile of every frame, at the start of a clip. It takes whole latent frames, `[B, C, 1, h, w]`, and
-    /// gives the pixels of the tile alone, `[B, 3, F, H, W]`: those that [`VideoVae::decoder`] has there, up to rounding.
+    /// Returns a decoder of one tile of every frame, at the start of a clip. It takes whole latent frames,
+    /// `[B, C, 1, h, w]`, and returns the pixels of the tile alone, `[B, 3, F, H, W]`: the same as [`VideoVae::decoder`]
+    /// returns there, up to rounding.
     ///
-    /// What a stream holds is mostly its causal caches, which at full resolution are many times as large as a frame: to
-    /// save memory, take a clip through the decoder of one tile before the next tile's is made.
+    /// Most of a stream's memory are its causal caches, which at full resolution are many times as large as a frame: to
+    /// save memory, decode the whole clip with one tile's decoder before the next tile's is made.
     ///
     /// # Errors
-    /// It was not loaded. A tile that lies outside of the frames is an error of the first push.
+    /// The decoder was not loaded. A tile that lies outside the frames is an error of the first push.
     fn tile_decoder(&self, tile: &Tile) -> Result<Box<dyn StreamDecoder + '_>>;
 
-    /// An encoder at the start of a clip.
+    /// Returns an encoder at the start of a clip.
     ///
     /// # Errors
-    /// It was not loaded.
+    /// The encoder was not loaded.
     fn encoder(&self) -> Result<Box<dyn StreamEncoder + '_>>;
 
-    /// Whole clips at once: `latents [B, C, F, h, w]` → f32 `[B, 3, F', H, W]`, `F'` as
-    /// [`LatentFormat::pixel_frames`] says. Holds every frame in memory.
+    /// Decodes whole clips at once: `latents [B, C, F, h, w]` → f32 `[B, 3, F', H, W]`, where `F'` is
+    /// [`LatentFormat::pixel_frames`]. Holds every frame in memory.
+    ///
+    /// # Errors
+    /// As [`VideoVae::decoder`] and [`StreamDecoder::push`].
     fn decode(&self, latents: &Tensor) -> Result<Tensor> {
         let frames = latents.dims5()?.2;
         let mut decoder = self.decoder()?;
-        let pixels: Vec<Tensor> =
-            (0..frames).map(|frame| decoder.push(&latents.narrow(2, frame, 1)?)).collect::<Result<_>>()?;
+        let mut pixels = Vec::new();
+        for frame in 0..frames {
+            pixels.extend(decoder.push(&latents.narrow(2, frame, 1)?)?);
+        }
+        pixels.extend(decoder.finish()?);
         Ok(Tensor::cat(&pixels, 2)?)
     }
 
-    /// Whole clips at once: `frames [B, 3, F, H, W]` → f32 `[B, C, F', h, w]`. `F` is one more than a multiple of the
-    /// temporal factor, `H` and `W` are multiples of the spatial factor; anything else is an error.
+    /// Encodes whole clips at once: `frames [B, 3, F, H, W]` → f32 `[B, C, F', h, w]`. `F` is one more than a multiple of
+    /// the temporal factor, `H` and `W` are multiples of the spatial factor.
+    ///
+    /// # Errors
+    /// Frames of another shape; otherwise as [`VideoVae::encoder`] and [`StreamEncoder::push`].
     fn encode(&self, frames: &Tensor) -> Result<Tensor> {
         let (_, _, count, _, _) = frames.dims5()?;
-        let step = self.latent_format().temporal_factor;
-        if count % step != 1 % step {
-            let expected = format!("a multiple of {step} frames, plus one");
+        let format = self.latent_format();
+        if count == 0 || format.pixel_frames(format.latent_frames(count)) != count {
+            let expected = format!("a multiple of {} frames, plus one", format.temporal_factor);
             return Err(Error::Shape { what: "the frames", found: frames.dims().to_vec(), expected });
         }
         let mut encoder = self.encoder()?;
-        let mut latents = vec![encoder.push(&frames.narrow(2, 0, 1)?)?];
-        for start in (1..count).step_by(step) {
-            latents.push(encoder.push(&frames.narrow(2, start, step)?)?);
+        let (mut latents, mut done) = (Vec::new(), 0);
+        while done < count {
+            let wanted = encoder.wanted();
+            latents.push(encoder.push(&frames.narrow(2, done, wanted)?)?);
+            done += wanted;
         }
         Ok(Tensor::cat(&latents, 2)?)
     }
 }
 
 /// Decodes one clip, one latent frame at a time. After an error it must not be used any more.
+///
+/// A causal decoder returns the pixels of a latent frame at once. One that looks ahead returns them later: nothing for its
+/// first latent frames, and the rest from [`StreamDecoder::finish`]. Over a whole clip both return as many frames as
+/// [`LatentFormat::pixel_frames`] says.
 pub trait StreamDecoder {
-    /// The next latent frame `[B, C, 1, h, w]` → its pixels, f32 `[B, 3, F, H, W]`: `F` is 1 for the first latent
-    /// frame and [`LatentFormat::temporal_factor`] afterwards.
-    fn push(&mut self, latents: &Tensor) -> Result<Tensor>;
+    /// Takes the next latent frame `[B, C, 1, h, w]` and returns the pixels that are complete with it, f32
+    /// `[B, 3, F, H, W]` in the order of the clip, if there are any.
+    ///
+    /// # Errors
+    /// Latents of another shape, or of another size than those before; or whatever candle fails on.
+    fn push(&mut self, latents: &Tensor) -> Result<Option<Tensor>>;
+
+    /// Ends the clip and returns its last pixels, f32 `[B, 3, F, H, W]`, if [`StreamDecoder::push`] has not returned all
+    /// of them.
+    ///
+    /// # Errors
+    /// Whatever candle fails on.
+    fn finish(self: Box<Self>) -> Result<Option<Tensor>>;
 }
 
 /// Encodes one clip, one latent frame at a time. After an error it must not be used any more.
 pub trait StreamEncoder {
-    /// The next pixel frames `[B, 3, F, H, W]` → one latent frame, f32 `[B, C, 1, h, w]`: the mean of the encoder's
-    /// distribution. `F` is 1 for the first push and [`LatentFormat::temporal_factor`] afterwards.
+    /// Returns how many pixel frames the next push takes.
+    fn wanted(&self) -> usize;
+
+    /// Takes the next [`StreamEncoder::wanted`] pixel frames `[B, 3, F, H, W]` and returns one latent frame, f32
+    /// `[B, C, 1, h, w]`: the mean of the encoder's distribution.
+    ///
+    /// # Errors
+    /// Frames of another shape; or whatever candle fails on.
     fn push(&mut self, frames: &Tensor) -> Result<Tensor>;
 }

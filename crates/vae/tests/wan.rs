@@ -2,10 +2,10 @@
 
 use candle_core::{DType, Device, Tensor};
 use kinora_checkpoint::{KeyMap, Weights};
+use kinora_test_support::{fixture, relative_l2, tensors};
 use kinora_vae::wan::{Config, WanVae, canonical_from_diffusers};
 use kinora_vae::{Error, Parts, Tile, VideoVae};
-use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::collections::BTreeMap;
 
 const KINDS: [&str; 3] = ["wan21", "wan22", "embedded"];
 
@@ -32,9 +32,10 @@ fn streams_give_frames_as_they_come_and_do_not_disturb_each_other() {
         for frame in 0..latents.dim(2).unwrap() {
             let latent = latents.narrow(2, frame, 1).unwrap();
             other.push(&latent.neg().unwrap()).unwrap();
-            pixels.push(one.push(&latent).unwrap());
+            pixels.push(one.push(&latent).unwrap().unwrap());
             assert_eq!(pixels[frame].dim(2).unwrap(), if frame == 0 { 1 } else { 4 });
         }
+        assert!(one.finish().unwrap().is_none(), "a causal decoder keeps nothing back");
         assert_close(&Tensor::cat(&pixels, 2).unwrap(), &golden["decode.video"], F32, kind);
     }
 }
@@ -207,7 +208,11 @@ fn in_tiles(vae: &WanVae, latents: &Tensor, side: usize) -> Tensor {
     let tiles = Tile::grid(h, w, side);
     let decoded = tiles.iter().map(|tile| {
         let mut decoder = vae.tile_decoder(tile).unwrap();
-        let pushed: Vec<_> = (0..frames).map(|at| decoder.push(&latents.narrow(2, at, 1).unwrap()).unwrap()).collect();
+        let mut pushed = Vec::new();
+        for at in 0..frames {
+            pushed.extend(decoder.push(&latents.narrow(2, at, 1).unwrap()).unwrap());
+        }
+        pushed.extend(decoder.finish().unwrap());
         Tensor::cat(&pushed, 2).unwrap()
     });
     let decoded: Vec<_> = decoded.collect();
@@ -234,7 +239,7 @@ fn each_case(direction: &str, check: impl Fn(&WanVae, &Tensor, &Tensor, &str)) {
 }
 
 fn vae(kind: &str, dtype: DType) -> WanVae {
-    let folder = fixtures().join("vae").join(kind);
+    let folder = fixture("vae").join(kind);
     let config = Config::from_json(&std::fs::read_to_string(folder.join("config.json")).unwrap()).unwrap();
     let files = [folder.join("diffusion_pytorch_model.safetensors")];
     let layouts = [canonical_from_diffusers(&config), KeyMap::identity("original")];
@@ -244,27 +249,19 @@ fn vae(kind: &str, dtype: DType) -> WanVae {
     vae
 }
 
-fn golden(kind: &str) -> HashMap<String, Tensor> {
-    let tensors =
-        candle_core::safetensors::load(fixtures().join("vae").join(kind).join("golden.safetensors"), &Device::Cpu)
-            .unwrap();
+fn golden(kind: &str) -> BTreeMap<String, Tensor> {
+    let tensors = tensors(&fixture("vae").join(kind).join("golden.safetensors"));
     tensors.into_iter().map(|(name, tensor)| (name, tensor.to_dtype(DType::F32).unwrap())).collect()
 }
 
 /// Per parameter: the official name, its shape, its name in diffusers.
 fn key_list(name: &str) -> Vec<[String; 3]> {
-    let text = std::fs::read_to_string(fixtures().join("keys").join(name)).unwrap();
+    let text = std::fs::read_to_string(fixture("keys").join(name)).unwrap();
     let columns = |line: &str| line.split('\t').map(str::to_string).collect::<Vec<_>>().try_into().unwrap();
     text.lines().map(columns).collect()
 }
 
-fn fixtures() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures")
-}
-
 fn assert_close(found: &Tensor, expected: &Tensor, tolerance: f64, what: &str) {
-    assert_eq!(found.dims(), expected.dims(), "{what}");
-    let norm = |x: &Tensor| f64::from(x.sqr().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap()).sqrt();
-    let error = norm(&(found - expected).unwrap()) / norm(expected);
+    let error = relative_l2(found, expected);
     assert!(error <= tolerance, "{what}: relative L2 error {error:.2e}, may be {tolerance:.1e}");
 }

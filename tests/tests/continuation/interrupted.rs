@@ -46,7 +46,7 @@ fn a_story_that_is_stopped_in_every_window_has_the_same_bits() {
     }
 }
 
-/// Variables of the process below: where it works, with which model, and when it ends.
+/// Variables of a process that dies: where it works, with which model, and when it ends.
 #[cfg(unix)]
 const FOLDER: &str = "KINORA_TEST_FOLDER";
 #[cfg(unix)]
@@ -54,10 +54,9 @@ const CASE: &str = "KINORA_TEST_CASE";
 #[cfg(unix)]
 const KILLED_IN: &str = "KINORA_TEST_KILLED_IN";
 
+/// Films until it kills its own process.
 #[cfg(unix)]
-#[test]
-#[ignore = "the test below runs it in processes of its own"]
-fn a_story_that_kills_its_process() {
+fn film_and_die() {
     let variable = |name| std::env::var(name).expect("the test below sets it");
     let case = CASES.into_iter().find(|case| case.name == variable(CASE)).expect("a case");
     let killed_in: usize = variable(KILLED_IN).parse().expect("a number");
@@ -81,17 +80,20 @@ fn a_story_that_kills_its_process() {
     panic!("it is not killed: {report:?}");
 }
 
-/// Killed in the first step of every window, and while the last ones are decoded.
+/// Killed in the first step of every window, and while the last ones are decoded: the test runs itself in processes that die.
 #[cfg(unix)]
 #[test]
 fn a_story_that_is_killed_in_every_window_has_the_same_bits() {
     use std::os::unix::process::ExitStatusExt;
+    if std::env::var_os(FOLDER).is_some() {
+        return film_and_die();
+    }
     for case in CASES {
         let sandbox = Sandbox::given(case.name);
         let folder = sandbox.path("");
         for killed_in in 1..=6 {
             let mut process = Command::new(std::env::current_exe().expect("a test has a path"));
-            process.args(["--exact", "interrupted::a_story_that_kills_its_process", "--ignored"]);
+            process.args(["--exact", "interrupted::a_story_that_is_killed_in_every_window_has_the_same_bits"]);
             process.env(FOLDER, &folder).env(CASE, case.name).env(KILLED_IN, killed_in.to_string());
             let output = process.output().expect("it starts");
             let text = String::from_utf8_lossy(&output.stdout);

@@ -9,11 +9,11 @@ mod sharded;
 mod values;
 
 use kinora_checkpoint::{Error, TensorFile};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// A committed file.
 fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/checkpoint").join(name)
+    kinora_test_support::fixture("checkpoint").join(name)
 }
 
 /// The bytes of a safetensors file with this header and this much data.

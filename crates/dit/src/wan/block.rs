@@ -1,15 +1,15 @@
 //! One transformer block: self-attention, cross-attention to the text and to pictures, feed-forward.
 
-use super::WanConfig;
 use super::rope::Rope;
 use super::time::Time;
-use crate::{CrossKeysValues, KeysValues, Prepared, Result};
+use super::{Prepared, WanConfig};
+use crate::Result;
 use candle_core::{DType, Tensor};
 use kinora_checkpoint::{Quant, Weights};
 use kinora_kernels::{Epilogue, Prologue, attention, attention_fp8, attention_int8};
 use kinora_nn::{LayerNorm, Linear, RmsNorm};
 
-/// What is the same for all blocks of one pass.
+/// The inputs that all blocks of one pass share.
 pub(super) struct Pass<'a> {
     pub(super) time: &'a Time,
     pub(super) rope: &'a Rope,
@@ -43,7 +43,7 @@ impl Block {
         })
     }
 
-    /// `x [B, L, dim]` → the same; `index` is the block's place among the prepared keys and values.
+    /// `x [B, L, dim]` → the same shape; `index` is the block's place in the KV cache.
     pub(super) fn forward(&self, x: &Tensor, pass: &Pass, index: usize) -> Result<Tensor> {
         let [attention, feed_forward] = pass.time.for_block(&self.modulation)?;
         let (shift, scale) = (attention.shift()?, attention.scale()?);
@@ -57,18 +57,16 @@ impl Block {
         Ok(Linear::mlp([first, second], &x, norm, Epilogue::GatedResidual { x: &x, gate })?)
     }
 
-    /// The cross-attention of `x [B, L, dim]` before its output projection.
+    /// Computes the cross-attention of `x [B, L, dim]`, without its output projection.
     fn cross(&self, x: &Tensor, prepared: &Prepared, index: usize) -> Result<Tensor> {
         let norm = self.cross_norm.as_ref().map_or(Prologue::None, LayerNorm::prologue);
-        let attend = |cross: &CrossKeysValues| self.cross_attention.to_others(x, norm, cross, prepared.bias.as_ref());
-        match prepared.cross.get(index) {
-            Some(cross) => attend(cross),
-            None => attend(&self.cross_keys_values(&prepared.context, prepared.image.as_ref())?),
-        }
+        let keys_values = || self.cross_keys_values(&prepared.context, prepared.image.as_ref());
+        let keys_values = prepared.kv_cache.get(index, keys_values)?;
+        self.cross_attention.to_others(x, norm, &keys_values, prepared.bias.as_ref())
     }
 
-    /// Keys and values of the cross-attention; `context [B, S, dim]` is the embedded text, `image [B, T, dim]` are the
-    /// embedded pictures.
+    /// Computes keys and values of the cross-attention; `context [B, S, dim]` is the embedded text, `image [B, T, dim]`
+    /// are the embedded pictures.
     pub(super) fn cross_keys_values(&self, context: &Tensor, image: Option<&Tensor>) -> Result<CrossKeysValues> {
         let text = self.cross_attention.keys_values(context)?;
         let image = match (&self.image_attention, image) {
@@ -79,7 +77,21 @@ impl Block {
     }
 }
 
-/// Layer norm without parameters, then shift and scale, rounded to the dtype of what it is of once, at the end.
+/// Keys and values of one block's cross-attention.
+#[derive(Clone)]
+pub(super) struct CrossKeysValues {
+    text: KeysValues,
+    image: Option<KeysValues>,
+}
+
+/// Keys and values of one attention, `[B, S, N, D]`.
+#[derive(Clone)]
+struct KeysValues {
+    keys: Tensor,
+    values: Tensor,
+}
+
+/// Layer norm without parameters, then shift and scale; the result is rounded to the input's dtype once, at the end.
 pub(super) fn modulated<'a>(shift: &'a Tensor, scale: &'a Tensor, eps: f64) -> Prologue<'a> {
     Prologue::LayerNormModulate { shift, scale, eps }
 }
@@ -98,7 +110,7 @@ struct Attention {
     kernel: AttentionKernel,
 }
 
-/// [`attention`], or what rounds for it as its linear layers do.
+/// [`attention`], or the version that quantises its operands as the linear layers do.
 type AttentionKernel = fn(&Tensor, &Tensor, &Tensor, f64, Option<&Tensor>) -> candle_core::Result<Tensor>;
 
 impl Attention {
@@ -123,7 +135,7 @@ impl Attention {
         })
     }
 
-    /// Self-attention of the norm of `x [B, L, dim]`, positions rotated in.
+    /// Computes the self-attention of the norm of `x [B, L, dim]`, with rotary positions.
     fn to_itself(&self, x: &Tensor, norm: Prologue, rope: &Rope) -> Result<Tensor> {
         let parts = Linear::forward_each([&self.q, &self.k, &self.v], x, norm)?;
         let part = |index: usize| split_heads(&parts[index], self.heads);
@@ -131,8 +143,8 @@ impl Attention {
         self.attend(&q, &k, &part(2)?, None)
     }
 
-    /// Cross-attention of the norm of `x [B, L, dim]` to the text, every row of which counts, its padding too; and, with the
-    /// same queries, to the pictures. The results are summed.
+    /// Computes the cross-attention of the norm of `x [B, L, dim]` to the text, padding included, plus that of the same
+    /// queries to the pictures.
     fn to_others(&self, x: &Tensor, norm: Prologue, cross: &CrossKeysValues, bias: Option<&Tensor>) -> Result<Tensor> {
         let q = split_heads(&self.norm_q.forward(&self.q.forward_after(x, norm)?)?, self.heads)?;
         let to_text = self.attend(&q, &cross.text.keys, &cross.text.values, bias)?;
@@ -142,7 +154,7 @@ impl Attention {
         }
     }
 
-    /// Of the text.
+    /// Computes keys and values of the text `[B, S, dim]`.
     fn keys_values(&self, x: &Tensor) -> Result<KeysValues> {
         keys_values(x, &self.k, &self.norm_k, &self.v, self.heads)
     }
@@ -172,7 +184,7 @@ impl ImageAttention {
         })
     }
 
-    /// Of the pictures `[B, T, dim]`.
+    /// Computes keys and values of the pictures `[B, T, dim]`.
     fn keys_values(&self, x: &Tensor) -> Result<KeysValues> {
         keys_values(x, &self.k, &self.norm_k, &self.v, self.heads)
     }

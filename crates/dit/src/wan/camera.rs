@@ -1,7 +1,7 @@
 //! `control_adapter`: the rays of a camera, as something to add to the tokens of the latents.
 //!
 //! Architecture and names after
-//! <https://github.com/aigc-apps/VideoX-Fun/blob/main/videox_fun/models/wan_camera_adapter.py>. It runs once per clip, a
+//! <https://github.com/aigc-apps/VideoX-Fun/blob/804a4258e260/videox_fun/models/wan_camera_adapter.py>. It runs once per clip, a
 //! frame at a time, so that its unfolded 3×3 neighbourhoods stay small.
 
 use super::WanConfig;

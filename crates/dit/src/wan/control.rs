@@ -1,13 +1,13 @@
 //! VACE's control blocks: a second stream of tokens that leaves a hint after some of the main blocks.
 //!
-//! Architecture and names after <https://github.com/ali-vilab/VACE/blob/main/vace/models/wan/modules/model.py>,
+//! Architecture and names after <https://github.com/ali-vilab/VACE/blob/48eb44f1c4be/vace/models/wan/modules/model.py>,
 //! <https://arxiv.org/abs/2503.07598>. The stream never sees the main blocks, so that each of its blocks can run just
 //! before its hint is needed: one tensor is held, and none where the pass ends early.
 
 use super::WanConfig;
 use super::block::{Block, Pass};
 use super::patch::PatchEmbedding;
-use crate::{Control, PreparedControl, Result};
+use crate::{Control, Result};
 use candle_core::{DType, Tensor};
 use kinora_checkpoint::Weights;
 use kinora_kernels::Epilogue;
@@ -23,6 +23,14 @@ pub(super) struct ControlBranch {
     layers: Vec<usize>,
 }
 
+/// A [`Control`], embedded.
+pub(super) struct PreparedControl {
+    /// `[B, L, dim]`.
+    tokens: Tensor,
+    /// The factor of every hint, f32 `[1, 1, dim]`.
+    scale: Tensor,
+}
+
 /// `vace_blocks.N`.
 struct ControlBlock {
     block: Block,
@@ -31,7 +39,7 @@ struct ControlBlock {
 }
 
 impl ControlBranch {
-    /// Of a model with `channels` of control.
+    /// Reads the weights of a model whose control has `channels`.
     pub(super) fn new(config: &WanConfig, channels: usize, weights: &Weights) -> Result<Self> {
         let (dim, blocks) = (config.dim(), weights.pp("vace_blocks"));
         let block = |i| {
@@ -39,28 +47,28 @@ impl ControlBranch {
             let after = Linear::new(&weights.pp("after_proj"), dim, dim)?;
             Ok(ControlBlock { block: Block::new(config, &weights)?, after })
         };
-        let unrounded = weights.with_quant(None);
+        let unquantised = weights.with_quant(None);
         Ok(Self {
-            patch_embedding: PatchEmbedding::new(config, channels, &unrounded.pp("vace_patch_embedding"))?,
+            patch_embedding: PatchEmbedding::new(config, channels, &unquantised.pp("vace_patch_embedding"))?,
             before: Linear::new(&blocks.pp(0).pp("before_proj"), dim, dim)?,
             blocks: (0..config.vace_layers.len()).map(block).collect::<Result<_>>()?,
             layers: config.vace_layers.clone(),
         })
     }
 
-    /// The blocks alone, for their keys and values.
+    /// Returns the blocks alone, for their keys and values.
     pub(super) fn blocks(&self) -> impl Iterator<Item = &Block> {
         self.blocks.iter().map(|block| &block.block)
     }
 
-    /// What is the same on every step.
+    /// Computes what is the same on every step.
     pub(super) fn prepare(&self, control: &Control, dim: usize, dtype: DType) -> Result<PreparedControl> {
         let latents = control.latents.to_dtype(dtype)?;
         let scale = Tensor::full(control.scale as f32, (1, 1, dim), latents.device())?;
         Ok(PreparedControl { tokens: self.patch_embedding.forward(&latents, None)?, scale })
     }
 
-    /// The stream of one pass; `x [B, L, dim]` are the tokens before the first main block.
+    /// Starts the stream of one pass; `x [B, L, dim]` are the tokens before the first main block.
     pub(super) fn stream<'a>(&'a self, x: &Tensor, control: &'a PreparedControl) -> Result<ControlStream<'a>> {
         let tokens = self.before.forward_then(&control.tokens, Epilogue::Residual(x))?;
         Ok(ControlStream { branch: self, scale: &control.scale, tokens, done: 0 })
@@ -71,13 +79,14 @@ impl ControlBranch {
 pub(super) struct ControlStream<'a> {
     branch: &'a ControlBranch,
     scale: &'a Tensor,
-    /// `[B, L, dim]`, after so many blocks as are done.
+    /// `[B, L, dim]`.
     tokens: Tensor,
+    /// Control blocks that the tokens went through.
     done: usize,
 }
 
 impl ControlStream<'_> {
-    /// `x [B, L, dim]`, which comes from the main block `layer`, and what is hinted at there; `others` is the number of
+    /// Adds the hint of the main block `layer`, if there is one, to its result `x [B, L, dim]`; `others` is the number of
     /// main blocks.
     pub(super) fn after_block(&mut self, layer: usize, x: Tensor, pass: &Pass, others: usize) -> Result<Tensor> {
         let (branch, index) = (self.branch, self.done);

@@ -1,11 +1,11 @@
-//! Checks of what goes into the network.
+//! Checks of the network's inputs.
 
-use super::{WanConfig, camera};
-use crate::{Conditioning, Error, Prepared, Result};
+use super::{Prepared, WanConfig, camera};
+use crate::{Conditioning, Error, Result};
 use candle_core::Tensor;
 
-/// Checks that everything is there that the model needs, and nothing that it cannot follow, in the right shapes. Frames,
-/// rows and columns of the latents that it is meant for, where it says them.
+/// Checks that everything that the model needs is there in the right shape, and nothing that it cannot use. Returns
+/// frames, rows and columns of the latents that the conditioning is for, if it has any.
 pub(super) fn check_conditioning(config: &WanConfig, conditioning: &Conditioning) -> Result<Option<[usize; 3]>> {
     let context = &conditioning.context;
     let clips = match *context.dims() {
@@ -28,7 +28,7 @@ pub(super) fn check_conditioning(config: &WanConfig, conditioning: &Conditioning
     Ok(sizes)
 }
 
-/// Models that follow a camera do without pictures too.
+/// Checks the image hidden states; models with a camera adapter do without them too.
 fn check_image(config: &WanConfig, image: Option<&Tensor>, clips: usize) -> Result<()> {
     let what = "image hidden states";
     let needed = config.image_dim.is_some() && (image.is_some() || !config.camera);
@@ -41,8 +41,8 @@ fn check_image(config: &WanConfig, image: Option<&Tensor>, clips: usize) -> Resu
     wrong(what, image, format!("[{clips}, {rows}, {image_dim}]"))
 }
 
-/// Sizes in latents of something that has `scale` times as many rows and columns. `expected` are those of what else there
-/// is.
+/// Checks a conditioning input that has `scale` times as many rows and columns as the latents, and returns the frames,
+/// rows and columns of the latents. `expected` are those of the other conditioning inputs.
 fn check_video(
     config: &WanConfig,
     what: &'static str,
@@ -67,7 +67,7 @@ fn check_video(
     wrong(what, video, format!("[{clips}, {channels}, {axes}"))
 }
 
-/// Frames, rows and columns of tokens, once every input's shape is known to be right.
+/// Checks the shape of every input and returns frames, rows and columns of tokens.
 pub(super) fn check_forward(
     config: &WanConfig,
     latents: &Tensor,
@@ -98,7 +98,8 @@ pub(super) fn check_forward(
     }
 }
 
-/// Frames, rows and columns of tokens, if latents of these sizes make whole ones that the position embedding reaches.
+/// Returns frames, rows and columns of tokens, if latents of these sizes make whole tokens within the reach of the
+/// position embedding.
 fn grid(config: &WanConfig, sizes: [usize; 3]) -> Option<[usize; 3]> {
     let fits = |(size, patch): (usize, usize)| {
         size > 0 && size.is_multiple_of(patch) && size / patch <= config.rope_max_seq_len
@@ -107,13 +108,13 @@ fn grid(config: &WanConfig, sizes: [usize; 3]) -> Option<[usize; 3]> {
     sizes.into_iter().zip(config.patch_size).all(fits).then_some([f / pt, h / ph, w / pw])
 }
 
-/// Which sizes the latents may have.
+/// Describes the sizes that latents may have.
 fn sizes(config: &WanConfig) -> String {
     let ([pt, ph, pw], reach) = (config.patch_size, config.rope_max_seq_len);
     format!("F, H, W multiples of {pt}, {ph}, {pw} and at most {reach} tokens along each")
 }
 
-/// What is given, if it is what is needed.
+/// Returns `given`, if it is there exactly when it is needed.
 fn wanted<'a>(what: &'static str, needed: bool, given: Option<&'a Tensor>) -> Result<Option<&'a Tensor>> {
     match given {
         None if needed => Err(Error::Missing { what }),

@@ -1,4 +1,4 @@
-//! What the timestep does to the network: its embedding, and the shifts, scales and gates made from it.
+//! The timestep's embedding, and the shifts, scales and gates made from it.
 
 use super::WanConfig;
 use crate::{Error, Result};
@@ -30,8 +30,8 @@ impl TimeEmbedding {
         })
     }
 
-    /// Embeds `timestep [B]` or `[B, L]`, f32, on `device`, that of the model: in f32 up to the embedding, in the model's
-    /// dtype from there.
+    /// Embeds `timestep [B]` or `[B, L]`, f32, on the model's `device`: in f32 up to the embedding, in the model's dtype
+    /// from there.
     pub(super) fn forward(&self, timestep: &Tensor, device: &Device) -> Result<Time> {
         let (timestep, rows) = distinct(timestep, device)?;
         let embedding = timestep_embedding(&timestep, self.freq_dim)?; // [U, freq_dim]
@@ -47,7 +47,7 @@ impl TimeEmbedding {
     }
 }
 
-/// The embedded timesteps of one forward pass, f32, each distinct one once.
+/// The embedded timesteps of one forward pass, f32, with one row per distinct timestep.
 pub(super) struct Time {
     /// `[U, 1, dim]`, for the head.
     embedding: Tensor,
@@ -57,38 +57,43 @@ pub(super) struct Time {
 }
 
 impl Time {
-    /// Embedded timesteps of whole clips: `embedding [B, 1, dim]`, `projection [B, 6, dim]`, f32.
-    pub(super) fn of(embedding: Tensor, projection: Tensor) -> Self {
-        Self { embedding, projection, rows: Rows::PerClip }
+    /// Returns other embedded timesteps of the same clips or tokens: `embedding [U, 1, dim]`, `projection [U, 6, dim]`.
+    pub(super) fn with(&self, embedding: Tensor, projection: Tensor) -> Self {
+        Self { embedding, projection, rows: self.rows.clone() }
     }
 
-    /// What [`Time::of`] takes, unless tokens have timesteps of their own.
-    pub(super) fn of_clips(&self) -> Option<[Tensor; 2]> {
-        matches!(self.rows, Rows::PerClip).then(|| [self.embedding.clone(), self.projection.clone()])
+    /// Whether all tokens of a clip have the same timestep.
+    pub(super) fn is_per_clip(&self) -> bool {
+        matches!(self.rows, Rows::PerClip)
     }
 
-    /// The embedded timesteps `[U, 1, dim]`, f32.
+    /// Returns the embedded timesteps `[U, 1, dim]`, f32.
     pub(super) fn embedding(&self) -> &Tensor {
         &self.embedding
     }
 
-    /// What is done around a block's self-attention and around its feed-forward layer; `table [1, 6, dim]` f32.
+    /// Returns their projections `[U, 6, dim]`, f32.
+    pub(super) fn projection(&self) -> &Tensor {
+        &self.projection
+    }
+
+    /// Returns the modulation of a block's self-attention and of its feed-forward layer; `table [1, 6, dim]` f32.
     pub(super) fn for_block(&self, table: &Tensor) -> Result<[Modulation<'_>; 2]> {
         let all = self.projection.broadcast_add(table)?;
         let layer = |first| Ok::<_, Error>(Modulation { table: all.narrow(1, first, 3)?, rows: &self.rows });
         Ok([layer(0)?, layer(3)?])
     }
 
-    /// Shift and scale before the head's projection, f32 `[B, 1|L, dim]`; `table [1, 2, dim]` f32.
+    /// Returns shift and scale before the head's projection, f32 `[B, 1|L, dim]`; `table [1, 2, dim]` f32.
     pub(super) fn for_head(&self, table: &Tensor) -> Result<[Tensor; 2]> {
-        // One by one: of equal shapes, nothing has to be told to a GPU, so the pass can be replayed.
+        // One by one: adding tensors of equal shapes copies no strides to a GPU, so that the pass can be recorded.
         let part = |index| self.rows.spread(&self.embedding.broadcast_add(&table.narrow(1, index, 1)?)?);
         Ok([part(0)?, part(1)?])
     }
 }
 
-/// What is done before (shift, scale) and after (gate) a layer: each f32 `[B, 1|L, dim]`, made when it is asked for
-/// because with one per token each is as large as the tokens themselves.
+/// The shift and scale before a layer and the gate after it, each f32 `[B, 1|L, dim]`. Each is made when it is asked for,
+/// because with timesteps per token it is as large as the tokens themselves.
 pub(super) struct Modulation<'a> {
     /// `[U, 3, dim]`.
     table: Tensor,
@@ -109,11 +114,12 @@ impl Modulation<'_> {
     }
 }
 
-/// Which distinct timestep each clip or token has.
+/// Says which of the distinct timesteps each clip or token has.
+#[derive(Clone)]
 enum Rows {
-    /// One per clip, in order.
+    /// One timestep per clip, in order.
     PerClip,
-    /// Indices `[B · L]` into the distinct ones.
+    /// Indices `[B · L]` into the distinct timesteps.
     PerToken { indices: Tensor, clips: usize },
 }
 
@@ -130,8 +136,8 @@ impl Rows {
     }
 }
 
-/// The timesteps to embed. One per token makes tables as large as the clip, so of tokens that share a timestep, as
-/// those of a frame do, only one is embedded.
+/// Returns the timesteps to embed. One per token would make tables as large as the clip, so a timestep that tokens share,
+/// as the tokens of a frame do, is embedded once.
 fn distinct(timestep: &Tensor, device: &Device) -> Result<(Tensor, Rows)> {
     match timestep.rank() {
         1 => Ok((timestep.to_device(device)?.to_dtype(DType::F32)?, Rows::PerClip)),

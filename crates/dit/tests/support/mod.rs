@@ -1,21 +1,9 @@
-//! Fixtures and comparison for the tests of this crate.
+//! Transformers of the fixtures.
 
-#![allow(dead_code)] // Each test binary uses a part.
-
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device};
 use kinora_checkpoint::Weights;
 use kinora_dit::wan::{WanConfig, WanModel, canonical_from_diffusers};
-use std::collections::{BTreeMap, HashMap};
-use std::path::{Path, PathBuf};
-
-pub fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures").join(name)
-}
-
-pub fn load(path: &Path) -> BTreeMap<String, Tensor> {
-    let tensors: HashMap<String, Tensor> = candle_core::safetensors::load(path, &Device::Cpu).unwrap();
-    tensors.into_iter().collect()
-}
+use kinora_test_support::fixture;
 
 /// One transformer of a diffusers directory, every tensor of it used.
 pub fn model(case: &str, net: &str, dtype: DType) -> WanModel {
@@ -28,13 +16,4 @@ pub fn model(case: &str, net: &str, dtype: DType) -> WanModel {
     let model = WanModel::new(&config, &weights).unwrap();
     weights.finish().unwrap();
     model
-}
-
-/// `‖a − b‖ / ‖b‖`, in f64.
-pub fn relative_l2(a: &Tensor, b: &Tensor) -> f64 {
-    assert_eq!(a.dims(), b.dims());
-    let wide = |t: &Tensor| t.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap();
-    let (a, b) = (wide(a), wide(b));
-    let difference: f64 = a.iter().zip(&b).map(|(a, b)| (a - b).powi(2)).sum();
-    (difference / b.iter().map(|b| b * b).sum::<f64>()).sqrt()
 }

@@ -1,5 +1,5 @@
 //! Parameter names: those of transformers are the canonical ones; the original release has others, and its queries, keys
-//! and values are made by one matrix (<https://github.com/Wan-Video/Wan2.1/blob/main/wan/modules/clip.py>).
+//! and values are made by one matrix (<https://github.com/Wan-Video/Wan2.1/blob/9737cba9c1c3/wan/modules/clip.py>).
 
 use kinora_checkpoint::KeyMap;
 

@@ -1,5 +1,5 @@
 //! [`ClipPreprocess`]: what happens to a picture before the network, as in transformers' `CLIPImageProcessor`
-//! (<https://github.com/huggingface/transformers/blob/main/src/transformers/image_transforms.py>).
+//! (<https://github.com/huggingface/transformers/blob/v5.24.0/src/transformers/image_transforms.py>).
 
 use crate::error::{within, wrong};
 use crate::{Error, Result};

@@ -2,6 +2,7 @@
 //!
 //! The known variants are compiled in from `models/*.toml`; a model directory may carry its own `manifest.toml`.
 
+use crate::families::manifests::KNOWN;
 use crate::request::Mode;
 use crate::request::sampling::Sampling;
 use crate::{Error, Result};
@@ -14,7 +15,7 @@ use std::path::Path;
 pub struct Manifest {
     /// What `--model` calls it.
     pub name: String,
-    /// The family that loads it, such as `wan`.
+    /// Name of the family that loads it.
     pub family: String,
     /// One line for people.
     pub title: String,
@@ -37,7 +38,7 @@ pub struct Manifest {
     /// Latent frames of a clip that the next one continues from, of a model that learned to; others take pixel frames.
     #[serde(default)]
     pub tail_latents: Option<usize>,
-    /// Architecture of the VAE where no configuration file says it: `wan2.1` or `wan2.2`.
+    /// Architecture of the VAE where no configuration file says it, by its family's name for it.
     #[serde(default)]
     pub vae: Option<String>,
     /// Two experts: the share of the noise scale at which the low-noise one takes over.
@@ -176,23 +177,6 @@ fn complete<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<S
 /// The longest text context that a manifest may ask for.
 const MOST_TOKENS: usize = 1 << 16;
 
-/// Manifests compiled into the library, by rising size.
-const KNOWN: &[&str] = &[
-    include_str!("../../../../models/wan2.1-t2v-1.3b.toml"),
-    include_str!("../../../../models/wan2.1-vace-1.3b.toml"),
-    include_str!("../../../../models/wan2.1-fun-camera-1.3b.toml"),
-    include_str!("../../../../models/wan2.2-ti2v-5b.toml"),
-    include_str!("../../../../models/wan2.1-t2v-14b.toml"),
-    include_str!("../../../../models/wan2.1-i2v-14b-480p.toml"),
-    include_str!("../../../../models/wan2.1-i2v-14b-720p.toml"),
-    include_str!("../../../../models/wan2.1-flf2v-14b.toml"),
-    include_str!("../../../../models/wan2.1-vace-14b.toml"),
-    include_str!("../../../../models/wan2.1-fun-camera-14b.toml"),
-    include_str!("../../../../models/wan2.2-t2v-a14b.toml"),
-    include_str!("../../../../models/wan2.2-i2v-a14b.toml"),
-    include_str!("../../../../models/wan2.2-fun-camera-a14b.toml"),
-];
-
 impl Manifest {
     /// Every downloadable variant that the library knows.
     #[expect(clippy::missing_panics_doc, reason = "a test reads every compiled-in manifest")]
@@ -222,6 +206,7 @@ impl Manifest {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::families::FAMILIES;
 
     #[cfg(feature = "embedded")]
     #[test]
@@ -232,7 +217,7 @@ mod tests {
     #[test]
     fn known_manifests_parse_and_are_sane() {
         for manifest in Manifest::known() {
-            assert_eq!(manifest.family, "wan");
+            assert!(FAMILIES.iter().any(|family| family.name() == manifest.family), "{}", manifest.name);
             assert_eq!((manifest.defaults.frames - 1) % 4, 0, "{}", manifest.name);
             assert!(manifest.repository.is_some() != manifest.page.is_some(), "{}", manifest.name);
             assert!(manifest.transformer.is_some() && manifest.vae.is_some());
@@ -241,7 +226,7 @@ mod tests {
 
     #[test]
     fn defaults_leave_nothing_open_and_know_every_key() {
-        let own = include_str!("../../../../models/wan2.1-t2v-1.3b.toml");
+        let own = KNOWN[0];
         let refused = |text: &str| Manifest::parse(text, Path::new("m")).expect_err("it is refused").to_string();
         let text = own.replace("\nshift =", "\nshifd =");
         assert!(refused(&text).contains("shif"), "{}", refused(&text));

@@ -5,6 +5,7 @@ mod frames;
 mod guide;
 pub(crate) mod memory;
 pub(crate) mod placement;
+mod recipe;
 mod sampling;
 mod size;
 

@@ -1,6 +1,7 @@
 //! [`Placement`]: the device, the dtype and the quantisation that the networks of a run have.
 
-use crate::{Error, LoadOptions, Result};
+use crate::request::load::LoadOptions;
+use crate::{Error, Result};
 use candle_core::{DType, Device};
 use kinora_checkpoint::Quant;
 use kinora_kernels::{LEVEL_VARIABLE, Level};

@@ -1,9 +1,11 @@
 //! [`Request`]: what a caller asks for; everything but the prompt has a default in the model's manifest.
 
 pub(crate) mod inputs;
+pub(crate) mod load;
 pub(crate) mod output;
 pub(crate) mod recipe;
 pub(crate) mod sampling;
+pub(crate) mod story;
 
 use crate::request::inputs::Given;
 use crate::request::output::Output;
@@ -13,7 +15,7 @@ use std::path::PathBuf;
 /// One clip to generate. `None` means the model's default.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Request {
-    /// What to show. English or Chinese for the Wan family.
+    /// What to show, in a language that the model's text encoder was trained on.
     pub prompt: String,
     /// What to avoid; an empty text is allowed. Only used with guidance above 1.
     pub negative_prompt: Option<String>,

@@ -78,7 +78,7 @@ impl Decoding<'_> {
         let [_, _, h, w] = first.shape();
         let Some(side) = self.tile.filter(|&side| side < h.max(w)) else {
             return piped(take, |send| {
-                self.push_all(stream, self.vae.decoder()?.as_mut(), &mut |pixels, first| {
+                self.push_all(stream, self.vae.decoder()?, &mut |pixels, first| {
                     let done = first + pixels.dim(2)?;
                     send(pixels)?;
                     progress(done)
@@ -90,7 +90,7 @@ impl Decoding<'_> {
             (Tile::grid(h, w, side), self.vae.latent_format().spatial_factor, self.frames(stream));
         let mut tiled = TiledFrames::create(self.scratch, &tiles, factor, [total, h * factor, w * factor])?;
         for (number, tile) in tiles.iter().enumerate() {
-            self.push_all(stream, self.vae.tile_decoder(tile)?.as_mut(), &mut |pixels, first| {
+            self.push_all(stream, self.vae.tile_decoder(tile)?, &mut |pixels, first| {
                 tiled.put(number, first, &pixels)?;
                 progress((number * total + first + pixels.dim(2)?) / tiles.len())
             })?;
@@ -102,20 +102,24 @@ impl Decoding<'_> {
     fn push_all(
         &self,
         stream: &Stream,
-        decoder: &mut dyn StreamDecoder,
+        mut decoder: Box<dyn StreamDecoder + '_>,
         put: &mut dyn FnMut(Tensor, usize) -> Result<()>,
     ) -> Result<()> {
         let mut done = 0;
+        let mut hand_over = |pixels: Option<Tensor>| {
+            let Some(pixels) = pixels else { return Ok(()) };
+            kinora_sampler::check_finite(&pixels, || format!("the decoded frames from frame {done} on"))?;
+            let frames = pixels.dim(2)?;
+            put(pixels, done)?;
+            done += frames;
+            Ok::<_, Error>(())
+        };
         for (file, first) in stream {
             for index in *first..file.frames() {
-                let pixels = decoder.push(&file.frame(index, self.device)?)?;
-                kinora_sampler::check_finite(&pixels, || format!("the decoded frames at latent frame {index}"))?;
-                let frames = pixels.dim(2)?;
-                put(pixels, done)?;
-                done += frames;
+                hand_over(decoder.push(&file.frame(index, self.device)?)?)?;
             }
         }
-        Ok(())
+        hand_over(decoder.finish()?)
     }
 }
 

@@ -36,11 +36,10 @@ impl Encoding<'_, '_> {
         total: Option<usize>,
         mut next: impl FnMut() -> Result<Option<Frame>>,
     ) -> Result<(Vec<Tensor>, usize)> {
-        let LatentFormat { temporal_factor, .. } = *self.vae.latent_format();
         let mut encoder = self.vae.encoder()?;
         let (mut latents, mut done) = (Vec::new(), 0);
         loop {
-            let wanted = if latents.is_empty() { 1 } else { temporal_factor };
+            let wanted = encoder.wanted();
             let frames = (0..wanted).map_while(|_| next().transpose()).collect::<Result<Vec<Frame>>>()?;
             if frames.len() < wanted {
                 return Ok((latents, frames.len()));

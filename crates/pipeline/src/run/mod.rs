@@ -20,39 +20,14 @@ use crate::plan::placement::Placement;
 use crate::plan::{Plan, Planned, Probed, check};
 use crate::preview::LatentRgb;
 use crate::request::Request;
+use crate::request::load::LoadOptions;
 use crate::request::output::Output;
 use crate::request::recipe::Recipe;
 use crate::run::run_dir::recorded;
 use crate::{Result, device};
-use candle_core::{DType, Device};
-use kinora_checkpoint::Quant;
+use candle_core::Device;
 use kinora_vae::{LatentFormat, Parts, VideoVae};
 use std::sync::{Mutex, PoisonError};
-
-/// The model to load, and where it runs.
-#[derive(Debug, Clone, PartialEq)]
-pub struct LoadOptions {
-    /// A known name (`embedded`, or one of [`Manifest::known`]), a model directory, or single files.
-    pub model: Vec<String>,
-    /// Dtype of the networks; `None` is f32 on the CPU, bf16 elsewhere.
-    pub dtype: Option<DType>,
-    /// Quantisation of the large matrices of transformer and text encoder; `None` leaves them as the file has them.
-    pub quant: Option<Quant>,
-    /// `auto`, `cpu`, `cuda`, `cuda:N` or `metal`.
-    pub device: String,
-    /// CPU threads; `None` is every core. The result does not depend on it.
-    pub threads: Option<usize>,
-    /// The most bytes of a GPU's memory to plan with; `None` is what is free. Blocks that do not fit are streamed from the
-    /// host's memory.
-    pub gpu_memory: Option<u64>,
-}
-
-impl Default for LoadOptions {
-    fn default() -> Self {
-        let model = vec!["embedded".into()];
-        Self { model, dtype: None, quant: None, device: "auto".into(), threads: None, gpu_memory: None }
-    }
-}
 
 /// A model that is ready to make clips. Its components are read when their stage comes and freed after it.
 pub struct Pipeline {
@@ -122,7 +97,7 @@ impl Pipeline {
 
     /// The recipe of `plan`.
     pub(crate) fn recipe(&self, plan: &Plan, output: &Output) -> Recipe {
-        Recipe::new(plan, output, &self.model.argument, &self.placement)
+        Recipe::of(plan, output, &self.model.argument, &self.placement)
     }
 
     /// Does `work` on this pipeline's threads. On a GPU, runs take turns: its memory is planned for one, and everything

@@ -2,12 +2,13 @@
 
 use super::film::{Film, Shape, sidecar};
 use super::windows::{Window, request_of, windows_of};
-use super::{BEFORE, Join, MOST_SECONDS, STORY, Shot, Story};
+use super::{BEFORE, STORY};
 use crate::families::capabilities::Continuation;
 use crate::plan::Plan;
 use crate::request::inputs::who_takes;
 use crate::request::output::{Output, Predictions, Report, Seconds, distinct};
 use crate::request::recipe::Recipe;
+use crate::request::story::{Join, MOST_SECONDS, Shot, Story};
 use crate::request::{Request, Size};
 use crate::run::observer::Observer;
 use crate::run::run_dir::{check_inputs, write_text};

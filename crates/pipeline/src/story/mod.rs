@@ -1,4 +1,4 @@
-//! [`Story`]: a clip of several shots, each made of windows that continue each other.
+//! Stories: clips of several shots, each made of windows that continue each other.
 //!
 //! A window is one run of the sampler, with a directory of its own in the project's: a story that is killed at any point
 //! continues where it was. A window continues latent frames of the one before (then both are decoded as one stream, and
@@ -11,99 +11,12 @@ mod windows;
 
 use crate::request::recipe::Recipe;
 use crate::run::run_dir::INPUTS;
-use crate::{Error, Result};
-use serde::{Deserialize, Serialize};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The end of the clip that a story continues, encoded.
 const BEFORE: &str = "before.safetensors";
 /// The recipe of a project's story.
 const STORY: &str = "story.json";
-/// The longest story.
-const MOST_SECONDS: f64 = 3600.0;
-
-/// A clip of several shots.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Story {
-    /// The clip that the first shot continues.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub after: Option<PathBuf>,
-    /// In their order.
-    #[serde(rename = "shot", default)]
-    pub shots: Vec<Shot>,
-}
-
-/// A part of a story with one prompt.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Shot {
-    /// The prompt.
-    pub prompt: String,
-    /// How long it is; `None` is the model's own length.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub seconds: Option<f64>,
-    /// How it follows the one before.
-    #[serde(default)]
-    pub join: Join,
-    /// The negative prompt; `None` is that of the story.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub negative_prompt: Option<String>,
-    /// The picture that it begins with; only after a cut.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub image: Option<PathBuf>,
-    /// How the camera moves, such as `pan=5,zoom=-3`, or a preset.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub camera: Option<String>,
-    /// Seed of its first window; else it follows from the story's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub seed: Option<u64>,
-}
-
-/// How a shot follows the one before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Join {
-    /// Without a visible join.
-    #[default]
-    Continue,
-    /// With a new beginning.
-    Cut,
-}
-
-impl Story {
-    /// The same with whole paths, for a recipe.
-    fn with_whole_paths(&self) -> Self {
-        let whole = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
-        let shot = |shot: &Shot| Shot { image: shot.image.as_ref().map(whole), ..shot.clone() };
-        Self { after: self.after.as_ref().map(whole), shots: self.shots.iter().map(shot).collect() }
-    }
-
-    /// Every file that it names.
-    pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
-        self.after.as_deref().into_iter().chain(self.shots.iter().filter_map(|shot| shot.image.as_deref()))
-    }
-
-    /// Reads a story: `[[shot]]` tables of TOML.
-    ///
-    /// # Errors
-    /// No such file, or one that says something else.
-    pub fn read(path: &Path) -> Result<Self> {
-        let hint = "a story is TOML with `[[shot]]` tables of prompt, seconds, join (continue or cut), camera, image";
-        let bad = |reason: String| Error::BadFile { path: path.to_path_buf(), reason, hint };
-        let text = std::fs::read_to_string(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
-        let mut story: Self = toml::from_str(&text).map_err(|error| bad(error.message().to_string()))?;
-        if story.shots.is_empty() {
-            return Err(bad("it has no shots".into()));
-        }
-        let folder = path.parent().unwrap_or(Path::new(""));
-        for path in story.shots.iter_mut().filter_map(|shot| shot.image.as_mut()).chain(&mut story.after) {
-            *path = folder.join(&path);
-        }
-        Ok(story)
-    }
-}
-
 /// The seed of the story that the project in `directory` holds, if it holds one.
 pub fn story_seed(directory: &Path) -> Option<u64> {
     let text = std::fs::read_to_string(directory.join(STORY)).ok()?;

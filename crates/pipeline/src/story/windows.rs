@@ -1,9 +1,9 @@
 //! [`Window`]: one run of the sampler within a story, and the windows that a shot is made of.
 
-use super::{MOST_SECONDS, Shot};
 use crate::families::capabilities::Continuation;
 use crate::plan::Plan;
 use crate::request::Request;
+use crate::request::story::{MOST_SECONDS, Shot};
 use crate::{Error, Result};
 
 /// One run of the sampler.

@@ -1,33 +1,15 @@
-//! Fixtures, distances and the pseudo-network.
+//! Fixtures and the pseudo-network.
 
-use std::collections::HashMap;
-use std::path::Path;
+use std::collections::BTreeMap;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::Tensor;
 use kinora_sampler::{Error, Sampler, StepInfo, Streams, x0_from_velocity};
+pub use kinora_test_support::{bits, relative_l2, values};
 
-pub type Fixture = HashMap<String, Tensor>;
+pub type Fixture = BTreeMap<String, Tensor>;
 
 pub fn fixture(name: &str) -> Fixture {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/sampler").join(name);
-    candle_core::safetensors::load(&path, &Device::Cpu).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
-}
-
-pub fn values(x: &Tensor) -> Vec<f32> {
-    x.flatten_all().unwrap().to_dtype(DType::F32).unwrap().to_vec1().unwrap()
-}
-
-/// Bit patterns, which tell -0 from 0 and one NaN from another.
-pub fn bits(x: &Tensor) -> Vec<u32> {
-    values(x).into_iter().map(f32::to_bits).collect()
-}
-
-pub fn relative_l2(found: &Tensor, expected: &Tensor) -> f64 {
-    let (found, expected) = (values(found), values(expected));
-    assert_eq!(found.len(), expected.len());
-    let square = |pairs: Vec<(f32, f32)>| pairs.iter().map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>();
-    let norm = square(expected.iter().map(|&b| (b, 0.0)).collect());
-    (square(found.into_iter().zip(expected).collect()) / norm).sqrt()
+    kinora_test_support::tensors(&kinora_test_support::fixture("sampler").join(name))
 }
 
 /// Returns the estimates of x0 of the pseudo-network, which is the same for every stream; scripts/fixtures/sampler.py has

@@ -1,7 +1,7 @@
 //! The heuristic that tells broken text from text: neighbours that hardly ever stand next to each other on purpose.
 //!
 //! The classes and rules are those of ftfy 6.3.1 (Apache-2.0),
-//! <https://github.com/rspeer/python-ftfy/blob/main/ftfy/badness.py>.
+//! <https://github.com/rspeer/python-ftfy/blob/v6.3.1/ftfy/badness.py>.
 
 use regex::Regex;
 use std::sync::LazyLock;

@@ -1,7 +1,7 @@
 //! Prompt cleaning, as the pipelines that the models were released with do it.
 //!
 //! Reference: `prompt_clean` of
-//! <https://github.com/huggingface/diffusers/blob/main/src/diffusers/pipelines/wan/pipeline_wan.py>: ftfy, HTML
+//! <https://github.com/huggingface/diffusers/blob/v0.42.1/src/diffusers/pipelines/wan/pipeline_wan.py>: ftfy, HTML
 //! entities twice, white space. What ftfy 6.3.1 does is implemented here, since the crates that offer it follow older versions.
 
 mod badness;

@@ -4,7 +4,7 @@ use crate::{Error, LatentFormat, Result};
 use serde::Deserialize;
 
 /// Architecture of a Wan autoencoder. Field names, `temperal` included, are those of diffusers' config.json
-/// (<https://github.com/huggingface/diffusers/blob/main/src/diffusers/models/autoencoders/autoencoder_kl_wan.py>);
+/// (<https://github.com/huggingface/diffusers/blob/v0.42.1/src/diffusers/models/autoencoders/autoencoder_kl_wan.py>);
 /// what a file leaves out is as in Wan 2.1.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default)]

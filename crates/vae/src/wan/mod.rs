@@ -1,5 +1,5 @@
 //! The causal autoencoders of Wan 2.1 and Wan 2.2
-//! (<https://github.com/Wan-Video/Wan2.2/blob/main/wan/modules/vae2_1.py> and `vae2_2.py` beside it;
+//! (<https://github.com/Wan-Video/Wan2.2/blob/42bf4cfaa384/wan/modules/vae2_1.py> and `vae2_2.py` beside it;
 //! <https://arxiv.org/abs/2503.20314>, section 4.1).
 //!
 //! Everything looks at the present and the past only, so a clip is coded in chunks: its first frame alone, then as many
@@ -61,8 +61,13 @@ impl WanVae {
         Ok(Box::new(Decoding { vae: self, network, tile, state: StreamState::default() }))
     }
 
+    /// Pixel frames of the next chunk: the clip's first frame is one alone.
+    fn chunk_frames(&self, state: &StreamState) -> usize {
+        if state.is_first() { 1 } else { self.format.temporal_factor }
+    }
+
     fn encode_chunk(&self, encoder: &Encoder, frames: &Tensor, state: &mut StreamState) -> Result<Tensor> {
-        let expected_frames = if state.is_first() { 1 } else { self.format.temporal_factor };
+        let expected_frames = self.chunk_frames(state);
         let (factor, shape) = (self.format.spatial_factor, frames.dims());
         let fits = matches!(*shape, [_, 3, f, h, w] if f == expected_frames && h % factor == 0 && w % factor == 0);
         if !fits || shape.contains(&0) {
@@ -139,8 +144,13 @@ struct Decoding<'a> {
 }
 
 impl StreamDecoder for Decoding<'_> {
-    fn push(&mut self, latents: &Tensor) -> Result<Tensor> {
-        self.vae.decode_chunk(self.network, latents, self.tile.as_ref(), &mut self.state)
+    fn push(&mut self, latents: &Tensor) -> Result<Option<Tensor>> {
+        self.vae.decode_chunk(self.network, latents, self.tile.as_ref(), &mut self.state).map(Some)
+    }
+
+    /// Returns nothing: a causal decoder has returned every frame.
+    fn finish(self: Box<Self>) -> Result<Option<Tensor>> {
+        Ok(None)
     }
 }
 
@@ -152,6 +162,10 @@ struct Encoding<'a> {
 }
 
 impl StreamEncoder for Encoding<'_> {
+    fn wanted(&self) -> usize {
+        self.vae.chunk_frames(&self.state)
+    }
+
     fn push(&mut self, frames: &Tensor) -> Result<Tensor> {
         self.vae.encode_chunk(self.network, frames, &mut self.state)
     }

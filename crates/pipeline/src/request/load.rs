@@ -1,0 +1,29 @@
+//! [`LoadOptions`]: the model of a pipeline, and where it runs.
+
+use candle_core::DType;
+use kinora_checkpoint::Quant;
+
+/// The model to load, and where it runs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LoadOptions {
+    /// A known name (`embedded`, or one of [`crate::Manifest::known`]), a model directory, or single files.
+    pub model: Vec<String>,
+    /// Dtype of the networks; `None` is f32 on the CPU, bf16 elsewhere.
+    pub dtype: Option<DType>,
+    /// Quantisation of the large matrices of transformer and text encoder; `None` leaves them as the file has them.
+    pub quant: Option<Quant>,
+    /// `auto`, `cpu`, `cuda`, `cuda:N` or `metal`.
+    pub device: String,
+    /// CPU threads; `None` is every core. The result does not depend on it.
+    pub threads: Option<usize>,
+    /// The most bytes of a GPU's memory to plan with; `None` is what is free. Blocks that do not fit are streamed from the
+    /// host's memory.
+    pub gpu_memory: Option<u64>,
+}
+
+impl Default for LoadOptions {
+    fn default() -> Self {
+        let model = vec!["embedded".into()];
+        Self { model, dtype: None, quant: None, device: "auto".into(), threads: None, gpu_memory: None }
+    }
+}
