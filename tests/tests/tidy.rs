@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 const MAY_DEPEND: &[(&str, &[&str])] = &[
     ("kernels", &[]),
     ("checkpoint", &[]),
+    ("camera", &[]),
+    ("hub", &[]),
     ("sampler", &[]),
     ("media", &[]),
     ("nn", &["kernels", "checkpoint"]),
@@ -14,7 +16,22 @@ const MAY_DEPEND: &[(&str, &[&str])] = &[
     ("image-encoder", &["kernels", "checkpoint", "nn"]),
     ("vae", &["kernels", "checkpoint", "nn"]),
     ("dit", &["kernels", "checkpoint", "nn"]),
-    ("pipeline", &["kernels", "checkpoint", "nn", "text-encoder", "image-encoder", "vae", "dit", "sampler", "media"]),
+    (
+        "pipeline",
+        &[
+            "kernels",
+            "checkpoint",
+            "nn",
+            "text-encoder",
+            "image-encoder",
+            "vae",
+            "dit",
+            "camera",
+            "hub",
+            "sampler",
+            "media",
+        ],
+    ),
     ("cli", &["pipeline"]),
 ];
 

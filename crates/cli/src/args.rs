@@ -25,7 +25,7 @@ pub use story::{ExtendArgs, StoryArgs, SuiteArgs};
 #[derive(Debug, Parser)]
 #[command(name = "kinora", version, max_term_width = 110, subcommand_required = true, arg_required_else_help = true)]
 pub struct Cli {
-    /// What to do.
+    /// The subcommand.
     #[command(subcommand)]
     pub command: Command,
 }
@@ -35,13 +35,13 @@ pub struct Cli {
 pub enum Command {
     /// Make a clip from a prompt.
     Generate(Box<GenerateArgs>),
-    /// Say what `generate` would do, and how much memory it would need.
+    /// Print what `generate` would do, and how much memory it would need.
     Plan(Box<GenerateArgs>),
-    /// Go on where a clip ends, once or many times.
+    /// Continue a clip from its end, once or several times.
     Extend(Box<ExtendArgs>),
-    /// Make a clip of several shots from a file.
+    /// Make a clip of the shots that a file describes.
     Story(Box<StoryArgs>),
-    /// Run a file of prompts, and make a page to look at the clips.
+    /// Make a clip of every prompt in a file, and a page to compare them.
     Suite(Box<SuiteArgs>),
     /// Turn saved latents into a clip.
     Decode(DecodeArgs),
@@ -49,9 +49,9 @@ pub enum Command {
     Encode(EncodeArgs),
     /// Measure speed and memory.
     Bench(BenchArgs),
-    /// Say what a model directory or file is, and what is missing.
+    /// Print what a model directory or file contains, and what is missing.
     Inspect(InspectArgs),
-    /// List the known models and which are here.
+    /// List the known models, and which of them are on this machine.
     Models(ModelsArgs),
     /// Download a known model from the Hugging Face hub.
     Pull(PullArgs),
@@ -66,16 +66,19 @@ pub enum Command {
 pub struct GenerateArgs {
     /// What the clip should show.
     pub prompt: String,
-    /// What to avoid; may be empty [default: the model's own].
+    /// What the clip should not show; may be empty [default: the model's own].
     #[arg(long, value_name = "TEXT")]
     pub negative_prompt: Option<String>,
+    /// Number of clips to make, with consecutive seeds.
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub count: u64,
     /// The model.
     #[command(flatten)]
     pub model: ModelArgs,
     /// Size and length.
     #[command(flatten)]
     pub shape: ShapeArgs,
-    /// What it is made from.
+    /// Conditioning inputs.
     #[command(flatten)]
     pub given: GivenArgs,
     /// Denoising.
@@ -87,22 +90,19 @@ pub struct GenerateArgs {
     /// Previews.
     #[command(flatten)]
     pub preview: PreviewArgs,
-    /// Make that many clips, with consecutive seeds.
-    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000))]
-    pub count: u64,
     /// Start from the tensor `noise` [1, C, F, H, W] of this file instead of seeded noise.
     #[arg(long, value_name = "FILE.safetensors", help_heading = "Stages")]
     pub init_latents: Option<PathBuf>,
-    /// Keep the denoised latents, for `kinora decode`.
+    /// Save the denoised latents in this file, for `kinora decode`.
     #[arg(long, value_name = "FILE.safetensors", help_heading = "Stages")]
     pub save_latents: Option<PathBuf>,
-    /// Keep the state of the run here every few steps, and continue from what is there.
+    /// Save the state of the run in this directory every few steps, and continue from a state that is there.
     #[arg(long, value_name = "DIR", help_heading = "Stages")]
     pub resume: Option<PathBuf>,
 }
 
 impl GenerateArgs {
-    /// As the library takes it.
+    /// Returns the request that the options describe.
     pub fn request(&self) -> Request {
         let shape = &self.shape;
         self.denoising.apply(Request {

@@ -1,5 +1,6 @@
-//! What computes on NVIDIA GPUs is a program of its own, `kinora-cuda`: linked to the CUDA libraries, it does not even
-//! start without them. `kinora` becomes that program where a GPU is asked for, or may be used and everything is there.
+//! Hands over to `kinora-cuda`, the program that computes on NVIDIA GPUs. It is linked to the CUDA libraries, so it
+//! does not start without them. `kinora` becomes that program where `--device` asks for CUDA, or allows it and all
+//! libraries are there.
 
 mod library;
 
@@ -9,11 +10,12 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::{env, process};
 
-/// Names another `kinora-cuda` than the one beside this program; empty: none.
+/// Environment variable with the path of another `kinora-cuda` than the one beside this program; an empty value means
+/// none.
 const BINARY: &str = "KINORA_CUDA_BINARY";
-/// Set for the program handed over to, so that a `kinora-cuda` that was built without CUDA does not do it again.
+/// Environment variable that is set for `kinora-cuda`, so that one built without CUDA does not hand over to itself.
 const HANDED_OVER: &str = "KINORA_HANDED_OVER";
-/// What `kinora-cuda` is linked to, and what to do where it is missing.
+/// The libraries that `kinora-cuda` is linked to, and the hint for each that is missing.
 const LIBRARIES: &[(&str, &str)] = &[
     ("libcuda.so.1", DRIVER),
     ("libcudart.so.13", TOOLKIT),
@@ -25,11 +27,11 @@ const DRIVER: &str = "install NVIDIA's driver, 580 or newer, or use --device cpu
 const TOOLKIT: &str = "install the runtime libraries of CUDA 13, or `pip install nvidia-cuda-runtime nvidia-cublas nvidia-curand` \
     and have their folders on LD_LIBRARY_PATH (see scripts/cuda/README.md)";
 
-/// Goes on as `kinora-cuda` where the command asks for CUDA, or leaves the choice and it would start; does not return
-/// then.
+/// Becomes `kinora-cuda` if the command asks for CUDA, or leaves the choice and `kinora-cuda` can start. Returns only
+/// if neither is the case.
 ///
 /// # Errors
-/// CUDA is asked for and `kinora-cuda` cannot be started.
+/// The command asks for CUDA, and `kinora-cuda` cannot be started.
 pub fn hand_over(command: &Command) -> Result<()> {
     match device(command) {
         Some("auto") => {
@@ -41,7 +43,7 @@ pub fn hand_over(command: &Command) -> Result<()> {
     }
 }
 
-/// What `--device` is, of commands that compute.
+/// Returns the value of `--device`, or `None` for commands that do not compute.
 fn device(command: &Command) -> Option<&str> {
     match command {
         Command::Generate(args) | Command::Plan(args) => Some(&args.model.compute.device),
@@ -56,7 +58,7 @@ fn device(command: &Command) -> Option<&str> {
     }
 }
 
-/// Becomes `kinora-cuda`; returns only with the reason why not.
+/// Becomes `kinora-cuda`; returns only with the reason why it cannot.
 fn start() -> Result<()> {
     if env::var_os(HANDED_OVER).is_some() {
         return Err(error("this `kinora-cuda` was built without CUDA", BUILD));
@@ -66,7 +68,7 @@ fn start() -> Result<()> {
     for (name, hint) in LIBRARIES {
         library::check(name).map_err(|why| error(cannot(&why), *hint))?;
     }
-    // Nothing was printed or opened yet, so nothing is lost with this process.
+    // Nothing has been printed or opened yet, so replacing this process loses nothing.
     let why = process::Command::new(&binary).args(env::args_os().skip(1)).env(HANDED_OVER, "1").exec();
     Err(error(cannot(&why), "check that it is a program for this system, or use --device cpu"))
 }
@@ -74,7 +76,7 @@ fn start() -> Result<()> {
 const BUILD: &str =
     "build it with `cargo build --release --features cuda --bin kinora-cuda` (see scripts/cuda/README.md)";
 
-/// The `kinora-cuda` to use.
+/// Returns the path of `kinora-cuda`.
 fn binary() -> Result<PathBuf> {
     let named = env::var_os(BINARY).map(PathBuf::from);
     let beside = || env::current_exe().ok()?.parent().map(|folder| folder.join("kinora-cuda"));
@@ -83,13 +85,14 @@ fn binary() -> Result<PathBuf> {
         Some(path) if path != Path::new("") => {
             Err(missing(&format!("there is no `kinora-cuda` at `{}`", path.display())))
         }
-        _ => Err(missing("no `kinora-cuda` is to be used")),
+        Some(_) => Err(missing(&format!("{BINARY} is empty"))),
+        None => Err(missing("its own path is not known")),
     }
 }
 
 fn missing(what: &str) -> Error {
     let hint = format!("{BUILD}, put it beside `kinora` or name it in {BINARY}, or use --device cpu");
-    error(format!("this program computes without CUDA, and {what}"), hint)
+    error(format!("this program was built without CUDA, and {what}"), hint)
 }
 
 fn error(what: impl Into<String>, hint: impl Into<String>) -> Error {

@@ -1,4 +1,5 @@
-//! The `kinora` command: parses, calls the library, prints. Two programs are made of it, `kinora` and `kinora-cuda`.
+//! The `kinora` command: parses the command line, calls the library and prints. It is built into two programs, `kinora`
+//! and `kinora-cuda`.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command prints")]
 
 mod args;
@@ -16,11 +17,11 @@ use kinora::LargeBlocks;
 use mimalloc::MiMalloc;
 use std::process::ExitCode;
 
-/// Large tensors come from the system and go back to it, so that the memory of a long clip does not fray.
+/// Large tensors come from the system and go back to it, so that long clips do not fragment the memory.
 #[global_allocator]
 static ALLOCATOR: LargeBlocks<MiMalloc> = LargeBlocks(MiMalloc);
 
-/// Does what the command line says.
+/// Runs the subcommand of the command line.
 pub fn main() -> ExitCode {
     keep_contained_panics_quiet();
     let cli = match Cli::try_parse() {
@@ -52,7 +53,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// A damaged tokenizer makes the tokenizers library panic; that comes out as an error, so its own message is noise.
+/// Silences the message of a panic that becomes an error: a damaged tokenizer makes the tokenizers library panic.
 fn keep_contained_panics_quiet() {
     let print = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {

@@ -1,4 +1,4 @@
-//! Progress on stderr: a bar for the steps and one for the frames, notices above them.
+//! Shows progress on stderr: a bar for the steps, one for the frames, and notices above them.
 
 use crate::args::PreviewArgs;
 use crate::signals;
@@ -13,31 +13,33 @@ use std::time::Duration;
 pub struct Progress {
     bar: ProgressBar,
     quiet: bool,
-    /// Steps that this run has done itself, and the time they took.
+    /// The number of steps that this process has done, and the time they took.
     steps: (u32, Duration),
     preview: Option<Preview>,
 }
 
-/// Small frames of the latents, every few steps.
+/// Shows small frames of the latents every few steps.
 struct Preview {
     colours: LatentRgb,
     file: Option<PathBuf>,
     terminal: Option<Protocol>,
     every: usize,
-    /// Latent frames a second.
+    /// Latent frames per second.
     fps: f64,
 }
 
 impl Preview {
-    /// What `args` ask for, as far as model and terminal can do it; else why not.
+    /// Returns the preview that `args` ask for, or the reason why the model or the terminal cannot show it.
     fn new(args: &PreviewArgs, pipeline: &Pipeline) -> Result<Option<Self>, &'static str> {
         if args.preview.is_none() && !args.preview_in_terminal {
             return Ok(None);
         }
-        let colours = pipeline.latent_rgb().ok_or("what this model's latents look like is not known")?;
+        let colours = pipeline.latent_rgb().ok_or("the colours of this model's latents are not known")?;
         let terminal = args.preview_in_terminal.then(|| Protocol::detect(|name| std::env::var(name).ok())).flatten();
         if args.preview_in_terminal && terminal.is_none() && args.preview.is_none() {
-            return Err("this terminal shows no pictures (kitty, iTerm2 and sixel ones do): --preview FILE writes one");
+            return Err(
+                "this terminal cannot show pictures (kitty, iTerm2 and sixel ones can): --preview FILE writes a file",
+            );
         }
         let (file, every) = (args.preview.clone(), usize::from(args.preview_every));
         Ok(Some(Self { colours, file, terminal, every, fps: 4.0 }))
@@ -47,7 +49,7 @@ impl Preview {
         self.fps = (plan.fps / plan.temporal_factor as f64).max(1.0);
     }
 
-    /// Writes and shows the frames of `denoised`; the text for the terminal.
+    /// Writes the frames of `denoised` to the file, and returns the text that shows one in the terminal.
     fn step(&self, denoised: &kinora::Tensor) -> kinora::Result<Option<String>> {
         let frames = self.colours.frames(denoised)?;
         if let Some(file) = &self.file {
@@ -60,13 +62,13 @@ impl Preview {
 }
 
 impl Progress {
-    /// Nothing is shown when `quiet`.
+    /// Returns a display of progress; it shows nothing if `quiet`.
     pub fn new(quiet: bool) -> Self {
         signals::listen();
         Self { bar: ProgressBar::hidden(), quiet, steps: (0, Duration::ZERO), preview: None }
     }
 
-    /// Shows what the latents look like, too.
+    /// Adds previews of the latents.
     pub fn with_preview(mut self, args: &PreviewArgs, pipeline: &Pipeline) -> Self {
         match Preview::new(args, pipeline) {
             Ok(preview) => self.preview = preview,
@@ -75,7 +77,7 @@ impl Progress {
         self
     }
 
-    /// Shows one event; breaks after Ctrl-C or a request to end.
+    /// Shows one event; returns `Break` after Ctrl-C or SIGTERM.
     pub fn handle(&mut self, event: &Event) -> ControlFlow<()> {
         if !self.quiet {
             self.show(event);
@@ -84,7 +86,7 @@ impl Progress {
         if signals::interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
-    /// A preview that fails is no reason to stop.
+    /// Shows the preview of an event; a failing preview does not stop the run.
     fn preview(&mut self, event: &Event) {
         let Some(preview) = &mut self.preview else { return };
         match event {
@@ -149,7 +151,8 @@ impl Progress {
     }
 }
 
-/// What `left` more steps take at the mean of the steps done in this run; those of an earlier run say nothing.
+/// Returns the time of `left` more steps at the mean of the steps of this process; those of an earlier one do not
+/// count.
 fn remaining((steps, elapsed): (u32, Duration), left: usize) -> Duration {
     elapsed.checked_div(steps).unwrap_or_default().saturating_mul(u32::try_from(left).unwrap_or(u32::MAX))
 }

@@ -1,10 +1,10 @@
-//! How errors and results are printed: `error:` what is wrong, `hint:` what to do.
+//! Prints errors and results: `error:` says what is wrong, `hint:` what to do.
 
 use crate::signals;
 use kinora::Error;
 use std::process::ExitCode;
 
-/// Exit status of a command line that cannot be understood.
+/// Exit status of an invalid command line.
 const USAGE: u8 = 2;
 
 /// Prints the error and its hint on stderr.
@@ -17,25 +17,25 @@ pub fn failure(error: &Error) -> ExitCode {
     if error.is_stop() { ExitCode::from(signals::exit_code()) } else { ExitCode::FAILURE }
 }
 
-/// Prints the help or version that was asked for, or what is wrong with the command line.
+/// Prints the help or the version, or what is wrong with the command line.
 pub fn usage(error: &clap::Error) -> ExitCode {
     if !error.use_stderr() {
         let _ = error.print(); // a closed pipe (`kinora --help | head`) is not an error
         return ExitCode::SUCCESS;
     }
-    // clap's words, in the form of our other errors.
+    // clap's message, in the form of our other errors.
     let text = error.render().to_string().replace("  tip: ", "hint: ");
     eprint!("{}", text.replace("For more information, try", "hint: try"));
     ExitCode::from(USAGE)
 }
 
-/// A line on stdout; a closed pipe (`kinora models | head`) is not an error.
+/// Prints a line on stdout; a closed pipe (`kinora models | head`) is not an error.
 pub fn line(text: &str) {
     use std::io::Write;
     let _ = writeln!(std::io::stdout().lock(), "{text}");
 }
 
-/// Seconds as people read them.
+/// Formats seconds for people, such as `4.2 s` or `1:05 min`.
 pub fn seconds(seconds: f64) -> String {
     if seconds < 60.0 {
         format!("{seconds:.1} s")
@@ -44,7 +44,7 @@ pub fn seconds(seconds: f64) -> String {
     }
 }
 
-/// Bytes as people read them.
+/// Formats bytes for people, such as `1.2 GB`.
 pub fn bytes(bytes: u64) -> String {
     let units = ["B", "KB", "MB", "GB", "TB"];
     let power = (0..units.len()).rev().find(|p| bytes >= 1000u64.pow(*p as u32)).unwrap_or(0);

@@ -1,29 +1,30 @@
-//! Pictures in a terminal: kitty's graphics (<https://sw.kovidgoyal.net/kitty/graphics-protocol/>), iTerm2's inline images
-//! (<https://iterm2.com/documentation-images.html>), and sixel (<https://vt100.net/docs/vt3xx-gp/chapter14.html>).
+//! Shows pictures in a terminal: kitty's graphics (<https://sw.kovidgoyal.net/kitty/graphics-protocol/>), iTerm2's
+//! inline images (<https://iterm2.com/documentation-images.html>), and sixel
+//! (<https://vt100.net/docs/vt3xx-gp/chapter14.html>).
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use kinora::Picture;
 use std::fmt::Write;
 
-/// Bytes of base64 in one of kitty's escape sequences.
+/// The most bytes of base64 in one of kitty's escape sequences.
 const KITTY_CHUNK: usize = 4096;
-/// Steps of each colour in the sixel palette.
+/// Levels of red, green and blue in the sixel palette.
 const LEVELS: usize = 6;
 
-/// How a terminal takes pictures.
+/// A protocol for pictures in a terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
-    /// Escape sequences of kitty, also in Ghostty and `WezTerm`.
+    /// The escape sequences of kitty, which Ghostty and `WezTerm` know too.
     Kitty,
-    /// Those of iTerm2.
+    /// The inline images of iTerm2.
     Iterm,
-    /// DEC's.
+    /// DEC's sixels.
     Sixel,
 }
 
 impl Protocol {
-    /// What the environment says that the terminal takes.
+    /// Returns the protocol that the terminal of these environment variables knows, if any.
     pub fn detect(variable: impl Fn(&str) -> Option<String>) -> Option<Self> {
         let term = variable("TERM").unwrap_or_default();
         let program = variable("TERM_PROGRAM").unwrap_or_default();
@@ -41,7 +42,7 @@ impl Protocol {
         }
     }
 
-    /// What to write to show `picture`.
+    /// Returns the text that shows `picture`.
     pub fn show(self, picture: &Picture) -> kinora::Result<String> {
         Ok(match self {
             Self::Kitty => kitty(&STANDARD.encode(picture.png_bytes()?)),
@@ -69,7 +70,7 @@ fn kitty(base64: &str) -> String {
     text
 }
 
-/// Bands of six rows; in each, one line per colour that it has.
+/// Encodes bands of six rows, each with one line for every colour in it.
 fn sixel(picture: &Picture) -> String {
     let mut text = String::from("\x1bPq");
     let percent = |level: usize| level * 100 / (LEVELS - 1);

@@ -126,7 +126,10 @@ pub enum Error {
     Checkpoint(#[from] kinora_checkpoint::Error),
     /// Downloading from the hub.
     #[error(transparent)]
-    Hub(#[from] crate::hub::HubError),
+    Hub(#[from] kinora_hub::Error),
+    /// A camera, its pose file or its rays.
+    #[error(transparent)]
+    Camera(#[from] kinora_camera::Error),
     /// A tensor operation failed.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
@@ -141,7 +144,7 @@ impl Error {
     /// Whether the run ended because the caller's event handler asked for it.
     pub fn is_stop(&self) -> bool {
         match self {
-            Self::Stopped { .. } | Self::StoryStopped { .. } | Self::Hub(crate::hub::HubError::Stopped) => true,
+            Self::Stopped { .. } | Self::StoryStopped { .. } | Self::Hub(kinora_hub::Error::Stopped) => true,
             Self::AfterLatents { source, .. } => source.is_stop(),
             _ => false,
         }
@@ -183,6 +186,10 @@ impl Error {
             Self::Sampler(error) => error.hint(),
             Self::Media(error) => error.hint(),
             Self::Hub(error) => error.hint(),
+            Self::Io { source, .. } | Self::Camera(kinora_camera::Error::Io { source, .. }) => {
+                Some(io_hint(source.kind()).into())
+            }
+            Self::Camera(error) => error.hint(),
             Self::BadFile { hint, .. } => Some((*hint).into()),
             Self::Dit(kinora_dit::Error::Checkpoint(error))
             | Self::Vae(kinora_vae::Error::Checkpoint(error))
@@ -194,7 +201,6 @@ impl Error {
             Self::Dit(kinora_dit::Error::Unsupported { .. } | kinora_dit::Error::Infer { .. }) => {
                 Some("only models of the Wan family can be loaded".into())
             }
-            Self::Io { source, .. } => Some(io_hint(source.kind()).into()),
             Self::Dit(_) | Self::Image(_) | Self::Vae(_) | Self::Tensor(_) => None,
         }
     }

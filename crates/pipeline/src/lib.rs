@@ -26,7 +26,6 @@
 //! There is no global state: every setting is in [`LoadOptions`] and [`Request`], every message an [`Event`].
 
 pub mod bench;
-mod camera;
 mod device;
 mod error;
 mod families;
@@ -40,11 +39,11 @@ mod sheet;
 mod step_cache;
 mod story;
 
-pub use camera::{Camera, CameraMove, CameraPath, CameraPreset, Language, Lens, Pose, Trajectory};
 pub use candle_core::{DType, Tensor};
 pub use device::devices;
 pub use error::{Error, Result};
 pub use families::capabilities::{Capabilities, Continuation, ImageInput, LastImageInput};
+pub use kinora_camera::{Camera, CameraMove, CameraPath, CameraPreset, Language, Lens, Pose, Trajectory};
 pub use kinora_checkpoint::Quant;
 pub use kinora_kernels::LargeBlocks;
 pub use kinora_media::{Fit, Frame, Picture, UpscaleTarget};

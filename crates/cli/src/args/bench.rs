@@ -8,10 +8,7 @@ use std::path::PathBuf;
 /// `kinora bench`.
 #[derive(Debug, Clone, Args)]
 pub struct BenchArgs {
-    /// The model to measure.
-    #[command(flatten)]
-    pub model: ModelArgs,
-    /// Measure the real architecture of a known variant with random weights instead: no files needed.
+    /// Measure the real architecture of a known variant with random weights instead, which needs no files.
     #[arg(long, value_name = "NAME", conflicts_with = "model")]
     pub random: Option<String>,
     /// Width, height and frames of the clip, such as 832x480x81 [default: the model's].
@@ -23,15 +20,18 @@ pub struct BenchArgs {
     /// Timed runs of each part; the median is printed.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub runs: u16,
-    /// With --random: build and measure only so many layers of the text encoder, and count the time for all.
+    /// With --random: build and measure only N layers of the text encoder, and scale the time to all of them.
     #[arg(long, value_name = "N", requires = "random")]
     pub text_layers: Option<usize>,
-    /// How to print.
+    /// The format of the result.
     #[arg(long, value_enum, default_value = "md")]
     pub format: Format,
-    /// An earlier result (printed with --format json): say how much faster this one is.
+    /// Print the speedup over an earlier result, which was printed with --format json.
     #[arg(long, value_name = "FILE")]
     pub compare: Option<PathBuf>,
+    /// The model to measure.
+    #[command(flatten)]
+    pub model: ModelArgs,
 }
 
 /// Parts of a model.
@@ -39,18 +39,18 @@ pub struct BenchArgs {
 pub enum What {
     /// The text encoder.
     Text,
-    /// One forward of the transformer.
+    /// One forward pass of the transformer.
     Dit,
-    /// Decoding.
+    /// The VAE's decoder.
     Vae,
-    /// Encoding.
+    /// The VAE's encoder.
     Encode,
-    /// Everything.
+    /// All parts.
     All,
 }
 
 impl What {
-    /// As the library takes it.
+    /// Returns the parts that are measured.
     pub fn parts(self) -> Vec<BenchPart> {
         match self {
             Self::Text => vec![BenchPart::Text],
@@ -62,7 +62,7 @@ impl What {
     }
 }
 
-/// Formats of a table.
+/// Formats of the result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// Markdown.

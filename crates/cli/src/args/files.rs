@@ -1,4 +1,4 @@
-//! The options of commands about files that are there already: clips, latents and models.
+//! The options of commands on existing files: clips, latents and models.
 
 use super::{DenoisingArgs, ModelArgs, OutputArgs};
 use clap::Args;
@@ -7,7 +7,7 @@ use std::path::PathBuf;
 /// `kinora decode`.
 #[derive(Debug, Clone, Args)]
 pub struct DecodeArgs {
-    /// Latents that `kinora generate --save-latents` or `kinora encode` wrote.
+    /// Latents from `kinora generate --save-latents` or `kinora encode`.
     pub latents: PathBuf,
     /// Frames per second [default: as recorded with the latents, else the model's].
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
@@ -23,9 +23,9 @@ pub struct DecodeArgs {
 /// `kinora encode`.
 #[derive(Debug, Clone, Args)]
 pub struct EncodeArgs {
-    /// The clip: an MP4 (H.264 without B-frames; any file in builds with ffmpeg) or raw frames.
+    /// The clip: an MP4 (H.264 without B-frames; any video in builds with the ffmpeg feature) or raw frames.
     pub clip: PathBuf,
-    /// Where the latents go.
+    /// The file that the latents are written to.
     #[arg(short, long, value_name = "FILE.safetensors")]
     pub output: PathBuf,
     /// The model whose VAE to use.
@@ -49,7 +49,7 @@ pub struct InspectArgs {
 /// `kinora models`.
 #[derive(Debug, Clone, Args)]
 pub struct ModelsArgs {
-    /// Print everything that is known of one model: its defaults, its modes, what it takes.
+    /// Print everything that is known about one model: its inputs, its defaults and its modes.
     #[arg(long, value_name = "NAME")]
     pub show: Option<String>,
     /// Print JSON.

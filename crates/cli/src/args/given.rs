@@ -1,4 +1,4 @@
-//! What a clip is made from, and looking at it meanwhile.
+//! Conditioning inputs of a clip, and previews while it is made.
 
 use clap::Args;
 use kinora::{Camera, CameraMove, CameraPreset, Expand, Fit, Given};
@@ -8,55 +8,57 @@ use std::path::PathBuf;
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Pictures, clips, camera")]
 pub struct GivenArgs {
-    /// The picture that the clip begins with: PNG, JPEG, WebP, GIF, BMP or TIFF.
+    /// Picture that the clip begins with: PNG, JPEG, WebP, GIF, BMP or TIFF.
     #[arg(long, value_name = "FILE")]
     pub image: Option<PathBuf>,
-    /// The picture that the clip ends with.
+    /// Picture that the clip ends with.
     #[arg(long, value_name = "FILE")]
     pub last_image: Option<PathBuf>,
-    /// How pictures and clips of another shape get the clip's: crop, pad or stretch.
+    /// How pictures and clips of another shape are fitted to the clip: crop, pad or stretch.
     #[arg(long, value_name = "HOW", default_value = "crop", hide_default_value = false)]
     pub fit: Fit,
-    /// A clip to change: the new one starts from its noised latents.
+    /// Clip to change: the new clip starts from its latents with noise added.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["image", "last_image"])]
     pub video: Option<PathBuf>,
-    /// How much of --video is replaced, above 0 to 1 [default: 0.8].
+    /// How much of --video is replaced, above 0 and up to 1 [default: 0.8].
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub strength: Option<f64>,
-    /// A clip that controls the new one (VACE): depth, pose or edges, or frames of which --mask says what is replaced.
+    /// Clip that controls the new one, for models that take `control`: depth, pose or edges, or frames in which --mask
+    /// marks what is replaced.
     #[arg(long, value_name = "FILE")]
     pub control: Option<PathBuf>,
-    /// A picture or clip: what is white in it is generated, what is black is kept from --control.
+    /// Picture or clip: white areas are generated, black areas are kept from --control.
     #[arg(long, value_name = "FILE")]
     pub mask: Option<PathBuf>,
-    /// Pictures of what should be seen in the clip (VACE).
+    /// Pictures of what the clip should show, for models that take `control`.
     #[arg(long = "reference", num_args = 1.., value_name = "FILE")]
     pub references: Vec<PathBuf>,
-    /// Add to the sides of --control, in parts of its size: left=0.25,right=0.25, or one number for all.
+    /// Enlarge the frames of --control at their sides, by fractions of their size: left=0.25,right=0.25, or one number
+    /// for all sides.
     #[arg(long, value_name = "SIDES", allow_negative_numbers = true)]
     pub expand: Option<Expand>,
-    /// How strongly --control is followed [default: 1].
+    /// How strongly the clip follows --control [default: 1].
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub control_scale: Option<f64>,
     /// How the camera moves: horizontal, vertical, pan, tilt, roll, zoom, each from -10 to 10, such as pan=5,zoom=-3.
     #[arg(long, value_name = "AXES", conflicts_with_all = ["camera_preset", "camera_path"], allow_negative_numbers = true)]
     pub camera: Option<CameraMove>,
-    /// down-back, forward-up, left-turn-forward or right-turn-forward.
+    /// A camera move by name: down-back, forward-up, left-turn-forward or right-turn-forward.
     #[arg(long, value_name = "NAME", conflicts_with = "camera_path")]
     pub camera_preset: Option<CameraPreset>,
-    /// Poses of the camera, one line each: docs/camera.md says how.
+    /// File of camera poses, one per line; docs/camera.md describes the format.
     #[arg(long, value_name = "FILE")]
     pub camera_path: Option<PathBuf>,
-    /// Say the camera's move in the prompt [default: where the model has no camera control].
+    /// Describe the camera move in the prompt [default: for models without camera control].
     #[arg(long, conflicts_with = "no_camera_in_prompt")]
     pub camera_in_prompt: bool,
-    /// Do not say it there.
+    /// Do not describe the camera move in the prompt.
     #[arg(long)]
     pub no_camera_in_prompt: bool,
 }
 
 impl GivenArgs {
-    /// As the library takes it.
+    /// Returns the conditioning inputs that the options describe.
     pub fn given(&self) -> Given {
         let camera = (self.camera.map(Camera::Move))
             .or(self.camera_preset.map(Camera::Preset))
@@ -82,17 +84,17 @@ impl GivenArgs {
     }
 }
 
-/// Looking at a clip while it is made.
+/// Previews of a clip while it is made.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Preview")]
 pub struct PreviewArgs {
-    /// Write a small animated preview of the latents there every few steps: .webp or .gif.
+    /// Write a small animated preview of the latents to this file every few steps: .webp or .gif.
     #[arg(long, value_name = "FILE")]
     pub preview: Option<PathBuf>,
-    /// Show it in the terminal too, where that can show pictures (kitty, iTerm2, sixel).
+    /// Show previews in the terminal too, if it can show pictures (kitty, iTerm2, sixel).
     #[arg(long)]
     pub preview_in_terminal: bool,
-    /// Steps from one preview to the next.
+    /// Steps between two previews.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
     pub preview_every: u16,
 }

@@ -20,19 +20,22 @@ pub struct ModelArgs {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Model")]
 pub struct ComputeArgs {
-    /// Dtype of the networks; f32 on the CPU by default, where bf16 halves the memory, and the time on CPUs that multiply it.
+    /// Data type of the networks [default on the CPU: f32]; bf16 halves the memory there, and the time on CPUs that
+    /// multiply bf16.
     #[arg(long, value_enum)]
     pub dtype: Option<DTypeArg>,
-    /// Round the large matrices of transformer and text encoder: less memory, faster, slightly other clips.
+    /// Quantise the large matrices of the transformer and the text encoder: less memory, faster, a slightly different
+    /// clip.
     #[arg(long, value_enum)]
     pub quant: Option<QuantArg>,
     /// Where to compute.
     #[arg(long, default_value = "auto", value_name = "DEVICE", help = device_help())]
     pub device: String,
-    /// Gigabytes of the GPU's memory to plan with; by default what is free. What does not fit waits in the host's memory.
+    /// Gigabytes of GPU memory to plan with [default: the free memory]; parts that do not fit are offloaded to host
+    /// memory.
     #[arg(long, value_name = "GB", value_parser = gigabytes)]
     pub gpu_memory: Option<u64>,
-    /// CPU threads; all cores by default. The result does not depend on it.
+    /// CPU threads [default: all cores]. The result does not depend on their number.
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub threads: Option<usize>,
 }
@@ -45,18 +48,18 @@ fn device_help() -> String {
     format!("Where to compute: {}", devices.join(", "))
 }
 
-/// Dtypes of the networks.
+/// Data types of the networks.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub enum DTypeArg {
-    /// 32-bit.
+    /// 32-bit floating point.
     F32,
-    /// 16-bit, 8 bits of exponent.
+    /// 16-bit floating point with 8 bits of exponent.
     Bf16,
-    /// 16-bit, 5 bits of exponent.
+    /// 16-bit floating point with 5 bits of exponent.
     F16,
 }
 
-/// How matrices are rounded.
+/// How matrices are quantised.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub enum QuantArg {
     /// 8-bit integers.
@@ -101,7 +104,7 @@ impl ComputeArgs {
     }
 }
 
-/// Gigabytes in bytes.
+/// Parses gigabytes, and returns bytes.
 fn gigabytes(text: &str) -> Result<u64, String> {
     match text.parse::<f64>() {
         Ok(number) if number > 0.0 && number < 1e6 => Ok((number * 1e9) as u64),

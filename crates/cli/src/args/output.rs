@@ -18,17 +18,17 @@ pub struct OutputArgs {
     /// Constant quality of the video encoder, 0 (best) to 51.
     #[arg(long, value_name = "N")]
     pub quality: Option<u8>,
-    /// Video encoder by its FFmpeg name, such as libx265 (builds with the ffmpeg feature).
+    /// Video encoder by its FFmpeg name, such as libx265 (in builds with the ffmpeg feature).
     #[arg(long, value_name = "NAME")]
     pub encoder: Option<String>,
-    /// Decode in tiles of that many latent pixels per side, each through the whole clip [default: where frames do not fit
-    /// in memory]. Meanwhile 6 bytes per pixel of every frame lie on disk.
+    /// Decode in tiles of N latent pixels per side, each through the whole clip [default: only where whole frames do
+    /// not fit in memory]. Until the clip is complete, 6 bytes per pixel of every frame are on disk.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(8..))]
     pub tile: Option<u16>,
     /// Enlarge the frames after decoding: 2x, 4x, or to a height such as 1080p (Lanczos).
     #[arg(long, value_name = "SIZE")]
     pub upscale: Option<UpscaleTarget>,
-    /// Print the result as JSON on stdout, and no progress.
+    /// Print the result as JSON on stdout, without progress.
     #[arg(long)]
     pub json: bool,
 }

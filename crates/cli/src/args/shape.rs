@@ -7,10 +7,10 @@ use kinora::{Resolution, Size};
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Size and length")]
 pub struct ShapeArgs {
-    /// Aspect such as 16:9, 9:16 or 1:1; keeps the area.
+    /// Aspect ratio such as 16:9, 9:16 or 1:1; the area stays the same.
     #[arg(long, value_parser = kinora::parse_aspect, value_name = "W:H", conflicts_with_all = ["width", "height"])]
     pub aspect: Option<f64>,
-    /// 480p (832×480), 720p (1280×720) or 1080p (1920×1080); with --aspect or a picture, the area of these.
+    /// 480p (832×480), 720p (1280×720) or 1080p (1920×1080); with --aspect or a picture, only the area counts.
     #[arg(long, value_name = "NAME", conflicts_with_all = ["width", "height"])]
     pub resolution: Option<Resolution>,
     /// Width in pixels.
@@ -19,7 +19,7 @@ pub struct ShapeArgs {
     /// Height in pixels.
     #[arg(long, value_name = "PIXELS", allow_negative_numbers = true)]
     pub height: Option<usize>,
-    /// Number of frames (4k + 1).
+    /// Number of frames; rounded to one that the model can make (usually 4k + 1).
     #[arg(long, value_name = "N", conflicts_with = "duration", allow_negative_numbers = true)]
     pub frames: Option<usize>,
     /// Length in seconds.
@@ -31,7 +31,7 @@ pub struct ShapeArgs {
 }
 
 impl ShapeArgs {
-    /// As the library takes it.
+    /// Returns the size that the options describe.
     pub fn size(&self) -> Size {
         if self.aspect.is_some() || self.resolution.is_some() {
             Size::Aspect { ratio: self.aspect, resolution: self.resolution }

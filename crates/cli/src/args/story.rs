@@ -1,4 +1,4 @@
-//! Clips of several parts, and many clips.
+//! The options of commands that make a clip of several windows, or many clips.
 
 use super::{ComputeArgs, DenoisingArgs, ModelArgs, OutputArgs, SamplingArgs, ShapeArgs};
 use clap::Args;
@@ -7,32 +7,33 @@ use std::path::PathBuf;
 /// `kinora extend`.
 #[derive(Debug, Clone, Args)]
 pub struct ExtendArgs {
-    /// The clip to go on from: one that Kinora made, or any other that it reads.
+    /// The clip to continue: one that Kinora made, or any other that it can read.
     pub clip: PathBuf,
     /// What happens next [default: the prompt of the clip].
     pub prompt: Option<String>,
-    /// What to avoid [default: as in the clip, else the model's own].
+    /// What the continuation should not show [default: as in the clip, else the model's own].
     #[arg(long, value_name = "TEXT")]
     pub negative_prompt: Option<String>,
-    /// How many seconds to add each time.
+    /// Seconds to add each time.
     #[arg(long, value_name = "SECONDS", default_value_t = 5.0, allow_negative_numbers = true)]
     pub seconds: f64,
-    /// How many times to add them.
+    /// How many times to add that many seconds.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub times: u16,
-    /// How the camera moves, such as pan=5,zoom=-3, or a preset.
+    /// How the camera moves: axes such as pan=5,zoom=-3, or the name of a preset.
     #[arg(long, value_name = "AXES|NAME")]
     pub camera: Option<String>,
     /// The model [default: the one that made the clip, else embedded].
     #[command(flatten)]
     pub model: ModelArgs,
-    /// Denoising; what is not given is as in the clip.
+    /// Denoising; other settings are as in the clip.
     #[command(flatten)]
     pub denoising: DenoisingArgs,
     /// Files.
     #[command(flatten)]
     pub output: OutputArgs,
-    /// Keep what is done here, and go on from it after an interruption [default: beside the output, until it is done].
+    /// Keep intermediate results in this directory, and continue from them after an interruption [default: beside the
+    /// output, until the clip is complete].
     #[arg(long, value_name = "DIR", help_heading = "Stages")]
     pub project: Option<PathBuf>,
 }
@@ -40,15 +41,16 @@ pub struct ExtendArgs {
 /// `kinora story`.
 #[derive(Debug, Clone, Args)]
 pub struct StoryArgs {
-    /// TOML with `[[shot]]` tables: prompt, seconds, join ("continue" or "cut"), camera, image, seed, `negative_prompt`.
+    /// TOML with `[[shot]]` tables: prompt, seconds, join ("continue" or "cut"), camera, image, seed,
+    /// `negative_prompt`.
     pub story: PathBuf,
-    /// What to avoid, in shots that do not say it [default: the model's own].
+    /// What shots without a `negative_prompt` should not show [default: the model's own].
     #[arg(long, value_name = "TEXT")]
     pub negative_prompt: Option<String>,
     /// The model.
     #[command(flatten)]
     pub model: ModelArgs,
-    /// Size; the length is that of one window, of which longer shots are made.
+    /// Size, and the length of one window; longer shots are made of several windows.
     #[command(flatten)]
     pub shape: ShapeArgs,
     /// Denoising.
@@ -57,7 +59,8 @@ pub struct StoryArgs {
     /// Files.
     #[command(flatten)]
     pub output: OutputArgs,
-    /// Keep what is done here, and go on from it after an interruption [default: beside the output, until it is done].
+    /// Keep intermediate results in this directory, and continue from them after an interruption [default: beside the
+    /// output, until the clip is complete].
     #[arg(long, value_name = "DIR", help_heading = "Stages")]
     pub project: Option<PathBuf>,
 }
@@ -65,33 +68,33 @@ pub struct StoryArgs {
 /// `kinora suite`.
 #[derive(Debug, Clone, Args)]
 pub struct SuiteArgs {
-    /// TOML with `[[prompt]]` tables: text, category, and what else there is to say.
+    /// TOML with `[[prompt]]` tables: text and, optionally, category, english, `known_hard`, note.
     pub prompts: PathBuf,
-    /// A column of the page: a model [default: embedded]. Repeat it for more columns.
+    /// Model of a column of the page [default: embedded]. Repeat it for more columns.
     #[arg(long, value_name = "NAME|DIR")]
     pub model: Vec<String>,
-    /// A column with other settings, such as steps=4 or mode=fast,cache=easycache; of every model. Repeat it for more.
+    /// Settings of a column, such as steps=4 or mode=fast,cache=easycache. Repeat it for more columns of every model.
     #[arg(long, value_name = "NAME=VALUE,…")]
     pub set: Vec<String>,
-    /// Only prompts whose category begins with this.
+    /// Use only prompts whose category begins with this.
     #[arg(long, value_name = "PREFIX")]
     pub category: Option<String>,
-    /// Only the first so many of them.
+    /// Use only the first N of them.
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
+    /// Seed of every clip; the same for all columns.
+    #[arg(long, value_name = "N", default_value_t = 42)]
+    pub seed: u64,
+    /// The directory of the page; clips that are already there are not made again.
+    #[arg(short, long, value_name = "DIR")]
+    pub output: PathBuf,
     /// Size and length of every clip.
     #[command(flatten)]
     pub shape: ShapeArgs,
     /// Denoising of every clip, where its column has no other settings.
     #[command(flatten)]
     pub sampling: SamplingArgs,
-    /// Seed of every clip; the same for all columns.
-    #[arg(long, value_name = "N", default_value_t = 42, help_heading = "Denoising")]
-    pub seed: u64,
     /// How the models run.
     #[command(flatten)]
     pub compute: ComputeArgs,
-    /// The folder of the page; clips that are there already are not made again.
-    #[arg(short, long, value_name = "DIR")]
-    pub output: PathBuf,
 }

@@ -15,13 +15,13 @@ pub fn run(args: &BenchArgs) -> Result<()> {
         text_layers: args.text_layers,
         runs: args.runs.into(),
     };
-    // Now, not after the measurements, it must come out that it cannot be read.
+    // An earlier result that cannot be read is an error before the measurements, not after them.
     let earlier = args.compare.as_deref().map(BenchReport::read).transpose()?;
     let mut found = bench(&options, |part| eprintln!("measuring {part} …"))?;
     if let Some(earlier) = &earlier {
         found.compare(earlier);
         if earlier.threads != found.threads {
-            eprintln!("note: the earlier result is of {} threads, this one of {}", earlier.threads, found.threads);
+            eprintln!("note: the earlier result used {} threads, this one {}", earlier.threads, found.threads);
         }
     }
     match args.format {
@@ -99,7 +99,7 @@ fn optional<T>(value: Option<T>, show: impl Fn(T) -> String) -> String {
     value.map_or_else(|| "-".into(), show)
 }
 
-/// One line per part, with an empty operator, and one per operator.
+/// Prints one line per part, with an empty operator, and one per operator.
 fn csv(found: &BenchReport) {
     report::line(
         "part,operator,work,calls,seconds,fastest,slowest,per_second,gflops,share,of_peak,peak_memory,speedup",

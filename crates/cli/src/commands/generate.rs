@@ -20,7 +20,7 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
                 .map(|dir| if args.count > 1 { dir.join(index.to_string()) } else { dir.clone() }),
             ..output(&args.output)
         };
-        // A run that is continued keeps the random seed that its directory has recorded.
+        // A continued run keeps the random seed that is recorded in its directory.
         let plan = pipeline.plan(&request)?.plan;
         request.seed = Some(plan.seed);
         request.output.clip = numbered(&clip_path(&args.output, plan.seed), index, args.count);
@@ -44,7 +44,7 @@ pub fn rerun(args: &RerunArgs) -> Result<()> {
     make(&pipeline, &request, args.output.json, None)
 }
 
-/// The parts of [`Output`] that every command shares.
+/// Returns the settings of [`Output`] that all commands share.
 pub fn output(args: &OutputArgs) -> Output {
     Output {
         metadata: !args.no_metadata,
@@ -78,7 +78,7 @@ fn make(pipeline: &Pipeline, request: &Request, json: bool, preview: Option<&Pre
     Ok(())
 }
 
-/// Prints what was made.
+/// Prints the result of a run.
 pub fn print(report: &Report, json: bool) {
     if json {
         report::line(&serde_json::to_string(report).expect("a report is plain data"));
@@ -103,7 +103,7 @@ fn clip_path(args: &OutputArgs, seed: u64) -> PathBuf {
     args.output.clone().unwrap_or_else(|| format!("kinora-{seed}.mp4").into())
 }
 
-/// `clip.mp4` becomes `clip-2.mp4`, `frames/` becomes `frames-2/`, when several are made.
+/// Numbers the path if several clips are made: `clip.mp4` becomes `clip-2.mp4`, `frames/` becomes `frames-2/`.
 fn numbered(path: &Path, index: u64, count: u64) -> PathBuf {
     if count == 1 {
         return path.to_path_buf();

@@ -4,7 +4,7 @@ use crate::args::InspectArgs;
 use crate::report;
 use kinora::{PartInspection, Result};
 
-/// Prints what lies at a path.
+/// Prints the contents of a model directory or file.
 pub fn run(args: &InspectArgs) -> Result<()> {
     let mut inspection = kinora::inspect(&args.path)?;
     if !args.tensors {

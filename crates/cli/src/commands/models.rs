@@ -14,7 +14,7 @@ pub fn list(args: &ModelsArgs) -> Result<()> {
     }
     let here = |manifest: &Manifest| match (&manifest.repository, &manifest.page) {
         (Some(repository), _) => hub::cached(repository),
-        (None, Some(_)) => None, // wherever it is, --model has to be given its place
+        (None, Some(_)) => None, // it may be anywhere: only --model names its directory
         (None, None) => Some("(compiled in)".into()),
     };
     if args.json {
@@ -30,7 +30,7 @@ pub fn list(args: &ModelsArgs) -> Result<()> {
     }
     report::line(&format!(
         "{:22} {:>12} {:>14}  {:17} {:5} {}",
-        "name", "transformer", "all, in bf16", "licence", "here", "what"
+        "name", "transformer", "all, in bf16", "licence", "here", "title"
     ));
     for manifest in &known {
         report::line(&format!(
@@ -46,11 +46,11 @@ pub fn list(args: &ModelsArgs) -> Result<()> {
     Ok(())
 }
 
-/// Everything that is known of one model.
+/// Prints everything that is known about one model.
 fn show_one(known: &[Manifest], name: &str, json: bool) -> Result<()> {
     let manifest = known.iter().find(|manifest| manifest.name == name).ok_or_else(|| kinora::Error::UnknownModel {
         name: name.to_string(),
-        hint: "`kinora models` lists those that are known".into(),
+        hint: "`kinora models` lists the known models".into(),
     })?;
     let value = serde_json::json!({
         "name": manifest.name,
@@ -104,7 +104,7 @@ pub fn pull(args: &PullArgs) -> Result<()> {
 fn show(bar: &ProgressBar, progress: hub::Progress) -> ControlFlow<()> {
     if bar.length() != Some(progress.total) {
         bar.set_length(progress.total);
-        // Speed and remaining time are about this download, not about what was here before.
+        // Speed and remaining time count only this download, not the bytes of earlier ones.
         bar.set_position(progress.done);
         bar.reset_eta();
     }

@@ -38,7 +38,7 @@ fn table(planned: &Planned) {
         report::line(&format!("{stage:<10}  {weights:>8}  {working:>8}  {all:>13}"));
     }
     report::line("");
-    let free = memory.available.map_or_else(String::new, |free| format!(" of {} that are free", report::bytes(free)));
+    let free = memory.available.map_or_else(String::new, |free| format!(" of {} free", report::bytes(free)));
     report::line(&format!("peak: about {}{free}", report::bytes(memory.peak)));
     for notice in notices {
         report::line(&format!("note: {notice}"));

@@ -23,7 +23,7 @@ pub fn run(args: &ShowArgs) -> Result<()> {
     Ok(())
 }
 
-/// The fields of a JSON object in the order in which they are written; [`Value`] sorts them.
+/// The fields of a JSON object in their order in the text; [`Value`] would sort them.
 struct Fields(Vec<(String, Value)>);
 
 impl<'de> Deserialize<'de> for Fields {

@@ -6,10 +6,10 @@ use crate::progress::Progress;
 use kinora::{Error, LoadOptions, Output, Pipeline, Recipe, Report, Request, Result, Shot, Story};
 use std::path::{Path, PathBuf};
 
-/// Goes on where a clip ends.
+/// Continues a clip from its end.
 pub fn extend(args: &ExtendArgs) -> Result<()> {
     std::fs::metadata(&args.clip).map_err(|source| Error::Io { path: args.clip.clone(), source })?;
-    // A clip of another program has no recipe: then everything is the model's own.
+    // A clip of another program has no recipe: all settings are the model's own.
     let recipe = Recipe::read(&args.clip).ok();
     let made = recipe.as_ref().map(Recipe::request).transpose()?;
     let options = match &recipe {
@@ -19,11 +19,11 @@ pub fn extend(args: &ExtendArgs) -> Result<()> {
     let last = recipe.as_ref().and_then(|recipe| recipe.story.as_ref()?.shots.last());
     let own_prompt = last.map(|shot| shot.prompt.clone()).or(made.as_ref().map(|request| request.prompt.clone()));
     let prompt = args.prompt.clone().or(own_prompt).ok_or_else(|| Error::Request {
-        what: "the clip does not say its prompt".into(),
-        hint: "say what happens next: kinora extend CLIP PROMPT".into(),
+        what: format!("`{}` has no recorded prompt", args.clip.display()),
+        hint: "write what happens next: `kinora extend CLIP PROMPT`".into(),
     })?;
     let earlier = made.map(|request| Request {
-        // What the clip began with, and its length, say nothing of what follows.
+        // The inputs and the length of the clip do not apply to its continuation.
         given: kinora::Given { camera: request.given.camera, ..kinora::Given::default() },
         frames: None,
         duration: None,
@@ -63,7 +63,7 @@ pub fn run(args: &StoryArgs) -> Result<()> {
     film(&args.model.load_options(), &story, request, args.output.json, args.project.as_deref())
 }
 
-/// Films `story`; a project that nobody named is only kept until the clip is there.
+/// Films `story`. The project directory is deleted after the clip is written, unless `project` names it.
 pub fn film(
     options: &LoadOptions,
     story: &Story,
@@ -72,7 +72,7 @@ pub fn film(
     project: Option<&Path>,
 ) -> Result<()> {
     let project_path = project.map_or_else(|| beside(&request.output.clip, ".project"), Path::to_path_buf);
-    // What was random the first time stays.
+    // A random seed is drawn once per project.
     request.seed = request.seed.or(kinora::story_seed(&project_path));
     let pipeline = Pipeline::load(options)?;
     let mut progress = Progress::new(json);
@@ -85,7 +85,7 @@ pub fn film(
     Ok(())
 }
 
-/// `clip.mp4` with another ending.
+/// Returns the path of `clip` with another ending.
 fn beside(clip: &Path, ending: &str) -> PathBuf {
     let stem = clip.file_stem().unwrap_or_default().to_string_lossy();
     clip.with_file_name(format!("{stem}{ending}"))

@@ -1,4 +1,4 @@
-//! `kinora suite`: a file of prompts on several models and settings, and one page to look at them side by side.
+//! `kinora suite`: makes clips of a file of prompts with several models and settings, and one page to compare them.
 
 mod page;
 
@@ -25,32 +25,32 @@ struct Prompts {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Prompt {
-    /// What to show.
+    /// The prompt itself.
     text: String,
-    /// The same in English, for those who look.
+    /// The prompt in English, for the readers of the page.
     #[serde(default)]
     english: Option<String>,
-    /// What it is a test of.
+    /// The ability that the prompt tests.
     #[serde(default)]
     category: String,
-    /// Whether others are known to fail on it.
+    /// Whether other models are known to fail on the prompt.
     #[serde(default)]
     known_hard: bool,
-    /// Anything else.
+    /// A remark for the readers of the page.
     #[serde(default)]
     note: Option<String>,
 }
 
 /// A column of the page.
 struct Column {
-    /// What it is called, and its folder.
+    /// The name of the column, and of its directory.
     name: String,
     model: String,
     /// Its own settings and those of every clip.
     denoising: DenoisingArgs,
 }
 
-/// What is kept beside each clip: a clip that has it is complete.
+/// The record beside each clip; a clip with a record is complete.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Made {
     prompt: String,
@@ -62,14 +62,14 @@ struct Made {
     decode_seconds: f64,
 }
 
-/// One prompt of one column, as the page shows it.
+/// One prompt in one column of the page.
 struct Cell {
     clip: PathBuf,
     sheet: PathBuf,
     made: Made,
 }
 
-/// The options that `--set` takes.
+/// The options that `--set` accepts.
 #[derive(Parser)]
 #[command(no_binary_name = true)]
 struct Settings {
@@ -77,7 +77,7 @@ struct Settings {
     denoising: DenoisingArgs,
 }
 
-/// Makes what is not there yet, and the page.
+/// Makes the clips that are missing, and the page.
 pub fn run(args: &SuiteArgs) -> Result<()> {
     let prompts = chosen(args)?;
     let columns = columns(args)?;
@@ -100,19 +100,26 @@ pub fn run(args: &SuiteArgs) -> Result<()> {
     Ok(())
 }
 
-/// The prompts that are asked for, with their numbers in the file.
+/// Returns the prompts that `--category` and `--limit` select, with their numbers in the file.
 fn chosen(args: &SuiteArgs) -> Result<Vec<(usize, Prompt)>> {
     let wanted = |prompt: &Prompt| args.category.as_ref().is_none_or(|prefix| prompt.category.starts_with(prefix));
-    let numbered = read(&args.prompts)?.into_iter().enumerate().map(|(index, prompt)| (index + 1, prompt));
+    let all = read(&args.prompts)?;
+    if all.is_empty() {
+        return Err(bad(&args.prompts, "it has no prompts".into()));
+    }
+    let numbered = all.into_iter().enumerate().map(|(index, prompt)| (index + 1, prompt));
     let mut prompts: Vec<(usize, Prompt)> = numbered.filter(|(_, prompt)| wanted(prompt)).collect();
     prompts.truncate(args.limit.unwrap_or(usize::MAX));
     if prompts.is_empty() {
-        return Err(bad(&args.prompts, "it has no prompt that is asked for".into()));
+        return Err(Error::Request {
+            what: format!("--category and --limit select no prompt of `{}`", args.prompts.display()),
+            hint: "check the categories in the file, or leave these options out".into(),
+        });
     }
     Ok(prompts)
 }
 
-/// All prompts of a file.
+/// Reads all prompts of a file.
 fn read(path: &Path) -> Result<Vec<Prompt>> {
     let text = fs::read_to_string(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
     let all: Prompts = toml::from_str(&text).map_err(|error| bad(path, error.message().to_string()))?;
@@ -120,11 +127,11 @@ fn read(path: &Path) -> Result<Vec<Prompt>> {
 }
 
 fn bad(path: &Path, reason: String) -> Error {
-    let hint = "it needs `[[prompt]]` tables with `text`, and may have category, english, known_hard, note";
+    let hint = "write `[[prompt]]` tables with `text` and, optionally, category, english, known_hard and note";
     Error::BadFile { path: path.to_path_buf(), reason, hint }
 }
 
-/// Every model with every set of settings.
+/// Returns one column for every model with every set of settings.
 fn columns(args: &SuiteArgs) -> Result<Vec<Column>> {
     let models = if args.model.is_empty() { LoadOptions::default().model } else { args.model.clone() };
     let sets = if args.set.is_empty() { vec![String::new()] } else { args.set.clone() };
@@ -132,13 +139,13 @@ fn columns(args: &SuiteArgs) -> Result<Vec<Column>> {
     for model in &models {
         for set in &sets {
             let settings = settings(set);
-            let own = parsed(&settings)?;
+            let own = parsed(&settings)?; // settings are checked before the first clip is made
             let denoising = DenoisingArgs { sampling: own.sampling.or(&args.sampling), seed: own.seed };
             let last = Path::new(model).file_name().unwrap_or_default().to_string_lossy();
             let name = [&[last.into_owned()], &settings[..]].concat().join(" ");
             if columns.iter().any(|column: &Column| column.name == name) {
                 return Err(Error::Request {
-                    what: format!("two columns are called `{name}`"),
+                    what: format!("two columns have the name `{name}`"),
                     hint: "give each model and each --set once".into(),
                 });
             }
@@ -148,7 +155,7 @@ fn columns(args: &SuiteArgs) -> Result<Vec<Column>> {
     Ok(columns)
 }
 
-/// `steps=4,sigmas=1,0.5` in parts: a number after a comma belongs to the list before it.
+/// Splits `steps=4,sigmas=1,0.5` into settings: a number after a comma belongs to the list before it.
 fn settings(set: &str) -> Vec<String> {
     let mut settings: Vec<String> = Vec::new();
     for part in set.split(',').filter(|part| !part.is_empty()) {
@@ -160,7 +167,7 @@ fn settings(set: &str) -> Vec<String> {
     settings
 }
 
-/// Settings such as `steps=4`, as the command line would have them.
+/// Reads settings such as `steps=4` as the command line does.
 fn parsed(settings: &[String]) -> Result<DenoisingArgs> {
     let flags = settings.iter().map(|setting| format!("--{}", setting.replace('_', "-")));
     match Settings::try_parse_from(flags) {
@@ -168,12 +175,15 @@ fn parsed(settings: &[String]) -> Result<DenoisingArgs> {
         Err(error) => {
             let text = error.render().to_string();
             let line = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_string();
-            Err(Error::Request { what: format!("--set: {line}"), hint: "such as --set steps=4,cache=easycache".into() })
+            Err(Error::Request {
+                what: format!("--set: {line}"),
+                hint: "write NAME=VALUE, such as --set steps=4,cache=easycache".into(),
+            })
         }
     }
 }
 
-/// The clip of one prompt in one column, made unless it is there.
+/// Makes the clip of one prompt in one column, unless it is there.
 fn cell(pipeline: &Pipeline, args: &SuiteArgs, column: &Column, number: usize, prompt: &Prompt) -> Result<Cell> {
     let folder: String =
         column.name.chars().map(|c| if c.is_alphanumeric() || "-._".contains(c) { c } else { '-' }).collect();
@@ -214,7 +224,7 @@ fn cell(pipeline: &Pipeline, args: &SuiteArgs, column: &Column, number: usize, p
     let made = made(&report, prompt, recipe.seed);
     write(&note_path, &serde_json::to_string_pretty(&made).expect("plain data"))?;
     if let Some(run) = &request.output.resume {
-        let _ = fs::remove_dir_all(run); // the clip is complete
+        let _ = fs::remove_dir_all(run); // the complete clip needs no saved state
     }
     Ok(Cell { clip, sheet, made })
 }

@@ -1,16 +1,16 @@
-//! Whether the system's loader finds a shared library.
+//! Checks whether the system's loader finds a shared library.
 #![allow(unsafe_code)]
 
 use libc::{RTLD_LAZY, RTLD_LOCAL, dlclose, dlerror, dlopen};
 use std::ffi::{CStr, CString};
 
-/// Loads a library and lets go of it.
+/// Loads a library and closes it again.
 ///
 /// # Errors
-/// The loader's reason why it cannot, which begins with the library's name or path.
+/// The loader's error, which begins with the library's name or path.
 pub fn check(name: &str) -> Result<(), String> {
     let name = CString::new(name).map_err(|_| "a name with a zero byte".to_string())?;
-    // SAFETY: a valid C string. What the library runs when it is loaded is NVIDIA's, and made to be loaded so.
+    // SAFETY: a valid C string. The initialisers of the library are NVIDIA's, and made to be run by a loader.
     let handle = unsafe { dlopen(name.as_ptr(), RTLD_LAZY | RTLD_LOCAL) };
     if handle.is_null() {
         // SAFETY: after a failure this is a valid C string until the next call of these functions in this thread.

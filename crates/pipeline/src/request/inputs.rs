@@ -1,9 +1,9 @@
 //! [`Given`]: the conditioning inputs of a clip beside its prompt: pictures, clips and a camera.
 
-use crate::camera::Camera;
 use crate::families::capabilities::{Capabilities, ImageInput, LastImageInput};
 use crate::model::manifest::Manifest;
 use crate::{Error, Result};
+use kinora_camera::Camera;
 use kinora_media::Fit;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt::{self, Display};

@@ -1,4 +1,4 @@
-//! The page of a suite: one static file, clips beside it.
+//! The page of a suite: one static HTML file beside the clips.
 
 use super::{Cell, Prompt};
 use crate::report;
@@ -11,7 +11,7 @@ thead th{position:sticky;top:0;background:#fafafa;border:0}td.prompt{max-width:2
 img{width:22rem;display:block;margin-top:.3rem}small{color:#666}.hard{color:#a40}\
 @media(prefers-color-scheme:dark){body,thead th{background:#181818;color:#ddd}th,td{border-color:#333}small{color:#999}}";
 
-/// `headings` are the names of the columns; `rows` have a cell for each.
+/// Returns the HTML of the page. `headings` are the names of the columns; each row has one cell per column.
 pub fn html(title: &str, seed: u64, headings: &[&str], prompts: &[&Prompt], rows: &[Vec<Cell>]) -> String {
     let mut page = format!(
         "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\

@@ -8,7 +8,6 @@ mod pictures;
 
 use super::files::{load_image_encoder, load_vae};
 use super::limits::Images;
-use crate::camera::{Camera, CameraMove};
 use crate::families::family::{ClipEnd, Run, Tensors};
 use crate::plan::Plan;
 use crate::plan::placement::Placement;
@@ -16,6 +15,7 @@ use crate::run::encode::{Encoding, fitted_frame};
 use crate::run::observer::Observer;
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
+use kinora_camera::{Camera, CameraMove};
 use kinora_dit::{Conditioning, Control};
 use kinora_vae::Parts;
 use std::collections::BTreeMap;
@@ -185,7 +185,7 @@ impl Conditioner<'_> {
         let asked = given.camera.as_ref().filter(|_| !given.says_camera(*capabilities));
         let trajectory = asked.unwrap_or(&still).trajectory(*frames, *fps)?;
         let Placement { dtype, device, .. } = self.run.placement;
-        trajectory.packed(*width, *height, *temporal_factor, (*dtype, device))
+        Ok(trajectory.packed(*width, *height, *temporal_factor, (*dtype, device))?)
     }
 }
 

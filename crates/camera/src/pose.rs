@@ -1,36 +1,37 @@
-//! [`Pose`]: where a camera is, where it looks and how wide it sees; the arithmetic of rotations.
+//! [`Pose`]: the position, orientation and lens of a camera at one moment, and the arithmetic of rotations.
 
 pub(super) type Matrix = [[f64; 3]; 3];
 pub(super) type Vector = [f64; 3];
 
-/// Width / height of the frame that a [`Lens`] is given for: 1280 × 720, as in `RealEstate10K`'s readers.
+/// Width / height of the frame that a [`Lens`] refers to: 1280×720, as in the readers of `RealEstate10K`.
 const LENS_ASPECT: f64 = 1280.0 / 720.0;
-/// How far the rows of a rotation may be from orthonormal: files have few digits.
+/// How far the rows of a rotation may be from orthonormal: the numbers of pose files have few digits.
 const ORTHONORMAL: f64 = 1e-3;
 
 /// Focal lengths and principal point, as fractions of the width (x) and height (y) of a 16:9 frame.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Lens {
-    /// Focal length by width.
+    /// Focal length as a fraction of the frame's width.
     pub fx: f64,
-    /// Focal length by height.
+    /// Focal length as a fraction of the frame's height.
     pub fy: f64,
-    /// Principal point, 0 at the left edge, 1 at the right.
+    /// Horizontal position of the principal point: 0 at the left edge, 1 at the right.
     pub cx: f64,
-    /// Principal point, 0 at the top, 1 at the bottom.
+    /// Vertical position of the principal point: 0 at the top edge, 1 at the bottom.
     pub cy: f64,
 }
 
 impl Default for Lens {
-    /// The lens of Wan-Fun Camera's own examples
-    /// (<https://github.com/aigc-apps/VideoX-Fun/blob/main/asset/Pan_Left.txt>): 86° wide.
+    /// Returns the lens of Wan-Fun Camera's own examples, 86° wide
+    /// (<https://github.com/aigc-apps/VideoX-Fun/blob/b5d95a8d5e7f92200fbc470f31ccacb2b1dd1a46/asset/Pan_Left.txt>).
     fn default() -> Self {
         Self { fx: 0.532_139_961, fy: 0.946_026_558, cx: 0.5, cy: 0.5 }
     }
 }
 
 impl Lens {
-    /// Focal lengths and principal point in pixels of a frame of another aspect, which a 16:9 frame fills and overlaps.
+    /// Returns the focal lengths and the principal point in pixels of a frame of `width` × `height`: the 16:9 frame of
+    /// the lens is scaled to cover it.
     pub(super) fn in_pixels(self, width: usize, height: usize) -> Self {
         let (width, height) = (width as f64, height as f64);
         let (fx, fy) = if LENS_ASPECT > width / height {
@@ -45,41 +46,41 @@ impl Lens {
 /// A camera at one moment. Camera and world coordinates are right-handed: x right, y down, z forward.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Pose {
-    /// Rows of the rotation from camera to world.
+    /// The rows of the rotation from camera to world.
     pub rotation: [[f64; 3]; 3],
-    /// Where the camera is in the world, in scene units.
+    /// The camera's position in the world, in scene units.
     pub center: [f64; 3],
-    /// How wide it sees.
+    /// The camera's field of view.
     pub lens: Lens,
 }
 
 impl Pose {
-    /// The pose of a world-to-camera matrix `[A | t]` with rows of four.
+    /// Returns the pose of a 3 × 4 world-to-camera matrix `[A | t]`, given by its rows.
     pub fn from_w2c(w2c: &[[f64; 4]; 3], lens: Lens) -> Self {
         let rotation = inverse(&w2c.map(|[a, b, c, _]| [a, b, c]));
         let center = apply(&rotation, w2c.map(|row| -row[3]));
         Self { rotation, center, lens }
     }
 
-    /// Camera to world, 4 × 4, rows.
+    /// Returns the rows of the 4 × 4 camera-to-world matrix.
     pub fn c2w(&self) -> [[f64; 4]; 4] {
         extend(&self.rotation, self.center)
     }
 
-    /// World to camera, 4 × 4, rows.
+    /// Returns the rows of the 4 × 4 world-to-camera matrix.
     pub fn w2c(&self) -> [[f64; 4]; 4] {
         let inverse = inverse(&self.rotation);
         extend(&inverse, apply(&inverse, self.center).map(|x| -x))
     }
 
-    /// The same camera in the coordinates of `origin`.
+    /// Returns the same camera in the coordinates of `origin`.
     pub(super) fn relative_to(&self, origin: &Self) -> Self {
         let into = inverse(&origin.rotation);
         let offset = [0, 1, 2].map(|axis| self.center[axis] - origin.center[axis]);
         Self { rotation: product(&into, &self.rotation), center: apply(&into, offset), lens: self.lens }
     }
 
-    /// What keeps this from being a camera, in words.
+    /// Returns why the numbers do not describe a camera, or `None` if they do.
     pub(super) fn fault(&self) -> Option<String> {
         let Lens { fx, fy, cx, cy } = self.lens;
         let mut numbers = self.rotation.into_iter().flatten().chain(self.center).chain([fx, fy, cx, cy]);
@@ -98,7 +99,8 @@ impl Pose {
         None
     }
 
-    /// The pose `part` of the way to `next`: rotation by the shortest way, everything else in a straight line.
+    /// Returns the pose at `part` of the way to `next` (0 to 1): the rotation takes the shortest way, everything else
+    /// is interpolated linearly.
     pub(super) fn towards(&self, next: &Self, part: f64) -> Self {
         let mix = |a: f64, b: f64| a + (b - a) * part;
         let (a, b) = (self.lens, next.lens);
@@ -140,32 +142,32 @@ fn determinant(&[a, b, c]: &Matrix) -> f64 {
     dot(a, cross(b, c))
 }
 
-/// The general inverse, not the transpose: what a file's digits make of a rotation is inverted as it is.
+/// Returns the general inverse, not the transpose: the digits of a file describe a rotation only approximately.
 fn inverse(m: &Matrix) -> Matrix {
     let [a, b, c] = *m;
     let scale = 1.0 / determinant(m);
     transposed(&[cross(b, c), cross(c, a), cross(a, b)].map(|row| row.map(|x| x * scale)))
 }
 
-/// Rotation about x: positive looks up.
+/// Rotation about x; a positive angle looks up.
 pub(super) fn tilted(angle: f64) -> Matrix {
     let (sin, cos) = angle.sin_cos();
     [[1.0, 0.0, 0.0], [0.0, cos, -sin], [0.0, sin, cos]]
 }
 
-/// Rotation about y: positive looks right.
+/// Rotation about y; a positive angle looks right.
 pub(super) fn panned(angle: f64) -> Matrix {
     let (sin, cos) = angle.sin_cos();
     [[cos, 0.0, sin], [0.0, 1.0, 0.0], [-sin, 0.0, cos]]
 }
 
-/// Rotation about z: positive turns the camera clockwise as it sees.
+/// Rotation about z; a positive angle turns the camera clockwise about its viewing direction.
 pub(super) fn rolled(angle: f64) -> Matrix {
     let (sin, cos) = angle.sin_cos();
     [[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]]
 }
 
-/// Spherical interpolation (Shoemake 1985) over unit quaternions.
+/// Spherical linear interpolation over unit quaternions (Shoemake 1985).
 fn slerp(from: &Matrix, to: &Matrix, part: f64) -> Matrix {
     let (a, mut b) = (quaternion(from), quaternion(to));
     let mut cos: f64 = a.iter().zip(&b).map(|(a, b)| a * b).sum();
@@ -173,7 +175,7 @@ fn slerp(from: &Matrix, to: &Matrix, part: f64) -> Matrix {
         (b, cos) = (b.map(|x| -x), -cos);
     }
     let angle = cos.min(1.0).acos();
-    // Below this the sines lose digits, and the straight line is as good.
+    // At smaller angles the sines lose digits, and linear interpolation is as exact.
     let (weight_a, weight_b) = if angle < 1e-4 {
         (1.0 - part, part)
     } else {
@@ -182,7 +184,7 @@ fn slerp(from: &Matrix, to: &Matrix, part: f64) -> Matrix {
     rotation([0, 1, 2, 3].map(|at| weight_a * a[at] + weight_b * b[at]))
 }
 
-/// Unit quaternion (w, x, y, z) of a rotation (Shepperd 1978): divides by a component that is not small.
+/// Returns the unit quaternion (w, x, y, z) of a rotation (Shepperd 1978); it never divides by a small component.
 fn quaternion(m: &Matrix) -> [f64; 4] {
     let [[a, b, c], [d, e, f], [g, h, i]] = *m;
     unit(if a + e + i > 0.0 {

@@ -1,20 +1,18 @@
-//! [`CameraPath`]: camera poses from a text file, as `RealEstate10K` and the readers of `CameraCtrl`, `VideoX-Fun` and
-//! `DiffSynth` have it (<https://google.github.io/realestate10k/download.html>).
+//! [`CameraPath`]: camera poses from a text file in the format of `RealEstate10K`, which `CameraCtrl`, `VideoX-Fun` and
+//! `DiffSynth` read too (<https://google.github.io/realestate10k/download.html>).
 
 use super::pose::{Lens, Pose};
 use super::rays::Trajectory;
-use crate::Error;
+use crate::{Error, Result};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// Numbers of a line: time, fx, fy, cx, cy, two that are not used, and the rows of a 3 × 4 world-to-camera matrix.
+/// The numbers of a line: time, fx, fy, cx, cy, two unused ones, and the rows of a 3 × 4 world-to-camera matrix.
 const COLUMNS: usize = 19;
-/// Focal lengths above this many frame widths are no fractions.
+/// Focal lengths above this many frame widths must be pixels, not fractions.
 const LONGEST_LENS: f64 = 50.0;
-const HINT: &str = "a line is: time fx fy cx cy 0 0, then the 3 rows of a world-to-camera matrix, 4 numbers each; \
-                    lengths are fractions of the frame";
 
-/// Poses of a camera, evenly spaced in time.
+/// The poses of a camera, evenly spaced in time.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CameraPath {
     file: PathBuf,
@@ -22,23 +20,29 @@ pub struct CameraPath {
 }
 
 impl CameraPath {
-    /// Reads a pose file; an error names the line.
-    pub fn read(path: &Path) -> crate::Result<Self> {
+    /// Reads a pose file.
+    ///
+    /// # Errors
+    /// [`Error::Io`], or [`Error::BadFile`] with the line.
+    pub fn read(path: &Path) -> Result<Self> {
         let io = |source| Error::Io { path: path.into(), source };
-        let bad = |reason| Error::BadFile { path: path.into(), reason, hint: HINT };
+        let bad = |reason| Error::BadFile { path: path.into(), reason };
         let bytes = std::fs::read(path).map_err(io)?;
-        let text = String::from_utf8(bytes).map_err(|_| bad("it is not text".into()))?;
+        let text = String::from_utf8(bytes).map_err(|_| bad("it is not UTF-8 text".into()))?;
         Ok(Self { file: path.into(), poses: parse(&text).map_err(bad)? })
     }
 
-    /// The poses of the file.
+    /// Returns the poses of the file; there is at least one.
     pub fn poses(&self) -> &[Pose] {
         &self.poses
     }
 
-    /// The path spread over `frames` frames: with another number of poses it is resampled, rotations by the shortest way
-    /// at constant speed, positions and lenses in a straight line. The first frame becomes the identity.
-    pub fn trajectory(&self, frames: usize) -> crate::Result<Trajectory> {
+    /// Returns the path spread over `frames` frames, in the coordinates of the first. A path with another number of poses
+    /// is resampled: rotations take the shortest way at constant speed, positions and lenses are interpolated linearly.
+    ///
+    /// # Errors
+    /// [`Error::NoPoses`] for 0 frames.
+    pub fn trajectory(&self, frames: usize) -> Result<Trajectory> {
         let last = self.poses.len() - 1;
         let step = if frames > 1 { last as f64 / (frames - 1) as f64 } else { 0.0 };
         let pose = |frame: usize| {
@@ -59,8 +63,8 @@ impl fmt::Display for CameraPath {
     }
 }
 
-/// At least one pose. The first line may be empty, an address or begin with `#`; empty lines do not count.
-fn parse(text: &str) -> Result<Vec<Pose>, String> {
+/// Parses at least one pose. The first line may be an address or begin with `#`; empty lines are skipped.
+fn parse(text: &str) -> std::result::Result<Vec<Pose>, String> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut columns = None;
     let mut poses = Vec::new();
@@ -80,7 +84,7 @@ fn parse(text: &str) -> Result<Vec<Pose>, String> {
     if poses.is_empty() { Err("it has no poses".into()) } else { Ok(poses) }
 }
 
-fn numbers(line: &str) -> Result<Vec<f64>, String> {
+fn numbers(line: &str) -> std::result::Result<Vec<f64>, String> {
     let number = |word: &str| match word.parse::<f64>() {
         Ok(number) if number.is_finite() => Ok(number),
         _ => Err(format!("`{word}` is not a number")),
@@ -88,8 +92,8 @@ fn numbers(line: &str) -> Result<Vec<f64>, String> {
     line.split_whitespace().map(number).collect()
 }
 
-/// `VideoX-Fun`'s own files leave out the time: one number fewer.
-fn pose(numbers: &[f64]) -> Result<Pose, String> {
+/// Reads the pose of one line. `VideoX-Fun`'s own files leave out the time, so their lines have one number fewer.
+fn pose(numbers: &[f64]) -> std::result::Result<Pose, String> {
     let numbers = match numbers.len() {
         COLUMNS => &numbers[1..],
         count if count + 1 == COLUMNS => numbers,

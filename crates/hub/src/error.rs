@@ -1,92 +1,95 @@
-//! What can go wrong between this machine and the hub.
+//! What can go wrong between this machine and the hub, with the values in it and what to do about it.
 
 use std::path::PathBuf;
 
-/// Why a download did not finish. What has arrived by then is kept, except damaged files.
+/// Result of this crate's functions.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Why a download did not finish. Everything that has arrived is kept, except damaged files.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum HubError {
-    /// Neither a home directory nor a variable says where the cache is.
-    #[error("there is no home directory, so the place of the cache is not known")]
+pub enum Error {
+    /// Neither a home directory nor a variable says where the hub cache is.
+    #[error("there is no home directory, so the directory of the hub cache is not known")]
     NoCache,
-    /// No answer, or the connection broke and did not come back.
+    /// There was no answer, or the connection broke and further attempts failed.
     #[error("the connection to {address} failed: {reason}")]
     Connection {
         /// The hub's address or that of the file.
         address: String,
-        /// The network's word.
+        /// The error of the network.
         reason: String,
     },
-    /// HTTP 401 or 403.
+    /// The hub refused access: HTTP 401 or 403.
     #[error("{address} refuses access (HTTP {status})")]
     Denied {
         /// Page of the repository.
         address: String,
-        /// The hub's status.
+        /// The HTTP status.
         status: u16,
         /// Whether a token was sent.
         with_token: bool,
     },
-    /// HTTP 404.
+    /// The repository or the file does not exist: HTTP 404.
     #[error("{address} does not exist (HTTP 404)")]
     NotFound {
-        /// Page of the repository, or a file of it.
+        /// Page of the repository, or the address of the file.
         address: String,
     },
-    /// Any other status that is not success.
+    /// The hub answered with another status that is not a success.
     #[error("{address} answers with HTTP {status}")]
     Status {
-        /// What was asked for.
+        /// The address of the request.
         address: String,
-        /// The status.
+        /// The HTTP status.
         status: u16,
     },
-    /// An answer that the hub would not give.
+    /// The answer is not one of the hub's.
     #[error("{address} does not answer as the hub does: {reason}")]
     BadAnswer {
-        /// What was asked for.
+        /// The address of the request.
         address: String,
-        /// What is odd.
+        /// Why it cannot be an answer of the hub.
         reason: String,
     },
-    /// The repository is not a model in diffusers' layout.
+    /// The repository does not have the files that the caller needs.
     #[error("{address} is not a usable model: it has no {missing}")]
     NotAModel {
         /// Page of the repository.
         address: String,
-        /// What it lacks.
+        /// The first file or folder that it lacks.
         missing: String,
     },
-    /// Size or hash are not the ones that the hub says.
+    /// A file has another size or hash than the hub says.
     #[error("`{file}` arrived damaged: {reason}")]
     Damaged {
         /// The file.
         file: String,
-        /// Expected and found.
+        /// The expected and the found size or hash.
         reason: String,
     },
-    /// Another process downloads the same file.
+    /// Another process is downloading the same file.
     #[error("another process is downloading `{file}`")]
     Busy {
         /// The file.
         file: String,
     },
-    /// The disk is too full.
-    #[error("{needed} bytes are still to come, but `{}` has room for {free}", path.display())]
+    /// The disk has too little space.
+    #[error("the download needs {needed} more bytes, but `{}` has {free} free", path.display())]
     NoSpace {
-        /// The cache.
+        /// The directory of the hub cache.
         path: PathBuf,
         /// Bytes to download.
         needed: u64,
-        /// Bytes available.
+        /// Bytes available on the disk.
         free: u64,
     },
-    /// The operating system said no.
+    /// The operating system could not read or write a file.
     #[error("{}: {source}", path.display())]
     Io {
-        /// File or directory in the cache.
+        /// File or directory in the hub cache.
         path: PathBuf,
-        /// The system's word.
+        /// The error of the operating system.
         source: std::io::Error,
     },
     /// The caller asked to stop.
@@ -94,8 +97,8 @@ pub enum HubError {
     Stopped,
 }
 
-impl HubError {
-    /// What the user can do about it.
+impl Error {
+    /// Returns what the user can do about the error, if there is something.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::NoCache => "set HF_HOME to a directory with room for the models".into(),
@@ -115,14 +118,14 @@ impl HubError {
                     .into()
             }
             Self::Status { .. } => "try again later: what has arrived is kept, and the same command continues".into(),
-            Self::BadAnswer { .. } => "check HF_ENDPOINT, and whether a proxy stands between".into(),
+            Self::BadAnswer { .. } => "check HF_ENDPOINT, and whether a proxy answers in its place".into(),
             Self::Damaged { .. } => {
                 "the damaged file was deleted: the same command fetches it again; if it happens again, \
                  a proxy or mirror alters it"
                     .into()
             }
-            Self::Busy { .. } => "wait until it is done, or stop it".into(),
-            Self::NoSpace { .. } => "make room, or set HF_HOME to a directory on a larger disk".into(),
+            Self::Busy { .. } => "wait until that download is complete, or stop it".into(),
+            Self::NoSpace { .. } => "free some space, or set HF_HOME to a directory on a larger disk".into(),
             Self::Stopped => "what has arrived is kept: the same command continues".into(),
             Self::NotAModel { .. } | Self::Io { .. } => return None,
         })

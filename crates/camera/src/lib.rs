@@ -1,26 +1,29 @@
-//! Camera control: moves, presets and pose files → one [`Pose`] per frame → the rays that a camera adapter takes.
+//! Camera control: moves, presets and pose files → one [`Pose`] per frame → the rays of every pixel.
 //!
 //! ```text
-//! pan=5,zoom=-3 ─┐
-//! down-back     ─┼─ Camera::trajectory ─ Trajectory ─ packed [1, 24, F, H, W]
-//! poses.txt     ─┘         └ Camera::in_prompt, for models without an adapter
+//! pan=5,zoom=-3 ─┐                                     ┌ rays   [F, 6, H, W], one set per pixel frame
+//! down-back     ─┼─ Camera::trajectory ─ Trajectory ───┤
+//! poses.txt     ─┘   └ Camera::in_prompt               └ packed [1, 6·k, F, H, W], k pixel frames per latent frame
 //! ```
 //!
-//! Signs, amounts and the file's format: `docs/camera.md`. Camera coordinates are x right, y down, z forward.
+//! `docs/camera.md` defines the signs and amounts of the axes and the format of pose files. In camera coordinates, x
+//! points right, y down and z forward. The crate knows no model: how many pixel frames share a latent frame is an
+//! argument, and a model without camera control gets the move in words ([`Camera::in_prompt`]).
 
+mod error;
 mod moves;
 mod path;
 mod phrase;
 mod pose;
 mod rays;
 
+pub use error::{Error, Result};
 pub use moves::{CameraMove, CameraPreset};
 pub use path::CameraPath;
 pub use phrase::Language;
 pub use pose::{Lens, Pose};
-pub use rays::Trajectory;
+pub use rays::{RAY_CHANNELS, Trajectory};
 
-use crate::Error;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::PathBuf;
@@ -30,21 +33,23 @@ use std::str::FromStr;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Camera {
-    /// Six axes, each at its speed.
+    /// A move along six axes, each at its own speed.
     Move(CameraMove),
-    /// A named combination.
+    /// A named combination of moves.
     Preset(CameraPreset),
-    /// Poses from a file, which [`CameraPath::read`] reads.
+    /// The poses of a file in the format of [`CameraPath::read`].
     Path(PathBuf),
 }
 
 impl Camera {
-    /// One pose per frame, the first the identity. Moves and presets go on at their speed for as long as the clip is;
-    /// the poses of a path are spread over it.
-    pub fn trajectory(&self, frames: usize, fps: f64) -> crate::Result<Trajectory> {
+    /// Returns one pose per frame; the first is the identity. Moves and presets keep their speed through the whole
+    /// clip, and the poses of a path are spread over it.
+    ///
+    /// # Errors
+    /// [`Error::Length`], [`Error::OutOfRange`], or an error of the pose file.
+    pub fn trajectory(&self, frames: usize, fps: f64) -> Result<Trajectory> {
         if frames == 0 || !(fps > 0.0 && fps.is_finite()) {
-            let what = format!("no camera can move through {frames} frames at {fps} frames a second");
-            return Err(Error::request(what, "both must be above 0"));
+            return Err(Error::Length { frames, fps });
         }
         let motion = match self {
             Self::Move(axes) => axes.checked()?.motion(),
@@ -55,7 +60,8 @@ impl Camera {
         Trajectory::new(&poses)
     }
 
-    /// The move in words, such as `the camera pans left`; `None` for a path and for a camera that stays.
+    /// Returns the move in words, such as `the camera pans left`, or `None` for a path and for a camera that does not
+    /// move.
     pub fn phrase(&self, language: Language) -> Option<String> {
         match self {
             Self::Move(axes) => axes.phrase(language),
@@ -64,7 +70,7 @@ impl Camera {
         }
     }
 
-    /// The prompt with the move in words after it, in the prompt's language.
+    /// Returns the prompt followed by the move in words, in the prompt's language.
     pub fn in_prompt(&self, prompt: &str) -> String {
         let language = Language::of(prompt);
         match self.phrase(language) {
@@ -84,11 +90,11 @@ impl fmt::Display for Camera {
     }
 }
 
-/// Reads moves and presets; a file is read by [`CameraPath::read`].
+/// Parses moves and presets, but not paths: [`CameraPath::read`] reads their files.
 impl FromStr for Camera {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
         if text.contains('=') {
             return text.parse().map(Self::Move);
         }

@@ -1,7 +1,7 @@
-//! One file over HTTP: continued where it stopped, and counted only when size and hash are right.
+//! Downloads one file over HTTP: continues where an earlier download stopped, and checks size and hash.
 
 use super::download::{RemoteFile, io};
-use super::{HubError, Settings};
+use crate::{Error, Hub, Result};
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 use std::fs::{File, OpenOptions};
@@ -12,29 +12,27 @@ use ureq::config::RedirectAuthHeaders;
 use ureq::http::Response;
 use ureq::{Agent, Body};
 
-type Result<T> = std::result::Result<T, HubError>;
-
-/// Waits before the next attempt, after attempts that brought nothing.
+/// The waiting times before the next attempt, after attempts that brought no bytes.
 const WAITS: [Duration; 4] =
     [Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
-/// A connection that says nothing for so long is given up.
+/// A connection that is silent for this long is given up.
 const SILENCE: Duration = Duration::from_secs(20);
-/// Bytes that are read at once.
+/// Bytes per read.
 const CHUNK: usize = 1 << 18;
-/// The longest answer about a repository that is read.
+/// The largest answer about a repository that is read, in bytes.
 const LONGEST_TEXT: u64 = 64 << 20;
 
-/// Asks the hub.
+/// Sends requests to the hub.
 pub(super) struct Client<'a> {
     agent: Agent,
-    settings: &'a Settings,
+    hub: &'a Hub,
 }
 
 impl<'a> Client<'a> {
-    pub(super) fn new(settings: &'a Settings) -> Self {
+    pub(super) fn new(hub: &'a Hub) -> Self {
         let config = Agent::config_builder()
             .http_status_as_error(false)
-            // Large files lie on other hosts, which must not see the token.
+            // Large files are on other hosts, which must not see the token.
             .redirect_auth_headers(RedirectAuthHeaders::SameHost)
             .accept_encoding("identity")
             .user_agent(concat!("kinora/", env!("CARGO_PKG_VERSION")))
@@ -42,20 +40,20 @@ impl<'a> Client<'a> {
             .timeout_recv_response(Some(SILENCE))
             .timeout_per_read(Some(SILENCE))
             .build();
-        Self { agent: config.new_agent(), settings }
+        Self { agent: config.new_agent(), hub }
     }
 
-    /// A short answer.
+    /// Returns the text of a short answer.
     pub(super) fn text(&self, address: &str) -> Result<String> {
         let mut response = self.get(address, 0)?;
         let text = response.body_mut().with_config().limit(LONGEST_TEXT).read_to_string();
         text.map_err(|error| connection(address, &error))
     }
 
-    /// The bytes from `start` on.
+    /// Requests the bytes from `start` to the end.
     fn get(&self, address: &str, start: u64) -> Result<Response<Body>> {
         let mut request = self.agent.get(address);
-        if let Some(token) = &self.settings.token {
+        if let Some(token) = &self.hub.token {
             request = request.header("Authorization", format!("Bearer {token}"));
         }
         if start > 0 {
@@ -65,21 +63,20 @@ impl<'a> Client<'a> {
         let address = address.to_string();
         match response.status().as_u16() {
             200 | 206 => Ok(response),
-            status @ (401 | 403) => {
-                Err(HubError::Denied { address, status, with_token: self.settings.token.is_some() })
-            }
-            404 => Err(HubError::NotFound { address }),
-            status => Err(HubError::Status { address, status }),
+            status @ (401 | 403) => Err(Error::Denied { address, status, with_token: self.hub.token.is_some() }),
+            404 => Err(Error::NotFound { address }),
+            status => Err(Error::Status { address, status }),
         }
     }
 }
 
-/// Where a blob is until it is complete.
+/// Returns the path of a blob that is not complete yet.
 pub(super) fn unfinished(blob: &Path) -> PathBuf {
     blob.with_extension("incomplete")
 }
 
-/// Downloads `file` into `blob`; `on_progress` hears how many bytes of it are here, and may stop.
+/// Downloads `file` into `blob`. `on_progress` gets the number of its bytes that are on disk, and an error from it
+/// stops the download.
 pub(super) fn fetch(
     client: &Client,
     address: &str,
@@ -91,7 +88,7 @@ pub(super) fn fetch(
     let path = unfinished(blob);
     let locked = File::create(lock).map_err(|source| io(lock, source))?;
     if let Err(std::fs::TryLockError::WouldBlock) = locked.try_lock() {
-        return Err(HubError::Busy { file: file.name.clone() });
+        return Err(Error::Busy { file: file.name.clone() });
     }
     let mut part = Part::open(&path, file, on_progress)?;
     let mut fruitless = 0;
@@ -114,12 +111,12 @@ pub(super) fn fetch(
     drop(part);
     if let Some(reason) = damage {
         std::fs::remove_file(&path).map_err(|source| io(&path, source))?;
-        return Err(HubError::Damaged { file: file.name.clone(), reason });
+        return Err(Error::Damaged { file: file.name.clone(), reason });
     }
     std::fs::rename(&path, blob).map_err(|source| io(blob, source))
 }
 
-/// A file as far as it has arrived.
+/// The part of a file that has arrived.
 struct Part {
     path: PathBuf,
     file: File,
@@ -128,7 +125,7 @@ struct Part {
 }
 
 impl Part {
-    /// Takes up what an earlier download has left.
+    /// Opens and hashes what an earlier download has left.
     fn open(path: &Path, file: &RemoteFile, on_progress: &mut dyn FnMut(u64) -> Result<()>) -> Result<Self> {
         let options = OpenOptions::new().read(true).append(true).create(true).clone();
         let opened = options.open(path).map_err(|source| io(path, source))?;
@@ -145,7 +142,7 @@ impl Part {
         }
     }
 
-    /// Appends what comes until the connection ends.
+    /// Appends the bytes of one connection until it ends.
     fn continue_from(
         &mut self,
         client: &Client,
@@ -154,7 +151,7 @@ impl Part {
         on_progress: &mut dyn FnMut(u64) -> Result<()>,
     ) -> Result<()> {
         let response = client.get(address, self.size)?;
-        // A server that does not know ranges sends the beginning again.
+        // A server without range requests sends the file from its beginning.
         let mut skip = if response.status().as_u16() == 206 { 0 } else { self.size };
         let mut body = response.into_body().into_reader();
         let mut buffer = vec![0; CHUNK];
@@ -162,7 +159,7 @@ impl Part {
             let count = body.read(&mut buffer).map_err(|error| connection(address, &error))?;
             if count == 0 {
                 let reason = format!("it ended after {} of {} bytes", self.size, file.size);
-                return Err(HubError::Connection { address: address.into(), reason });
+                return Err(Error::Connection { address: address.into(), reason });
             }
             let known = skip.min(count as u64);
             skip -= known;
@@ -175,7 +172,7 @@ impl Part {
         Ok(())
     }
 
-    /// What is wrong with the whole file.
+    /// Returns what is wrong with the complete file, if anything.
     fn damage(&mut self, file: &RemoteFile) -> Option<String> {
         if self.size != file.size {
             return Some(format!("it has {} bytes instead of {}", self.size, file.size));
@@ -185,12 +182,12 @@ impl Part {
     }
 }
 
-/// The hashes that the hub gives.
+/// The two kinds of hashes that the hub gives.
 #[derive(Clone)]
 enum Hasher {
-    /// Of files in large file storage.
+    /// SHA-256, for files in large file storage.
     Sha256(Sha256),
-    /// Git's own, of all others: SHA-1 of `blob SIZE\0` and the content.
+    /// Git's own hash, for all other files: SHA-1 of `blob SIZE\0` and the content.
     Git(Sha1),
 }
 
@@ -218,10 +215,10 @@ impl Hasher {
 }
 
 /// Whether another attempt may succeed.
-fn may_pass(error: &HubError) -> bool {
+fn may_pass(error: &Error) -> bool {
     match error {
-        HubError::Connection { .. } => true,
-        HubError::Status { status, .. } => matches!(status, 408 | 429 | 500..),
+        Error::Connection { .. } => true,
+        Error::Status { status, .. } => matches!(status, 408 | 429 | 500..),
         _ => false,
     }
 }
@@ -235,8 +232,8 @@ fn wait(time: Duration, size: u64, on_progress: &mut dyn FnMut(u64) -> Result<()
     Ok(())
 }
 
-fn connection(address: &str, error: &dyn std::fmt::Display) -> HubError {
-    HubError::Connection { address: address.into(), reason: error.to_string() }
+fn connection(address: &str, error: &dyn std::fmt::Display) -> Error {
+    Error::Connection { address: address.into(), reason: error.to_string() }
 }
 
 fn hex(bytes: &[u8]) -> String {

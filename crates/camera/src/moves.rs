@@ -1,21 +1,21 @@
-//! [`CameraMove`] and [`CameraPreset`]: what the user asks for, and how far it goes.
+//! [`CameraMove`] and [`CameraPreset`]: the moves that users ask for by name, and how far each of them goes.
 
 use super::pose::{Lens, Pose, panned, product, rolled, tilted};
-use crate::Error;
+use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 const RANGE: RangeInclusive<f64> = -10.0..=10.0;
-/// What the value 10 amounts to is reached after so many seconds: 81 frames at 16 a second.
+/// Seconds after which a move at 10 has gone its full distance: the length of 81 frames at 16 frames per second.
 const SECONDS: f64 = 5.0;
-/// Scene units of a move of 10, as in the examples of Wan-Fun Camera: 80 steps of 1/54.
+/// Distance of a move at 10, in scene units: the 80 steps of 1/54 in the examples of Wan-Fun Camera.
 const TRAVEL: f64 = 1.5;
-/// Degrees of a turn of 10, as the 60° that `ComfyUI`'s `WanCameraEmbedding` turns.
+/// Angle of a turn at 10, in degrees: the 60° of `ComfyUI`'s `WanCameraEmbedding`.
 const TURN: f64 = 60.0;
 
-/// Six axes, each from -10 to 10; 0 does nothing.
+/// A move along six axes, each from -10 to 10; an axis at 0 does not move.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CameraMove {
@@ -34,7 +34,7 @@ pub struct CameraMove {
 }
 
 impl CameraMove {
-    /// The axes by name, in their order.
+    /// Returns the name and value of each axis, in the order of the struct.
     pub(super) fn axes(&self) -> [(&'static str, f64); 6] {
         let Self { horizontal, vertical, pan, tilt, roll, zoom } = *self;
         [
@@ -59,10 +59,13 @@ impl CameraMove {
         }
     }
 
-    /// The move, if every axis is in -10 to 10.
-    pub fn checked(&self) -> crate::Result<&Self> {
-        let outside = self.axes().into_iter().find_map(|(name, value)| outside(name, value));
-        outside.map_or(Ok(self), |what| Err(Error::request(what, "0 does nothing, 10 is as far as it goes")))
+    /// Returns the move if every axis is between -10 and 10.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`] with the first axis that is not.
+    pub fn checked(&self) -> Result<&Self> {
+        self.axes().into_iter().try_for_each(|(axis, value)| in_range(axis, value))?;
+        Ok(self)
     }
 
     pub(super) fn motion(&self) -> Motion {
@@ -79,12 +82,12 @@ impl CameraMove {
     }
 }
 
-fn outside(name: &str, value: f64) -> Option<String> {
-    let [least, most] = [RANGE.start(), RANGE.end()];
-    (!RANGE.contains(&value)).then(|| format!("{name} is {value}, outside {least} to {most}"))
+fn in_range(axis: &str, value: f64) -> Result<()> {
+    let (least, most) = (*RANGE.start(), *RANGE.end());
+    if RANGE.contains(&value) { Ok(()) } else { Err(Error::OutOfRange { axis: axis.into(), value, least, most }) }
 }
 
-/// The axes that are not 0, as they are read: `pan=5,zoom=-3`.
+/// Writes the axes that are not 0 in the form in which they are parsed: `pan=5,zoom=-3`.
 impl fmt::Display for CameraMove {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let axes = self.axes();
@@ -97,7 +100,7 @@ impl fmt::Display for CameraMove {
 impl FromStr for CameraMove {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
         let mut axes = Self::default();
         let mut seen = Vec::new();
         for part in text.split(',') {
@@ -107,9 +110,7 @@ impl FromStr for CameraMove {
             let names = axes.axes().map(|(name, _)| name).join(", ");
             let axis = axes.axis_mut(name).ok_or_else(|| format!("`{name}` is not a camera axis, only {names}"))?;
             let value = text.parse().map_err(|_| format!("{name} is `{text}`, which is not a number"))?;
-            if let Some(what) = outside(name, value) {
-                return Err(what);
-            }
+            in_range(name, value).map_err(|error| error.to_string())?;
             if seen.contains(&name) {
                 return Err(format!("{name} is given twice"));
             }
@@ -120,11 +121,11 @@ impl FromStr for CameraMove {
     }
 }
 
-/// Named moves that go along the view, which no axis does.
+/// Named moves along the viewing direction, which no axis of [`CameraMove`] covers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CameraPreset {
-    /// The camera sinks (0.75 scene units in 5 s) and moves back (1.5).
+    /// The camera moves down (0.75 scene units in 5 s) and back (1.5).
     DownBack,
     /// The camera moves forward (1.5 scene units in 5 s) and tilts up (30°).
     ForwardUp,
@@ -135,10 +136,10 @@ pub enum CameraPreset {
 }
 
 impl CameraPreset {
-    /// All of them, in the order in which they are listed to users.
+    /// All presets, in the order in which they are listed to users.
     pub const ALL: [Self; 4] = [Self::DownBack, Self::ForwardUp, Self::LeftTurnForward, Self::RightTurnForward];
 
-    /// The name it is called by on the command line and in recipes.
+    /// Returns the preset's name on the command line and in recipes.
     pub fn name(self) -> &'static str {
         match self {
             Self::DownBack => "down-back",
@@ -165,11 +166,11 @@ impl fmt::Display for CameraPreset {
     }
 }
 
-/// Underscores are read too: hosted services write `down_back`.
+/// Parses a preset's name, also with underscores: hosted services write `down_back`.
 impl FromStr for CameraPreset {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
         let name = text.trim().replace('_', "-");
         Self::ALL.into_iter().find(|preset| preset.name() == name).ok_or_else(|| {
             let names = Self::ALL.map(Self::name).join(", ");
@@ -178,23 +179,23 @@ impl FromStr for CameraPreset {
     }
 }
 
-/// What a camera has done after [`SECONDS`], along the axes of the first frame.
+/// How far a camera has moved and turned after [`SECONDS`], along the axes of the first frame.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Motion {
     right: f64,
     up: f64,
     forward: f64,
-    /// Degrees, as `tilt` and `roll`.
+    /// Degrees, as are `tilt` and `roll`.
     pan: f64,
     tilt: f64,
     roll: f64,
-    /// Doublings of the focal length.
+    /// How many times the focal length has doubled.
     octaves: f64,
 }
 
 impl Motion {
-    /// The pose after so many seconds: everything is linear in time, the focal length in its logarithm. The camera
-    /// pans about the vertical of the first frame, as on a tripod.
+    /// Returns the pose after `seconds`. Positions and angles are linear in time, as is the logarithm of the focal
+    /// length. The camera pans about the vertical axis of the first frame, as on a tripod.
     pub fn pose(&self, seconds: f64) -> Pose {
         let part = seconds / SECONDS;
         let angle = |degrees: f64| (degrees * part).to_radians();

@@ -1,12 +1,12 @@
-//! [`Trajectory`]: one pose per frame, and the Plücker rays of its pixels
+//! [`Trajectory`]: one pose per frame, and the Plücker coordinates of the rays through its pixels
 //! (<https://arxiv.org/abs/2404.02101>, section 3.1).
 
 use super::pose::{Pose, apply, cross};
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 
-/// Coordinates of a ray: its moment (origin × direction), then its direction, each x, y, z.
-const RAY: usize = 6;
+/// The Plücker coordinates of a ray: x, y and z of its moment (origin × direction), then of its direction.
+pub const RAY_CHANNELS: usize = 6;
 
 /// One pose per pixel frame, relative to the first, which is the identity.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,44 +15,49 @@ pub struct Trajectory {
 }
 
 impl Trajectory {
-    /// The trajectory through `poses`, in the coordinates of the first. A matrix that is no rotation is an error.
+    /// Returns the trajectory through `poses`, in the coordinates of the first.
+    ///
+    /// # Errors
+    /// [`Error::NoPoses`], or [`Error::BadPose`] for a matrix that is not a rotation and for NaN or infinite numbers.
     pub fn new(poses: &[Pose]) -> Result<Self> {
         for (index, pose) in poses.iter().enumerate() {
             if let Some(fault) = pose.fault() {
-                let what = format!("the camera's pose of frame {index} cannot be used: {fault}");
-                return Err(Error::request(what, "a pose is a rotation and a place, in finite numbers"));
+                return Err(Error::BadPose { frame: index, reason: fault });
             }
         }
-        let Some(first) = poses.first().copied() else {
-            return Err(Error::request("a camera's trajectory has no poses", "give at least one"));
-        };
+        let first = *poses.first().ok_or(Error::NoPoses)?;
         let (rotation, center) = ([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]], [0.0; 3]);
         let identity = Pose { rotation, center, ..first };
         let others = poses[1..].iter().map(|pose| pose.relative_to(&first));
         Ok(Self { poses: std::iter::once(identity).chain(others).collect() })
     }
 
-    /// The poses; there is at least one.
+    /// Returns the poses, one per pixel frame; there is at least one.
     pub fn poses(&self) -> &[Pose] {
         &self.poses
     }
 
-    /// The rays of all pixels `[F, 6, H, W]`, f32 on the CPU: moment and direction of the ray through each pixel's
-    /// centre, in the coordinates of the first frame. It is large (81 frames of 832 × 480: 776 MB); networks take
-    /// [`Trajectory::packed`].
+    /// Returns the rays of all pixels of all frames, `[F, 6, H, W]`, f32 on the CPU: the moment and the direction of
+    /// the ray through each pixel's centre, in the coordinates of the first frame. The tensor is large (776 MB for 81
+    /// frames of 832×480); [`Trajectory::packed_frames`] never holds more than one latent frame.
+    ///
+    /// # Errors
+    /// [`Error::EmptyFrame`].
     pub fn plucker(&self, width: usize, height: usize) -> Result<Tensor> {
         check_size(width, height)?;
-        let mut values = vec![0.0; self.poses.len() * RAY * height * width]; // [F, 6, H, W]
-        for (pose, planes) in self.poses.iter().zip(values.chunks_exact_mut(RAY * height * width)) {
+        let mut values = vec![0.0; self.poses.len() * RAY_CHANNELS * height * width]; // [F, 6, H, W]
+        for (pose, planes) in self.poses.iter().zip(values.chunks_exact_mut(RAY_CHANNELS * height * width)) {
             draw(pose, [width, height], planes, [0, 1]);
         }
-        Ok(Tensor::from_vec(values, (self.poses.len(), RAY, height, width), &Device::Cpu)?)
+        Ok(Tensor::from_vec(values, (self.poses.len(), RAY_CHANNELS, height, width), &Device::Cpu)?)
     }
 
-    /// The rays as a camera adapter takes them, one latent frame at a time: each `[1, 6·k, 1, H, W]`, f32 on the CPU,
-    /// for the temporal factor k. The first latent frame has the first pixel frame k times, each other one the k pixel
-    /// frames it stands for; of the channels, those of one coordinate lie together. The pixel frames must be a multiple of
-    /// k, plus 1.
+    /// Returns the rays packed for a causal VAE with the temporal factor k, one latent frame at a time, each as
+    /// `[1, 6·k, 1, H, W]`, f32 on the CPU. The first latent frame holds the first pixel frame k times, every other
+    /// latent frame the k pixel frames that it encodes. Channel c·k + i is coordinate c of the i-th pixel frame.
+    ///
+    /// # Errors
+    /// [`Error::EmptyFrame`]; [`Error::Packing`] if the number of poses is not a multiple of k, plus 1.
     pub fn packed_frames(
         &self,
         width: usize,
@@ -62,22 +67,24 @@ impl Trajectory {
         check_size(width, height)?;
         let (k, last) = (temporal_factor, self.poses.len() - 1);
         if k == 0 || last % k != 0 {
-            let what = format!("{} camera poses do not fit latent frames of {k} pixel frames", last + 1);
-            return Err(Error::request(what, "the number of frames must be a multiple of the factor, plus 1"));
+            return Err(Error::Packing { poses: last + 1, temporal_factor });
         }
         let latent_frames = last / k + 1;
         Ok((0..latent_frames).map(move |frame| {
-            let mut planes = vec![0.0; RAY * k * height * width]; // [6, k, H, W]
+            let mut planes = vec![0.0; RAY_CHANNELS * k * height * width]; // [6, k, H, W]
             for which in 0..k {
                 let pixel_frame = if frame == 0 { 0 } else { (frame - 1) * k + which + 1 };
                 draw(&self.poses[pixel_frame], [width, height], &mut planes, [which, k]);
             }
-            Ok(Tensor::from_vec(planes, (1, RAY * k, 1, height, width), &Device::Cpu)?)
+            Ok(Tensor::from_vec(planes, (1, RAY_CHANNELS * k, 1, height, width), &Device::Cpu)?)
         }))
     }
 
-    /// All of [`Trajectory::packed_frames`] as `[1, 6·k, F, H, W]` (F latent) in `dtype` on `device`. Beside the result
-    /// one latent frame is held.
+    /// Returns all of [`Trajectory::packed_frames`] as `[1, 6·k, F, H, W]` (F latent frames) in `dtype` on `device`.
+    /// Apart from the result, it holds one latent frame at a time.
+    ///
+    /// # Errors
+    /// The errors of [`Trajectory::packed_frames`], or of a tensor operation.
     pub fn packed(
         &self,
         width: usize,
@@ -86,7 +93,7 @@ impl Trajectory {
         (dtype, device): (DType, &Device),
     ) -> Result<Tensor> {
         let frames = self.packed_frames(width, height, temporal_factor)?;
-        let packed = Tensor::zeros((1, RAY * temporal_factor, frames.len(), height, width), dtype, device)?;
+        let packed = Tensor::zeros((1, RAY_CHANNELS * temporal_factor, frames.len(), height, width), dtype, device)?;
         for (index, frame) in frames.enumerate() {
             packed.slice_set(&frame?.to_dtype(dtype)?.to_device(device)?, 2, index)?;
         }
@@ -95,11 +102,10 @@ impl Trajectory {
 }
 
 fn check_size(width: usize, height: usize) -> Result<()> {
-    let fault = || Error::request(format!("a camera cannot see a frame of {width}x{height}"), "both must be above 0");
-    if width == 0 || height == 0 { Err(fault()) } else { Ok(()) }
+    if width == 0 || height == 0 { Err(Error::EmptyFrame { width, height }) } else { Ok(()) }
 }
 
-/// Writes the rays of one frame: coordinate c to plane `c * every + which` of `[planes, H, W]`.
+/// Writes the rays of one frame: coordinate c goes to plane `c * every + which` of `[planes, H, W]`.
 fn draw(pose: &Pose, [width, height]: [usize; 2], planes: &mut [f32], [which, every]: [usize; 2]) {
     let lens = pose.lens.in_pixels(width, height);
     let area = width * height;
@@ -119,7 +125,7 @@ fn draw(pose: &Pose, [width, height]: [usize; 2], planes: &mut [f32], [which, ev
 
 #[cfg(test)]
 mod tests {
-    use crate::camera::Camera;
+    use crate::Camera;
     use candle_core::{DType, Device, Tensor};
 
     fn flat(tensor: &Tensor) -> Vec<f32> {

@@ -1,12 +1,12 @@
-//! Camera moves in words, for models that have no camera adapter.
+//! Camera moves in words, for models without camera control.
 //!
-//! Pan, tilt and zoom are said as in the captions that the embedded model learned (`scripts/train/clips.py`); its
-//! Chinese words for pan and tilt say "moves", so they serve both. The other axes are said as film makers say them. How
-//! fast is not said.
+//! The words for pan, tilt and zoom are those of the captions that the embedded model learned from
+//! (`scripts/train/clips.py`). The captions' Chinese words for pan and tilt mean "moves", so they also stand for the
+//! horizontal and the vertical axis. The words for the other axes are film makers' terms. Speeds are left out.
 
 use super::{CameraMove, CameraPreset};
 
-/// The languages that moves are said in.
+/// The languages in which moves can be described.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Language {
     /// `the camera pans left`
@@ -15,7 +15,7 @@ pub enum Language {
     Chinese,
 }
 
-/// Negative and positive in English, then in Chinese, by axis.
+/// For each axis: the words for negative and positive values in English, then in Chinese.
 const WORDS: [[[&str; 2]; 2]; 6] = [
     [["trucks left", "trucks right"], ["镜头左移", "镜头右移"]],
     [["cranes down", "cranes up"], ["镜头下移", "镜头上移"]],
@@ -26,13 +26,13 @@ const WORDS: [[[&str; 2]; 2]; 6] = [
 ];
 
 impl Language {
-    /// Chinese if there is a Han character in the text, else English.
+    /// Returns Chinese if the text has a Han character, else English.
     pub fn of(text: &str) -> Self {
         let han = |c| matches!(c, '\u{3400}'..='\u{4dbf}' | '\u{4e00}'..='\u{9fff}' | '\u{f900}'..='\u{faff}' | '\u{20000}'..='\u{3134f}');
         if text.chars().any(han) { Self::Chinese } else { Self::English }
     }
 
-    /// `phrase` after `prompt`, as one sentence.
+    /// Appends `phrase` to `prompt`, as one sentence.
     pub(super) fn join(self, prompt: &str, phrase: &str) -> String {
         let prompt = prompt.trim_end().trim_end_matches(['.', ',', '。', '，']).trim_end();
         let comma = match self {
@@ -45,7 +45,7 @@ impl Language {
 }
 
 impl CameraMove {
-    /// The move in words, such as `the camera pans left and zooms in`; `None` if nothing moves.
+    /// Returns the move in words, such as `the camera pans left and zooms in`, or `None` if nothing moves.
     pub fn phrase(&self, language: Language) -> Option<String> {
         let moving = self.axes().into_iter().zip(WORDS).filter(|((_, value), _)| *value != 0.0);
         let mut words = Vec::new();
@@ -65,7 +65,7 @@ impl CameraMove {
 }
 
 impl CameraPreset {
-    /// The move in words.
+    /// Returns the move in words.
     pub fn phrase(self, language: Language) -> &'static str {
         let [english, chinese] = match self {
             Self::DownBack => ["the camera tilts down and zooms out", "镜头下移，镜头拉远"],
@@ -83,7 +83,7 @@ impl CameraPreset {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::camera::Camera;
+    use crate::Camera;
 
     fn in_prompt(camera: &str, prompt: &str) -> String {
         camera.parse::<Camera>().expect("a camera").in_prompt(prompt)
