@@ -30,6 +30,10 @@ pub struct Cli {
     pub command: Command,
 }
 
+/// Help of `--model`, of commands about a clip that is there already.
+const RECORDED_MODEL: &str =
+    "A known name, a model directory, or single files, instead of the model that made the clip";
+
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -38,6 +42,7 @@ pub enum Command {
     /// Print what `generate` would do, and how much memory it would need.
     Plan(Box<GenerateArgs>),
     /// Continue a clip from its end, once or several times.
+    #[command(mut_arg("model", |model| model.help(RECORDED_MODEL)))]
     Extend(Box<ExtendArgs>),
     /// Make a clip of the shots that a file describes.
     Story(Box<StoryArgs>),
@@ -57,7 +62,8 @@ pub enum Command {
     Pull(PullArgs),
     /// Print the recipe stored in a clip.
     Show(ShowArgs),
-    /// Make a clip again from the recipe stored in it.
+    /// Make a clip again from the recipe stored in it; options replace its settings.
+    #[command(mut_arg("model", |model| model.help(RECORDED_MODEL)))]
     Rerun(Box<RerunArgs>),
 }
 

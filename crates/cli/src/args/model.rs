@@ -8,7 +8,7 @@ use kinora::{LoadOptions, Recipe};
 #[command(next_help_heading = "Model")]
 pub struct ModelArgs {
     /// A known name, a model directory, or single files (transformer, VAE, text encoder, tokenizer.json)
-    /// [default: embedded, or the model that made the clip].
+    /// [default: embedded].
     #[arg(long, num_args = 1.., value_name = "NAME|DIR|FILE")]
     pub model: Option<Vec<String>>,
     /// How it runs.
@@ -69,7 +69,7 @@ pub enum QuantArg {
 }
 
 impl ModelArgs {
-    /// As the library takes it.
+    /// Returns the options of the library that these describe.
     pub fn load_options(&self) -> LoadOptions {
         self.compute.load_options(self.model.clone().unwrap_or_else(|| LoadOptions::default().model))
     }
@@ -84,7 +84,7 @@ impl ModelArgs {
 }
 
 impl ComputeArgs {
-    /// As the library takes it, for `model`.
+    /// Returns the options of the library that these describe, for `model`.
     pub fn load_options(&self, model: Vec<String>) -> LoadOptions {
         LoadOptions {
             model,

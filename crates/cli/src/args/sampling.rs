@@ -1,4 +1,4 @@
-//! How noise becomes latents: the library's settings, under a mode.
+//! The options of denoising: a mode, and the library's settings.
 
 use clap::Args;
 use kinora::{Mode, Request, Sampling};
@@ -7,8 +7,8 @@ use kinora::{Mode, Request, Sampling};
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Denoising")]
 pub struct SamplingArgs {
-    /// fast or quality: steps, sampler, shift, guidance and cache of the model's mode, where no other option gives them
-    /// (`kinora models --show NAME` prints both).
+    /// fast or quality: the settings of the model's mode, for those that no other option gives (`kinora models --show
+    /// NAME` prints both modes).
     #[arg(long, value_name = "NAME")]
     pub mode: Option<Mode>,
     /// The settings.
@@ -16,7 +16,7 @@ pub struct SamplingArgs {
     pub settings: Sampling,
 }
 
-/// Everything of denoising, of one clip.
+/// A mode, settings and a seed.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Denoising")]
 pub struct DenoisingArgs {
@@ -29,12 +29,12 @@ pub struct DenoisingArgs {
 }
 
 impl SamplingArgs {
-    /// These, and `fallback` for what they leave open.
+    /// Returns these settings, and those of `fallback` where these say nothing.
     pub fn or(&self, fallback: &Self) -> Self {
         Self { mode: self.mode.or(fallback.mode), settings: self.settings.clone().or(&fallback.settings) }
     }
 
-    /// Changes `request` to these settings. A mode replaces all settings of an earlier clip.
+    /// Returns `request` with these settings. A mode replaces all settings that an earlier clip was made with.
     pub fn apply(&self, request: Request) -> Request {
         let earlier = if self.mode.is_some() { Sampling::default() } else { request.sampling };
         Request { mode: self.mode.or(request.mode), sampling: self.settings.clone().or(&earlier), ..request }
@@ -42,7 +42,7 @@ impl SamplingArgs {
 }
 
 impl DenoisingArgs {
-    /// Changes `request` to these settings.
+    /// Returns `request` with these settings and the seed.
     pub fn apply(&self, request: Request) -> Request {
         let request = self.sampling.apply(request);
         Request { seed: self.seed.or(request.seed), ..request }

@@ -34,7 +34,8 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
 pub fn rerun(args: &RerunArgs) -> Result<()> {
     let recipe = Recipe::read(&args.clip)?;
     let mut request = args.denoising.apply(recipe.request()?);
-    let clip = args.output.output.clone().unwrap_or_else(|| format!("kinora-{}-again.mp4", recipe.seed).into());
+    let seed = request.seed.unwrap_or(recipe.seed);
+    let clip = args.output.output.clone().unwrap_or_else(|| format!("kinora-{seed}-again.mp4").into());
     request.output = Output { clip, ..output_over(&args.output, request.output) };
     let options = args.model.load_options_of(&recipe)?;
     if let Some(story) = &recipe.story {

@@ -219,3 +219,50 @@ fn random_seed() -> u64 {
     use std::hash::{BuildHasher, Hasher};
     u64::from(std::collections::hash_map::RandomState::new().build_hasher().finish() as u32)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::Size;
+
+    fn limits(spatial_factor: usize) -> Limits {
+        let latent_format =
+            LatentFormat { channels: 1, temporal_factor: 4, spatial_factor, mean: vec![0.0], std: vec![1.0] };
+        Limits {
+            latent_format,
+            patch: [1, 2, 2],
+            reach: 1024,
+            boundary_timestep: None,
+            scheduler: None,
+            capabilities: Capabilities::default(),
+            streams: |_| Vec::new(),
+        }
+    }
+
+    fn plan(size: Size, guide: Guide, spatial_factor: usize) -> (Plan, Vec<String>) {
+        let request = Request { prompt: "a red ball".into(), size, ..Request::default() };
+        let probed = Probed { guide, seed: 7, continues: false };
+        let manifest = &Manifest::known()[0];
+        Plan::new(&request, probed, manifest, &limits(spatial_factor)).expect("a plan")
+    }
+
+    #[test]
+    fn a_clip_that_is_given_guides_size_length_and_rate() {
+        let guide = Guide { ratio: Some(1.0), frames: Some(30), fps: Some(24.0) };
+        let (guided, notices) = plan(Size::Default, guide, 8);
+        assert_eq!((guided.width, guided.height), (624, 624), "the area of the default");
+        assert_eq!((guided.frames, guided.fps, guided.seed), (29, 24.0, 7));
+        assert!(notices.is_empty(), "nothing else was asked for: {notices:?}");
+    }
+
+    #[test]
+    fn half_a_step_rounds_down_and_full_hd_is_cropped() {
+        let pixels = |width, height| Size::Pixels { width: Some(width), height: Some(height) };
+        let (plan_720, notices) = plan(pixels(1280, 720), Guide::default(), 16);
+        assert_eq!((plan_720.width, plan_720.height, plan_720.cropped), (1280, 704, None));
+        assert!(notices.iter().any(|notice| notice.contains("1280×720 became 1280×704")), "{notices:?}");
+        let (plan_1080, _) = plan(pixels(1920, 1080), Guide::default(), 8);
+        assert_eq!((plan_1080.height, plan_1080.cropped), (1088, Some((1920, 1080))));
+        assert_eq!(plan_1080.latent_shape, [1, 21, 136, 240]);
+    }
+}

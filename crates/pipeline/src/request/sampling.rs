@@ -56,38 +56,38 @@ macro_rules! or_nothing {
 }
 
 settings! {
-    /// Denoising steps.
+    /// Number of denoising steps.
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     steps: usize,
-    /// euler, heun, dpm++2m, unipc, unipc-bh1 or lcm.
+    /// Sampler: euler, heun, dpm++2m, unipc, unipc-bh1 or lcm.
     #[arg(long, value_name = "NAME")]
     sampler: SamplerKind,
     /// Shift of the noise schedule.
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     shift: f64,
-    /// Explicit noise levels, such as 1,0.9375,0.8333,0.625.
+    /// Explicit noise levels, falling from at most 1, such as 1,0.9375,0.8333,0.625.
     #[arg(long, value_delimiter = ',', value_name = "LIST", conflicts_with_all = ["steps", "shift"])]
     sigmas: Vec<f64>,
-    /// Explicit timesteps, as published for distilled models, such as 1000,937.5,833.3,625.
+    /// Explicit timesteps, falling from at most 1000, as published for distilled models, such as 1000,937.5,833.3,625.
     #[arg(long, value_delimiter = ',', value_name = "LIST", conflicts_with_all = ["steps", "shift", "sigmas"])]
     timesteps: Vec<f64>,
-    /// How strongly to follow the prompt; 1 turns guidance off.
+    /// Guidance scale: how strongly the clip follows the prompt; 1 turns guidance off.
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     guidance_scale: f64,
-    /// The same for the low-noise expert of models with two.
+    /// Guidance scale of the low-noise expert, for models with two experts.
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     guidance_scale_2: f64,
     /// CFG-Zero*: scale the unconditional prediction optimally, and zero the velocity of the first step.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
     cfg_zero_star: bool = false,
-    /// Zero the velocity of so many first steps [default: 1 with --cfg-zero-star, else 0].
+    /// Number of first steps whose velocity is zero [default: 1 with --cfg-zero-star, else 0].
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     zero_init: usize = 0,
-    /// Guide only at noise levels above LOW and up to HIGH, of 0 (clip) to 1 (noise).
+    /// Guide only at noise levels above LOW and up to HIGH, between 0 (clip) and 1 (noise).
     #[arg(long, value_name = "LOW,HIGH", value_parser = parse_interval)]
     guidance_interval: [f64; 2] = EVERYWHERE,
-    /// Reuse what earlier steps computed: first-block, easycache, teacache or magcache, and a threshold such as
-    /// first-block:0.05; faster, another clip [default: none].
+    /// Step cache, which reuses results of earlier steps: first-block, easycache, teacache or magcache, with a threshold
+    /// such as first-block:0.05, or none; faster, a different clip [default: none].
     #[arg(long, value_name = "NAME[:X]")]
     cache: CacheChoice = CacheChoice::Off,
 }
