@@ -165,6 +165,25 @@ fn cfg_zero_star_zeroes_the_first_steps() {
 }
 
 #[test]
+fn options_of_rerun_replace_settings_of_the_recipe() {
+    let sandbox = Sandbox::new("wan21_t2v");
+    succeeded(sandbox.generate(&["--cfg-zero-star", "--cache", "first-block:0.5", "--sigmas", "1,0.8,0.5,0.2"]));
+    let again = ["rerun", "clip.safetensors", "-o", "again.safetensors"];
+    let changed = |options: &[&str]| {
+        succeeded(sandbox.kinora(&[&again[..], options].concat()));
+        recipe(&sandbox, "again.safetensors")
+    };
+    let off = changed(&["--cfg-zero-star=false", "--cache", "none", "--seed", "9", "--dtype", "bf16"]);
+    let expected = json!([false, 0, null, 9, "bf16", 4]);
+    let names = ["cfg_zero_star", "zero_init", "cache", "seed", "dtype", "steps"];
+    assert_eq!(json!(names.map(|name| &off[name])), expected);
+    let counted = changed(&["--steps", "5"]);
+    assert_eq!((&counted["steps"], &counted["sigmas"], &counted["zero_init"]), (&5.into(), &Value::Null, &1.into()));
+    let mode = changed(&["--mode", "quality"]);
+    assert_eq!((&mode["steps"], &mode["cfg_zero_star"]), (&50.into(), &false.into()), "a mode replaces them all");
+}
+
+#[test]
 fn guidance_works_inside_its_interval_only() {
     let sandbox = Sandbox::new("wan21_t2v");
     let pipeline = pipeline(&sandbox);

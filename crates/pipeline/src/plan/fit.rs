@@ -1,4 +1,4 @@
-//! [`Planned`]: a plan in the memory of this machine, and what is done where there is too little.
+//! [`Planned`]: a plan fitted into the memory of this machine.
 
 use super::Plan;
 use super::memory::{self, Demand, MemoryPlan, PartMemory};
@@ -19,12 +19,12 @@ pub struct Planned {
     pub memory: MemoryPlan,
     /// Latent pixels per side of the tiles that frames are decoded in; `None` decodes whole frames.
     pub tile: Option<usize>,
-    /// What was changed or is worth knowing, one sentence each.
+    /// Sentences about changed values and other facts worth knowing.
     pub notices: Vec<String>,
 }
 
 impl Pipeline {
-    /// Fits `plan` into the memory of this machine, and adds notices of that to `notices`.
+    /// Fits `plan` into the memory of this machine, and adds notices about it.
     pub(crate) fn fit(&self, plan: Plan, mut notices: Vec<String>, output: &Output) -> Result<Planned> {
         let [_, _, h, w] = plan.latent_shape;
         let tile = self.tile(output, [h, w])?;
@@ -46,7 +46,7 @@ impl Pipeline {
         Ok(Planned { plan, placement, memory, tile, notices })
     }
 
-    /// The placement that leaves in the host's memory what the GPU has no room for.
+    /// Returns the placement in which everything fits into the GPU's memory.
     fn fitted(&self, plan: &Plan, tile: Option<usize>) -> Result<Placement> {
         let Some(room) = self.placement.gpu_memory else { return Ok(self.placement.clone()) };
         let demand = Demand::of(plan, plan.latent_shape, tile, self.threads.current_num_threads());
@@ -55,7 +55,7 @@ impl Pipeline {
         Ok(Placement { offload, text_on_cpu, ..self.placement.clone() })
     }
 
-    /// The memory that `plan` will need, and what would fit where that is too much.
+    /// Returns the memory plan and, if it does not fit, changes with which it would.
     fn memory(&self, plan: &Plan, placement: &Placement, tile: Option<usize>) -> Result<MemoryPlan> {
         let needed = |placement: &Placement, latents: [usize; 4]| {
             let demand = Demand::of(plan, latents, tile, self.threads.current_num_threads());
@@ -126,7 +126,7 @@ impl Pipeline {
     }
 }
 
-/// The notice of a clip that is decoded in tiles because of its size.
+/// Returns the notice of a clip that is decoded in tiles because of its size.
 pub(crate) fn in_tiles(side: usize) -> String {
     format!("whole frames do not fit in memory: they are decoded in tiles of {side}×{side} latent pixels")
 }

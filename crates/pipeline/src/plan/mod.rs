@@ -28,17 +28,17 @@ use kinora_vae::LatentFormat;
 /// [`Planned`] adds what depends on one.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// As the user wrote it.
+    /// The prompt as the user wrote it.
     pub prompt: String,
-    /// Empty when there is none.
+    /// The negative prompt; empty when there is none.
     pub negative_prompt: String,
-    /// Pixels.
+    /// Width of the frames in pixels.
     pub width: usize,
-    /// Pixels.
+    /// Height of the frames in pixels.
     pub height: usize,
     /// Pixel frames.
     pub frames: usize,
-    /// Pixels of the file, where it is cut out of the frames.
+    /// Width and height of the file, if frames are cropped to it.
     pub cropped: Option<(usize, usize)>,
     /// `[C, F, H, W]` of the latents.
     pub latent_shape: [usize; 4],
@@ -46,38 +46,38 @@ pub struct Plan {
     pub temporal_factor: usize,
     /// Frames per second.
     pub fps: f64,
-    /// Denoising, with nothing left open: what a recipe keeps.
+    /// All settings of denoising, as a recipe keeps them.
     pub sampling: Sampling,
     /// The sampler.
     pub sampler: SamplerKind,
     /// Noise levels and timesteps.
     pub schedule: Schedule,
-    /// Guidance of the (first, second) expert; 1 is off.
+    /// Guidance scales of the first and the second expert; 1 is off.
     pub guidance_scale: [f64; 2],
-    /// CFG-Zero*: the optimised scale.
+    /// Whether the unconditional prediction is scaled optimally (CFG-Zero*).
     pub cfg_zero_star: bool,
-    /// First steps whose velocity is zero.
+    /// Number of first steps whose velocity is zero.
     pub zero_init: usize,
     /// Noise levels above the first and up to the second are guided; `None` is all.
     pub guidance_interval: Option<[f64; 2]>,
-    /// Reuse of what earlier steps computed.
+    /// The step cache.
     pub cache: Option<CacheRule>,
     /// Timestep below which the second expert works.
     pub boundary_timestep: Option<f64>,
     /// Seed of the noise.
     pub seed: u64,
-    /// Pictures, clips and the camera that the clip is made from.
+    /// Conditioning inputs.
     pub given: Given,
     /// The latents that are sampled.
     pub(crate) streams: Vec<StreamShape>,
     /// The inputs that the model accepts.
     pub(crate) capabilities: Capabilities,
-    /// File that replaces the noise.
+    /// The file whose noise replaces the seeded one.
     pub init_latents: Option<std::path::PathBuf>,
 }
 
 impl Plan {
-    /// Whether a second, unconditional prediction is made in some step.
+    /// Returns whether some step makes a second, unconditional prediction.
     pub fn guided(&self) -> bool {
         let experts = if self.boundary_timestep.is_some() { 2 } else { 1 };
         self.guidance_scale[..experts].iter().any(|scale| *scale > 1.0)
@@ -88,7 +88,7 @@ impl Plan {
         if self.guided() { 2 } else { 1 }
     }
 
-    /// The prompt as the text encoder reads it: with the camera's move, where the network is not told of it otherwise.
+    /// Returns the prompt as the text encoder reads it: with the camera's move, unless the network has an input for it.
     pub fn spoken_prompt(&self) -> String {
         match &self.given.camera {
             Some(camera) if self.given.says_camera(self.capabilities) => camera.in_prompt(&self.prompt),
@@ -96,12 +96,12 @@ impl Plan {
         }
     }
 
-    /// The expert that works at `timestep`.
+    /// Returns the expert that works at `timestep`.
     pub(crate) fn expert(&self, timestep: f64) -> usize {
         self.boundary_timestep.map_or(0, |boundary| usize::from(timestep < boundary))
     }
 
-    /// Whether the prediction of `expert` at the noise level `sigma` is guided.
+    /// Returns whether the prediction of `expert` at the noise level `sigma` is guided.
     pub(crate) fn guided_at(&self, expert: usize, sigma: f64) -> bool {
         // Noise levels are those that f32 holds: 0.8 of the list is then 0.8 of the interval.
         let inside = |[low, high]: [f64; 2]| (low as f32) < sigma as f32 && sigma as f32 <= high as f32;
@@ -109,13 +109,13 @@ impl Plan {
         inside && self.guidance_scale[expert] > 1.0
     }
 
-    /// Denoising steps.
+    /// Returns the number of denoising steps.
     pub fn steps(&self) -> usize {
         self.schedule.steps()
     }
 
-    /// Fills in the defaults of `manifest`, and checks what [`check`] does not; returns the plan with its notices: what was
-    /// changed or is worth knowing, one sentence each. The result depends on the arguments alone.
+    /// Fills in the defaults of `manifest`, and checks everything that [`check`] does not; returns the plan and its notices,
+    /// sentences about changed values and other facts worth knowing. The result depends on the arguments alone.
     pub(crate) fn new(
         request: &Request,
         probed: Probed,
@@ -167,16 +167,16 @@ impl Plan {
 /// Everything that a plan depends on beside the request and the model.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Probed {
-    /// Size and length of the pictures and clips that are given.
+    /// Size and length of the picture or clip among the conditioning inputs.
     pub guide: Guide,
-    /// The seed, also where the request leaves it to chance.
+    /// The seed of the noise; random if nothing names one.
     pub seed: u64,
     /// Whether the clip continues another one.
     pub continues: bool,
 }
 
 impl Probed {
-    /// Reads the files of `request`; `seed` is used where it names none, or else a random one.
+    /// Reads the headers of the files that `request` names. `seed` replaces a random one if the request has none.
     pub(crate) fn new(request: &Request, seed: Option<u64>, continues: bool) -> Result<Self> {
         // A continuation has the size of the clip before.
         let guide = if continues { Guide::default() } else { Guide::probe(&request.given)? };
@@ -184,7 +184,7 @@ impl Probed {
     }
 }
 
-/// Checks prompt and conditioning inputs of `request`, before any file is opened.
+/// Checks the prompt and the conditioning inputs of `request` before any file is opened.
 pub(crate) fn check(request: &Request, manifest: &Manifest, limits: &Limits, continues: bool) -> Result<()> {
     if request.prompt.trim().is_empty() {
         return Err(Error::request("the prompt is empty", "say what the clip should show"));
@@ -192,7 +192,7 @@ pub(crate) fn check(request: &Request, manifest: &Manifest, limits: &Limits, con
     request.given.check(limits.capabilities, &manifest.name, continues)
 }
 
-/// Adds a notice of conditioning inputs that the model can be given, but was not trained with.
+/// Adds a notice of conditioning inputs that the model accepts, but was not trained with.
 fn experiments(given: &Given, manifest: &Manifest, limits: &Limits, continues: bool, notices: &mut Vec<String>) {
     if limits.capabilities.untrained {
         let untrained = [("a last frame", given.last_image.is_some()), ("continuing a clip", continues)];
@@ -214,7 +214,7 @@ fn within(name: &str, value: f64, low: f64, high: f64) -> Result<f64> {
     }
 }
 
-/// A seed that fits 32 bits, so that it can be typed and other tools take it.
+/// Returns a seed of 32 bits, which can be typed and which other tools accept.
 fn random_seed() -> u64 {
     use std::hash::{BuildHasher, Hasher};
     u64::from(std::collections::hash_map::RandomState::new().build_hasher().finish() as u32)

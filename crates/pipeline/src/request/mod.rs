@@ -1,4 +1,4 @@
-//! [`Request`]: what a caller asks for; everything but the prompt has a default in the model's manifest.
+//! [`Request`]: the clip that a caller asks for; everything but the prompt has a default in the model's manifest.
 
 pub(crate) mod inputs;
 pub(crate) mod load;
@@ -15,33 +15,33 @@ use std::path::PathBuf;
 /// One clip to generate. `None` means the model's default.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Request {
-    /// What to show, in a language that the model's text encoder was trained on.
+    /// What the clip should show, in a language that the model's text encoder was trained on.
     pub prompt: String,
-    /// What to avoid; an empty text is allowed. Only used with guidance above 1.
+    /// What the clip should not show; may be empty. Only used with guidance above 1.
     pub negative_prompt: Option<String>,
     /// Width and height.
     pub size: Size,
-    /// Pixel frames; snapped to what the model allows (4k + 1). Excludes `duration`.
+    /// Pixel frames, snapped to a number that the model can make (usually 4k + 1). Excludes `duration`.
     pub frames: Option<usize>,
-    /// Seconds; turned into frames with the frame rate.
+    /// Length in seconds; the frame rate turns it into frames.
     pub duration: Option<f64>,
     /// Frames per second of the file.
     pub fps: Option<f64>,
-    /// The model's fast or quality settings, for what nothing else here says.
+    /// The model's fast or quality settings, for those that `sampling` leaves open.
     pub mode: Option<Mode>,
-    /// Denoising.
+    /// Settings of denoising.
     pub sampling: Sampling,
     /// Seed of the noise; random when `None`. The noise is the one that `PyTorch`'s CPU generator gives for this seed.
     pub seed: Option<u64>,
-    /// Pictures, clips and the camera that the clip is made from.
+    /// Conditioning inputs: pictures, clips and a camera.
     pub given: Given,
     /// A safetensors file whose tensor `noise` `[1, C, F, H, W]` replaces the seeded noise.
     pub init_latents: Option<PathBuf>,
-    /// Where the results go.
+    /// The files that results are written to.
     pub output: Output,
 }
 
-/// Which of a model's two sets of settings.
+/// One of a model's two sets of settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// Fast, at some cost in quality.
@@ -62,10 +62,10 @@ impl std::str::FromStr for Mode {
     }
 }
 
-/// How the clip's size is given.
+/// The size of a clip.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub enum Size {
-    /// The model's own.
+    /// The model's own size.
     #[default]
     Default,
     /// Width and height in pixels; one missing side keeps the model's aspect.

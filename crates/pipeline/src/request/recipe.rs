@@ -1,4 +1,4 @@
-//! [`Recipe`]: everything that makes a clip again, kept in the clip's metadata.
+//! [`Recipe`]: the settings from which a clip can be made again, stored in the clip's metadata.
 
 use crate::request::inputs::Given;
 use crate::request::output::Output;
@@ -17,7 +17,7 @@ use std::path::Path;
 pub struct Recipe {
     /// Version of Kinora.
     pub kinora: String,
-    /// What `--model` was, paths in full.
+    /// The words of `--model`, with absolute paths.
     pub model: Vec<String>,
     /// The prompt as written.
     pub prompt: String,
@@ -25,30 +25,30 @@ pub struct Recipe {
     pub negative_prompt: String,
     /// Seed of the noise.
     pub seed: u64,
-    /// Pixels.
+    /// Width in pixels.
     pub width: usize,
-    /// Pixels.
+    /// Height in pixels.
     pub height: usize,
     /// Pixel frames.
     pub frames: usize,
     /// Frames per second.
     pub fps: f64,
-    /// Denoising: everything that the clip was made with, also what the request left to the model. `steps` is there
-    /// beside `sigmas` or `timesteps` too; what is off is left out.
+    /// All settings of denoising, also those that the request left to the model. `steps` is there beside `sigmas` or
+    /// `timesteps` too; settings that are off may be missing.
     #[serde(flatten)]
     pub sampling: Sampling,
-    /// Pictures, clips and the camera that the clip was made from.
+    /// Conditioning inputs.
     #[serde(default, skip_serializing_if = "Given::is_empty")]
     pub given: Given,
-    /// The shots of a story; the other settings are those of its first.
+    /// The shots of a story; the other settings are those of its first shot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub story: Option<Story>,
-    /// File that replaced the noise.
+    /// The file whose noise replaced the seeded one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub init_latents: Option<std::path::PathBuf>,
     /// The dtype of the networks.
     pub dtype: String,
-    /// How the networks' matrices were rounded, if they were.
+    /// Quantisation of the networks' large matrices.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quant: Option<String>,
     /// Constant quality of the video encoder, unless it was the default.
@@ -57,13 +57,16 @@ pub struct Recipe {
     /// The video encoder, unless it was the default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoder: Option<String>,
-    /// How the frames were enlarged after decoding.
+    /// The enlargement of the frames after decoding.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upscale: Option<String>,
 }
 
 impl Recipe {
-    /// Reads the recipe out of a clip that Kinora wrote.
+    /// Reads the recipe of a clip that Kinora wrote.
+    ///
+    /// # Errors
+    /// A file without a recipe, or with one that this version does not understand.
     pub fn read(path: &Path) -> Result<Self> {
         let hint = "only clips that Kinora wrote with their recipe can be shown and made again";
         let bad = |reason: String| Error::BadFile { path: path.to_path_buf(), reason, hint };
@@ -72,12 +75,15 @@ impl Recipe {
         serde_json::from_str(&text).map_err(|error| bad(format!("its recipe does not parse: {error}")))
     }
 
-    /// As clips and latents store it.
+    /// Returns the JSON that clips and latents store.
     pub(crate) fn to_text(&self) -> String {
         serde_json::to_string(self).expect("plain data")
     }
 
-    /// The request that makes the clip again.
+    /// Returns the request that makes the clip again.
+    ///
+    /// # Errors
+    /// An enlargement that this version does not know.
     pub fn request(&self) -> Result<Request> {
         Ok(Request {
             prompt: self.prompt.clone(),
@@ -100,14 +106,20 @@ impl Recipe {
         })
     }
 
-    /// The dtype of the networks.
+    /// Returns the dtype of the networks.
+    ///
+    /// # Errors
+    /// A dtype that this version does not know.
     pub fn dtype(&self) -> Result<DType> {
         let unknown =
             |_| Error::request(format!("the recipe's dtype `{}` is not known", self.dtype), "f32, bf16 and f16 are");
         self.dtype.parse().map_err(unknown)
     }
 
-    /// How the networks' matrices are rounded.
+    /// Returns the quantisation of the networks' large matrices.
+    ///
+    /// # Errors
+    /// A quantisation that this version does not know.
     pub fn quant(&self) -> Result<Option<Quant>> {
         let unknown = |name: &String| {
             Error::request(format!("the recipe's quantisation `{name}` is not known"), "int8 and fp8 are")
@@ -115,7 +127,8 @@ impl Recipe {
         self.quant.as_ref().map(|name| name.parse().map_err(|()| unknown(name))).transpose()
     }
 
-    /// The first setting in which two recipes differ, as `name: mine, not theirs`; the version does not count, nor how the clip is encoded.
+    /// Returns the first setting in which two recipes differ, with both values. Neither the version counts nor the encoding
+    /// of the clip.
     pub fn difference(&self, other: &Self) -> Option<String> {
         // What one leaves out and the other says is off is the same.
         let complete = |recipe: &Self| Self { sampling: recipe.sampling.clone().complete(), ..recipe.clone() };
@@ -143,7 +156,7 @@ mod tests {
     use super::*;
     use crate::step_cache::CacheChoice;
 
-    /// As version 0.1.0 wrote them, before its settings were declared in one place.
+    /// Recipes as version 0.1.0 wrote them before its settings were declared in one place.
     const COUNTED: &str = r#"{"kinora":"0.1.0","model":["embedded"],"prompt":"a red ball","negative_prompt":"","seed":1,"width":32,"height":48,"frames":5,"fps":16.0,"steps":2,"sampler":"unipc","shift":3.0,"guidance_scale":5.0,"cfg_zero_star":false,"zero_init":0,"dtype":"f32"}"#;
     const LISTED: &str = r#"{"kinora":"0.1.0","model":["embedded"],"prompt":"a red ball","negative_prompt":"blue","seed":1,"width":32,"height":48,"frames":5,"fps":16.0,"steps":4,"sampler":"lcm","timesteps":[1000.0,937.5,833.3,625.0],"guidance_scale":5.0,"guidance_scale_2":4.0,"cfg_zero_star":true,"zero_init":2,"guidance_interval":[0.3,0.95],"cache":"first-block:0.05","given":{"image":"/ball.png"},"dtype":"bf16","quant":"int8","quality":20,"upscale":"2x"}"#;
 
