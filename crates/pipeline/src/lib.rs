@@ -54,6 +54,7 @@ pub use model::manifest::{Caches, Defaults, MagCacheTable, Manifest, Modes, Para
 pub use plan::memory::{MemoryPlan, PartMemory, PartsMemory};
 pub use plan::{Plan, Planned};
 pub use preview::{LatentRgb, write_preview};
+pub use request::cache::{CacheChoice, CacheKind, CacheSetting};
 pub use request::inputs::{Expand, Given};
 pub use request::load::LoadOptions;
 pub use request::output::{Output, Predictions, Report, Seconds};
@@ -64,5 +65,5 @@ pub use request::{Mode, Request, Resolution, Size, parse_aspect};
 pub use run::event::{Event, Stage};
 pub use run::{Pipeline, outline};
 pub use sheet::contact_sheet;
-pub use step_cache::{CacheChoice, CacheKind, CacheRule, CacheSetting};
+pub use step_cache::CacheRule;
 pub use story::{discard_project, story_seed};

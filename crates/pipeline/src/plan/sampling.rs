@@ -5,8 +5,9 @@ use super::within;
 use crate::families::capabilities::Limits;
 use crate::model::manifest::Manifest;
 use crate::request::Request;
+use crate::request::cache::CacheChoice;
 use crate::request::sampling::{EVERYWHERE, Sampling};
-use crate::step_cache::{CacheChoice, CacheRule};
+use crate::step_cache::CacheRule;
 use crate::{Error, Result};
 use kinora_sampler::{SamplerKind, Schedule};
 

@@ -154,7 +154,7 @@ fn shown(value: Option<&serde_json::Value>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::step_cache::CacheChoice;
+    use crate::request::cache::CacheChoice;
 
     /// Recipes as version 0.1.0 wrote them before its settings were declared in one place.
     const COUNTED: &str = r#"{"kinora":"0.1.0","model":["embedded"],"prompt":"a red ball","negative_prompt":"","seed":1,"width":32,"height":48,"frames":5,"fps":16.0,"steps":2,"sampler":"unipc","shift":3.0,"guidance_scale":5.0,"cfg_zero_star":false,"zero_init":0,"dtype":"f32"}"#;

@@ -3,7 +3,7 @@
 //!
 //! CFG-Zero* is of <https://arxiv.org/abs/2503.18886>, guidance intervals are of <https://arxiv.org/abs/2404.07724>.
 
-use crate::step_cache::CacheChoice;
+use crate::request::cache::CacheChoice;
 use kinora_sampler::SamplerKind;
 use serde::{Deserialize, Serialize};
 
