@@ -7,7 +7,7 @@ pub mod score;
 pub mod transcript;
 
 use candle_core::{DType, Tensor};
-use kinora::{Event, LoadOptions, Output, Pipeline, Quant, Request, Size};
+use kinora::{Event, LoadOptions, Output, Pipeline, Quant, Request, Sampling, Size};
 pub use kinora_test_support::{bits, cosine, fixture, max_error, relative_l2, root, same_bits, tensors, values};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -54,9 +54,12 @@ impl Golden {
             negative_prompt: Some(text("negative_prompt")),
             size: Size::Pixels { width: Some(size[0]), height: Some(size[1]) },
             frames: Some(size[2]),
-            steps: Some(number("steps") as usize),
-            guidance_scale: Some(number("guidance_scale")),
-            sampler: euler.then_some(kinora::SamplerKind::Euler),
+            sampling: Sampling {
+                steps: Some(number("steps") as usize),
+                guidance_scale: Some(number("guidance_scale")),
+                sampler: euler.then_some(kinora::SamplerKind::Euler),
+                ..Sampling::default()
+            },
             init_latents: Some(noise),
             output: Output { clip: scratch.join("clip.safetensors"), ..Output::default() },
             ..Request::default()

@@ -21,7 +21,7 @@ pub fn run(case: &str, file: &str, dtype: DType, device: &str, threads: usize) -
     let golden = Golden::read(case, file);
     let mut request = golden.request(scratch.path());
     if case.contains("a14b") {
-        request.guidance_scale_2 = Some(golden.metadata["guidance_scale_2"].parse().expect("a number"));
+        request.sampling.guidance_scale_2 = Some(golden.metadata["guidance_scale_2"].parse().expect("a number"));
     }
     let pipeline = load_on(device, &fixture(case).to_string_lossy(), dtype, None, threads);
     let (report, steps) = generate(&pipeline, &request).unwrap_or_else(|error| panic!("{case} {file}: {error}"));

@@ -2,7 +2,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the measured numbers are worth seeing")]
 
 use candle_core::Tensor;
-use kinora::{CacheSetting, Event, Pipeline, Predictions, Request, SamplerKind, Size};
+use kinora::{CacheSetting, Event, Pipeline, Predictions, Request, SamplerKind, Sampling, Size};
 use kinora_tests::sandbox::Sandbox;
 use kinora_tests::{Golden, generate, max_error, root, same_bits, video};
 use std::collections::BTreeMap;
@@ -47,11 +47,14 @@ fn request(sandbox: &Sandbox, cache: Option<&str>) -> Request {
         negative_prompt: Some("blurry, low quality".into()),
         size: Size::Pixels { width: Some(32), height: Some(32) },
         frames: Some(5),
-        steps: Some(12),
-        shift: Some(3.0),
-        guidance_scale: Some(5.0),
+        sampling: Sampling {
+            steps: Some(12),
+            shift: Some(3.0),
+            guidance_scale: Some(5.0),
+            cache: cache.map(|cache| setting(cache).into()),
+            ..Sampling::default()
+        },
         seed: Some(1),
-        cache: cache.map(setting),
         ..Request::default()
     };
     request.output.clip = sandbox.path("clip.safetensors");
@@ -193,7 +196,8 @@ fn caches_that_cannot_be_are_refused() {
     let pipeline = sandbox.pipeline();
     let refused = |request: &Request| pipeline.plan(request).expect_err("it is refused").to_string();
     let base = request(&sandbox, Some("first-block"));
-    let heun = Request { sampler: Some(SamplerKind::Heun), ..base.clone() };
+    let mut heun = base.clone();
+    heun.sampling.sampler = Some(SamplerKind::Heun);
     assert!(refused(&heun).contains("one evaluation a step"));
     for (cache, part) in [
         ("teacache", "no table of teacache"),
@@ -201,7 +205,7 @@ fn caches_that_cannot_be_are_refused() {
         ("easycache:-1", "a threshold of -1"),
         ("first-block:NaN", "a threshold of NaN"),
     ] {
-        let text = refused(&Request { cache: Some(setting(cache)), ..base.clone() });
+        let text = refused(&request(&sandbox, Some(cache)));
         assert!(text.contains(part), "{cache}: {text}");
     }
     assert_eq!(sandbox.generate(&["--cache", "fast"]).status, Some(2));

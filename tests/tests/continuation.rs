@@ -6,7 +6,7 @@
 mod interrupted;
 
 use candle_core::{DType, Tensor};
-use kinora::{Frame, Given, Join, Output, Picture, Pipeline, Request, Shot, Size, Story};
+use kinora::{Frame, Given, Join, Output, Picture, Pipeline, Request, Sampling, Shot, Size, Story};
 use kinora_tests::sandbox::Sandbox;
 use kinora_tests::{generate, latents, same_bits, tensors, video};
 use std::ops::ControlFlow::Continue;
@@ -77,7 +77,7 @@ fn request(frames: usize, clip: PathBuf) -> Request {
     Request {
         size: Size::Pixels { width: Some(SIDE), height: Some(SIDE) },
         frames: Some(frames),
-        steps: Some(2),
+        sampling: Sampling { steps: Some(2), ..Sampling::default() },
         fps: Some(FPS as f64),
         seed: Some(SEED),
         output: Output { clip, ..Output::default() },
@@ -356,7 +356,7 @@ fn a_trained_model_continues_frames_without_a_visible_join() {
         Shot { prompt: "a red ball moves right on a blue background".into(), seconds: Some(5.0), ..Shot::default() };
     let request = Request {
         seed: Some(3),
-        steps: Some(8),
+        sampling: Sampling { steps: Some(8), ..Sampling::default() },
         output: Output { clip: sandbox.path("film.safetensors"), ..Output::default() },
         ..Request::default()
     };

@@ -2,7 +2,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the measured numbers are worth seeing")]
 
 use candle_core::{DType, Tensor};
-use kinora::{Output, Pipeline, Quant, Request, Size};
+use kinora::{Output, Pipeline, Quant, Request, Sampling, Size};
 use kinora_tests::score::{Prompt, PromptList, Score, score};
 use kinora_tests::{fixture, generate, load, load_quantised, root, video};
 use std::collections::BTreeMap;
@@ -93,7 +93,10 @@ fn cached_clips_stay_near_those_computed_whole() {
             size: Size::Pixels { width: Some(prompt.width), height: Some(prompt.height) },
             frames: Some(list.frames),
             seed: Some(prompt.seed),
-            cache: cache.map(|cache| cache.parse().expect("a step cache")),
+            sampling: Sampling {
+                cache: cache.map(|cache| cache.parse().expect("a step cache")),
+                ..Sampling::default()
+            },
             output: Output { clip: scratch.path().join("clip.safetensors"), ..Output::default() },
             ..Request::default()
         };

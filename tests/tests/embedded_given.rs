@@ -164,7 +164,7 @@ fn a_story_that_is_stopped_goes_on_with_the_same_bits() {
     let story = Story { after: None, shots: vec![shot("a red ball moves right on a blue background", 3.0), cut] };
     let film = |name: &str, project: &str, stop: Option<usize>| {
         let mut request = request("", 1, &scratch.path().join(name));
-        request.steps = Some(4);
+        request.sampling.steps = Some(4);
         let mut seen = 0;
         pipeline.film(&story, &request, &scratch.path().join(project), |event| {
             seen += usize::from(matches!(event, Event::Step { .. }));
@@ -299,10 +299,10 @@ fn a_changed_clip_keeps_what_its_strength_leaves() {
         let mut request =
             request("a red ball moves left on a blue background", 9, &scratch.path().join("new.safetensors"));
         request.given = Given { video: Some(source.clone()), strength: Some(strength), ..Given::default() };
-        let plan = pipeline.plan(&request).unwrap_or_else(|error| panic!("{error}"));
+        let plan = pipeline.plan(&request).unwrap_or_else(|error| panic!("{error}")).plan;
         assert_eq!((plan.steps(), plan.frames), ((16.0 * strength) as usize, 17));
         // Made again, as many steps are asked for as before.
-        assert_eq!(pipeline.recipe_of(&request).unwrap_or_else(|error| panic!("{error}")).steps, 16);
+        assert_eq!(pipeline.recipe_of(&request).unwrap_or_else(|error| panic!("{error}")).sampling.steps, Some(16));
         let changed = made(&pipeline, &request);
         let difference = (&changed - &original).and_then(|d| d.abs()?.mean_all()?.to_scalar::<f32>());
         let x = red(&changed);

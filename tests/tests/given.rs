@@ -28,8 +28,9 @@ fn request(case: &str, golden: &Golden, sandbox: &Sandbox) -> Request {
     let number = |name: &str| golden.metadata.get(name).map(|text| text.parse::<f64>().expect("a number"));
     let video = there("video");
     let changed = case.contains("v2v");
+    let mut request = golden.request(&sandbox.path("given"));
+    request.sampling.guidance_scale_2 = number("guidance_scale_2");
     Request {
-        guidance_scale_2: number("guidance_scale_2"),
         given: Given {
             image: there("image.png"),
             last_image: there("last.png"),
@@ -42,7 +43,7 @@ fn request(case: &str, golden: &Golden, sandbox: &Sandbox) -> Request {
             control_scale: number("conditioning_scale"),
             ..Given::default()
         },
-        ..golden.request(&sandbox.path("given"))
+        ..request
     }
 }
 

@@ -2,7 +2,7 @@
 //! compute is on disk before anything that can fail touches it.
 
 use candle_core::Tensor;
-use kinora::{Error, Event, Pipeline, Report, Request, SamplerKind, Size, Stage};
+use kinora::{Error, Event, Pipeline, Report, Request, SamplerKind, Sampling, Size, Stage};
 use kinora_tests::sandbox::Sandbox;
 use kinora_tests::{Run, same_bits};
 use std::io::{BufRead, BufReader, Read};
@@ -17,9 +17,8 @@ fn request(folder: &Path, name: &str, sampler: SamplerKind) -> Request {
         prompt: "a red ball rolls over a meadow".into(),
         size: Size::Pixels { width: Some(32), height: Some(48) },
         frames: Some(5),
-        steps: Some(4),
+        sampling: Sampling { steps: Some(4), sampler: Some(sampler), ..Sampling::default() },
         seed: Some(3),
-        sampler: Some(sampler),
         ..Request::default()
     };
     request.output.clip = folder.join(format!("{name}.safetensors"));

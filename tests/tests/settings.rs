@@ -1,7 +1,7 @@
 //! What settings of a request and of a model directory come to: samplers, schedules, guidance, recipes.
 
 use candle_core::Tensor;
-use kinora::{Event, LoadOptions, Pipeline, Plan, Request, SamplerKind, Size};
+use kinora::{Event, LoadOptions, Pipeline, Plan, Planned, Request, SamplerKind, Sampling, Size};
 use kinora_sampler::Schedule;
 use kinora_tests::sandbox::Sandbox;
 use kinora_tests::{Run, generate, relative_l2, same_bits, video};
@@ -15,7 +15,7 @@ fn request(sandbox: &Sandbox) -> Request {
         prompt: "a red ball".into(),
         size: Size::Pixels { width: Some(32), height: Some(32) },
         frames: Some(5),
-        steps: Some(3),
+        sampling: Sampling { steps: Some(3), ..Sampling::default() },
         seed: Some(1),
         ..Request::default()
     };
@@ -23,7 +23,20 @@ fn request(sandbox: &Sandbox) -> Request {
     request
 }
 
+/// `request` with other settings.
+fn with(request: &Request, sampling: Sampling) -> Request {
+    Request { sampling: sampling.or(&request.sampling), ..request.clone() }
+}
+
+fn scale(guidance_scale: f64) -> Sampling {
+    Sampling { guidance_scale: Some(guidance_scale), ..Sampling::default() }
+}
+
 fn plan(sandbox: &Sandbox, request: &Request) -> Plan {
+    planned(sandbox, request).plan
+}
+
+fn planned(sandbox: &Sandbox, request: &Request) -> Planned {
     sandbox.pipeline().plan(request).unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -67,7 +80,7 @@ fn the_scheduler_of_a_directory_chooses_the_sampler() {
         assert_eq!((plan.sampler, &plan.schedule), (kind, &schedule.expect("a schedule")));
     }
     // What the user says wins; without a file the variant's own holds.
-    let own = Request { sampler: Some(SamplerKind::Heun), ..request.clone() };
+    let own = with(&request, Sampling { sampler: Some(SamplerKind::Heun), ..Sampling::default() });
     assert_eq!(plan(&sandbox, &own).sampler, SamplerKind::Heun);
     std::fs::remove_file(sandbox.path(SCHEDULER)).expect("a file");
     assert_eq!(plan(&sandbox, &request).sampler, SamplerKind::UniPc);
@@ -92,7 +105,8 @@ fn timesteps_are_fed_as_given_and_kept_in_the_recipe() {
     succeeded(sandbox.kinora(&["rerun", "clip.safetensors", "-o", "again.safetensors"]));
     assert!(same_bits(&video(&sandbox.path("clip.safetensors")), &video(&sandbox.path("again.safetensors"))));
 
-    let listed = Request { timesteps: Some(vec![1000.0, 937.5, 833.3, 625.0]), steps: None, ..request(&sandbox) };
+    let timesteps_list = Some(vec![1000.0, 937.5, 833.3, 625.0]);
+    let listed = with(&request(&sandbox), Sampling { timesteps: timesteps_list, ..Sampling::default() });
     let expected = Schedule::from_timesteps(&[1000.0, 937.5, 833.3, 625.0]).expect("a schedule");
     assert_eq!(plan(&sandbox, &listed).schedule, expected);
     for other in [["--steps", "4"], ["--shift", "3"], ["--sigmas", "1,0.5"]] {
@@ -100,9 +114,12 @@ fn timesteps_are_fed_as_given_and_kept_in_the_recipe() {
         assert_eq!(run.status, Some(2), "{run:#?}");
     }
     // The library refuses them too.
-    let both = Request { sigmas: Some(vec![1.0, 0.5]), ..listed.clone() };
+    let mut both = listed.clone();
+    both.sampling.sigmas = Some(vec![1.0, 0.5]);
     assert!(sandbox.pipeline().plan(&both).is_err());
-    assert!(sandbox.pipeline().plan(&Request { steps: Some(4), ..listed }).is_err());
+    let mut counted = listed;
+    counted.sampling.steps = Some(4);
+    assert!(sandbox.pipeline().plan(&counted).is_err());
     // A resumed run goes on with them, and with no others.
     succeeded(sandbox.generate(&[&timesteps[..], &["--resume", "run"]].concat()));
     let text = sandbox.generate(&["--timesteps", "1000,937.5,833.3,600", "--sampler", "lcm", "--resume", "run"]);
@@ -113,20 +130,23 @@ fn timesteps_are_fed_as_given_and_kept_in_the_recipe() {
 fn cfg_zero_star_zeroes_the_first_steps() {
     let sandbox = Sandbox::new("wan21_t2v");
     let pipeline = sandbox.pipeline();
-    let zero_star = Request { cfg_zero_star: true, sampler: Some(SamplerKind::Euler), ..request(&sandbox) };
+    let euler = Some(SamplerKind::Euler);
+    let zero_star = Sampling { cfg_zero_star: Some(true), sampler: euler, ..Sampling::default() };
+    let zero_star = with(&request(&sandbox), zero_star);
+    let zeroing = |steps| with(&zero_star, Sampling { zero_init: Some(steps), ..Sampling::default() });
     let (zeroed, calls) = steps(&pipeline, &zero_star);
     assert_eq!(calls, 4, "two predictions in each of the two steps that are left");
     // Where the velocity is zero, Euler stays at the noise, but for two products and a sum in f32.
     let noise = kinora_sampler::NoiseSource::new(1).randn_tensor(zeroed[0].shape(), zeroed[0].device());
     assert!(relative_l2(&zeroed[0], &noise.expect("noise")) <= 3.0 * f64::from(f32::EPSILON));
-    let (plain, calls) = steps(&pipeline, &Request { zero_init: Some(0), ..zero_star.clone() });
+    let (plain, calls) = steps(&pipeline, &zeroing(0));
     assert_eq!(calls, 6);
     assert!(!same_bits(&zeroed[0], &plain[0]) && !same_bits(&zeroed[2], &plain[2]));
     // Every sampler goes on from it.
     for kind in SamplerKind::ALL {
-        steps(&pipeline, &Request { sampler: Some(kind), zero_init: Some(2), ..zero_star.clone() });
+        steps(&pipeline, &with(&zeroing(2), Sampling { sampler: Some(kind), ..Sampling::default() }));
     }
-    assert!(pipeline.plan(&Request { zero_init: Some(3), ..zero_star }).is_err());
+    assert!(pipeline.plan(&zeroing(3)).is_err());
 
     let clip = ["--cfg-zero-star", "--zero-init", "2", "--steps", "4"];
     succeeded(sandbox.generate(&clip));
@@ -137,12 +157,32 @@ fn cfg_zero_star_zeroes_the_first_steps() {
 }
 
 #[test]
+fn options_of_rerun_replace_settings_of_the_recipe() {
+    let sandbox = Sandbox::new("wan21_t2v");
+    succeeded(sandbox.generate(&["--cfg-zero-star", "--cache", "first-block:0.5", "--sigmas", "1,0.8,0.5,0.2"]));
+    let again = ["rerun", "clip.safetensors", "-o", "again.safetensors"];
+    let changed = |options: &[&str]| {
+        succeeded(sandbox.kinora(&[&again[..], options].concat()));
+        recipe(&sandbox, "again.safetensors")
+    };
+    let off = changed(&["--cfg-zero-star=false", "--cache", "none", "--seed", "9", "--dtype", "bf16"]);
+    let expected = json!([false, 0, null, 9, "bf16", 4]);
+    let names = ["cfg_zero_star", "zero_init", "cache", "seed", "dtype", "steps"];
+    assert_eq!(json!(names.map(|name| &off[name])), expected);
+    let counted = changed(&["--steps", "5"]);
+    assert_eq!((&counted["steps"], &counted["sigmas"], &counted["zero_init"]), (&5.into(), &Value::Null, &1.into()));
+    let mode = changed(&["--mode", "quality"]);
+    assert_eq!((&mode["steps"], &mode["cfg_zero_star"]), (&50.into(), &false.into()), "a mode replaces them all");
+}
+
+#[test]
 fn guidance_works_inside_its_interval_only() {
     let sandbox = Sandbox::new("wan21_t2v");
     let pipeline = sandbox.pipeline();
     let sigmas = Some(vec![1.0, 0.8, 0.5, 0.2]);
-    let all = Request { sigmas, steps: None, sampler: Some(SamplerKind::Euler), ..request(&sandbox) };
-    let within = |low, high| Request { guidance_interval: Some([low, high]), ..all.clone() };
+    let euler = Some(SamplerKind::Euler);
+    let all = with(&request(&sandbox), Sampling { sigmas, sampler: euler, ..Sampling::default() });
+    let within = |low, high| with(&all, Sampling { guidance_interval: Some([low, high]), ..Sampling::default() });
     let (whole, calls) = steps(&pipeline, &all);
     assert_eq!(calls, 8);
     let (everywhere, calls) = steps(&pipeline, &within(0.0, 1.0));
@@ -150,7 +190,7 @@ fn guidance_works_inside_its_interval_only() {
     // Above 0.5 and up to 0.8 lies one step.
     let (narrow, calls) = steps(&pipeline, &within(0.5, 0.8));
     assert_eq!(calls, 5);
-    let (none, calls) = steps(&pipeline, &Request { guidance_scale: Some(1.0), ..all.clone() });
+    let (none, calls) = steps(&pipeline, &with(&all, scale(1.0)));
     assert_eq!(calls, 4);
     assert!(same_bits(&narrow[0], &none[0]) && !same_bits(&narrow[1], &none[1]));
     for [low, high] in [[0.5, 0.5], [-0.1, 0.5], [0.5, 1.1], [f64::NAN, 1.0]] {
@@ -167,16 +207,17 @@ fn guidance_works_inside_its_interval_only() {
 #[test]
 fn settings_that_do_nothing_are_named() {
     let sandbox = Sandbox::new("wan21_t2v");
-    let off = Request { guidance_scale: Some(1.0), ..request(&sandbox) };
-    let notices = |request: &Request| plan(&sandbox, request).notices.join("\n");
+    let off = with(&request(&sandbox), scale(1.0));
+    let notices = |request: &Request| planned(&sandbox, request).notices.join("\n");
     assert_eq!(notices(&request(&sandbox)), notices(&off), "nothing was given that could do nothing");
     let negative = Request { negative_prompt: Some("blue".into()), ..off.clone() };
     assert!(notices(&negative).contains("guidance is off (scale 1): the negative prompt does nothing"));
-    let more = Request { cfg_zero_star: true, guidance_interval: Some([0.2, 0.8]), ..negative.clone() };
+    let more = Sampling { cfg_zero_star: Some(true), guidance_interval: Some([0.2, 0.8]), ..Sampling::default() };
+    let more = with(&negative, more);
     let text = notices(&more);
     assert!(text.contains("the negative prompt and CFG-Zero* and the guidance interval do nothing"), "{text}");
     assert_eq!(steps(&sandbox.pipeline(), &more).1, 3, "one prediction in every step");
-    let guided = Request { guidance_scale: Some(2.0), ..negative };
+    let guided = with(&negative, scale(2.0));
     assert!(!notices(&guided).contains("guidance"));
 }
 
@@ -185,10 +226,11 @@ fn settings_that_do_nothing_are_named() {
 fn experts_are_guided_apart() {
     let sandbox = Sandbox::new("wan22_a14b_t2v");
     let pipeline = sandbox.pipeline();
-    let base = Request { sigmas: Some(vec![1.0, 0.95, 0.5, 0.25]), steps: None, ..request(&sandbox) };
+    let sigmas = Some(vec![1.0, 0.95, 0.5, 0.25]);
+    let base = with(&request(&sandbox), Sampling { sigmas, ..Sampling::default() });
     let calls = |first, second| {
-        let scales = Request { guidance_scale: Some(first), guidance_scale_2: Some(second), ..base.clone() };
-        steps(&pipeline, &scales).1
+        let scales = Sampling { guidance_scale_2: Some(second), ..scale(first) };
+        steps(&pipeline, &with(&base, scales)).1
     };
     assert_eq!([calls(3.0, 3.0), calls(3.0, 1.0), calls(1.0, 3.0), calls(1.0, 1.0)], [8, 6, 6, 4]);
 }
@@ -200,7 +242,8 @@ fn recipes_keep_whole_paths_and_known_names() {
     let folder = sandbox.path("model").canonicalize().expect("it is there");
     assert_eq!(recipe(&sandbox, "clip.safetensors")["model"], json!([folder.to_string_lossy()]));
     let model = LoadOptions { threads: Some(1), ..LoadOptions::default() };
-    let small = Request { steps: Some(1), frames: Some(1), ..request(&sandbox) };
+    let one = with(&request(&sandbox), Sampling { steps: Some(1), ..Sampling::default() });
+    let small = Request { frames: Some(1), ..one };
     let (report, _) = generate(&Pipeline::load(&model).expect("the embedded model"), &small).expect("a clip");
     let text = kinora_checkpoint::load_safetensors(&report.clip).expect("raw frames").1;
     assert!(text.values().any(|value| value.contains(r#""model":["embedded"]"#)), "{text:?}");

@@ -46,14 +46,14 @@ pub fn hand_over(command: &Command) -> Result<()> {
 /// Returns the value of `--device`, or `None` for commands that do not compute.
 fn device(command: &Command) -> Option<&str> {
     match command {
-        Command::Generate(args) | Command::Plan(args) => Some(&args.model.device),
-        Command::Extend(args) => Some(&args.model.device),
-        Command::Story(args) => Some(&args.model.device),
-        Command::Suite(_) => Some("auto"),
-        Command::Decode(args) => Some(&args.model.device),
-        Command::Encode(args) => Some(&args.model.device),
-        Command::Bench(args) => Some(&args.model.device),
-        Command::Rerun(args) => Some(&args.device),
+        Command::Generate(args) | Command::Plan(args) => Some(&args.model.compute.device),
+        Command::Extend(args) => Some(&args.model.compute.device),
+        Command::Story(args) => Some(&args.model.compute.device),
+        Command::Suite(args) => Some(&args.compute.device),
+        Command::Decode(args) => Some(&args.model.compute.device),
+        Command::Encode(args) => Some(&args.model.compute.device),
+        Command::Bench(args) => Some(&args.model.compute.device),
+        Command::Rerun(args) => Some(&args.model.compute.device),
         Command::Inspect(_) | Command::Models(_) | Command::Pull(_) | Command::Show(_) => None,
     }
 }

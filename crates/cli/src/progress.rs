@@ -4,7 +4,7 @@ use crate::args::PreviewArgs;
 use crate::signals;
 use crate::terminal::Protocol;
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
-use kinora::{Event, LatentRgb, Picture, Pipeline, Plan, Stage, write_preview};
+use kinora::{Event, LatentRgb, Picture, Pipeline, Plan, Planned, Stage, write_preview};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -90,7 +90,7 @@ impl Progress {
     fn preview(&mut self, event: &Event) {
         let Some(preview) = &mut self.preview else { return };
         match event {
-            Event::Planned(plan) => preview.planned(plan),
+            Event::Planned(planned) => preview.planned(&planned.plan),
             Event::Step { done, total, denoised, .. } if done % preview.every == 0 || done == total => {
                 match preview.step(denoised) {
                     Ok(None) => {}
@@ -107,7 +107,7 @@ impl Progress {
 
     fn show(&mut self, event: &Event) {
         match event {
-            Event::Planned(plan) => self.bar.suspend(|| {
+            Event::Planned(Planned { plan, memory, .. }) => self.bar.suspend(|| {
                 eprintln!(
                     "{}×{}, {} frames at {} fps, {} steps of {}, seed {}",
                     plan.width,
@@ -118,7 +118,7 @@ impl Progress {
                     plan.sampler,
                     plan.seed
                 );
-                eprintln!("{}", plan.memory);
+                eprintln!("{memory}");
             }),
             Event::Notice(text) => self.bar.suspend(|| eprintln!("note: {text}")),
             Event::Stage(stage) => self.start(*stage),

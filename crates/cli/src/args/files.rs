@@ -1,7 +1,6 @@
 //! The options of commands on existing files: clips, latents and models.
 
-use super::model::device_help;
-use super::{ModelArgs, OutputArgs};
+use super::{DenoisingArgs, ModelArgs, OutputArgs};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -80,15 +79,12 @@ pub struct ShowArgs {
 pub struct RerunArgs {
     /// A clip that Kinora wrote.
     pub clip: PathBuf,
-    /// Use this model instead of the recorded one.
-    #[arg(long, num_args = 1.., value_name = "NAME|DIR|FILE")]
-    pub model: Option<Vec<String>>,
-    /// Where to compute.
-    #[arg(long, default_value = "auto", value_name = "DEVICE", help = device_help())]
-    pub device: String,
-    /// CPU threads.
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    pub threads: Option<usize>,
+    /// The model and how it runs [default: as recorded].
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Denoising; settings that are not given are those of the recipe.
+    #[command(flatten)]
+    pub denoising: DenoisingArgs,
     /// Files.
     #[command(flatten)]
     pub output: OutputArgs,

@@ -1,6 +1,7 @@
 //! Which model a command loads, and how it runs.
 
 use clap::{Args, ValueEnum};
+use kinora::{LoadOptions, Recipe};
 
 /// Which model, and how it runs.
 #[derive(Debug, Clone, Args)]
@@ -10,6 +11,15 @@ pub struct ModelArgs {
     /// [default: embedded].
     #[arg(long, num_args = 1.., value_name = "NAME|DIR|FILE")]
     pub model: Option<Vec<String>>,
+    /// How it runs.
+    #[command(flatten)]
+    pub compute: ComputeArgs,
+}
+
+/// How a model runs.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Model")]
+pub struct ComputeArgs {
     /// Data type of the networks [default on the CPU: f32]; bf16 halves the memory there, and the time on CPUs that
     /// multiply bf16.
     #[arg(long, value_enum)]
@@ -30,7 +40,7 @@ pub struct ModelArgs {
     pub threads: Option<usize>,
 }
 
-pub(super) fn device_help() -> String {
+fn device_help() -> String {
     let mut devices = kinora::devices();
     if cfg!(all(target_os = "linux", not(feature = "cuda"))) {
         devices.push("cuda or cuda:N with kinora-cuda beside this program");
@@ -60,9 +70,24 @@ pub enum QuantArg {
 
 impl ModelArgs {
     /// Returns the options of the library that these describe.
-    pub fn load_options(&self) -> kinora::LoadOptions {
-        kinora::LoadOptions {
-            model: self.model.clone().unwrap_or_else(|| kinora::LoadOptions::default().model),
+    pub fn load_options(&self) -> LoadOptions {
+        self.compute.load_options(self.model.clone().unwrap_or_else(|| LoadOptions::default().model))
+    }
+
+    /// The same, with the model, dtype and quantisation of `recipe` where no option gives them.
+    pub fn load_options_of(&self, recipe: &Recipe) -> kinora::Result<LoadOptions> {
+        let own = self.compute.load_options(self.model.clone().unwrap_or_else(|| recipe.model.clone()));
+        let dtype = own.dtype.map_or_else(|| recipe.dtype(), Ok)?;
+        let quant = own.quant.map_or_else(|| recipe.quant(), |quant| Ok(Some(quant)))?;
+        Ok(LoadOptions { dtype: Some(dtype), quant, ..own })
+    }
+}
+
+impl ComputeArgs {
+    /// Returns the options of the library that these describe, for `model`.
+    pub fn load_options(&self, model: Vec<String>) -> LoadOptions {
+        LoadOptions {
+            model,
             dtype: self.dtype.map(|dtype| match dtype {
                 DTypeArg::F32 => kinora::DType::F32,
                 DTypeArg::Bf16 => kinora::DType::BF16,

@@ -1,6 +1,6 @@
 //! The options of commands that make a clip of several windows, or many clips.
 
-use super::{ModelArgs, OutputArgs, SamplingArgs, ShapeArgs};
+use super::{ComputeArgs, DenoisingArgs, ModelArgs, OutputArgs, SamplingArgs, ShapeArgs};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -28,7 +28,7 @@ pub struct ExtendArgs {
     pub model: ModelArgs,
     /// Denoising; other settings are as in the clip.
     #[command(flatten)]
-    pub sampling: SamplingArgs,
+    pub denoising: DenoisingArgs,
     /// Files.
     #[command(flatten)]
     pub output: OutputArgs,
@@ -55,7 +55,7 @@ pub struct StoryArgs {
     pub shape: ShapeArgs,
     /// Denoising.
     #[command(flatten)]
-    pub sampling: SamplingArgs,
+    pub denoising: DenoisingArgs,
     /// Files.
     #[command(flatten)]
     pub output: OutputArgs,
@@ -85,13 +85,16 @@ pub struct SuiteArgs {
     /// Seed of every clip; the same for all columns.
     #[arg(long, value_name = "N", default_value_t = 42)]
     pub seed: u64,
-    /// CPU threads [default: all cores].
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    pub threads: Option<usize>,
     /// The directory of the page; clips that are already there are not made again.
     #[arg(short, long, value_name = "DIR")]
     pub output: PathBuf,
     /// Size and length of every clip.
     #[command(flatten)]
     pub shape: ShapeArgs,
+    /// Denoising of every clip, where its column has no other settings.
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
+    /// How the models run.
+    #[command(flatten)]
+    pub compute: ComputeArgs,
 }

@@ -3,7 +3,7 @@
 use crate::args::{GenerateArgs, OutputArgs, PreviewArgs, RerunArgs};
 use crate::progress::Progress;
 use crate::report;
-use kinora::{LoadOptions, Output, Pipeline, Recipe, Report, Request, Result};
+use kinora::{Output, Pipeline, Recipe, Report, Request, Result};
 use std::path::{Path, PathBuf};
 
 /// Makes `--count` clips.
@@ -21,7 +21,7 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
             ..output(&args.output)
         };
         // A continued run keeps the random seed that is recorded in its directory.
-        let plan = pipeline.plan(&request)?;
+        let plan = pipeline.plan(&request)?.plan;
         request.seed = Some(plan.seed);
         request.output.clip = numbered(&clip_path(&args.output, plan.seed), index, args.count);
         make(&pipeline, &request, args.output.json, Some(&args.preview))?;
@@ -33,25 +33,11 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
 /// Makes a clip again from its recipe.
 pub fn rerun(args: &RerunArgs) -> Result<()> {
     let recipe = Recipe::read(&args.clip)?;
-    let mut request = recipe.request()?;
-    let clip = args.output.output.clone().unwrap_or_else(|| format!("kinora-{}-again.mp4", recipe.seed).into());
-    let own = output(&args.output);
-    let recorded = request.output;
-    request.output = Output {
-        clip,
-        quality: own.quality.or(recorded.quality),
-        encoder: own.encoder.clone().or(recorded.encoder),
-        upscale: own.upscale.or(recorded.upscale),
-        ..own
-    };
-    let options = LoadOptions {
-        model: args.model.clone().unwrap_or(recipe.model.clone()),
-        dtype: Some(recipe.dtype()?),
-        quant: recipe.quant()?,
-        device: args.device.clone(),
-        threads: args.threads,
-        gpu_memory: None,
-    };
+    let mut request = args.denoising.apply(recipe.request()?);
+    let seed = request.seed.unwrap_or(recipe.seed);
+    let clip = args.output.output.clone().unwrap_or_else(|| format!("kinora-{seed}-again.mp4").into());
+    request.output = Output { clip, ..output_over(&args.output, request.output) };
+    let options = args.model.load_options_of(&recipe)?;
     if let Some(story) = &recipe.story {
         return super::story::film(&options, story, request, args.output.json, None);
     }
@@ -68,6 +54,17 @@ pub fn output(args: &OutputArgs) -> Output {
         tile: args.tile.map(usize::from),
         upscale: args.upscale,
         ..Output::default()
+    }
+}
+
+/// [`output`], encoded as in `recorded` where no option says how.
+pub fn output_over(args: &OutputArgs, recorded: Output) -> Output {
+    let own = output(args);
+    Output {
+        quality: own.quality.or(recorded.quality),
+        encoder: own.encoder.clone().or(recorded.encoder),
+        upscale: own.upscale.or(recorded.upscale),
+        ..own
     }
 }
 

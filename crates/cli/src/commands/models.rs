@@ -3,7 +3,7 @@
 use crate::args::{ModelsArgs, PullArgs};
 use crate::{report, signals};
 use indicatif::{ProgressBar, ProgressStyle};
-use kinora::{Manifest, Result, hub};
+use kinora::{Manifest, Result, Sampling, hub};
 use std::ops::ControlFlow;
 
 /// Lists the known models.
@@ -79,9 +79,7 @@ fn show_one(known: &[Manifest], name: &str, json: bool) -> Result<()> {
         serde_json::Value::String(text) => text.clone(),
         other => other.to_string(),
     };
-    let mut rows = ["width", "height", "frames", "fps", "steps", "sampler", "shift", "guidance_scale"].to_vec();
-    rows.extend(["guidance_scale_2", "cache"]);
-    for row in rows {
+    for row in ["width", "height", "frames", "fps"].iter().chain(Sampling::KEYS) {
         let cells = [&defaults[row], &value["fast"][row], &value["quality"][row]].map(text);
         if cells.iter().any(|cell| !cell.is_empty()) {
             let [default, fast, quality] = cells.map(|cell| if cell.is_empty() { "·".to_string() } else { cell });

@@ -2,21 +2,22 @@
 
 use crate::args::GenerateArgs;
 use crate::report;
-use kinora::{PartMemory, PartsMemory, Plan, Result};
+use kinora::{PartMemory, PartsMemory, Planned, Result};
 use serde_json::json;
 
 /// Prints what `kinora generate` would do with the same arguments.
 pub fn run(args: &GenerateArgs) -> Result<()> {
-    let plan = kinora::outline(&args.model.load_options(), &args.request())?;
+    let planned = kinora::outline(&args.model.load_options(), &args.request())?;
     if args.output.json {
-        as_json(&plan);
+        as_json(&planned);
     } else {
-        table(&plan);
+        table(&planned);
     }
     Ok(())
 }
 
-fn table(plan: &Plan) {
+fn table(planned: &Planned) {
+    let Planned { plan, memory, notices, .. } = planned;
     let [_, latent_frames, ..] = plan.latent_shape;
     report::line(&format!(
         "{}×{}, {} frames ({latent_frames} in latents) at {} fps, {} steps of {}, {}",
@@ -30,21 +31,22 @@ fn table(plan: &Plan) {
     ));
     report::line("");
     report::line(&format!("{:<10}  {:>8}  {:>8}  {:>13}", "stage", "weights", "working", "with program"));
-    let PartsMemory { text, denoise, decode } = plan.memory.parts;
+    let PartsMemory { text, denoise, decode } = memory.parts;
     for (stage, part) in [("text", text), ("denoising", denoise), ("decoding", decode)] {
         let PartMemory { weights, working } = part;
-        let [weights, working, all] = [weights, working, part.total() + plan.memory.process].map(report::bytes);
+        let [weights, working, all] = [weights, working, part.total() + memory.process].map(report::bytes);
         report::line(&format!("{stage:<10}  {weights:>8}  {working:>8}  {all:>13}"));
     }
     report::line("");
-    let free = plan.memory.available.map_or_else(String::new, |free| format!(" of {} free", report::bytes(free)));
-    report::line(&format!("peak: about {}{free}", report::bytes(plan.memory.peak)));
-    for notice in &plan.notices {
+    let free = memory.available.map_or_else(String::new, |free| format!(" of {} free", report::bytes(free)));
+    report::line(&format!("peak: about {}{free}", report::bytes(memory.peak)));
+    for notice in notices {
         report::line(&format!("note: {notice}"));
     }
 }
 
-fn as_json(plan: &Plan) {
+fn as_json(planned: &Planned) {
+    let Planned { plan, memory, notices, .. } = planned;
     let value = json!({
         "width": plan.width,
         "height": plan.height,
@@ -54,8 +56,8 @@ fn as_json(plan: &Plan) {
         "steps": plan.steps(),
         "sampler": plan.sampler.to_string(),
         "guided": plan.guided(),
-        "memory": plan.memory,
-        "notices": plan.notices,
+        "memory": memory,
+        "notices": notices,
     });
     report::line(&value.to_string());
 }

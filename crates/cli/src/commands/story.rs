@@ -1,6 +1,6 @@
 //! `kinora extend` and `kinora story`.
 
-use super::generate::{output, print};
+use super::generate::{output, output_over, print};
 use crate::args::{ExtendArgs, StoryArgs};
 use crate::progress::Progress;
 use kinora::{Error, LoadOptions, Output, Pipeline, Recipe, Report, Request, Result, Shot, Story};
@@ -12,15 +12,10 @@ pub fn extend(args: &ExtendArgs) -> Result<()> {
     // A clip of another program has no recipe: all settings are the model's own.
     let recipe = Recipe::read(&args.clip).ok();
     let made = recipe.as_ref().map(Recipe::request).transpose()?;
-    let mut options = args.model.load_options();
-    if let (Some(recipe), None) = (&recipe, &args.model.model) {
-        options = LoadOptions {
-            model: recipe.model.clone(),
-            dtype: options.dtype.map_or_else(|| recipe.dtype().map(Some), |dtype| Ok(Some(dtype)))?,
-            quant: options.quant.map_or_else(|| recipe.quant(), |quant| Ok(Some(quant)))?,
-            ..options
-        };
-    }
+    let options = match &recipe {
+        Some(recipe) if args.model.model.is_none() => args.model.load_options_of(recipe)?,
+        _ => args.model.load_options(),
+    };
     let last = recipe.as_ref().and_then(|recipe| recipe.story.as_ref()?.shots.last());
     let own_prompt = last.map(|shot| shot.prompt.clone()).or(made.as_ref().map(|request| request.prompt.clone()));
     let prompt = args.prompt.clone().or(own_prompt).ok_or_else(|| Error::Request {
@@ -42,19 +37,12 @@ pub fn extend(args: &ExtendArgs) -> Result<()> {
         None => earlier,
         Some(_) => Request { output: earlier.output, negative_prompt: earlier.negative_prompt, ..Request::default() },
     };
-    let mut request = args.sampling.apply(earlier);
+    let mut request = args.denoising.apply(earlier);
     request.negative_prompt = args.negative_prompt.clone().or(request.negative_prompt);
     let shot = Shot { prompt, seconds: Some(args.seconds), camera: args.camera.clone(), ..Shot::default() };
     let story = Story { after: Some(args.clip.clone()), shots: vec![shot; usize::from(args.times)] };
     let clip = args.output.output.clone().unwrap_or_else(|| beside(&args.clip, "-extended.mp4"));
-    let own = output(&args.output);
-    request.output = Output {
-        clip,
-        quality: own.quality.or(request.output.quality),
-        encoder: own.encoder.clone().or(request.output.encoder),
-        upscale: own.upscale.or(request.output.upscale),
-        ..own
-    };
+    request.output = Output { clip, ..output_over(&args.output, request.output) };
     film(&options, &story, request, args.output.json, args.project.as_deref())
 }
 
@@ -63,7 +51,7 @@ pub fn run(args: &StoryArgs) -> Result<()> {
     let story = Story::read(&args.story)?;
     let shape = &args.shape;
     let clip = args.output.output.clone().unwrap_or_else(|| args.story.with_extension("mp4"));
-    let request = args.sampling.apply(Request {
+    let request = args.denoising.apply(Request {
         output: Output { clip, ..output(&args.output) },
         negative_prompt: args.negative_prompt.clone(),
         size: shape.size(),

@@ -2,7 +2,7 @@
 
 mod page;
 
-use crate::args::{SamplingArgs, SuiteArgs};
+use crate::args::{DenoisingArgs, SuiteArgs};
 use crate::progress::Progress;
 use crate::report;
 use clap::Parser;
@@ -46,7 +46,8 @@ struct Column {
     /// The name of the column, and of its directory.
     name: String,
     model: String,
-    settings: Vec<String>,
+    /// Its own settings and those of every clip.
+    denoising: DenoisingArgs,
 }
 
 /// The record beside each clip; a clip with a record is complete.
@@ -73,7 +74,7 @@ struct Cell {
 #[command(no_binary_name = true)]
 struct Settings {
     #[command(flatten)]
-    sampling: SamplingArgs,
+    denoising: DenoisingArgs,
 }
 
 /// Makes the clips that are missing, and the page.
@@ -83,9 +84,7 @@ pub fn run(args: &SuiteArgs) -> Result<()> {
     fs::create_dir_all(&args.output).map_err(|source| Error::Io { path: args.output.clone(), source })?;
     let mut rows: Vec<Vec<Cell>> = prompts.iter().map(|_| Vec::new()).collect();
     for column in &columns {
-        let options =
-            LoadOptions { model: vec![column.model.clone()], threads: args.threads, ..LoadOptions::default() };
-        let pipeline = Pipeline::load(&options)?;
+        let pipeline = Pipeline::load(&args.compute.load_options(vec![column.model.clone()]))?;
         for (index, ((number, prompt), row)) in prompts.iter().zip(&mut rows).enumerate() {
             eprintln!("{}, {} of {}: {}", column.name, index + 1, prompts.len(), prompt.text);
             row.push(cell(&pipeline, args, column, *number, prompt)?);
@@ -140,7 +139,8 @@ fn columns(args: &SuiteArgs) -> Result<Vec<Column>> {
     for model in &models {
         for set in &sets {
             let settings = settings(set);
-            apply(&settings, Request::default())?; // settings are checked before the first clip is made
+            let own = parsed(&settings)?; // settings are checked before the first clip is made
+            let denoising = DenoisingArgs { sampling: own.sampling.or(&args.sampling), seed: own.seed };
             let last = Path::new(model).file_name().unwrap_or_default().to_string_lossy();
             let name = [&[last.into_owned()], &settings[..]].concat().join(" ");
             if columns.iter().any(|column: &Column| column.name == name) {
@@ -149,7 +149,7 @@ fn columns(args: &SuiteArgs) -> Result<Vec<Column>> {
                     hint: "give each model and each --set once".into(),
                 });
             }
-            columns.push(Column { name, model: model.clone(), settings });
+            columns.push(Column { name, model: model.clone(), denoising });
         }
     }
     Ok(columns)
@@ -167,11 +167,11 @@ fn settings(set: &str) -> Vec<String> {
     settings
 }
 
-/// Applies settings such as `steps=4` to `request`.
-fn apply(settings: &[String], request: Request) -> Result<Request> {
+/// Reads settings such as `steps=4` as the command line does.
+fn parsed(settings: &[String]) -> Result<DenoisingArgs> {
     let flags = settings.iter().map(|setting| format!("--{}", setting.replace('_', "-")));
     match Settings::try_parse_from(flags) {
-        Ok(parsed) => Ok(parsed.sampling.apply(request)),
+        Ok(parsed) => Ok(parsed.denoising),
         Err(error) => {
             let text = error.render().to_string();
             let line = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_string();
@@ -190,23 +190,20 @@ fn cell(pipeline: &Pipeline, args: &SuiteArgs, column: &Column, number: usize, p
     let relative = |ending: &str| PathBuf::from(&folder).join(format!("{number:03}{ending}"));
     let (clip, sheet, note) = (relative(".mp4"), relative(".png"), relative(".json"));
     let shape = &args.shape;
-    let request = apply(
-        &column.settings,
-        Request {
-            prompt: prompt.text.clone(),
-            size: shape.size(),
-            frames: shape.frames,
-            duration: shape.duration,
-            fps: shape.fps,
-            output: Output {
-                clip: args.output.join(&clip),
-                resume: Some(args.output.join(relative(".run"))),
-                ..Output::default()
-            },
-            ..Request::default()
+    let request = column.denoising.apply(Request {
+        prompt: prompt.text.clone(),
+        size: shape.size(),
+        frames: shape.frames,
+        duration: shape.duration,
+        fps: shape.fps,
+        seed: Some(args.seed),
+        output: Output {
+            clip: args.output.join(&clip),
+            resume: Some(args.output.join(relative(".run"))),
+            ..Output::default()
         },
-    )?;
-    let request = Request { seed: Some(request.seed.unwrap_or(args.seed)), ..request };
+        ..Request::default()
+    });
     let recipe = pipeline.recipe_of(&request)?;
     let (clip_path, sheet_path, note_path) =
         (args.output.join(&clip), args.output.join(&sheet), args.output.join(&note));

@@ -4,6 +4,7 @@
 
 pub(crate) mod capabilities;
 pub(crate) mod family;
+pub(crate) mod manifests;
 mod wan;
 
 use crate::model::Model;

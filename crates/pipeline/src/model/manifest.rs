@@ -1,87 +1,82 @@
-//! Manifests: what a diffusers directory cannot say about a variant, as TOML.
+//! [`Manifest`]: the facts about a variant that a diffusers directory does not contain, as TOML.
 //!
 //! The known variants are compiled in from `models/*.toml`; a model directory may carry its own `manifest.toml`.
 
+use crate::families::manifests::KNOWN;
+use crate::request::Mode;
+use crate::request::sampling::Sampling;
 use crate::{Error, Result};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::path::Path;
 
 /// One variant of a model family.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
-    /// What `--model` calls it.
+    /// The name of the variant on the command line.
     pub name: String,
-    /// The family that loads it, such as `wan`.
+    /// Name of the family that loads it.
     pub family: String,
-    /// One line for people.
+    /// One line that describes it.
     pub title: String,
-    /// Its repository on the Hugging Face hub, in diffusers' layout.
+    /// The repository on the Hugging Face hub, in diffusers' layout.
     #[serde(default)]
     pub repository: Option<String>,
-    /// Where it is published, of a model that is not in diffusers' layout.
+    /// The web page of a model that is not published in diffusers' layout.
     #[serde(default)]
     pub page: Option<String>,
     /// SPDX name of the weights' licence.
     pub licence: String,
     /// Rows of the text context: prompts are cut to it and padded with zeros.
     pub text_len: usize,
-    /// What it can be given beside a prompt: `image`, `last-image`, `control`, `camera`.
+    /// The conditioning inputs that it accepts: `image`, `last-image`, `control`, `camera`.
     #[serde(default)]
     pub takes: Vec<String>,
-    /// Whether latent frames can be given without noise, their tokens with a time of 0.
+    /// Whether images enter as latent frames without noise, whose tokens have a time of 0.
     #[serde(default)]
     pub clean_frames: bool,
-    /// Latent frames of a clip that the next one continues from, of a model that learned to; others take pixel frames.
+    /// Latent frames that a continuation takes over, of a model that was trained for it; others take pixel frames.
     #[serde(default)]
     pub tail_latents: Option<usize>,
-    /// Architecture of the VAE where no configuration file says it: `wan2.1` or `wan2.2`.
+    /// Architecture of the VAE for files without a configuration, by the name that its family uses.
     #[serde(default)]
     pub vae: Option<String>,
-    /// Two experts: the share of the noise scale at which the low-noise one takes over.
+    /// The noise level, from 0 to 1, below which the low-noise expert works, of models with two experts.
     #[serde(default)]
     pub boundary: Option<f64>,
-    /// Configuration of the transformer, in diffusers' words, where no configuration file says it.
+    /// Configuration of the transformer for files without one, with diffusers' keys.
     #[serde(default)]
     pub transformer: Option<serde_json::Value>,
-    /// What step caches know of it.
+    /// Tables for the step caches.
     #[serde(default)]
     pub caches: Caches,
-    /// Size of its parts.
+    /// Numbers of parameters.
     pub parameters: Parameters,
-    /// What is used where the request says nothing.
+    /// Values for everything that a request leaves open.
     pub defaults: Defaults,
-    /// What replaces it in either mode.
+    /// The settings of the fast and the quality mode.
     #[serde(default)]
     pub modes: Modes,
 }
 
-/// The two sets of settings of a variant.
+/// The two sets of settings of a variant: each replaces the defaults that it names.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Modes {
-    /// Soon, and a little less good.
-    pub fast: ModeSettings,
-    /// As good as it gets.
-    pub quality: ModeSettings,
+    /// Fast, at some cost in quality.
+    pub fast: Sampling,
+    /// The best quality.
+    pub quality: Sampling,
 }
 
-/// Settings that a mode changes; the others are the defaults.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct ModeSettings {
-    /// Denoising steps.
-    pub steps: Option<usize>,
-    /// Name of the sampler.
-    pub sampler: Option<String>,
-    /// Shift of the noise schedule.
-    pub shift: Option<f64>,
-    /// Classifier-free guidance.
-    pub guidance_scale: Option<f64>,
-    /// Guidance of the low-noise expert.
-    pub guidance_scale_2: Option<f64>,
-    /// Step cache and threshold.
-    pub cache: Option<String>,
+impl Modes {
+    /// The settings of `mode`.
+    pub fn of(&self, mode: Mode) -> &Sampling {
+        match mode {
+            Mode::Fast => &self.fast,
+            Mode::Quality => &self.quality,
+        }
+    }
 }
 
 /// Tables of the step caches that need one.
@@ -96,7 +91,7 @@ pub struct Caches {
     pub magcache: Option<MagCacheTable>,
 }
 
-/// How the change of the embedded timestep tells the change of the prediction.
+/// A polynomial that estimates the change of the prediction from the change of the embedded timestep.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TeaCacheTable {
@@ -106,7 +101,7 @@ pub struct TeaCacheTable {
     pub coefficients: [f64; 5],
 }
 
-/// How the magnitude of what the blocks add changes from step to step.
+/// Ratios of the magnitudes of the blocks' residual in consecutive steps.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MagCacheTable {
@@ -120,7 +115,7 @@ pub struct MagCacheTable {
     pub unconditional: Vec<f64>,
 }
 
-/// Parameters of the parts of a variant.
+/// Parameters of the components of a variant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Parameters {
@@ -128,7 +123,7 @@ pub struct Parameters {
     pub transformer: u64,
     /// The text encoder.
     pub text_encoder: u64,
-    /// Encoder and decoder.
+    /// The VAE's encoder and decoder.
     pub vae: u64,
     /// The image encoder, of models that have one.
     #[serde(default)]
@@ -136,77 +131,70 @@ pub struct Parameters {
 }
 
 impl Parameters {
-    /// All parts together.
+    /// The sum over all components.
     pub fn total(&self) -> u64 {
         self.transformer + self.text_encoder + self.vae + self.image_encoder
     }
 }
 
-/// Defaults of a variant.
+/// Values of a variant for everything that a request leaves open.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Defaults {
-    /// Pixels; width × height is also the area that `--aspect` keeps.
+    /// Width in pixels; width × height is also the area that `--aspect` keeps.
     pub width: usize,
-    /// Pixels.
+    /// Height in pixels.
     pub height: usize,
     /// Pixel frames, 4k + 1.
     pub frames: usize,
     /// Frames per second.
     pub fps: f64,
-    /// Denoising steps.
-    pub steps: usize,
-    /// Below this many steps the result is likely poor, and a notice says so.
+    /// The fewest steps without a notice that the result is likely poor.
     pub fewest_steps: usize,
-    /// Name of the sampler.
-    pub sampler: String,
-    /// Shift of the noise schedule.
-    pub shift: f64,
-    /// Classifier-free guidance; 1 turns it off.
-    pub guidance_scale: f64,
-    /// Guidance of the low-noise expert.
-    #[serde(default)]
-    pub guidance_scale_2: Option<f64>,
+    /// Settings of denoising; `steps`, `sampler`, `shift` and `guidance_scale` are always there.
+    #[serde(flatten, deserialize_with = "complete")]
+    pub sampling: Sampling,
     /// The negative prompt.
     #[serde(default)]
     pub negative_prompt: String,
 }
 
+/// Reads default settings, in which the necessary ones must not be missing.
+fn complete<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Sampling, D::Error> {
+    let sampling = Sampling::deserialize(deserializer)?;
+    let needed = [
+        ("steps", sampling.steps.is_some()),
+        ("sampler", sampling.sampler.is_some()),
+        ("shift", sampling.shift.is_some()),
+        ("guidance_scale", sampling.guidance_scale.is_some()),
+    ];
+    match needed.iter().find(|(_, there)| !there) {
+        Some((name, _)) => Err(serde::de::Error::missing_field(name)),
+        None => Ok(sampling),
+    }
+}
+
 /// The longest text context that a manifest may ask for.
 const MOST_TOKENS: usize = 1 << 16;
 
-/// Manifests compiled into the library, by rising size.
-const KNOWN: &[&str] = &[
-    include_str!("../../../../models/wan2.1-t2v-1.3b.toml"),
-    include_str!("../../../../models/wan2.1-vace-1.3b.toml"),
-    include_str!("../../../../models/wan2.1-fun-camera-1.3b.toml"),
-    include_str!("../../../../models/wan2.2-ti2v-5b.toml"),
-    include_str!("../../../../models/wan2.1-t2v-14b.toml"),
-    include_str!("../../../../models/wan2.1-i2v-14b-480p.toml"),
-    include_str!("../../../../models/wan2.1-i2v-14b-720p.toml"),
-    include_str!("../../../../models/wan2.1-flf2v-14b.toml"),
-    include_str!("../../../../models/wan2.1-vace-14b.toml"),
-    include_str!("../../../../models/wan2.1-fun-camera-14b.toml"),
-    include_str!("../../../../models/wan2.2-t2v-a14b.toml"),
-    include_str!("../../../../models/wan2.2-i2v-a14b.toml"),
-    include_str!("../../../../models/wan2.2-fun-camera-a14b.toml"),
-];
-
 impl Manifest {
-    /// Every downloadable variant that the library knows.
+    /// Returns every downloadable variant that the library knows.
     #[expect(clippy::missing_panics_doc, reason = "a test reads every compiled-in manifest")]
     pub fn known() -> Vec<Self> {
         KNOWN.iter().map(|text| toml::from_str(text).expect("compiled-in manifests parse; a test reads them")).collect()
     }
 
-    /// The manifest of the model that is compiled in, in builds that have one.
+    /// Returns the manifest of the model that is compiled in, in builds that have one.
     pub fn embedded() -> Option<Self> {
         let name = "manifest.toml";
         let text = crate::model::embedded::file(name)?.read().ok()?;
         Self::parse(std::str::from_utf8(&text).ok()?, Path::new(name)).ok()
     }
 
-    /// Reads `manifest.toml` text found at `path`.
+    /// Reads the text of a `manifest.toml` found at `path`.
+    ///
+    /// # Errors
+    /// TOML that is malformed, or has unknown, missing or impossible values.
     pub fn parse(text: &str, path: &Path) -> Result<Self> {
         let hint = "a model's manifest is optional: correct it, or move it away";
         let bad = |reason: String| Error::BadFile { path: path.to_path_buf(), reason, hint };
@@ -221,6 +209,7 @@ impl Manifest {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::families::FAMILIES;
 
     #[cfg(feature = "embedded")]
     #[test]
@@ -231,10 +220,25 @@ mod tests {
     #[test]
     fn known_manifests_parse_and_are_sane() {
         for manifest in Manifest::known() {
-            assert_eq!(manifest.family, "wan");
+            assert!(FAMILIES.iter().any(|family| family.name() == manifest.family), "{}", manifest.name);
             assert_eq!((manifest.defaults.frames - 1) % 4, 0, "{}", manifest.name);
             assert!(manifest.repository.is_some() != manifest.page.is_some(), "{}", manifest.name);
             assert!(manifest.transformer.is_some() && manifest.vae.is_some());
         }
+    }
+
+    #[test]
+    fn defaults_leave_nothing_open_and_know_every_key() {
+        let own = KNOWN[0];
+        let refused = |text: &str| Manifest::parse(text, Path::new("m")).expect_err("it is refused").to_string();
+        let text = own.replace("\nshift =", "\nshifd =");
+        assert!(refused(&text).contains("shif"), "{}", refused(&text));
+        let without = own.replacen("\nsampler =", "\n# sampler =", 1);
+        assert!(refused(&without).contains("missing field `sampler`"), "{}", refused(&without));
+        let more = own.replacen("[defaults]\n", "[defaults]\ncache = \"easycache:0.1\"\n", 1);
+        let more = Manifest::parse(&more, Path::new("m")).expect("a default may have every setting");
+        assert!(more.defaults.sampling.cache.is_some());
+        let text = own.replacen("[defaults]\n", "[defaults]\nfamous = 1\n", 1);
+        assert!(refused(&text).contains("famous"), "{}", refused(&text));
     }
 }

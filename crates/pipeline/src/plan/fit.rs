@@ -1,36 +1,66 @@
-//! What a plan needs of memory, and what is done where there is too little.
+//! [`Planned`]: a plan fitted into the memory of this machine.
 
+use super::Plan;
 use super::memory::{self, Demand, MemoryPlan, PartMemory};
 use super::placement::Placement;
 use crate::Pipeline;
 use crate::Result;
-use crate::plan::Plan;
 use crate::request::output::Output;
 use candle_core::DType;
 
+/// A plan with everything that depends on the machine.
+#[derive(Debug, Clone)]
+pub struct Planned {
+    /// The plan itself.
+    pub plan: Plan,
+    /// Devices and dtypes, after fitting into a GPU's memory.
+    pub(crate) placement: Placement,
+    /// The most memory that the run will need.
+    pub memory: MemoryPlan,
+    /// Latent pixels per side of the tiles that frames are decoded in; `None` decodes whole frames.
+    pub tile: Option<usize>,
+    /// Sentences about changed values and other facts worth knowing.
+    pub notices: Vec<String>,
+}
+
 impl Pipeline {
-    /// Lets wait in the host's memory what the GPU has no room for.
-    pub(crate) fn fit(&self, plan: &mut Plan) -> Result<()> {
-        let Some(room) = self.placement.gpu_memory else { return Ok(()) };
-        let demand = Demand::of(plan, self.threads.current_num_threads());
-        let parts = MemoryPlan::on_gpu(self.family.memory(&self.model, &self.placement, &demand)?, room).parts;
-        plan.text_on_cpu = parts.text.total() > room;
-        plan.offload = parts.denoise.total() > room;
-        for (waits, what) in [
-            (plan.text_on_cpu, "the text encoder does not fit in the GPU's memory: it computes on the CPU"),
-            (plan.offload, "the transformer does not fit in the GPU's memory: its blocks are copied there one by one"),
-        ] {
-            plan.notices.extend(waits.then(|| what.to_string()));
+    /// Fits `plan` into the memory of this machine, and adds notices about it.
+    pub(crate) fn fit(&self, plan: Plan, mut notices: Vec<String>, output: &Output) -> Result<Planned> {
+        let [_, _, h, w] = plan.latent_shape;
+        let tile = self.tile(output, [h, w])?;
+        if output.tile.is_none() {
+            notices.extend(tile.map(in_tiles));
         }
-        Ok(())
+        let placement = self.fitted(&plan, tile)?;
+        for (given_up, what) in [
+            (placement.text_on_cpu, "the text encoder does not fit in the GPU's memory: it computes on the CPU"),
+            (
+                placement.offload,
+                "the transformer does not fit in the GPU's memory: its blocks are copied there one by one",
+            ),
+        ] {
+            notices.extend(given_up.then(|| what.to_string()));
+        }
+        let memory = self.memory(&plan, &placement, tile)?;
+        notices.extend(memory.warning());
+        Ok(Planned { plan, placement, memory, tile, notices })
     }
 
-    /// What `plan` will need, and what would fit where that is too much.
-    pub(crate) fn memory(&self, plan: &Plan) -> Result<MemoryPlan> {
-        let needed = |placement: &Placement, latents: [usize; 4], tile: Option<usize>| {
-            let demand = Demand { latents, tile, ..Demand::of(plan, self.threads.current_num_threads()) };
+    /// Returns the placement in which everything fits into the GPU's memory.
+    fn fitted(&self, plan: &Plan, tile: Option<usize>) -> Result<Placement> {
+        let Some(room) = self.placement.gpu_memory else { return Ok(self.placement.clone()) };
+        let demand = Demand::of(plan, plan.latent_shape, tile, self.threads.current_num_threads());
+        let parts = MemoryPlan::on_gpu(self.family.memory(&self.model, &self.placement, &demand)?, room).parts;
+        let (offload, text_on_cpu) = (parts.denoise.total() > room, parts.text.total() > room);
+        Ok(Placement { offload, text_on_cpu, ..self.placement.clone() })
+    }
+
+    /// Returns the memory plan and, if it does not fit, changes with which it would.
+    fn memory(&self, plan: &Plan, placement: &Placement, tile: Option<usize>) -> Result<MemoryPlan> {
+        let needed = |placement: &Placement, latents: [usize; 4]| {
+            let demand = Demand::of(plan, latents, tile, self.threads.current_num_threads());
             let mut parts = self.family.memory(&self.model, placement, &demand)?;
-            if plan.text_on_cpu {
+            if placement.text_on_cpu {
                 parts.text = PartMemory::default();
             }
             if let Some(room) = placement.gpu_memory {
@@ -39,36 +69,37 @@ impl Pipeline {
             let available = if placement.device.is_cpu() { memory::available() } else { None };
             Ok(MemoryPlan::new(parts, self.model.bytes_in_program(), available))
         };
-        let mut memory = needed(&self.placement.with_offload(plan.offload), plan.latent_shape, plan.tile)?;
+        let mut memory = needed(placement, plan.latent_shape)?;
         if !memory.fits() {
-            memory.would_fit = self.would_fit(plan.latent_shape, plan.tile, needed)?;
+            let resident = Placement { offload: false, ..placement.clone() };
+            memory.would_fit = self.would_fit(&resident, plan.latent_shape, needed)?;
         }
         Ok(memory)
     }
 
-    /// Of each kind of change to the command the smallest with which `needed` fits.
+    /// Returns, of each kind of change to the command, the smallest with which the memory that is `needed` fits.
     fn would_fit(
         &self,
+        placement: &Placement,
         [c, f, h, w]: [usize; 4],
-        tile: Option<usize>,
-        needed: impl Fn(&Placement, [usize; 4], Option<usize>) -> Result<MemoryPlan>,
+        needed: impl Fn(&Placement, [usize; 4]) -> Result<MemoryPlan>,
     ) -> Result<Vec<String>> {
         let (format, [_, ph, pw]) = (&self.limits.latent_format, self.limits.patch);
-        let bf16 = Placement { dtype: DType::BF16, ..self.placement.clone() };
+        let bf16 = Placement { dtype: DType::BF16, ..placement.clone() };
         let less = |size: usize, eighths: usize, patch: usize| (size * eighths / 8 / patch).max(1) * patch;
         let shorter = [4, 2, 1].map(|eighths| {
             let frames = (f * eighths).div_ceil(8);
-            (format!("--frames {}", format.pixel_frames(frames)), &self.placement, [c, frames, h, w])
+            (format!("--frames {}", format.pixel_frames(frames)), placement, [c, frames, h, w])
         });
         let smaller = [6, 4, 2].map(|eighths| {
             let (h, w) = (less(h, eighths, ph), less(w, eighths, pw));
             let factor = format.spatial_factor;
-            (format!("--width {} --height {}", w * factor, h * factor), &self.placement, [c, f, h, w])
+            (format!("--width {} --height {}", w * factor, h * factor), placement, [c, f, h, w])
         });
         let mut found = Vec::new();
         for kind in [&[("--dtype bf16".to_string(), &bf16, [c, f, h, w])][..], &shorter, &smaller] {
             for (change, placement, latents) in kind {
-                let memory = needed(placement, *latents, tile)?;
+                let memory = needed(placement, *latents)?;
                 if memory.fits() {
                     found.push(format!("{change} ({})", memory::gb(memory.peak)));
                     break;
@@ -78,7 +109,8 @@ impl Pipeline {
         Ok(found)
     }
 
-    /// Latent pixels per side of the tiles that frames of `h × w` are decoded in: what is asked for, else what fits.
+    /// Returns the latent pixels per side of the tiles that frames of `[H, W]` latent pixels are decoded in: those of
+    /// `output`, else the largest that fit.
     pub(crate) fn tile(&self, output: &Output, size: [usize; 2]) -> Result<Option<usize>> {
         let (placement, threads) = (&self.placement, self.threads.current_num_threads());
         if output.tile.is_some() {
@@ -94,6 +126,11 @@ impl Pipeline {
     }
 }
 
+/// Returns the notice of a clip that is decoded in tiles because of its size.
+pub(crate) fn in_tiles(side: usize) -> String {
+    format!("whole frames do not fit in memory: they are decoded in tiles of {side}×{side} latent pixels")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,9 +138,9 @@ mod tests {
     use crate::{LoadOptions, Request};
     use kinora_checkpoint::Quant;
 
-    /// As if the CPU were a GPU with so much memory: what is planned does not ask which it is.
+    /// As if the CPU were a GPU with so much memory: planning does not ask which it is.
     #[test]
-    fn what_a_gpu_has_no_room_for_waits_in_the_hosts_memory() {
+    fn parts_that_a_gpu_has_no_room_for_are_streamed_or_compute_on_the_cpu() {
         let options = LoadOptions { device: "cpu".into(), ..LoadOptions::default() };
         let mut pipeline = Pipeline::load(&options).expect("the embedded model");
         let request = Request { prompt: "a red ball".into(), ..Request::default() };
@@ -112,26 +149,32 @@ mod tests {
             pipeline.plan(&request).expect("a prompt is enough")
         };
         let all = plan(Some(1 << 30), None);
-        assert!(!all.offload && !all.text_on_cpu && all.tile.is_none() && all.memory.fits(), "{all:?}");
+        assert!(
+            !all.placement.offload && !all.placement.text_on_cpu && all.tile.is_none() && all.memory.fits(),
+            "{all:?}"
+        );
         assert_eq!(all.memory.process, 0, "the process does not count");
         let PartsMemory { text, denoise, .. } = all.memory.parts;
         assert!(text.total() < denoise.total());
 
         let less = plan(Some(denoise.total() - 1), None);
-        assert!(less.offload && !less.text_on_cpu);
+        assert!(less.placement.offload && !less.placement.text_on_cpu);
         assert!(less.memory.parts.denoise.weights < denoise.weights);
         assert_eq!(less.memory.parts.denoise.working, denoise.working);
         assert!(less.notices.iter().any(|notice| notice.contains("one by one")), "{:?}", less.notices);
 
         let least = plan(Some(text.total() - 1), None);
-        assert!(least.offload && least.text_on_cpu);
+        assert!(least.placement.offload && least.placement.text_on_cpu);
         assert_eq!(least.memory.parts.text, PartMemory::default());
 
-        let rounded = plan(Some(1 << 30), Some(Quant::Int8)).memory.parts.denoise;
-        assert!(rounded.weights < denoise.weights);
-        let waiting = plan(Some(rounded.total() - 1), Some(Quant::Int8));
-        assert!(waiting.offload && waiting.memory.parts.denoise.weights < rounded.weights, "{waiting:?}");
+        let quantised = plan(Some(1 << 30), Some(Quant::Int8)).memory.parts.denoise;
+        assert!(quantised.weights < denoise.weights);
+        let streamed = plan(Some(quantised.total() - 1), Some(Quant::Int8));
+        assert!(
+            streamed.placement.offload && streamed.memory.parts.denoise.weights < quantised.weights,
+            "{streamed:?}"
+        );
         let cpu = plan(None, None);
-        assert!(!cpu.offload && !cpu.text_on_cpu && cpu.memory.process > 0);
+        assert!(!cpu.placement.offload && !cpu.placement.text_on_cpu && cpu.memory.process > 0);
     }
 }

@@ -1,93 +1,94 @@
-//! Memory: what a run will need, what the machine has, and what the operating system says that a process took.
+//! [`MemoryPlan`]: the predicted peak memory of a run; the memory of the machine and of this process.
 
 use crate::plan::Plan;
 use serde::Serialize;
 use std::fmt;
 
-/// What the process will take beside the parts of the model and what is resident when it plans: code that is read when it
-/// runs, the tokenizer, the threads' scratch, the encoder. Measured.
+/// Bytes that the process takes later, beside the components of the model: code that is read when it runs, the tokenizer,
+/// the threads' scratch, the encoder. Measured.
 const LATER: u64 = 42_000_000;
-/// What the allocator holds over what it is asked for: fractions of its blocks. Measured.
+/// Memory that the allocator holds, relative to the memory that is asked for: fractions of its blocks. Measured.
 const FRAYED: f64 = 1.25;
-/// What is resident when it plans, where the system does not say it.
+/// Bytes that are resident when a run is planned, on systems that do not report them.
 const SO_FAR: u64 = 25_000_000;
 
-/// What decides how much memory a run needs, beside the model.
+/// The properties of a run that determine its memory, beside the model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Demand {
     /// `[C, F, H, W]` of the latents.
     pub latents: [usize; 4],
-    /// About how many tokens the text of each prediction of a step has.
+    /// Estimated text tokens of each prediction of a step.
     pub texts: Vec<usize>,
-    /// Whether a step cache keeps tensors of the tokens' size.
+    /// Whether a step cache keeps tensors of the size of all tokens.
     pub cached: bool,
     /// Threads, each with scratch of its own.
     pub threads: usize,
-    /// Latent pixels per side of the tiles that are decoded one after the other.
+    /// Latent pixels per side of the tiles that frames are decoded in.
     pub tile: Option<usize>,
 }
 
 impl Demand {
-    pub(crate) fn of(plan: &Plan, threads: usize) -> Self {
+    /// Returns the demand of `plan` if its latents had the shape `[C, F, H, W]`.
+    pub(crate) fn of(plan: &Plan, [c, f, h, w]: [usize; 4], tile: Option<usize>, threads: usize) -> Self {
         // A token is four letters in English, a character or two in Chinese; a few more do not matter.
         let tokens = |text: &String| text.len() / 3 + 2;
         let texts = [Some(&plan.prompt), Some(&plan.negative_prompt).filter(|_| plan.guided())];
-        let [c, f, h, w] = plan.latent_shape;
         Self {
             latents: [c, f + plan.given.references.len(), h, w],
             texts: texts.into_iter().flatten().map(tokens).collect(),
             cached: plan.cache.is_some(),
             threads,
-            tile: plan.tile,
+            tile,
         }
     }
 }
 
-/// Bytes that one part of a model takes while it works.
+/// Bytes that one component of a model takes while it works.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct PartMemory {
-    /// As they lie in memory.
+    /// Bytes of the weights as they are stored in memory.
     pub weights: u64,
-    /// The most that is held at a time beside them.
+    /// The most bytes of activations and scratch at a time.
     pub working: u64,
 }
 
 impl PartMemory {
-    /// Both.
+    /// The sum of both.
     pub fn total(&self) -> u64 {
         self.weights + self.working
     }
 }
 
-/// The parts of a model; only one is in memory at a time.
+/// The components of a model; only one is in memory at a time.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct PartsMemory {
     /// Text encoder.
     pub text: PartMemory,
-    /// Transformer: of two experts the larger.
+    /// Transformer; the larger one of two experts.
     pub denoise: PartMemory,
     /// VAE decoder.
     pub decode: PartMemory,
 }
 
-/// What a run will need at most, stage by stage, predicted from shapes alone.
+/// The peak memory of every stage of a run, predicted from shapes alone.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct MemoryPlan {
-    /// Bytes of each stage's part of the model.
+    /// Bytes of each stage's component.
     #[serde(flatten)]
     pub parts: PartsMemory,
-    /// Bytes of the process beside them.
+    /// Bytes of the process beside the components.
     pub process: u64,
     /// Bytes of the largest stage with the process: the predicted peak.
     pub peak: u64,
-    /// Bytes that this process can still get, where the system says it (Linux), or the GPU.
+    /// Bytes that this process can still get, if the system (Linux) or the GPU reports them.
     pub available: Option<u64>,
-    /// What would fit, where the run does not.
+    /// Changes to the command with which the run would fit, if it does not.
     pub would_fit: Vec<String>,
 }
 
 impl MemoryPlan {
-    /// `in_program` are bytes of weights that are compiled in: they count when they are read.
+    /// Returns the plan of components in host memory; `in_program` are bytes of weights that are compiled in, which count
+    /// when they are read.
     pub(crate) fn new(mut parts: PartsMemory, in_program: u64, available: Option<u64>) -> Self {
         for part in [&mut parts.text, &mut parts.denoise, &mut parts.decode] {
             part.working = (part.working as f64 * FRAYED) as u64;
@@ -100,7 +101,7 @@ impl MemoryPlan {
         Self { parts, process, peak: process + largest, available, would_fit: Vec::new() }
     }
 
-    /// Of parts on a GPU with room for `available` bytes.
+    /// Returns the plan of components on a GPU with room for `available` bytes.
     pub(crate) fn on_gpu(mut parts: PartsMemory, available: u64) -> Self {
         for part in [&mut parts.text, &mut parts.denoise, &mut parts.decode] {
             part.working = (part.working as f64 * FRAYED) as u64;
@@ -109,12 +110,12 @@ impl MemoryPlan {
         Self { parts, process: 0, peak, available: Some(available), would_fit: Vec::new() }
     }
 
-    /// Whether the peak is within what is available, as far as that is known.
+    /// Returns whether the peak is within the available memory, as far as that is known.
     pub fn fits(&self) -> bool {
         self.available.is_none_or(|available| self.peak <= available)
     }
 
-    /// What to tell the user where it does not fit.
+    /// Returns a warning if the run may not fit.
     pub(crate) fn warning(&self) -> Option<String> {
         let available = self.available.filter(|available| self.peak > *available)?;
         let advice = if self.would_fit.is_empty() {
@@ -130,7 +131,7 @@ impl MemoryPlan {
     }
 }
 
-/// One line: each stage, the peak and what is available.
+/// Writes one line: the memory of each stage and the available memory.
 impl fmt::Display for MemoryPlan {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let PartsMemory { text, denoise, decode } = self.parts;
@@ -143,7 +144,7 @@ impl fmt::Display for MemoryPlan {
     }
 }
 
-/// As people read it: `6.4 GB`, `83 MB`.
+/// Formats bytes for people: `6.4 GB`, `83 MB`.
 pub(crate) fn gb(bytes: u64) -> String {
     if bytes >= 1_000_000_000 {
         format!("{:.1} GB", bytes as f64 / 1e9)
@@ -152,22 +153,22 @@ pub(crate) fn gb(bytes: u64) -> String {
     }
 }
 
-/// Highest resident set of this process, since its start or the last [`reset_peak`].
+/// Returns the highest resident set of this process since its start or the last [`reset_peak`], bytes.
 pub fn peak_memory() -> Option<u64> {
     kib(&std::fs::read_to_string("/proc/self/status").ok()?, "VmHWM:")
 }
 
-/// Resident set of this process.
+/// Returns the resident set of this process, bytes.
 fn resident() -> Option<u64> {
     kib(&std::fs::read_to_string("/proc/self/status").ok()?, "VmRSS:")
 }
 
-/// Starts [`peak_memory`] anew from what is resident now; whether the system lets us.
+/// Resets [`peak_memory`] to the resident set of now; returns whether the system allowed it.
 pub(crate) fn reset_peak() -> bool {
     std::fs::write("/proc/self/clear_refs", "5").is_ok()
 }
 
-/// Bytes that this process can still get: what the machine has, or what its control group is allowed.
+/// Returns the bytes that this process can still get: those of the machine, or fewer if its control group has a limit.
 pub(crate) fn available() -> Option<u64> {
     let machine = kib(&std::fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable:")?;
     let number = |path: &str| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
@@ -175,7 +176,7 @@ pub(crate) fn available() -> Option<u64> {
     Some(group.map_or(machine, |(most, taken)| machine.min(most.saturating_sub(taken))))
 }
 
-/// `name   123 kB` in bytes.
+/// Returns the bytes of a line `name   123 kB`.
 fn kib(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find(|line| line.starts_with(name))?;
     let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
@@ -186,7 +187,7 @@ fn kib(text: &str, name: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
-    /// As if the process took 1 GB.
+    /// Returns a plan for a process of 1 GB.
     fn plan(available: u64) -> MemoryPlan {
         let part = |weights, working| PartMemory { weights, working };
         let (text, denoise) = (part(11_000_000_000, 400_000_000), part(2_000_000_000, 800_000_000));

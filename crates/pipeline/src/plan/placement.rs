@@ -16,6 +16,8 @@ pub(crate) struct Placement {
     pub gpu_memory: Option<u64>,
     /// The transformer's blocks are streamed from the host's memory.
     pub offload: bool,
+    /// The text encoder computes on the CPU.
+    pub text_on_cpu: bool,
 }
 
 impl Placement {
@@ -35,17 +37,12 @@ impl Placement {
         let dtype = options.dtype.unwrap_or(if device.is_cpu() { DType::F32 } else { DType::BF16 });
         let free = kinora_kernels::gpu_free_bytes(&device)?;
         let gpu_memory = free.map(|free| options.gpu_memory.unwrap_or(free).min(free));
-        Ok(Self { device, dtype, quant, gpu_memory, offload: false })
+        Ok(Self { device, dtype, quant, gpu_memory, offload: false, text_on_cpu: false })
     }
 
     /// The same on the CPU, for a part that a GPU has no room for. Weights of 16 bits stay so, the arithmetic is f32.
     pub(crate) fn on_cpu(&self) -> Self {
         Self { device: Device::Cpu, dtype: DType::F32, gpu_memory: None, ..self.clone() }
-    }
-
-    /// The same with blocks that are streamed from the host's memory, or without.
-    pub(crate) fn with_offload(&self, offload: bool) -> Self {
-        Self { offload, ..self.clone() }
     }
 }
 

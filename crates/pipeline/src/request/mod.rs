@@ -1,76 +1,53 @@
-//! [`Request`]: what a caller asks for; everything but the prompt has a default in the model's manifest.
+//! [`Request`]: the clip that a caller asks for; everything but the prompt has a default in the model's manifest.
 
+pub(crate) mod cache;
 pub(crate) mod inputs;
 pub(crate) mod load;
 pub(crate) mod output;
 pub(crate) mod recipe;
+pub(crate) mod sampling;
 pub(crate) mod story;
 
-use crate::model::manifest::Manifest;
 use crate::request::inputs::Given;
 use crate::request::output::Output;
-use crate::step_cache::CacheSetting;
-use kinora_sampler::SamplerKind;
+use crate::request::sampling::Sampling;
 use std::path::PathBuf;
 
 /// One clip to generate. `None` means the model's default.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Request {
-    /// What to show. English or Chinese for the Wan family.
+    /// What the clip should show, in a language that the model's text encoder was trained on.
     pub prompt: String,
-    /// What to avoid; an empty text is allowed. Only used with guidance above 1.
+    /// What the clip should not show; may be empty. Only used with guidance above 1.
     pub negative_prompt: Option<String>,
     /// Width and height.
     pub size: Size,
-    /// Pixel frames; snapped to what the model allows (4k + 1). Excludes `duration`.
+    /// Pixel frames, snapped to a number that the model can make (usually 4k + 1). Excludes `duration`.
     pub frames: Option<usize>,
-    /// Seconds; turned into frames with the frame rate.
+    /// Length in seconds; the frame rate turns it into frames.
     pub duration: Option<f64>,
     /// Frames per second of the file.
     pub fps: Option<f64>,
-    /// The model's fast or quality settings, for what nothing else here says.
+    /// The model's fast or quality settings, for those that `sampling` leaves open.
     pub mode: Option<Mode>,
-    /// Denoising steps.
-    pub steps: Option<usize>,
-    /// Explicit noise levels, falling from at most 1; excludes `steps` and `shift`.
-    pub sigmas: Option<Vec<f64>>,
-    /// Explicit timesteps, falling from at most 1000, as published for distilled models; excludes `sigmas`, `steps`
-    /// and `shift`.
-    pub timesteps: Option<Vec<f64>>,
-    /// Shift of the noise schedule.
-    pub shift: Option<f64>,
-    /// The sampler.
-    pub sampler: Option<SamplerKind>,
-    /// Classifier-free guidance; 1 turns it off.
-    pub guidance_scale: Option<f64>,
-    /// Guidance of the low-noise expert, on models with two.
-    pub guidance_scale_2: Option<f64>,
-    /// CFG-Zero*: optimal scale of the unconditional prediction, <https://arxiv.org/abs/2503.18886>.
-    pub cfg_zero_star: bool,
-    /// Zero-init of CFG-Zero*: so many first steps take a velocity of zero. `None` is 1 with `cfg_zero_star`, else 0.
-    pub zero_init: Option<usize>,
-    /// Guide only at noise levels above the first and up to the second, <https://arxiv.org/abs/2404.07724>.
-    pub guidance_interval: Option<[f64; 2]>,
-    /// Reuse of what earlier steps computed; `None` computes everything.
-    pub cache: Option<CacheSetting>,
-    /// Compute everything, also in a mode that has a cache.
-    pub no_cache: bool,
+    /// Settings of denoising.
+    pub sampling: Sampling,
     /// Seed of the noise; random when `None`. The noise is the one that `PyTorch`'s CPU generator gives for this seed.
     pub seed: Option<u64>,
-    /// Pictures, clips and the camera that the clip is made from.
+    /// Conditioning inputs: pictures, clips and a camera.
     pub given: Given,
     /// A safetensors file whose tensor `noise` `[1, C, F, H, W]` replaces the seeded noise.
     pub init_latents: Option<PathBuf>,
-    /// Where the results go.
+    /// The files that results are written to.
     pub output: Output,
 }
 
-/// Which of a model's two sets of settings.
+/// One of a model's two sets of settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// Soon, and a little less good.
+    /// Fast, at some cost in quality.
     Fast,
-    /// As good as it gets.
+    /// The best quality.
     Quality,
 }
 
@@ -86,10 +63,10 @@ impl std::str::FromStr for Mode {
     }
 }
 
-/// How the clip's size is given.
+/// The size of a clip.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub enum Size {
-    /// The model's own.
+    /// The model's own size.
     #[default]
     Default,
     /// Width and height in pixels; one missing side keeps the model's aspect.
@@ -106,31 +83,6 @@ pub enum Size {
         /// The area to keep.
         resolution: Option<Resolution>,
     },
-}
-
-impl Request {
-    /// The same with the settings of its mode, where nothing else says them.
-    pub(crate) fn with_mode(&self, manifest: &Manifest) -> crate::Result<Self> {
-        let settings = match self.mode {
-            None => return Ok(self.clone()),
-            Some(Mode::Fast) => &manifest.modes.fast,
-            Some(Mode::Quality) => &manifest.modes.quality,
-        };
-        let explicit = self.sigmas.is_some() || self.timesteps.is_some();
-        let unless_explicit = |value: Option<f64>| value.filter(|_| !explicit);
-        let sampler = settings.sampler.as_deref().map(str::parse).transpose()?;
-        let cache = settings.cache.as_deref().map(str::parse).transpose();
-        let bad = |reason: String| crate::Error::request(format!("the mode's cache: {reason}"), "correct the manifest");
-        Ok(Self {
-            steps: self.steps.or(settings.steps.filter(|_| !explicit)),
-            shift: self.shift.or(unless_explicit(settings.shift)),
-            sampler: self.sampler.or(sampler),
-            guidance_scale: self.guidance_scale.or(settings.guidance_scale),
-            guidance_scale_2: self.guidance_scale_2.or(settings.guidance_scale_2),
-            cache: self.cache.or(cache.map_err(bad)?.filter(|_| !self.no_cache)),
-            ..self.clone()
-        })
-    }
 }
 
 /// A named area.

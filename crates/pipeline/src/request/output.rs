@@ -1,18 +1,18 @@
-//! [`Output`]: where results go; [`Report`]: what was made.
+//! [`Output`]: the files that results are written to; [`Report`]: the result of a run.
 
 use crate::{Error, Result};
 use kinora_media::UpscaleTarget;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
-/// Where the results of a run go.
+/// The files that the results of a run are written to.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Output {
     /// The clip; the extension chooses the format (`kinora_media::create` lists them).
     pub clip: PathBuf,
-    /// Keep the denoised latents here; otherwise they lie beside the clip until it is complete.
+    /// The file of the denoised latents; `None` keeps them beside the clip until it is complete.
     pub latents: Option<PathBuf>,
-    /// Keep the run's state here every few steps, and continue from what is there.
+    /// The directory in which the state of the run is saved every few steps, and from which a run continues.
     pub resume: Option<PathBuf>,
     /// Store the recipe in the clip.
     pub metadata: bool,
@@ -20,18 +20,18 @@ pub struct Output {
     pub quality: Option<u8>,
     /// Encoder by name, in builds with FFmpeg.
     pub encoder: Option<String>,
-    /// A preview that the caller writes meanwhile: no other file may be it.
+    /// A preview that the caller writes meanwhile; no other file may have its name.
     pub preview: Option<PathBuf>,
-    /// Decode tiles of at most so many latent pixels per side, one through the whole clip after the other: less memory and
-    /// more time, with six bytes on disk for each pixel of each frame until all are there. `None` does so where whole
-    /// frames do not fit.
+    /// The most latent pixels per side of the tiles that are decoded, each through the whole clip: less memory and more
+    /// time, with six bytes on disk for each pixel of each frame until the clip is complete. `None` decodes in tiles only
+    /// if whole frames do not fit in memory.
     pub tile: Option<usize>,
-    /// Enlarge the decoded frames.
+    /// Enlargement of the decoded frames.
     pub upscale: Option<UpscaleTarget>,
 }
 
 impl Default for Output {
-    /// `clip.mp4` in the current directory.
+    /// Writes `clip.mp4` in the current directory.
     fn default() -> Self {
         Self {
             clip: "clip.mp4".into(),
@@ -48,8 +48,8 @@ impl Default for Output {
 }
 
 impl Output {
-    /// Where latents lie while no other place is asked for: beside the clip, or beside the new folder of its frames.
-    /// Always a new file: one that is there may be all that is left of a run whose decoding failed.
+    /// Returns a path for latents that are kept nowhere else: beside the clip, or beside the new folder of its frames. It is
+    /// always a new file, because an old one may be all that is left of a run whose decoding failed.
     pub(crate) fn latents_beside_clip(&self) -> PathBuf {
         let folder = self.clip.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir());
         let beside = folder.unwrap_or(&self.clip);
@@ -61,8 +61,8 @@ impl Output {
     }
 }
 
-/// Refuses two names of one file, where one of them is among the first `results`: a result would replace another one, or
-/// what it is made from.
+/// Refuses two names of one file if one of them is among the first `results`: a result would replace another one, or an
+/// input.
 pub(crate) fn distinct(files: &[(&'static str, &Path)], results: usize) -> Result<()> {
     let identity = |path: &Path| {
         let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -80,7 +80,7 @@ pub(crate) fn distinct(files: &[(&'static str, &Path)], results: usize) -> Resul
     Ok(())
 }
 
-/// The absolute path without `.` and `..`, for a directory that is not there yet.
+/// Returns the absolute path without `.` and `..`, also of a directory that does not exist yet.
 fn without_detours(path: &Path) -> PathBuf {
     let mut plain = PathBuf::new();
     for component in std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf()).components() {
@@ -93,7 +93,7 @@ fn without_detours(path: &Path) -> PathBuf {
     plain
 }
 
-/// Seconds that each stage took; stages that an earlier run had done are 0.
+/// Seconds that each stage took; 0 for stages that an earlier run had finished.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Seconds {
     /// Prompt to context, loading included.
@@ -106,7 +106,7 @@ pub struct Seconds {
     pub total: f64,
 }
 
-/// Predictions of the network in one run, those of the prompt and those of the negative prompt.
+/// Predictions of the network in one run, for the prompt and the negative prompt.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Predictions {
     /// Made by the network.
@@ -120,11 +120,11 @@ pub struct Predictions {
 /// A clip on disk.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
-    /// Where it is.
+    /// Its file.
     pub clip: PathBuf,
-    /// Pixels, as written.
+    /// Width in pixels, as written.
     pub width: usize,
-    /// Pixels, as written.
+    /// Height in pixels, as written.
     pub height: usize,
     /// Frames.
     pub frames: usize,
@@ -134,14 +134,14 @@ pub struct Report {
     pub seed: Option<u64>,
     /// Denoised latents that were kept.
     pub latents: Option<PathBuf>,
-    /// What was changed or is worth knowing.
+    /// Sentences about changed values and other facts worth knowing.
     pub notices: Vec<String>,
     /// Predictions of this run; `None` for decoded latents.
     pub predictions: Option<Predictions>,
-    /// Where the time went.
+    /// The time of each stage.
     pub seconds: Seconds,
     /// Highest resident memory of the process so far, bytes (Linux).
     pub peak_memory: Option<u64>,
-    /// What the plan had predicted for it; `None` for decoded latents.
+    /// The peak memory that the plan predicted, bytes; `None` for decoded latents.
     pub planned_memory: Option<u64>,
 }

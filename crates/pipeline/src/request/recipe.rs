@@ -1,13 +1,13 @@
-//! [`Recipe`]: everything that makes a clip again, kept in the clip's metadata.
+//! [`Recipe`]: the settings from which a clip can be made again, stored in the clip's metadata.
 
 use crate::model::embedded::EMBEDDED;
 use crate::plan::Plan;
 use crate::plan::placement::Placement;
 use crate::request::inputs::Given;
 use crate::request::output::Output;
+use crate::request::sampling::Sampling;
 use crate::request::story::Story;
 use crate::request::{Request, Size};
-use crate::step_cache::CacheSetting;
 use crate::{Error, Result};
 use candle_core::DType;
 use kinora_checkpoint::Quant;
@@ -20,7 +20,7 @@ use std::path::Path;
 pub struct Recipe {
     /// Version of Kinora.
     pub kinora: String,
-    /// What `--model` was, paths in full.
+    /// The words of `--model`, with absolute paths.
     pub model: Vec<String>,
     /// The prompt as written.
     pub prompt: String,
@@ -28,56 +28,30 @@ pub struct Recipe {
     pub negative_prompt: String,
     /// Seed of the noise.
     pub seed: u64,
-    /// Pixels.
+    /// Width in pixels.
     pub width: usize,
-    /// Pixels.
+    /// Height in pixels.
     pub height: usize,
     /// Pixel frames.
     pub frames: usize,
     /// Frames per second.
     pub fps: f64,
-    /// Denoising steps.
-    pub steps: usize,
-    /// Name of the sampler.
-    pub sampler: String,
-    /// Shift of the schedule, unless `sigmas` are given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub shift: Option<f64>,
-    /// Explicit noise levels.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sigmas: Option<Vec<f32>>,
-    /// Explicit timesteps.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub timesteps: Option<Vec<f32>>,
-    /// Guidance.
-    pub guidance_scale: f64,
-    /// Guidance of the second expert.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub guidance_scale_2: Option<f64>,
-    /// CFG-Zero*.
-    #[serde(default)]
-    pub cfg_zero_star: bool,
-    /// First steps whose velocity is zero.
-    #[serde(default)]
-    pub zero_init: usize,
-    /// Noise levels that are guided.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub guidance_interval: Option<[f64; 2]>,
-    /// Step cache and threshold.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cache: Option<String>,
-    /// Pictures, clips and the camera that the clip was made from.
+    /// All settings of denoising, also those that the request left to the model. `steps` is there beside `sigmas` or
+    /// `timesteps` too; settings that are off may be missing.
+    #[serde(flatten)]
+    pub sampling: Sampling,
+    /// Conditioning inputs.
     #[serde(default, skip_serializing_if = "Given::is_empty")]
     pub given: Given,
-    /// The shots of a story; the other settings are those of its first.
+    /// The shots of a story; the other settings are those of its first shot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub story: Option<Story>,
-    /// File that replaced the noise.
+    /// The file whose noise replaced the seeded one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub init_latents: Option<std::path::PathBuf>,
     /// The dtype of the networks.
     pub dtype: String,
-    /// How the networks' matrices were rounded, if they were.
+    /// Quantisation of the networks' large matrices.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quant: Option<String>,
     /// Constant quality of the video encoder, unless it was the default.
@@ -86,47 +60,16 @@ pub struct Recipe {
     /// The video encoder, unless it was the default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoder: Option<String>,
-    /// How the frames were enlarged after decoding.
+    /// The enlargement of the frames after decoding.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upscale: Option<String>,
 }
 
 impl Recipe {
-    /// The recipe of `plan` on `model`.
-    pub(crate) fn new(plan: &Plan, output: &Output, model: &[String], placement: &Placement) -> Self {
-        Self {
-            kinora: env!("CARGO_PKG_VERSION").to_string(),
-            model: model.iter().map(|word| with_whole_path(word)).collect(),
-            prompt: plan.prompt.clone(),
-            negative_prompt: plan.negative_prompt.clone(),
-            seed: plan.seed,
-            width: plan.cropped.map_or(plan.width, |(width, _)| width),
-            height: plan.cropped.map_or(plan.height, |(_, height)| height),
-            frames: plan.frames,
-            fps: plan.fps,
-            steps: plan.asked_steps,
-            sampler: plan.sampler.to_string(),
-            shift: (plan.sigmas.is_none() && plan.timesteps.is_none()).then_some(plan.shift),
-            sigmas: plan.sigmas.as_deref().map(narrow),
-            timesteps: plan.timesteps.as_deref().map(narrow),
-            guidance_scale: plan.guidance_scale[0],
-            guidance_scale_2: plan.boundary_timestep.map(|_| plan.guidance_scale[1]),
-            cfg_zero_star: plan.cfg_zero_star,
-            zero_init: plan.zero_init,
-            guidance_interval: plan.guidance_interval,
-            cache: plan.cache.as_ref().map(|rule| rule.setting().to_string()),
-            given: plan.given.with_whole_paths(),
-            story: None,
-            init_latents: plan.init_latents.as_ref().map(|path| std::path::absolute(path).unwrap_or(path.clone())),
-            dtype: placement.dtype.as_str().to_string(),
-            quant: placement.quant.map(|quant| quant.to_string()),
-            quality: output.quality,
-            encoder: output.encoder.clone(),
-            upscale: output.upscale.map(|target| target.to_string()),
-        }
-    }
-
-    /// Reads the recipe out of a clip that Kinora wrote.
+    /// Reads the recipe of a clip that Kinora wrote.
+    ///
+    /// # Errors
+    /// A file without a recipe, or with one that this version does not understand.
     pub fn read(path: &Path) -> Result<Self> {
         let hint = "only clips that Kinora wrote with their recipe can be shown and made again";
         let bad = |reason: String| Error::BadFile { path: path.to_path_buf(), reason, hint };
@@ -135,14 +78,16 @@ impl Recipe {
         serde_json::from_str(&text).map_err(|error| bad(format!("its recipe does not parse: {error}")))
     }
 
-    /// As clips and latents store it.
+    /// Returns the JSON that clips and latents store.
     pub(crate) fn to_text(&self) -> String {
         serde_json::to_string(self).expect("plain data")
     }
 
-    /// The request that makes the clip again.
+    /// Returns the request that makes the clip again.
+    ///
+    /// # Errors
+    /// An enlargement that this version does not know.
     pub fn request(&self) -> Result<Request> {
-        let explicit = self.sigmas.is_some() || self.timesteps.is_some();
         Ok(Request {
             prompt: self.prompt.clone(),
             negative_prompt: Some(self.negative_prompt.clone()),
@@ -150,19 +95,8 @@ impl Recipe {
             frames: Some(self.frames),
             duration: None,
             fps: Some(self.fps),
-            steps: (!explicit).then_some(self.steps),
-            sigmas: self.sigmas.as_deref().map(widen),
-            timesteps: self.timesteps.as_deref().map(widen),
-            shift: if explicit { None } else { self.shift },
-            sampler: Some(self.sampler.parse()?),
-            guidance_scale: Some(self.guidance_scale),
-            guidance_scale_2: self.guidance_scale_2,
-            cfg_zero_star: self.cfg_zero_star,
-            zero_init: Some(self.zero_init),
-            guidance_interval: self.guidance_interval,
             mode: None,
-            no_cache: false,
-            cache: self.cache.as_deref().map(cache_setting).transpose()?,
+            sampling: self.sampling.as_requested(),
             seed: Some(self.seed),
             given: self.given.clone(),
             init_latents: self.init_latents.clone(),
@@ -175,14 +109,20 @@ impl Recipe {
         })
     }
 
-    /// The dtype of the networks.
+    /// Returns the dtype of the networks.
+    ///
+    /// # Errors
+    /// A dtype that this version does not know.
     pub fn dtype(&self) -> Result<DType> {
         let unknown =
             |_| Error::request(format!("the recipe's dtype `{}` is not known", self.dtype), "f32, bf16 and f16 are");
         self.dtype.parse().map_err(unknown)
     }
 
-    /// How the networks' matrices are rounded.
+    /// Returns the quantisation of the networks' large matrices.
+    ///
+    /// # Errors
+    /// A quantisation that this version does not know.
     pub fn quant(&self) -> Result<Option<Quant>> {
         let unknown = |name: &String| {
             Error::request(format!("the recipe's quantisation `{name}` is not known"), "int8 and fp8 are")
@@ -190,9 +130,12 @@ impl Recipe {
         self.quant.as_ref().map(|name| name.parse().map_err(|()| unknown(name))).transpose()
     }
 
-    /// The first setting in which two recipes differ, as `name: mine, not theirs`; the version does not count, nor how the clip is encoded.
+    /// Returns the first setting in which two recipes differ, with both values. Neither the version counts nor the encoding
+    /// of the clip.
     pub fn difference(&self, other: &Self) -> Option<String> {
-        let (mine, theirs) = (serde_json::to_value(self).ok()?, serde_json::to_value(other).ok()?);
+        // What one leaves out and the other says is off is the same.
+        let complete = |recipe: &Self| Self { sampling: recipe.sampling.clone().complete(), ..recipe.clone() };
+        let (mine, theirs) = (serde_json::to_value(complete(self)).ok()?, serde_json::to_value(complete(other)).ok()?);
         let names = mine.as_object()?.keys().chain(theirs.as_object()?.keys());
         names
             .filter(|name| !["kinora", "quality", "encoder", "upscale"].contains(&name.as_str()))
@@ -201,33 +144,51 @@ impl Recipe {
     }
 }
 
-/// A clip may be made again from another directory: a path is kept whole, a known name as it is.
-fn with_whole_path(word: &str) -> String {
-    let whole = std::path::absolute(word).ok().filter(|path| word != EMBEDDED && path.exists());
-    whole.map_or_else(|| word.to_string(), |path| path.to_string_lossy().into_owned())
-}
-
-fn cache_setting(text: &str) -> Result<CacheSetting> {
-    text.parse().map_err(|reason: String| {
-        Error::request(format!("the recipe's cache: {reason}"), "it may be of a newer version")
-    })
-}
-
 fn upscale(text: &str) -> Result<UpscaleTarget> {
     text.parse().map_err(|reason: String| {
         Error::request(format!("the recipe's upscale: {reason}"), "it may be of a newer version")
     })
 }
 
-/// Schedules hold what f32 holds, and in f32 `0.8333` stays as it was typed.
-fn narrow(values: &[f64]) -> Vec<f32> {
-    values.iter().map(|value| *value as f32).collect()
-}
-
-fn widen(values: &[f32]) -> Vec<f64> {
-    values.iter().map(|value| f64::from(*value)).collect()
-}
-
 fn shown(value: Option<&serde_json::Value>) -> String {
     value.map_or_else(|| "not set".to_string(), ToString::to_string)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::cache::CacheChoice;
+
+    /// Recipes as version 0.1.0 wrote them before its settings were declared in one place.
+    const COUNTED: &str = r#"{"kinora":"0.1.0","model":["embedded"],"prompt":"a red ball","negative_prompt":"","seed":1,"width":32,"height":48,"frames":5,"fps":16.0,"steps":2,"sampler":"unipc","shift":3.0,"guidance_scale":5.0,"cfg_zero_star":false,"zero_init":0,"dtype":"f32"}"#;
+    const LISTED: &str = r#"{"kinora":"0.1.0","model":["embedded"],"prompt":"a red ball","negative_prompt":"blue","seed":1,"width":32,"height":48,"frames":5,"fps":16.0,"steps":4,"sampler":"lcm","timesteps":[1000.0,937.5,833.3,625.0],"guidance_scale":5.0,"guidance_scale_2":4.0,"cfg_zero_star":true,"zero_init":2,"guidance_interval":[0.3,0.95],"cache":"first-block:0.05","given":{"image":"/ball.png"},"dtype":"bf16","quant":"int8","quality":20,"upscale":"2x"}"#;
+
+    fn read(text: &str) -> Recipe {
+        serde_json::from_str(text).expect("a recipe")
+    }
+
+    #[test]
+    fn recipes_of_older_files_keep_their_keys() {
+        for text in [COUNTED, LISTED] {
+            assert_eq!(read(text).to_text(), text);
+        }
+        let settings = read(COUNTED).request().expect("a request").sampling;
+        assert_eq!((settings.steps, settings.shift), (Some(2), Some(3.0)));
+        let settings = read(LISTED).request().expect("a request").sampling;
+        assert_eq!((settings.steps, settings.shift), (None, None), "the list says both");
+        assert_eq!(settings.timesteps, Some(vec![1000.0, 937.5, 833.3, 625.0]));
+        assert_eq!((settings.zero_init, settings.guidance_interval), (Some(2), Some([0.3, 0.95])));
+    }
+
+    /// Otherwise a model's own settings would come in when the clip is made again.
+    #[test]
+    fn a_recipe_that_leaves_a_setting_out_asks_for_it_off() {
+        let oldest = COUNTED.replace(r#""cfg_zero_star":false,"zero_init":0,"#, "");
+        let settings = read(&oldest).request().expect("a request").sampling;
+        assert_eq!((settings.cfg_zero_star, settings.zero_init), (Some(false), Some(0)));
+        assert_eq!(settings.cache, Some(CacheChoice::Off));
+        assert_eq!(read(&oldest).difference(&read(COUNTED)), None);
+        let other = read(&COUNTED.replace(r#""steps":2"#, r#""steps":3"#));
+        assert_eq!(other.difference(&read(COUNTED)).as_deref(), Some("steps is 2, here it is 3"));
+    }
 }

@@ -1,6 +1,6 @@
 //! What a caller hears while a clip is made, and how it says stop.
 
-use crate::plan::Plan;
+use crate::plan::Planned;
 use candle_core::Tensor;
 use std::path::Path;
 use std::time::Duration;
@@ -24,7 +24,7 @@ pub enum Stage {
 #[non_exhaustive]
 pub enum Event<'a> {
     /// The request was checked and every default filled in.
-    Planned(&'a Plan),
+    Planned(&'a Planned),
     /// Something worth knowing that is not an error.
     Notice(&'a str),
     /// A stage starts.

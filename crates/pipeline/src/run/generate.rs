@@ -7,9 +7,9 @@ use super::latents_file::LatentsFile;
 use super::observer::Observer;
 use super::report::report_of;
 use super::run_dir::RunDir;
-use super::{Pipeline, encode, in_tiles};
+use super::{Pipeline, encode};
 use crate::families::family::{ClipEnd, Run, Tensors};
-use crate::plan::Plan;
+use crate::plan::{Plan, Planned, in_tiles};
 use crate::request::Request;
 use crate::request::output::{Output, Predictions, Report, Seconds, distinct};
 use crate::request::recipe::Recipe;
@@ -115,11 +115,12 @@ impl Pipeline {
     /// predictions they took, and the seconds.
     pub(crate) fn window(
         &self,
-        plan: &Plan,
+        planned: &Planned,
         output: &Output,
         end: Option<&ClipEnd>,
         observer: &mut Observer,
     ) -> Result<(PathBuf, Predictions, Seconds)> {
+        let plan = &planned.plan;
         let recipe = self.recipe(plan, output);
         let dir = output.resume.as_ref().expect("a story gives every window a directory");
         let run_dir = RunDir::open(dir, &recipe)?;
@@ -127,34 +128,35 @@ impl Pipeline {
         if run_dir.has_latents(plan)? {
             return Ok((path, Predictions::default(), Seconds::default()));
         }
-        let (latents, predictions, seconds) = self.denoise(plan, None, end, Some(&run_dir), observer)?;
+        let (latents, predictions, seconds) = self.denoise(planned, None, end, Some(&run_dir), observer)?;
         LatentsFile::save(&path, latents, Some(plan.fps), Some(&recipe.to_text()))?;
         Ok((path, predictions, seconds))
     }
 
     fn generate_clip(&self, request: &Request, observer: &mut Observer) -> Result<Report> {
         let start = Instant::now();
-        let plan = self.plan(request)?;
-        let output = &Output { tile: plan.tile, ..request.output.clone() };
-        let recipe = self.recipe(&plan, output);
+        let planned = self.plan(request)?;
+        let plan = &planned.plan;
+        let output = &Output { tile: planned.tile, ..request.output.clone() };
+        let recipe = self.recipe(plan, output);
         let stored = recipe.to_text();
         let stored = output.metadata.then_some(stored.as_str());
         let latents = latents_path(output);
-        let noise = check_files(&plan, output, &latents, stored)?;
+        let noise = check_files(plan, output, &latents, stored)?;
         // Last, because it leaves a directory behind.
         let run_dir = output.resume.as_ref().map(|dir| RunDir::open(dir, &recipe)).transpose()?;
         kinora_checkpoint::check_writable(&latents)?;
         if let Some(dir) = &output.resume {
             observer.keeps_run(dir.clone());
         }
-        observer.tell(Event::Planned(&plan))?;
-        observer.notices(&plan.notices)?;
+        observer.tell(Event::Planned(&planned))?;
+        observer.notices(&planned.notices)?;
 
         let (mut seconds, mut predictions) = (Seconds::default(), Predictions::default());
-        if !run_dir.as_ref().map_or(Ok(false), |run_dir| run_dir.has_latents(&plan))? {
+        if !run_dir.as_ref().map_or(Ok(false), |run_dir| run_dir.has_latents(plan))? {
             let denoised;
-            (denoised, predictions, seconds) = self.denoise(&plan, noise, None, run_dir.as_ref(), observer)?;
-            self.keep_latents(&latents, denoised, &plan, stored)?;
+            (denoised, predictions, seconds) = self.denoise(&planned, noise, None, run_dir.as_ref(), observer)?;
+            self.keep_latents(&latents, denoised, plan, stored)?;
         }
         let decoded = observer.tell(Event::Saved(&latents)).and_then(|()| {
             self.decode_file(&latents, output, &Target { fps: plan.fps, cut: plan.cropped, recipe: stored }, observer)
@@ -166,8 +168,8 @@ impl Pipeline {
         report.latents = settle_latents(output, latents)?;
         report.seed = Some(plan.seed);
         report.predictions = Some(predictions);
-        report.planned_memory = Some(plan.memory.peak);
-        report.notices.splice(0..0, plan.notices);
+        report.planned_memory = Some(planned.memory.peak);
+        report.notices.splice(0..0, planned.notices);
         report.seconds = Seconds { total: start.elapsed().as_secs_f64(), decode: report.seconds.decode, ..seconds };
         Ok(report)
     }
@@ -175,7 +177,7 @@ impl Pipeline {
     /// The text and denoising stages, of a clip that continues `end`.
     fn denoise(
         &self,
-        plan: &Plan,
+        planned: &Planned,
         noise: Option<Streams>,
         end: Option<&ClipEnd>,
         run_dir: Option<&RunDir>,
@@ -183,11 +185,11 @@ impl Pipeline {
     ) -> Result<Denoised> {
         let start = Instant::now();
         observer.tell(Event::Stage(Stage::Text))?;
-        let prompts = self.encode_prompts(plan, run_dir, observer)?;
+        let Planned { plan, placement, .. } = planned;
+        let prompts = self.encode_prompts(planned, run_dir, observer)?;
         let text = start.elapsed().as_secs_f64();
         let conditioning = self.conditioning(plan, end, run_dir, observer)?;
         observer.tell(Event::Stage(Stage::Denoise))?;
-        let placement = &self.placement.with_offload(plan.offload);
         let run = Run { model: &self.model, placement, plan };
         let predictor = self.family.predictor(run, prompts, conditioning)?;
         let denoiser = Denoiser { plan, device: &placement.device, predictor, dtype: placement.dtype, noise };
@@ -197,14 +199,19 @@ impl Pipeline {
     }
 
     /// The text contexts of the prompt and, where the plan is guided, of the negative prompt.
-    fn encode_prompts(&self, plan: &Plan, run_dir: Option<&RunDir>, observer: &mut Observer) -> Result<Vec<Tensors>> {
-        let (placement, names) = (&self.placement, self.family.context_names());
+    fn encode_prompts(
+        &self,
+        planned: &Planned,
+        run_dir: Option<&RunDir>,
+        observer: &mut Observer,
+    ) -> Result<Vec<Tensors>> {
+        let (Planned { plan, placement, .. }, names) = (planned, self.family.context_names());
         if let Some(run_dir) = run_dir
             && let Some(prompts) = run_dir.load_contexts(plan, names, &placement.device)?
         {
             return Ok(prompts);
         }
-        let on_cpu = plan.text_on_cpu.then(|| placement.on_cpu());
+        let on_cpu = placement.text_on_cpu.then(|| placement.on_cpu());
         let encoder = self.family.text_encoder(&self.model, on_cpu.as_ref().unwrap_or(placement))?;
         let prompt = plan.spoken_prompt();
         let texts = [Some(prompt.as_str()), plan.guided().then_some(plan.negative_prompt.as_str())];

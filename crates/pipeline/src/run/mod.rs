@@ -16,8 +16,8 @@ use crate::families::family::Family;
 use crate::families::{family_of, find_model, is_known_only, random_model};
 use crate::model::Model;
 use crate::model::manifest::Manifest;
-use crate::plan::Plan;
 use crate::plan::placement::Placement;
+use crate::plan::{Plan, Planned, Probed, check};
 use crate::preview::LatentRgb;
 use crate::request::Request;
 use crate::request::load::LoadOptions;
@@ -72,28 +72,19 @@ impl Pipeline {
     ///
     /// # Errors
     /// A value of the request that is out of range or contradicts another, and inputs that cannot be read.
-    pub fn plan(&self, request: &Request) -> Result<Plan> {
+    pub fn plan(&self, request: &Request) -> Result<Planned> {
         self.plan_of(request, Part::Begins)
     }
 
     /// The same for a part of a story.
-    pub(crate) fn plan_of(&self, request: &Request, part: Part) -> Result<Plan> {
-        let mut request = request.clone();
-        if request.seed.is_none()
-            && let Some(dir) = &request.output.resume
-        {
-            request.seed = recorded(dir)?.map(|recipe| recipe.seed);
-        }
-        let mut plan = Plan::new(&request, &self.model.manifest, &self.limits, part == Part::Continues)?;
-        if plan.tile.is_none() {
-            let [_, _, h, w] = plan.latent_shape;
-            plan.tile = self.tile(&request.output, [h, w])?;
-            plan.notices.extend(plan.tile.map(in_tiles));
-        }
-        self.fit(&mut plan)?;
-        plan.memory = self.memory(&plan)?;
-        plan.notices.extend(plan.memory.warning());
-        Ok(plan)
+    pub(crate) fn plan_of(&self, request: &Request, part: Part) -> Result<Planned> {
+        let (manifest, limits, continues) = (&self.model.manifest, &self.limits, part == Part::Continues);
+        let resumed = request.output.resume.as_ref().filter(|_| request.seed.is_none());
+        let earlier = resumed.map(|dir| recorded(dir)).transpose()?.flatten();
+        check(request, manifest, limits, continues)?;
+        let probed = Probed::new(request, earlier.map(|recipe| recipe.seed), continues)?;
+        let (plan, notices) = Plan::new(request, probed, manifest, limits)?;
+        self.fit(plan, notices, &request.output)
     }
 
     /// The recipe that the clip of `request` would have.
@@ -101,12 +92,12 @@ impl Pipeline {
     /// # Errors
     /// As of [`Pipeline::plan`].
     pub fn recipe_of(&self, request: &Request) -> Result<Recipe> {
-        Ok(self.recipe(&self.plan(request)?, &request.output))
+        Ok(self.recipe(&self.plan(request)?.plan, &request.output))
     }
 
     /// The recipe of `plan`.
     pub(crate) fn recipe(&self, plan: &Plan, output: &Output) -> Recipe {
-        Recipe::new(plan, output, &self.model.argument, &self.placement)
+        Recipe::of(plan, output, &self.model.argument, &self.placement)
     }
 
     /// Does `work` on this pipeline's threads. On a GPU, runs take turns: its memory is planned for one, and everything
@@ -150,15 +141,10 @@ impl Pipeline {
 ///
 /// # Errors
 /// As of [`Pipeline::load`] and [`Pipeline::plan`].
-pub fn outline(options: &LoadOptions, request: &Request) -> Result<Plan> {
+pub fn outline(options: &LoadOptions, request: &Request) -> Result<Planned> {
     let pipeline = match options.model.as_slice() {
         [name] if is_known_only(name) => Pipeline::of(random_model(name)?, options)?,
         _ => Pipeline::load(options)?,
     };
     pipeline.plan(request)
-}
-
-/// The notice of a clip that is decoded in tiles because of its size.
-fn in_tiles(side: usize) -> String {
-    format!("whole frames do not fit in memory: they are decoded in tiles of {side}×{side} latent pixels")
 }

@@ -12,11 +12,9 @@
 
 mod memory;
 mod rule;
-mod setting;
 mod step_cache;
 
 pub use rule::CacheRule;
-pub use setting::{CacheKind, CacheSetting};
 pub(crate) use step_cache::{Predicted, StepCache};
 
 /// Which prediction of a run is asked for.

@@ -1,7 +1,8 @@
 //! [`CacheRule`]: numbers in, a decision out; no tensor is seen here.
 
-use super::{At, CacheKind, CacheSetting};
+use super::At;
 use crate::model::manifest::Manifest;
+use crate::request::cache::{CacheKind, CacheSetting};
 use crate::{Error, Result};
 use kinora_sampler::SamplerKind;
 

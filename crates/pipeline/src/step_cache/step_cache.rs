@@ -1,8 +1,9 @@
 //! [`StepCache`]: the cache of one run, around the network.
 
 use super::memory::{COMPUTED_LATENTS, LATENTS, Memory, RESIDUAL, SIGNAL, VELOCITY, mean_abs, mean_change};
-use super::{At, CacheKind, CacheRule};
+use super::{At, CacheRule};
 use crate::Result;
+use crate::request::cache::CacheKind;
 use candle_core::{DType, Device, Tensor};
 use kinora_dit::Reuse;
 use kinora_sampler::Streams;

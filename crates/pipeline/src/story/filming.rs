@@ -61,13 +61,14 @@ impl<'a> Filming<'a> {
             take_size(clip, &mut request)?;
         }
         let first = story.shots.first().ok_or_else(|| Error::request("the story has no shots", "add one"))?;
-        let plan = pipeline.plan_of(&request_of(&request, first)?, part(continues(story, 0, first)))?;
+        let planned = pipeline.plan_of(&request_of(&request, first)?, part(continues(story, 0, first)))?;
+        let plan = &planned.plan;
         // Every window has the size that the first one got.
         let (width, height) = plan.cropped.unwrap_or((plan.width, plan.height));
         request.size = Size::Pixels { width: Some(width), height: Some(height) };
-        let windows = all_windows(story, &request, &plan, tail, project)?;
-        let notices = check_windows(pipeline, &windows, &plan)?;
-        let output = Output { tile: plan.tile, ..request.output.clone() };
+        let windows = all_windows(story, &request, plan, tail, project)?;
+        let notices = check_windows(pipeline, &windows, &planned.notices)?;
+        let output = Output { tile: planned.tile, ..request.output.clone() };
         check_names(story, &output)?;
         let recipe = Recipe {
             story: Some(story.with_whole_paths()),
@@ -77,7 +78,7 @@ impl<'a> Filming<'a> {
                 .negative_prompt
                 .clone()
                 .unwrap_or(pipeline.manifest().defaults.negative_prompt.clone()),
-            ..pipeline.recipe(&plan, &output)
+            ..pipeline.recipe(plan, &output)
         };
         Ok(Self {
             pipeline,
@@ -106,11 +107,11 @@ impl<'a> Filming<'a> {
         let (mut seconds, mut predictions) = (Seconds::default(), Predictions::default());
         for (index, window) in self.windows.iter().enumerate() {
             let end = if window.cut { None } else { Some(film.end(observer)?) };
-            let plan = self.pipeline.plan_of(&window.request, part(!window.cut))?;
-            let text = format!("window {} of {}: {}", index + 1, self.windows.len(), plan.spoken_prompt());
+            let planned = self.pipeline.plan_of(&window.request, part(!window.cut))?;
+            let text = format!("window {} of {}: {}", index + 1, self.windows.len(), planned.plan.spoken_prompt());
             observer.tell(Event::Notice(&text))?;
             let (latents, new_predictions, new_seconds) =
-                self.pipeline.window(&plan, &window.request.output, end.as_ref(), observer)?;
+                self.pipeline.window(&planned, &window.request.output, end.as_ref(), observer)?;
             predictions.computed += new_predictions.computed;
             predictions.reused += new_predictions.reused;
             predictions.skipped += new_predictions.skipped;
@@ -215,9 +216,10 @@ fn all_windows(
     Ok(windows)
 }
 
-/// Plans one window of each kind, so that errors of a later one come out before the first is made; the notices of all.
-fn check_windows(pipeline: &Pipeline, windows: &[Window], plan: &Plan) -> Result<Vec<String>> {
-    let mut notices = plan.notices.clone();
+/// Plans one window of each kind, so that errors of a later one come out before the first is made; the notices of all,
+/// `first` those of the first.
+fn check_windows(pipeline: &Pipeline, windows: &[Window], first: &[String]) -> Result<Vec<String>> {
+    let mut notices = first.to_vec();
     let mut checked: Vec<(&Request, bool)> = Vec::new();
     for window in windows {
         let same = |request: &Request| {
@@ -231,7 +233,7 @@ fn check_windows(pipeline: &Pipeline, windows: &[Window], plan: &Plan) -> Result
             std::fs::metadata(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
         }
         let more = pipeline.plan_of(&window.request, part(!window.cut))?.notices;
-        notices.extend(more.into_iter().filter(|notice| !plan.notices.contains(notice)));
+        notices.extend(more.into_iter().filter(|notice| !first.contains(notice)));
         checked.push((&window.request, window.cut));
     }
     notices.dedup();

@@ -1,5 +1,6 @@
-//! [`CacheSetting`]: a step cache as the user names it, `NAME[:THRESHOLD]`.
+//! [`CacheSetting`]: a step cache as the user names it, `NAME[:THRESHOLD]`; [`CacheChoice`]: that, or `none`.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
@@ -66,9 +67,76 @@ impl FromStr for CacheSetting {
     }
 }
 
+/// A step cache, or none: what a request, a mode or a recipe says.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum CacheChoice {
+    /// Everything is computed, also where the model's mode has a cache.
+    Off,
+    /// This one.
+    On(CacheSetting),
+}
+
+impl CacheChoice {
+    const OFF: &str = "none";
+
+    /// The step cache, if one is chosen.
+    pub fn setting(self) -> Option<CacheSetting> {
+        match self {
+            Self::Off => None,
+            Self::On(setting) => Some(setting),
+        }
+    }
+}
+
+impl From<CacheSetting> for CacheChoice {
+    fn from(setting: CacheSetting) -> Self {
+        Self::On(setting)
+    }
+}
+
+impl fmt::Display for CacheChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.write_str(Self::OFF),
+            Self::On(setting) => setting.fmt(f),
+        }
+    }
+}
+
+impl FromStr for CacheChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == Self::OFF { Ok(Self::Off) } else { text.parse().map(Self::On) }
+    }
+}
+
+impl TryFrom<String> for CacheChoice {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<CacheChoice> for String {
+    fn from(choice: CacheChoice) -> Self {
+        choice.to_string()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_cache_is_a_choice() {
+        for text in ["none", "magcache:0.24"] {
+            assert_eq!(text.parse::<CacheChoice>().map(String::from), Ok(text.to_string()));
+        }
+        assert_eq!("none".parse::<CacheChoice>().map(CacheChoice::setting), Ok(None));
+    }
 
     #[test]
     fn names_and_thresholds_are_read_and_written() {

@@ -1,0 +1,50 @@
+//! The options of denoising: a mode, and the library's settings.
+
+use clap::Args;
+use kinora::{Mode, Request, Sampling};
+
+/// A mode, and settings that replace its own.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Denoising")]
+pub struct SamplingArgs {
+    /// fast or quality: the settings of the model's mode, for those that no other option gives (`kinora models --show
+    /// NAME` prints both modes).
+    #[arg(long, value_name = "NAME")]
+    pub mode: Option<Mode>,
+    /// The settings.
+    #[command(flatten)]
+    pub settings: Sampling,
+}
+
+/// A mode, settings and a seed.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Denoising")]
+pub struct DenoisingArgs {
+    /// Mode and settings.
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
+    /// Seed of the noise; random by default, printed and recorded.
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub seed: Option<u64>,
+}
+
+impl SamplingArgs {
+    /// Returns these settings, and those of `fallback` where these say nothing.
+    pub fn or(&self, fallback: &Self) -> Self {
+        Self { mode: self.mode.or(fallback.mode), settings: self.settings.clone().or(&fallback.settings) }
+    }
+
+    /// Returns `request` with these settings. A mode replaces all settings that an earlier clip was made with.
+    pub fn apply(&self, request: Request) -> Request {
+        let earlier = if self.mode.is_some() { Sampling::default() } else { request.sampling };
+        Request { mode: self.mode.or(request.mode), sampling: self.settings.clone().or(&earlier), ..request }
+    }
+}
+
+impl DenoisingArgs {
+    /// Returns `request` with these settings and the seed.
+    pub fn apply(&self, request: Request) -> Request {
+        let request = self.sampling.apply(request);
+        Request { seed: self.seed.or(request.seed), ..request }
+    }
+}

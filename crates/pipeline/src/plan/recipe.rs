@@ -1,0 +1,39 @@
+//! The [`Recipe`] of a plan.
+
+use super::Plan;
+use super::placement::Placement;
+use crate::model::source::EMBEDDED;
+use crate::request::output::Output;
+use crate::request::recipe::Recipe;
+
+impl Recipe {
+    /// The recipe of `plan` on `model`.
+    pub(crate) fn of(plan: &Plan, output: &Output, model: &[String], placement: &Placement) -> Self {
+        Self {
+            kinora: env!("CARGO_PKG_VERSION").to_string(),
+            model: model.iter().map(|word| with_whole_path(word)).collect(),
+            prompt: plan.prompt.clone(),
+            negative_prompt: plan.negative_prompt.clone(),
+            seed: plan.seed,
+            width: plan.cropped.map_or(plan.width, |(width, _)| width),
+            height: plan.cropped.map_or(plan.height, |(_, height)| height),
+            frames: plan.frames,
+            fps: plan.fps,
+            sampling: plan.sampling.clone(),
+            given: plan.given.with_whole_paths(),
+            story: None,
+            init_latents: plan.init_latents.as_ref().map(|path| std::path::absolute(path).unwrap_or(path.clone())),
+            dtype: placement.dtype.as_str().to_string(),
+            quant: placement.quant.map(|quant| quant.to_string()),
+            quality: output.quality,
+            encoder: output.encoder.clone(),
+            upscale: output.upscale.map(|target| target.to_string()),
+        }
+    }
+}
+
+/// A clip may be made again from another directory: a path is kept whole, a known name as it is.
+fn with_whole_path(word: &str) -> String {
+    let whole = std::path::absolute(word).ok().filter(|path| word != EMBEDDED && path.exists());
+    whole.map_or_else(|| word.to_string(), |path| path.to_string_lossy().into_owned())
+}

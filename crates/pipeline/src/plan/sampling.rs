@@ -1,0 +1,280 @@
+//! [`Denoising`]: the settings of denoising with nothing left open. A setting is the request's own, else that of its mode,
+//! else that of the model's files, else the manifest's default.
+
+use super::within;
+use crate::families::capabilities::Limits;
+use crate::model::manifest::Manifest;
+use crate::request::Request;
+use crate::request::cache::CacheChoice;
+use crate::request::sampling::{EVERYWHERE, Sampling};
+use crate::step_cache::CacheRule;
+use crate::{Error, Result};
+use kinora_sampler::{SamplerKind, Schedule};
+
+/// Share of a given clip that is replaced unless the request says it.
+const USUAL_STRENGTH: f64 = 0.8;
+/// The most denoising steps.
+const MOST_STEPS: usize = 1000;
+
+/// The settings of denoising, checked.
+pub(super) struct Denoising {
+    /// All of them, as recipes keep them.
+    pub sampling: Sampling,
+    pub sampler: SamplerKind,
+    /// Without the steps that the strength of a changed clip leaves out.
+    pub schedule: Schedule,
+    /// Guidance of the (first, second) expert.
+    pub guidance_scale: [f64; 2],
+    pub cfg_zero_star: bool,
+    pub zero_init: usize,
+    pub guidance_interval: Option<[f64; 2]>,
+    pub cache: Option<CacheRule>,
+}
+
+impl Denoising {
+    /// The settings of `request` for a clip of `tokens` tokens.
+    pub(super) fn new(
+        request: &Request,
+        manifest: &Manifest,
+        limits: &Limits,
+        tokens: usize,
+        notices: &mut Vec<String>,
+    ) -> Result<Self> {
+        let asked = asked(request, manifest);
+        let settings = asked.clone().or(&manifest.defaults.sampling);
+        let sampler = sampler(&asked, manifest, limits)?;
+        let own_shift = limits.shift(tokens).or(manifest.defaults.sampling.shift);
+        let shift = asked.shift.or(own_shift).ok_or_else(|| missing("shift"))?;
+        let shift = within("shift", shift, 0.01, 100.0)?;
+        let whole = schedule(&asked, &settings, manifest, sampler, shift)?;
+        let schedule = match (&request.given.video, request.given.strength.unwrap_or(USUAL_STRENGTH)) {
+            (Some(_), strength) => weakened(&whole, strength)?,
+            (None, _) => whole.clone(),
+        };
+        let guidance_scale = guidance(&asked, &settings, limits)?;
+        few_steps(schedule.steps(), manifest, notices)?;
+        let cfg_zero_star = settings.cfg_zero_star.unwrap_or(false);
+        let zero_init = zero_init(&settings, schedule.steps())?;
+        let guidance_interval = settings.guidance_interval.filter(|interval| *interval != EVERYWHERE);
+        let guidance_interval = guidance_interval.map(interval).transpose()?;
+        let rule = |setting| CacheRule::new(setting, manifest, sampler, schedule.steps());
+        let cache = settings.cache.and_then(CacheChoice::setting).map(rule).transpose()?;
+        let experts = if limits.boundary_timestep.is_some() { 2 } else { 1 };
+        let guided = guidance_scale[..experts].iter().any(|scale| *scale > 1.0);
+        if !guided {
+            no_guidance(request, cfg_zero_star || zero_init > 0, guidance_interval.is_some(), notices);
+        }
+        let zero_init = if guided { zero_init } else { 0 };
+        let sampling = Sampling {
+            steps: Some(whole.steps()),
+            sampler: Some(sampler),
+            shift: (!settings.is_listed()).then_some(shift),
+            guidance_scale: Some(guidance_scale[0]),
+            guidance_scale_2: (experts == 2).then_some(guidance_scale[1]),
+            cfg_zero_star: Some(cfg_zero_star),
+            zero_init: Some(zero_init),
+            guidance_interval,
+            cache: cache.as_ref().map(|rule| rule.setting().into()),
+            ..settings
+        };
+        Ok(Self { sampling, sampler, schedule, guidance_scale, cfg_zero_star, zero_init, guidance_interval, cache })
+    }
+}
+
+/// The settings of `request` and of its mode.
+fn asked(request: &Request, manifest: &Manifest) -> Sampling {
+    let own = request.sampling.clone();
+    match request.mode {
+        Some(mode) => own.or(manifest.modes.of(mode)),
+        None => own,
+    }
+}
+
+fn missing(name: &str) -> Error {
+    Error::request(format!("the model has no default of `{name}`"), "add it to `defaults` of its manifest")
+}
+
+/// Returns the last steps of `schedule`, a share of `strength` of them, as in diffusers.
+fn weakened(schedule: &Schedule, strength: f64) -> Result<Schedule> {
+    let steps = schedule.steps();
+    let left = ((steps as f64 * strength) as usize).min(steps);
+    if left == 0 {
+        let what = format!("a strength of {strength} leaves none of {steps} steps");
+        return Err(Error::request(what, "give a larger --strength, or more --steps"));
+    }
+    Ok(schedule.after(steps - left)?)
+}
+
+fn sampler(asked: &Sampling, manifest: &Manifest, limits: &Limits) -> Result<SamplerKind> {
+    let own = limits.scheduler.as_ref().map(|scheduler| scheduler.sampler.as_ref());
+    let default = || manifest.defaults.sampling.sampler.ok_or_else(|| missing("sampler"));
+    match (asked.sampler, own) {
+        (Some(kind), _) | (None, Some(Ok(&kind))) => Ok(kind),
+        (None, None) => default(),
+        (None, Some(Err(reason))) => {
+            let what = format!("scheduler/scheduler_config.json asks for what no sampler here does: {reason}");
+            Err(Error::request(what, format!("choose one, such as --sampler {}", default()?)))
+        }
+    }
+}
+
+fn schedule(
+    asked: &Sampling,
+    settings: &Sampling,
+    manifest: &Manifest,
+    sampler: SamplerKind,
+    shift: f64,
+) -> Result<Schedule> {
+    if asked.is_listed() && (asked.steps.is_some() || asked.shift.is_some()) {
+        return Err(Error::request(
+            "--sigmas and --timesteps exclude --steps and --shift",
+            "the list says both already",
+        ));
+    }
+    match (&settings.sigmas, &settings.timesteps) {
+        (Some(_), Some(_)) => {
+            return Err(Error::request("--sigmas and --timesteps are both given", "give one of the two"));
+        }
+        (Some(sigmas), None) => return Ok(Schedule::from_sigmas(sigmas)?),
+        (None, Some(timesteps)) => return Ok(Schedule::from_timesteps(timesteps)?),
+        (None, None) => {}
+    }
+    let steps = settings.steps.ok_or_else(|| missing("steps"))?;
+    if steps == 0 || steps > MOST_STEPS {
+        let hint = format!("the model's default is {}", usual_steps(manifest)?);
+        return Err(Error::request(format!("{steps} steps are outside 1 to {MOST_STEPS}"), hint));
+    }
+    Ok(match sampler {
+        SamplerKind::Euler | SamplerKind::Heun | SamplerKind::Lcm => Schedule::flow_match_euler(steps, shift)?,
+        SamplerKind::DpmPp2m => Schedule::flow_dpm(steps, shift)?,
+        SamplerKind::UniPc | SamplerKind::UniPcBh1 => Schedule::flow(steps, shift)?,
+    })
+}
+
+fn few_steps(steps: usize, manifest: &Manifest, notices: &mut Vec<String>) -> Result<()> {
+    if steps < manifest.defaults.fewest_steps {
+        let (name, usual) = (&manifest.name, usual_steps(manifest)?);
+        notices.push(format!("{steps} steps are few: {name} needs about {usual} unless its weights are distilled"));
+    }
+    Ok(())
+}
+
+fn usual_steps(manifest: &Manifest) -> Result<usize> {
+    manifest.defaults.sampling.steps.ok_or_else(|| missing("steps"))
+}
+
+fn guidance(asked: &Sampling, settings: &Sampling, limits: &Limits) -> Result<[f64; 2]> {
+    if asked.guidance_scale_2.is_some() && limits.boundary_timestep.is_none() {
+        let what = "--guidance-scale-2 needs a model with two experts";
+        let known: Vec<Manifest> = Manifest::known().into_iter().filter(|known| known.boundary.is_some()).collect();
+        let names: Vec<&str> = known.iter().map(|known| known.name.as_str()).collect();
+        return Err(Error::request(what, format!("these have two: {}; leave it out here", names.join(", "))));
+    }
+    let first = settings.guidance_scale.ok_or_else(|| missing("guidance_scale"))?;
+    let second = settings.guidance_scale_2.unwrap_or(first);
+    Ok([within("guidance scale", first, 0.0, 100.0)?, within("second guidance scale", second, 0.0, 100.0)?])
+}
+
+/// With CFG-Zero*, the first step is zeroed as in the paper, unless the number of zeroed steps is given.
+fn zero_init(settings: &Sampling, steps: usize) -> Result<usize> {
+    let zeroed = settings.zero_init.unwrap_or(usize::from(settings.cfg_zero_star == Some(true)));
+    if zeroed < steps || zeroed == 0 {
+        return Ok(zeroed);
+    }
+    let what = format!("{zeroed} of {steps} steps cannot be zeroed: nothing would be left to predict");
+    Err(Error::request(what, "1 is usual, 0 turns it off"))
+}
+
+fn interval([low, high]: [f64; 2]) -> Result<[f64; 2]> {
+    if (0.0..=1.0).contains(&low) && low < high && high <= 1.0 {
+        return Ok([low, high]);
+    }
+    let what = format!("a guidance interval from {low} to {high} is not possible");
+    Err(Error::request(what, "noise levels rise from 0 (clip) to 1 (noise), such as 0.2,0.9"))
+}
+
+/// Adds a notice of the settings that have no effect because guidance is off.
+fn no_guidance(request: &Request, cfg_zero_star: bool, interval: bool, notices: &mut Vec<String>) {
+    let settings = [
+        ("the negative prompt", request.negative_prompt.as_ref().is_some_and(|text| !text.trim().is_empty())),
+        ("CFG-Zero*", cfg_zero_star),
+        ("the guidance interval", interval),
+    ];
+    let unused: Vec<&str> = settings.iter().filter(|(_, given)| *given).map(|(name, _)| *name).collect();
+    if !unused.is_empty() {
+        let verb = if unused.len() == 1 { "does" } else { "do" };
+        notices.push(format!("guidance is off (scale 1): {} {verb} nothing", unused.join(" and ")));
+    }
+}
+
+#[cfg(all(test, feature = "embedded"))]
+mod tests {
+    use super::*;
+    use crate::request::Mode;
+    use crate::request::output::Output;
+    use crate::{LoadOptions, Pipeline};
+
+    /// The embedded model, as if it had two experts.
+    fn pipeline() -> Pipeline {
+        let options = LoadOptions { device: "cpu".into(), ..LoadOptions::default() };
+        let mut pipeline = Pipeline::load(&options).expect("the embedded model");
+        pipeline.limits.boundary_timestep = Some(500.0);
+        pipeline
+    }
+
+    fn request(sampling: Sampling) -> Request {
+        Request { prompt: "a red ball".into(), sampling, ..Request::default() }
+    }
+
+    #[test]
+    fn every_setting_reaches_the_recipe_and_comes_back() {
+        let shared = Sampling {
+            sampler: Some(SamplerKind::Euler),
+            guidance_scale: Some(4.0),
+            guidance_scale_2: Some(2.0),
+            cfg_zero_star: Some(true),
+            zero_init: Some(2),
+            guidance_interval: Some([0.1, 0.9]),
+            cache: Some("easycache:0.1".parse().expect("a cache")),
+            ..Sampling::default()
+        };
+        let counted = Sampling { steps: Some(9), shift: Some(2.5), ..shared.clone() };
+        let sigmas = Sampling { sigmas: Some(vec![1.0, 0.9375, 0.8333, 0.625]), ..shared.clone() };
+        let timesteps = Sampling { timesteps: Some(vec![1000.0, 937.5, 833.3, 625.0]), ..shared };
+        let pipeline = pipeline();
+        let mut seen = Vec::new();
+        for settings in [counted, sigmas, timesteps] {
+            let keys = serde_json::to_value(&settings).expect("plain data");
+            seen.extend(keys.as_object().expect("a table").keys().cloned());
+            let plan = pipeline.plan(&request(settings.clone())).expect("a plan").plan;
+            let recipe = pipeline.recipe(&plan, &Output::default());
+            let read: crate::Recipe = serde_json::from_str(&recipe.to_text()).expect("a recipe");
+            assert_eq!(read.request().expect("a request").sampling, settings);
+        }
+        assert!(Sampling::KEYS.iter().all(|key| seen.iter().any(|seen| seen == key)), "{seen:?}");
+    }
+
+    #[test]
+    fn a_setting_is_the_requests_then_the_modes_then_the_defaults() {
+        let mut pipeline = pipeline();
+        let manifest = &mut pipeline.model.manifest;
+        manifest.modes.fast = Sampling { steps: Some(5), shift: Some(2.0), ..Sampling::default() };
+        manifest.defaults.sampling.cache = Some("easycache:0.2".parse().expect("a cache"));
+        let defaults = pipeline.model.manifest.defaults.sampling.clone();
+        let settings = |own: Sampling, mode| {
+            let request = Request { mode, ..request(own) };
+            pipeline.plan(&request).expect("a plan").plan.sampling
+        };
+        let plain = settings(Sampling::default(), None);
+        assert_eq!((plain.steps, plain.shift, plain.sampler), (defaults.steps, defaults.shift, defaults.sampler));
+        assert_eq!(plain.cache, defaults.cache);
+        let fast = settings(Sampling::default(), Some(Mode::Fast));
+        assert_eq!((fast.steps, fast.shift, fast.sampler), (Some(5), Some(2.0), defaults.sampler));
+        let own = Sampling { steps: Some(7), cache: Some(CacheChoice::Off), ..Sampling::default() };
+        let own = settings(own, Some(Mode::Fast));
+        assert_eq!((own.steps, own.shift, own.cache), (Some(7), Some(2.0), None));
+        let listed = Sampling { sigmas: Some(vec![1.0, 0.5]), ..Sampling::default() };
+        let listed = settings(listed, Some(Mode::Fast));
+        assert_eq!((listed.steps, listed.shift), (Some(2), None), "the mode's steps and shift are not those of a list");
+    }
+}
