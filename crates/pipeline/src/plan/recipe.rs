@@ -2,7 +2,7 @@
 
 use super::Plan;
 use super::placement::Placement;
-use crate::model::source::EMBEDDED;
+use crate::model::embedded::EMBEDDED;
 use crate::request::output::Output;
 use crate::request::recipe::Recipe;
 

@@ -1,8 +1,5 @@
 //! [`Recipe`]: the settings from which a clip can be made again, stored in the clip's metadata.
 
-use crate::model::embedded::EMBEDDED;
-use crate::plan::Plan;
-use crate::plan::placement::Placement;
 use crate::request::inputs::Given;
 use crate::request::output::Output;
 use crate::request::sampling::Sampling;
