@@ -1,4 +1,4 @@
-//! Devices and threads by what the user calls them.
+//! Devices and threads by the names that the user gives.
 
 use crate::{Error, Result};
 use candle_core::Device;
@@ -46,7 +46,7 @@ fn cuda(_: usize) -> Result<Device> {
     Err(Error::request("this build has no support for CUDA", "use --device cpu"))
 }
 
-/// What the driver says, without the name of its error type and a backtrace.
+/// The driver's own words, without the name of its error type and a backtrace.
 #[cfg(feature = "cuda")]
 fn plain(error: &candle_core::Error) -> String {
     let text = error.to_string();

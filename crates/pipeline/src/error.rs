@@ -1,4 +1,4 @@
-//! The library's error: what is wrong, with the values in it, and a hint where there is something to do.
+//! [`Error`]: the library's errors, with the values that are wrong, and hints.
 
 use std::path::PathBuf;
 
@@ -12,15 +12,15 @@ pub enum Error {
     /// A value of the request is out of range or contradicts another.
     #[error("{what}")]
     Request {
-        /// What is wrong, with the value.
+        /// The sentence that says what is wrong, with the value.
         what: String,
-        /// What to do.
+        /// The hint.
         hint: String,
     },
     /// No such model.
     #[error("there is no model `{name}`")]
     UnknownModel {
-        /// What was asked for.
+        /// The name that was asked for.
         name: String,
         /// The names and places that were tried.
         hint: String,
@@ -30,7 +30,7 @@ pub enum Error {
     NotAModel {
         /// Directory or file.
         path: PathBuf,
-        /// What is missing or odd.
+        /// The part that is missing or wrong.
         reason: String,
     },
     /// A file that is there cannot be used.
@@ -40,15 +40,15 @@ pub enum Error {
         path: PathBuf,
         /// Why.
         reason: String,
-        /// What to do.
+        /// The hint.
         hint: &'static str,
     },
-    /// The operating system said no.
+    /// The operating system refused to read or write.
     #[error("{}: {source}", path.display())]
     Io {
         /// File or directory.
         path: PathBuf,
-        /// The system's word.
+        /// The system's error.
         source: std::io::Error,
     },
     /// A component of the model did not load.
@@ -62,13 +62,13 @@ pub enum Error {
     /// The caller's event handler asked to stop.
     #[error("stopped on request")]
     Stopped {
-        /// Where it can be taken up again.
+        /// The directory from which it can be continued.
         resumable: Option<PathBuf>,
     },
     /// The caller's event handler asked to stop in the middle of a story.
     #[error("stopped on request")]
     StoryStopped {
-        /// The directory that it goes on from.
+        /// The directory from which it can be continued.
         project: PathBuf,
     },
     /// The directory of an interrupted run belongs to another request.
@@ -79,7 +79,7 @@ pub enum Error {
         /// The first setting that differs.
         difference: String,
     },
-    /// What an interrupted run left behind cannot be used.
+    /// The files of an interrupted run cannot be used.
     #[error("cannot continue the run in `{}`: {reason}", path.display())]
     BadRun {
         /// The directory.
@@ -90,11 +90,11 @@ pub enum Error {
     /// Decoding failed or was stopped; the denoised latents are on disk.
     #[error("{source}")]
     AfterLatents {
-        /// What failed.
+        /// The error of decoding.
         source: Box<Error>,
         /// Where the latents are.
         latents: PathBuf,
-        /// What `--model` was.
+        /// The words of `--model`.
         model: Vec<String>,
     },
     /// Tokenizing or encoding the prompt.
@@ -144,7 +144,7 @@ impl Error {
         }
     }
 
-    /// What the user can do about it.
+    /// A sentence on how to mend it, where there is one.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Request { hint, .. } | Self::UnknownModel { hint, .. } => Some(hint.clone()),

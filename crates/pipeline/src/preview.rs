@@ -1,4 +1,5 @@
-//! What latents look like, without decoding them: a linear map from their channels to colours (`models/latent_rgb.toml`).
+//! [`LatentRgb`]: latents as small pictures without decoding, by a linear map from channels to colours
+//! (`models/latent_rgb.toml`).
 
 use crate::{Error, Result};
 use candle_core::{D, DType, Device, Tensor};
@@ -17,23 +18,23 @@ const NARROWEST: usize = 128;
 pub struct LatentRgb {
     /// Colour of a latent of zeros, -1..1.
     bias: [f32; 3],
-    /// What each channel adds to it.
+    /// The colour that each channel adds.
     factors: Vec<[f32; 3]>,
 }
 
 impl LatentRgb {
-    /// The colours of the autoencoder `name`: `embedded`, `wan2.1` or `wan2.2`.
+    /// The colours of the autoencoder `name`, as manifests name it; `None` for one that has no table.
     #[expect(clippy::missing_panics_doc, reason = "a test reads the compiled-in table")]
     pub fn of(name: &str) -> Option<Self> {
         let mut tables: BTreeMap<String, Self> = toml::from_str(TABLES).expect("a constant; a test reads it");
         tables.remove(name)
     }
 
-    /// One small frame per latent frame of `latents [1, C, F, h, w]`, normalised as the network sees them; enlarged to
-    /// at least 128 pixels of width.
+    /// Returns one small frame per latent frame of `latents [1, C, F, h, w]`, which are normalised as the network sees
+    /// them; frames are enlarged to at least 128 pixels of width.
     ///
     /// # Errors
-    /// Latents of another autoencoder.
+    /// Latents of another autoencoder, told by their channels.
     pub fn frames(&self, latents: &Tensor) -> Result<Vec<Frame>> {
         let (_, c, f, h, w) = latents.dims5()?;
         if c != self.factors.len() {
@@ -59,7 +60,7 @@ impl LatentRgb {
 /// Writes `frames` as a small clip, by the extension of `path`: .webp, .gif or .mp4; whole or not at all.
 ///
 /// # Errors
-/// Those of writing a clip.
+/// A file that cannot be written.
 pub fn write_preview(path: &Path, frames: &[Frame], fps: f64) -> Result<()> {
     let Some(first) = frames.first() else { return Ok(()) };
     let spec = ClipSpec { width: first.width, height: first.height, fps: Fps::from_f64(fps)? };

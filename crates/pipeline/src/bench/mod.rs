@@ -20,7 +20,7 @@ use report::Runs;
 pub use report::{BenchReport, Measurement, OperatorShare, Peak};
 use std::time::Instant;
 
-/// What to measure.
+/// The measurements to take.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BenchOptions {
     /// The model and where it runs.
@@ -29,7 +29,7 @@ pub struct BenchOptions {
     pub random: Option<String>,
     /// Width, height and frames; `None` is the model's own.
     pub size: Option<[usize; 3]>,
-    /// What to measure, in this order.
+    /// The parts to measure, in this order.
     pub parts: Vec<BenchPart>,
     /// Of the text encoder with random weights build only so many layers, and count the time for all.
     pub text_layers: Option<usize>,

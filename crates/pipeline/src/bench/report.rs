@@ -1,4 +1,4 @@
-//! What a benchmark found, as it is printed, kept in a file and compared.
+//! [`BenchReport`]: the results of a benchmark, as they are printed, kept in a file and compared.
 
 use super::BenchPart;
 use crate::{Error, Result};
@@ -14,8 +14,8 @@ pub struct BenchReport {
     pub version: String,
     /// CPU threads.
     pub threads: usize,
-    /// What the machine's arithmetic reaches at most with these threads, measured; nothing where the work runs on
-    /// another device.
+    /// The machine's highest measured rate of arithmetic with these threads; `None` where the work runs on another
+    /// device.
     pub peak: Option<Peak>,
     /// One row per part.
     pub parts: Vec<Measurement>,
@@ -37,7 +37,7 @@ pub struct Peak {
 pub struct Measurement {
     /// `text`, `dit`, `vae` or `encode`.
     pub part: String,
-    /// What one run is, in words.
+    /// The work of one run, in words.
     pub work: String,
     /// Median seconds of a run.
     pub seconds: f64,

@@ -152,7 +152,7 @@ pub(crate) trait Predictor {
     /// The latents that the first step starts from, made from `noise`.
     ///
     /// # Errors
-    /// Those of tensor operations, as in the others.
+    /// A tensor operation that fails.
     fn start(&self, noise: Streams) -> Result<Streams>;
 
     /// The velocities for the latents `x`, in the networks' dtype; `prediction` 0 is the prompt's, 1 the negative
@@ -165,12 +165,12 @@ pub(crate) trait Predictor {
     /// The clip as an estimate of x0 shows it: with those parts in place that are known.
     ///
     /// # Errors
-    /// Those of tensor operations.
+    /// A tensor operation that fails.
     fn shown(&self, denoised: &Streams) -> Result<Streams>;
 
     /// The clip's latents `[1, C, F, H, W]`, from the latents after the last step.
     ///
     /// # Errors
-    /// Those of tensor operations.
+    /// A tensor operation that fails.
     fn clip(&self, x: &Streams) -> Result<Tensor>;
 }

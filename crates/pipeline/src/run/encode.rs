@@ -22,7 +22,7 @@ impl Encoding<'_, '_> {
     /// `[1, C, F, h, w]`.
     ///
     /// # Errors
-    /// Those of `frame`, NaN or infinite values, and a stop.
+    /// An error of `frame`, NaN or infinite values, and a stop.
     pub(crate) fn encode(&mut self, count: usize, mut frame: impl FnMut(usize) -> Result<Frame>) -> Result<Tensor> {
         let mut frames = (0..count).map(&mut frame);
         let (latents, _) = self.encode_all(Some(count), || frames.next().transpose())?;

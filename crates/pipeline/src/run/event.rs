@@ -1,4 +1,4 @@
-//! What a caller hears while a clip is made, and how it says stop.
+//! [`Event`]: the messages that a caller gets while a clip is made.
 
 use crate::plan::Planned;
 use candle_core::Tensor;

@@ -20,7 +20,7 @@ enum Kept {
 }
 
 impl<'a> Observer<'a> {
-    /// Of a run that keeps nothing.
+    /// An observer of a run that keeps nothing.
     pub(crate) fn new(handler: &'a mut (dyn FnMut(Event) -> ControlFlow<()> + Send)) -> Self {
         Self { handler, kept: Kept::Nothing }
     }

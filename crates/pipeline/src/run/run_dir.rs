@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 const RECIPE: &str = "recipe.json";
-/// What the files of a run were like when it began.
+/// Size and time of each input when the run began.
 pub(crate) const INPUTS: &str = "inputs.json";
 const CONTEXTS: &str = "context.safetensors";
 const CONDITIONING: &str = "conditions.safetensors";

@@ -1,12 +1,12 @@
-//! [`Memory`]: what a cache keeps of one of a step's predictions, and how it measures change.
+//! [`Memory`]: the numbers and tensors that a step cache keeps of one prediction, and how change is measured.
 
 use super::rule::Numbers;
 use candle_core::{D, DType, Device, Result, Tensor};
 use std::collections::BTreeMap;
 
-/// What is looked at to see change.
+/// The tensor whose change is measured.
 pub(super) const SIGNAL: &str = "signal";
-/// What is added where a prediction is reused.
+/// The tensor that is added where a prediction is reused.
 pub(super) const RESIDUAL: &str = "residual";
 /// `easycache`: latents of the step before, of the last computed step, and the velocity of that one.
 pub(super) const LATENTS: &str = "latents";

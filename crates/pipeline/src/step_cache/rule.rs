@@ -1,4 +1,4 @@
-//! [`CacheRule`]: numbers in, a decision out; no tensor is seen here.
+//! [`CacheRule`]: decides from numbers alone whether a prediction is reused.
 
 use super::At;
 use crate::model::manifest::Manifest;
@@ -18,10 +18,10 @@ const MAGCACHE_FIRST: f64 = 0.2;
 /// The rate of change is not known yet.
 const UNKNOWN: f64 = -1.0;
 
-/// A step cache with everything it decides by.
+/// A kind of step cache with everything that it decides by.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CacheRule {
-    /// Which one.
+    /// The kind.
     pub kind: CacheKind,
     /// Predictions below this (accumulated) relative change are reused; 0 reuses none.
     pub threshold: f64,
@@ -31,7 +31,7 @@ pub struct CacheRule {
     table: Table,
 }
 
-/// What a cache knows of one model.
+/// The table of one model that a step cache needs.
 #[derive(Debug, Clone, PartialEq)]
 enum Table {
     None,
@@ -41,7 +41,7 @@ enum Table {
     Ratios([Vec<f64>; 2], usize),
 }
 
-/// What a decision keeps from the ones before.
+/// Numbers that are carried from one decision to the next.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Numbers {
     /// Accumulated since the last computed prediction.

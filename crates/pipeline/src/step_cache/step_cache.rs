@@ -1,4 +1,4 @@
-//! [`StepCache`]: the cache of one run, around the network.
+//! [`StepCache`]: the step cache of one run, around its predictor.
 
 use super::memory::{COMPUTED_LATENTS, LATENTS, Memory, RESIDUAL, SIGNAL, VELOCITY, mean_abs, mean_change};
 use super::{At, CacheRule};
@@ -16,24 +16,24 @@ pub(crate) struct Predicted {
     pub reused: bool,
 }
 
-/// What is kept between the steps of a run; a clone shares the tensors.
+/// The state of a step cache between the steps of a run; a clone shares the tensors.
 #[derive(Debug, Clone)]
 pub(crate) struct StepCache {
     rule: CacheRule,
     expert: usize,
-    /// Of the prompt's and the negative prompt's predictions.
+    /// One for the prompt's predictions and one for the negative prompt's.
     memories: [Memory; 2],
     /// `easycache` decides once for both predictions of a step.
     pair: bool,
 }
 
 impl StepCache {
-    /// Nothing kept yet.
+    /// A step cache that has kept nothing yet.
     pub(crate) fn new(rule: CacheRule) -> Self {
         Self { rule, expert: 0, memories: Default::default(), pair: false }
     }
 
-    /// Forgets what another expert computed.
+    /// Forgets the results of another expert.
     pub(crate) fn use_expert(&mut self, expert: usize) {
         if self.expert != expert {
             *self = Self { expert, ..Self::new(self.rule.clone()) };

@@ -165,7 +165,7 @@ fn values(frame: Frame, plan: &Plan) -> Result<Vec<f32>> {
     Ok(frame.data[..width * height].iter().map(|value| value.clamp(0.0, 1.0)).collect())
 }
 
-/// What of `frame` is generated (`changed`) or kept; the rest is grey, the middle of the VAE's range.
+/// The part of `frame` that is generated (`changed`) or kept; the rest is grey, the middle of the VAE's range.
 fn masked(mut frame: Frame, mask: &[f32], changed: bool) -> Frame {
     let area = mask.len();
     for (index, value) in frame.data.iter_mut().enumerate() {

@@ -72,7 +72,7 @@ impl Clean {
 }
 
 impl Conditions {
-    /// What the network gets with `context [1, S, C]`, in `dtype`.
+    /// The network's conditioning with `context [1, S, C]`, in `dtype`.
     pub(super) fn with_text(&self, context: Tensor, plan: &Plan, dtype: DType) -> candle_core::Result<Conditioning> {
         let cast = |tensor: &Option<Tensor>| tensor.as_ref().map(|tensor| tensor.to_dtype(dtype)).transpose();
         let control = cast(&self.control)?;
