@@ -301,7 +301,8 @@ fn killed_and_interrupted_processes_go_on() {
     for (signal, resume) in [("KILL", "killed"), ("INT", "interrupted"), ("TERM", "ended")] {
         // A preview is there once the steps have begun.
         let preview = format!("{resume}.gif");
-        let arguments = [long_run(&["--resume", resume, "--preview-every", "2", "--preview"]), vec![&preview]].concat();
+        let arguments =
+            [long_run(&["--resume", resume, "--preview-every", "50", "--preview"]), vec![&preview]].concat();
         let run = signalled(&sandbox, &arguments, signal, &preview);
         if signal == "KILL" {
             assert_eq!(run.status, None);

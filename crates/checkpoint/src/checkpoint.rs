@@ -1,7 +1,8 @@
 //! [`Checkpoint`]: the files of one component as one table of canonically named tensors.
 
 use crate::convert::{weight_dtype, weights_from_bytes};
-use crate::file::{Entry, TensorFile, TensorInfo};
+use crate::entry::Entry;
+use crate::file::{TensorFile, TensorInfo};
 use crate::key_map::pick_names;
 use crate::{Error, KeyMap, Result};
 use candle_core::{DType, Device, Tensor};

@@ -1,8 +1,8 @@
 //! [`TensorFile`]: the tensors of one mapped file, read one at a time.
 
 use crate::convert::{candle_dtype, tensor_from_bytes};
+use crate::entry::Entry;
 use crate::header::read_header;
-use crate::index::open_files;
 use crate::map::{give_back, map};
 use crate::pth::read_pth;
 use crate::{Error, Result};
@@ -13,7 +13,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
-use std::ops::{Deref, Range};
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
 /// The description of one tensor in a file.
@@ -27,27 +27,6 @@ pub struct TensorInfo {
     pub shape: Vec<usize>,
     /// Its size in the file, in bytes.
     pub bytes: usize,
-}
-
-/// The place of a tensor in its file.
-#[derive(Clone, Debug)]
-pub(crate) struct Entry {
-    pub(crate) dtype: Dtype,
-    pub(crate) shape: Vec<usize>,
-    /// Strides in elements, if the elements are not in row-major order (.pth only).
-    pub(crate) strides: Option<Vec<usize>>,
-    /// The byte range of the elements in the file.
-    pub(crate) range: Range<usize>,
-}
-
-impl Entry {
-    pub(crate) fn elements(&self) -> usize {
-        self.shape.iter().product()
-    }
-
-    pub(crate) fn bytes(&self) -> usize {
-        self.elements() * self.dtype.bitsize() / 8
-    }
 }
 
 enum Data {
@@ -81,11 +60,6 @@ impl TensorFile {
     /// A file that cannot be read or is not valid; the error names the file and, if it is about one, the tensor.
     pub fn open(path: &Path) -> Result<Self> {
         Self::new(path, Data::Mapped(map(path)?))
-    }
-
-    /// Opens the file or, if it is an index of shards, the shards.
-    pub fn open_all(path: &Path) -> Result<Vec<Self>> {
-        open_files(&[path.to_path_buf()])
     }
 
     /// Opens a file that is compiled into the program; errors give `name` as its path.
@@ -214,12 +188,6 @@ fn format(path: &Path, bytes: &[u8]) -> Result<Format> {
         [0x80, 2, 0x8a, 10, ..] => unsupported("PyTorch (before version 1.6)"),
         _ => Ok(Format::Safetensors),
     }
-}
-
-/// Returns the number of elements, if it and every stride fit in `usize` (an empty tensor may have huge dimensions).
-pub(crate) fn count_elements(shape: &[usize]) -> Option<usize> {
-    let without_empty = shape.iter().try_fold(1usize, |n, d| n.checked_mul((*d).max(1)))?;
-    Some(if shape.contains(&0) { 0 } else { without_empty })
 }
 
 /// Copies elements of `size` bytes into row-major order.

@@ -4,7 +4,7 @@
 //! optional `__metadata__` of strings, then the tensors' bytes without gaps. The safetensors crate silently keeps the last
 //! of two equal names; here that is an error, as is everything else that the format forbids.
 
-use crate::file::{Entry, count_elements};
+use crate::entry::{Entry, count_elements};
 use crate::{Error, Result};
 use safetensors::Dtype;
 use serde::Deserialize;

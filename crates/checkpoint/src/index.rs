@@ -11,6 +11,16 @@ struct Index {
     weight_map: BTreeMap<String, String>,
 }
 
+impl TensorFile {
+    /// Opens the file or, if it is an index of shards, the shards.
+    ///
+    /// # Errors
+    /// A file or an index that cannot be read or is not valid.
+    pub fn open_all(path: &Path) -> Result<Vec<Self>> {
+        open_files(&[path.to_path_buf()])
+    }
+}
+
 /// Opens the files; an index is replaced by the shards that it names.
 pub(crate) fn open_files(paths: &[PathBuf]) -> Result<Vec<TensorFile>> {
     let mut files = Vec::new();

@@ -7,6 +7,7 @@
 mod artefact;
 mod checkpoint;
 mod convert;
+mod entry;
 mod error;
 mod file;
 mod header;

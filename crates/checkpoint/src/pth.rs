@@ -3,7 +3,7 @@
 //!
 //! Nothing in the pickle is executed. The tensors are read from the mapped file as those of safetensors files are.
 
-use crate::file::{Entry, count_elements};
+use crate::entry::{Entry, count_elements};
 use crate::pickle::{Id, Pickle, Value};
 use crate::zip::{Members, members};
 use crate::{Error, Result};

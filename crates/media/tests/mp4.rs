@@ -224,7 +224,7 @@ fn what_h264_cannot_hold_is_refused_before_the_first_frame() {
     let quality = WriteOptions { quality: Some(52), ..with("openh264") };
     assert!(matches!(create(&path, &spec(64, 64, 16), &quality), Err(MediaError::Quality { given: 52, .. })));
     let error = create(&path, &spec(64, 64, 16), &with("divx")).err().unwrap();
-    assert_eq!(error.to_string(), "there is no encoder 'divx' in this build");
+    assert_eq!(error.to_string(), "there is no encoder `divx` in this build");
     assert!(error.hint().is_some());
 }
 

@@ -86,7 +86,7 @@ fn fits_are_read_and_shown() {
         assert_eq!(fit.to_string().parse(), Ok(fit));
     }
     assert_eq!(Fit::default(), Fit::Crop);
-    assert_eq!("zoom".parse::<Fit>().unwrap_err(), "'zoom' is not crop, pad or stretch");
+    assert_eq!("zoom".parse::<Fit>().unwrap_err(), "`zoom` is not crop, pad or stretch");
 }
 
 #[test]
