@@ -76,7 +76,7 @@ impl Sandbox {
             for name in ["text_dim", "image_dim"] {
                 config.insert(name.into(), own[name].clone());
             }
-            *own = config.clone();
+            own.clone_from(&config);
         });
         let wide = |name: &str| config[name].as_u64().expect("a number") as usize;
         let (weights, file) =

@@ -8,7 +8,7 @@
 
 use kinora_kernels::{LEVEL_VARIABLE, Level};
 use kinora_tests::sandbox::Sandbox;
-use kinora_tests::{fixture, latents};
+use kinora_tests::{fixture, latents, values};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -164,16 +164,17 @@ fn hashes((name, model, commands): &Case, level: Level) -> Vec<String> {
 fn hash(sandbox: &Sandbox, file: &str) -> String {
     let path = sandbox.path(file);
     let mut hash = Sha256::new();
+    let mut put = |shape: &[usize], values: &[f32]| {
+        hash.update(shape.iter().flat_map(|side| (*side as u64).to_le_bytes()).collect::<Vec<u8>>());
+        hash.update(values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>());
+    };
     if file == "latents.safetensors" {
         let latents = latents(&path);
-        let values: Vec<f32> = latents.flatten_all().and_then(|t| t.to_vec1()).expect("f32");
-        latents.dims().iter().for_each(|side| hash.update((*side as u64).to_le_bytes()));
-        values.iter().for_each(|value| hash.update(value.to_le_bytes()));
+        put(latents.dims(), &values(&latents));
     } else {
         let mut clip = kinora_media::open(&path).expect("a clip");
         while let Some(frame) = clip.next_frame().expect("it is whole") {
-            [frame.width, frame.height].iter().for_each(|side| hash.update((*side as u64).to_le_bytes()));
-            frame.data.iter().for_each(|value| hash.update(value.to_le_bytes()));
+            put(&[frame.width, frame.height], &frame.data);
         }
     }
     hex(&hash.finalize()[..16])
@@ -198,10 +199,10 @@ fn machine(level: Level) -> String {
     for index in 1..=4096 {
         let x = black_box(f64::from(index) / 64.0);
         let functions = [x.sin(), x.cos(), x.ln(), x.recip().exp(), x.exp2(), x.powf(1.0 / 3.0)];
-        functions.iter().for_each(|value| hash.update(value.to_le_bytes()));
+        hash.update(functions.map(f64::to_le_bytes).concat());
         let x = black_box(x as f32);
         let functions = [x.sin(), x.cos(), x.ln(), x.recip().exp(), x.recip().exp2(), x.tanh()];
-        functions.iter().for_each(|value| hash.update(value.to_le_bytes()));
+        hash.update(functions.map(f32::to_le_bytes).concat());
     }
     format!("{}, mathematics {}", features.join(" "), hex(&hash.finalize()[..4]))
 }
