@@ -147,7 +147,7 @@ impl Model {
             Some(text) => Manifest::parse(&text, &root.path("manifest.toml"))?,
             None => manifest_of(family, &tensors, transformers.len(), &place)?,
         };
-        let needed = family.needs(&tensors, first.config.as_ref());
+        let needed = family.needs(&tensors, None);
         if let Some(role) = needed.iter().find(|role| !components.contains_key(role)) {
             return Err(lacks(&place, role.name()));
         }
