@@ -36,7 +36,7 @@ pub struct EncodeArgs {
 /// `kinora inspect`.
 #[derive(Debug, Clone, Args)]
 pub struct InspectArgs {
-    /// A model directory or a file.
+    /// A known name, a model directory or a file.
     pub path: PathBuf,
     /// Print every tensor.
     #[arg(long)]

@@ -1,4 +1,4 @@
-//! [`find`]: the files of a model, or of some of its components, as inspecting, planning, generating and pulling see them.
+//! [`find`]: the files of a model, or of some of its components; inspecting, planning, generating and pulling share it.
 //!
 //! A model is the one that is compiled in, a directory in diffusers' layout, a directory of an original release, or
 //! single files as people collect them. Only names of files, JSON files and indices of shards are read.
@@ -28,7 +28,7 @@ pub(crate) struct Found {
     /// The place, for messages.
     pub place: PathBuf,
     pub layout: Layout,
-    /// The components that have weights, or should have.
+    /// The components with weights, and those that lack them.
     pub components: Vec<ComponentFiles>,
     pub tokenizer: Option<Blob>,
     /// The manifest of a model that was asked for by its name.
@@ -223,7 +223,7 @@ fn single_files(files: &[&Path]) -> Found {
     let (tokenizers, weights): (Vec<&Path>, Vec<&Path>) =
         files.iter().partition(|path| path.file_name().is_some_and(|name| name == TOKENIZER_FILE));
     let components = match weights.as_slice() {
-        // Of several shards one can be looked at.
+        // A single shard can be inspected.
         [one] => vec![of_file(one)],
         several => grouped(&several.iter().map(|path| path.to_path_buf()).collect::<Vec<_>>()),
     };

@@ -1,4 +1,4 @@
-//! [`inspect`]: what a directory or file is, what it holds and what is missing, from headers alone.
+//! [`inspect`]: the layout, the components and the problems of a directory or file, from headers alone.
 
 use crate::Result;
 use crate::families::{self, family_of};
@@ -24,7 +24,7 @@ pub struct Inspection {
     pub variant: Option<String>,
     /// The parts that have weights.
     pub parts: Vec<PartInspection>,
-    /// Why it cannot be used as a model as it is; empty when it can.
+    /// The reasons why the files are not a usable model; empty if they are.
     pub problems: Vec<String>,
 }
 
@@ -35,7 +35,7 @@ pub struct PartInspection {
     pub name: String,
     /// The first family that knows it.
     pub family: Option<&'static str>,
-    /// `transformer`, `VAE`, `text encoder`, `image encoder`, or nothing that is known.
+    /// `transformer`, `VAE`, `text encoder` or `image encoder`, if a family knows it.
     pub role: Option<&'static str>,
     /// Parameters.
     pub parameters: u64,
@@ -60,7 +60,7 @@ pub fn inspect(path: &Path) -> Result<Inspection> {
         match infos(&component.weights) {
             Ok(_) if component.weights.is_empty() => {}
             Ok(tensors) => parts.push(inspected(&component.name, tensors, &families)),
-            // It is among the problems.
+            // The component's problem is reported with the others.
             Err(_) if component.problem.is_some() => {}
             Err(error) => return Err(error),
         }
@@ -82,7 +82,7 @@ pub fn inspect(path: &Path) -> Result<Inspection> {
     Ok(Inspection { layout, family, variant, parts, problems })
 }
 
-/// Everything that keeps the files from being a model, as far as they show it one by one.
+/// The reasons why the files are not a usable model, as far as single files show them.
 fn problems(found: &Found, families: Families) -> Vec<String> {
     let Layout::Diffusers { root, .. } = &found.layout else {
         let lacking = Recognised::of(found, families).map(|files| files.lacking).unwrap_or_default();

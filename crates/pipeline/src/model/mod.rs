@@ -1,6 +1,6 @@
-//! [`Model`]: which files make a model, and what is known about it.
+//! [`Model`]: the files of a model by their [`Role`]s, and the facts that are known about it.
 //!
-//! [`find`] finds the files, [`family_files`] tells whose they are, and [`Model`] holds them by their [`Role`]s.
+//! [`find`] finds the files, and [`family_files`] tells which family they belong to.
 
 pub(crate) mod component;
 pub(crate) mod embedded;
@@ -30,7 +30,7 @@ use std::path::{Path, PathBuf};
 
 /// The files of a model, and the facts that are known about it.
 pub(crate) struct Model {
-    /// The caller's words for it.
+    /// The arguments that the caller named it with.
     pub argument: Vec<String>,
     /// The place of its files, for messages.
     pub place: PathBuf,
@@ -147,7 +147,7 @@ impl Model {
             Some(text) => Manifest::parse(&text, &root.path("manifest.toml"))?,
             None => manifest_of(family, &tensors, transformers.len(), &place)?,
         };
-        let needed = family.needs(&tensors, first.config.as_ref());
+        let needed = family.needs(&tensors, None);
         if let Some(role) = needed.iter().find(|role| !components.contains_key(role)) {
             return Err(lacks(&place, role.name()));
         }

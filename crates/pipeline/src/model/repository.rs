@@ -1,4 +1,4 @@
-//! Which files a model needs of a repository in diffusers' layout, and which of them a directory lacks.
+//! The files of a repository in diffusers' layout that its model needs, and those that a directory lacks.
 
 use crate::model::family_files::Families;
 use crate::model::find::{MODEL_INDEX, TOKENIZER, diffusers};

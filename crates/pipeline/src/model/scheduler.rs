@@ -1,8 +1,8 @@
-//! What the scheduler's configuration of a diffusers directory means here: a sampler and a shift.
+//! [`Scheduler`]: the sampler and the shift that the scheduler's configuration of a diffusers directory asks for.
 //!
-//! Settings and their defaults are those of diffusers 0.42
-//! (<https://github.com/huggingface/diffusers/tree/main/src/diffusers/schedulers>). Only what gives the same numbers
-//! is taken; a setting that would change them is named in the reason why not.
+//! The settings and their defaults are those of diffusers 0.42
+//! (<https://github.com/huggingface/diffusers/tree/v0.42.1/src/diffusers/schedulers>). A scheduler maps to a sampler only
+//! if both compute the same numbers; otherwise the reason names the setting that changes them.
 
 use kinora_sampler::SamplerKind;
 use serde_json::Value;
@@ -10,13 +10,13 @@ use serde_json::Value;
 /// The scheduler of a model directory.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Scheduler {
-    /// The sampler that computes the same, or why there is none.
+    /// The sampler that computes the same numbers, or the reason why there is none.
     pub sampler: Result<SamplerKind, String>,
-    /// Shift of the schedule.
+    /// The shift of the schedule.
     pub shift: Option<f64>,
 }
 
-/// A setting of a class, what it must be, and its value where the file says nothing.
+/// A setting of a scheduler, the value that it must have, and its default.
 type Setting = (&'static str, Value, Value);
 
 impl Scheduler {
@@ -51,7 +51,7 @@ fn sampler(config: &Value) -> Result<SamplerKind, String> {
     Ok(kind)
 }
 
-/// 1000 and 1000.0 are one number.
+/// Whether two values are equal; 1000 and 1000.0 are.
 fn same(a: &Value, b: &Value) -> bool {
     a == b || (a.is_number() && a.as_f64() == b.as_f64())
 }
@@ -87,7 +87,7 @@ fn dpm_solver() -> Vec<Setting> {
     settings
 }
 
-/// What both multistep solvers have.
+/// The settings of both multistep solvers.
 fn multistep() -> Vec<Setting> {
     vec![
         ("prediction_type", "flow_prediction".into(), "epsilon".into()),

@@ -1,4 +1,4 @@
-//! A [`Model`] of single files: whose they are, and which are missing.
+//! A [`Model`] of single files: the family that they belong to, and the ones that are missing.
 
 use crate::model::component::{Blob, Component, infos};
 use crate::model::family_files::{Families, FamilyFiles, FileTensors, recognise};
@@ -15,7 +15,7 @@ pub(crate) struct Recognised {
     /// The paths and tensors of the files, in the order in which they were found, and their roles.
     files: Vec<FileTensors>,
     roles: Vec<Role>,
-    /// The names of the components and files that a model needs beside them.
+    /// The names of the components and files that a model also needs.
     pub lacking: Vec<&'static str>,
 }
 

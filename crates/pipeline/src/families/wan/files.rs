@@ -1,6 +1,5 @@
 //! The files of Wan's models: their roles, variants, configurations and names of tensors.
 
-use super::Wan;
 use super::limits::vae_dtype;
 use crate::model::Model;
 use crate::model::component::Component;
@@ -21,6 +20,9 @@ use serde_json::Value;
 /// <https://huggingface.co/google/umt5-xxl/blob/main/config.json>.
 pub(super) const UMT5_XXL: &str = r#"{"vocab_size": 256384, "d_model": 4096, "d_kv": 64, "d_ff": 10240, "num_layers": 24,
     "num_heads": 64, "feed_forward_proj": "gated-gelu"}"#;
+
+/// The family.
+pub(crate) struct Wan;
 
 impl FamilyFiles for Wan {
     fn name(&self) -> &'static str {

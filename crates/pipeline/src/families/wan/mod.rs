@@ -17,6 +17,7 @@ use crate::run::observer::Observer;
 use crate::{Error, Result};
 use candle_core::DType;
 use conditioning::{Conditioner, Conditions};
+pub(crate) use files::Wan;
 use files::{
     UMT5_XXL, built, dit_config, dit_key_maps, finished, image_config, image_key_maps, open, text_config,
     text_key_maps, vae_config, vae_key_maps,
@@ -27,9 +28,6 @@ use kinora_text_encoder::{TextEncoder, TextStage, Tokenizer, Umt5};
 use kinora_vae::wan::WanVae;
 use kinora_vae::{Parts, VideoVae};
 use predictor::WanPredictor;
-
-/// The family.
-pub(crate) struct Wan;
 
 /// The name of the one text context.
 const CONTEXT: &str = "context";

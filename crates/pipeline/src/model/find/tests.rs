@@ -196,7 +196,7 @@ fn single_files_and_their_shards() {
     assert_eq!(folder.found(&all), lines);
     // The known variants are those of other families.
     assert_eq!(folder.refusal(&all), format!("`{two}` is not a usable model: its variant is not known"));
-    assert_eq!(folder.found(&[one]), [format!("{one} = {one}")], "one of several shards can be looked at");
+    assert_eq!(folder.found(&[one]), [format!("{one} = {one}")], "a single shard can be inspected");
     assert_eq!(folder.refusal(&[one, vae]), "FOLDER: shard `t-00002-of-00002.safetensors` is missing");
     let rest = "; the files after --model need to be all parts";
     assert_eq!(
