@@ -124,7 +124,7 @@ fn what_makes_no_sense_is_named() {
         (json!({"pos_embed_seq_len": 514}), "`pos_embed_seq_len` is 514, without an `image_dim`"),
         (
             json!({"camera": true, "patch_size": [2, 2, 2]}),
-            "`patch_size` is [2, 2, 2], but a model that follows a camera takes single frames",
+            "`patch_size` is [2, 2, 2], but a model with a camera adapter takes single frames",
         ),
         (json!({"_class_name": VACE, "vace_layers": []}), "`vace_layers` is [], beside `vace_in_channels` Some(96)"),
         (

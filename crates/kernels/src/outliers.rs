@@ -1,5 +1,6 @@
 //! Finds the columns of a matrix that are so much larger than the others that they need a scale of their own when the
-//! matrix is quantised to eight bits. Trained transformers have a few such channels in every layer: <https://arxiv.org/abs/2208.07339>.
+//! matrix is quantised to eight bits. Trained transformers have a few such channels in every layer:
+//! <https://arxiv.org/abs/2208.07339>.
 
 /// Rows that are examined: an outlying channel is outlying in every token.
 const SAMPLE: usize = 64;

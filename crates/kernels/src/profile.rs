@@ -1,5 +1,5 @@
-//! How long each operator takes: counted while [`profiled`] runs, and next to nothing otherwise (one look at a variable
-//! of the thread).
+//! The time of each operator, measured while [`profiled`] runs. Otherwise it costs next to nothing: reading one
+//! thread-local variable.
 
 use candle_core::Device;
 use std::cell::{Cell, RefCell};

@@ -1,4 +1,4 @@
-//! Slow, obvious versions of every operator: what the fast ones are tested against.
+//! Slow, obvious versions of every operator, against which the fast ones are tested.
 
 use crate::outliers::outlying_columns;
 use crate::{Epilogue, FrameConvOptions, Repeat};
@@ -39,15 +39,15 @@ pub fn linear_int8(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, epilogue:
     let (n, k) = weight.dims2()?;
     let rows = x.reshape(((), k))?.to_vec2::<f32>()?;
     let outlying = outlying_columns(rows.len(), k, |row, out| out.copy_from_slice(&rows[row]));
-    let weights: Vec<_> = weight.to_dtype(DType::F32)?.to_vec2()?.iter().map(|row| round_to(row, 127.0)).collect();
+    let weights: Vec<_> = weight.to_dtype(DType::F32)?.to_vec2()?.iter().map(|row| quantised(row, 127.0)).collect();
     let mut products = Vec::with_capacity(rows.len() * n);
     for row in &rows {
         let part = |wanted: bool| {
             let keep = |(i, x): (usize, &f32)| if outlying.contains(&i) == wanted { *x } else { 0.0 };
             row.iter().enumerate().map(keep).collect::<Vec<f32>>()
         };
-        let (usual, scale) = round_to(&part(false), 127.0);
-        let (large, large_scale) = round_to(&part(true), 127.0 * 128.0);
+        let (usual, scale) = quantised(&part(false), 127.0);
+        let (large, large_scale) = quantised(&part(true), 127.0 * 128.0);
         for (weight, weight_scale) in &weights {
             let sum = |x: &[i64]| x.iter().zip(weight).map(|(x, weight)| x * weight).sum::<i64>() as f32;
             let product = sum(&usual) * scale + sum(&large) * large_scale;
@@ -60,8 +60,8 @@ pub fn linear_int8(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, epilogue:
     finish(&y, bias, epilogue)
 }
 
-/// Multiples of the scale that makes the largest element `largest`, and the scale.
-fn round_to(x: &[f32], largest: f32) -> (Vec<i64>, f32) {
+/// Quantises `x` so that its largest element becomes `largest`; returns whole numbers and the scale.
+fn quantised(x: &[f32], largest: f32) -> (Vec<i64>, f32) {
     let scale = x.iter().fold(0f32, |a, b| a.max(b.abs())) / largest;
     let units = if scale > 0.0 { scale.recip() } else { 0.0 };
     (x.iter().map(|x| (x * units).round_ties_even() as i64).collect(), scale)

@@ -37,7 +37,7 @@ impl Tokenizer {
         Ok(Self { inner })
     }
 
-    /// The ids of `text` with the tokenizer's special tokens (`</s>` at the end for the T5 family), at most `max_len`
+    /// Returns the ids of `text` with the tokenizer's special tokens (`</s>` at the end for the T5 family), at most `max_len`
     /// of them: a text that is longer loses its end, never a special token.
     pub fn encode(&self, text: &str, max_len: usize) -> Result<Tokens> {
         let special = contain(|| Ok(self.inner.get_post_processor().map_or(0, |p| p.added_tokens(false))))?;

@@ -120,13 +120,13 @@ impl Umt5 {
         })
     }
 
-    /// The configuration it was built from.
+    /// Returns the configuration that it was built from.
     pub fn config(&self) -> &Umt5Config {
         &self.config
     }
 
-    /// Hidden states `[B, S, C]` of `ids [B, S]` (u32); row `b` has `lengths[b]` real tokens (1 to S), the rest is
-    /// padding that nothing attends to and whose own states mean nothing.
+    /// Computes the hidden states `[B, S, C]` of `ids [B, S]` (u32); row `b` has `lengths[b]` real tokens (1 to S), the rest
+    /// is padding that nothing attends to and whose own states mean nothing.
     pub fn forward(&self, ids: &Tensor, lengths: &[usize]) -> Result<Tensor> {
         let (b, s) = ids.dims2()?;
         if lengths.len() != b {
@@ -145,7 +145,7 @@ impl Umt5 {
         Ok(self.norm.forward(&x)?)
     }
 
-    /// The context `[1, text_len, C]` of one prompt: the hidden states of `ids`, then rows of zeros.
+    /// Computes the context `[1, text_len, C]` of one prompt: the hidden states of `ids`, then rows of zeros.
     ///
     /// Padding is never computed: nothing attends to it and its rows are zeroed in the end.
     pub fn context(&self, ids: &[u32], text_len: usize) -> Result<Tensor> {
@@ -161,7 +161,7 @@ impl Umt5 {
         Ok(x.pad_with_zeros(1, 0, text_len - s)?)
     }
 
-    /// Bucket of every distance from query to key, `[2 · S - 1]` u32, from `1 - S` on.
+    /// Returns the bucket of every distance from query to key, `[2 · S - 1]` u32, from `1 - S` on.
     fn buckets(&self, s: usize) -> Result<Tensor> {
         let (buckets, distance) =
             (self.config.relative_attention_num_buckets, self.config.relative_attention_max_distance);
@@ -261,8 +261,8 @@ impl FeedForward {
     }
 }
 
-/// T5's bucket of the distance `relative` = key − query: half of the buckets for keys that come later, and of each half
-/// one half exact, the other logarithmic up to `max_distance`. In f32, as the reference computes it.
+/// Returns T5's bucket of the distance `relative` = key − query. Half of the buckets are for later keys; of each half, one
+/// half is exact, the other logarithmic up to `max_distance`. Computed in f32, as in the reference.
 fn relative_bucket(relative: i64, buckets: usize, max_distance: usize) -> u32 {
     let side = buckets / 2;
     let exact = side / 2;
@@ -278,7 +278,7 @@ fn relative_bucket(relative: i64, buckets: usize, max_distance: usize) -> u32 {
     (start + bucket) as u32
 }
 
-/// `[B, 1, 1, S]`: 0 where a token is real, the least f32 where it is padding; none when no row is padded.
+/// Returns the mask `[B, 1, 1, S]`: 0 for real tokens, the least f32 for padding; none if no row is padded.
 fn padding_bias(lengths: &[usize], s: usize, device: &Device) -> candle_core::Result<Option<Tensor>> {
     if lengths.iter().all(|&length| length == s) {
         return Ok(None);

@@ -53,7 +53,8 @@ impl CameraAdapter {
     }
 }
 
-/// Unshuffles squares of rays into channels, and squares of those into patches: `[B, C, s·H, s·W]` → `[B, h, w, C·s·s·ph·pw]`.
+/// Unshuffles squares of rays into channels, and squares of those into patches: `[B, C, s·H, s·W]` →
+/// `[B, h, w, C·s·s·ph·pw]`.
 fn patches(rays: &Tensor, [ph, pw]: [usize; 2], s: usize) -> Result<Tensor> {
     let (b, c, rows, columns) = rays.dims4()?;
     let (h, w) = (rows / s / ph, columns / s / pw);

@@ -2,8 +2,8 @@
 
 use kinora_checkpoint::KeyMap;
 
-/// Returns the map from diffusers' layout, and from the names of a camera adapter, which diffusers does not have. Only one of a block's three norms
-/// has parameters; diffusers calls it `norm2`, the original `norm3`.
+/// Returns the map from diffusers' layout, and from the names of a camera adapter, which diffusers does not have. Only one
+/// of a block's three norms has parameters; diffusers calls it `norm2`, the original `norm3`.
 pub fn canonical_from_diffusers() -> KeyMap {
     let blocks = ["blocks", "vace_blocks"].into_iter().flat_map(|blocks| {
         let full = move |name: &str| format!("{blocks}.{{i}}.{name}");

@@ -1,6 +1,7 @@
 //! CLIP's vision tower, a vision transformer, up to the input of its last layer.
 //!
-//! Maths: vision transformer <https://arxiv.org/abs/2010.11929>, CLIP <https://arxiv.org/abs/2103.00020>. Names and numbers are those of
+//! Maths: vision transformer <https://arxiv.org/abs/2010.11929>, CLIP <https://arxiv.org/abs/2103.00020>. Names and
+//! numbers are those of
 //! <https://github.com/huggingface/transformers/blob/v5.24.0/src/transformers/models/clip/modeling_clip.py>. Wan 2.1 is
 //! conditioned on the hidden states before the last layer of ViT-H/14; that layer, the norm after it and the projection
 //! are never loaded.

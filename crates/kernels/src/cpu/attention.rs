@@ -161,8 +161,8 @@ struct Scratch<S> {
 }
 
 impl<T: Element> Problem<'_, T> {
-    /// Computes attention for the queries `query..` of one head and writes their part of the output. `panels` holds the heads from
-    /// `first`, counted over clips; `head` counts from there.
+    /// Computes attention for the queries `query..` of one head and writes their part of the output. `panels` holds the
+    /// heads from `first`, counted over clips; `head` counts from there.
     fn attend<P: Panels>(
         &self,
         panels: &P,

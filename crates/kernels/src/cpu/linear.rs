@@ -1,6 +1,6 @@
 //! [`linear`]: blocks of rows and of outputs, each a product of tiles in registers over packed weights.
 //!
-//! Sums run over the inputs in order, a part of them at a time: how the result is cut into blocks changes no bit.
+//! Sums run over the inputs in order, a part of them at a time, so that the bits do not depend on the blocks.
 #![allow(unsafe_code)]
 
 #[cfg(target_arch = "x86_64")]
@@ -25,7 +25,7 @@ use grid::{Block, Grid};
 use panels::{Line, Panels};
 use std::cell::RefCell;
 
-/// Inputs that are summed before the sum is put aside: so many of a panel fit in the L2 cache with the rows.
+/// Inputs that are summed before the sum is stored: so many of a panel fit in the L2 cache with the rows.
 const INPUTS: usize = 512;
 
 /// See [`crate::linear`]; shapes are checked there, `shape` is that of the result.

@@ -17,7 +17,7 @@ const SCORES: usize = 1 << 26;
 /// Queries and keys of a tile, as in the sources.
 const TILE: usize = 64;
 const HOPPER_TILE: usize = 128;
-/// Keys below which packing costs more than it brings.
+/// The number of keys below which packing costs more than it saves.
 const FEW_KEYS: usize = 256;
 /// Parts in which columns are reduced.
 const PARTS: usize = 32;
@@ -166,7 +166,7 @@ fn by_products(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64) -> Result<Option<
     Tensor::stack(&out, 0)?.reshape((b, n, l, d))?.transpose(1, 2)?.contiguous().map(Some)
 }
 
-/// Operands packed in tiles, as shared memory holds them.
+/// Packs operands in tiles, as shared memory holds them.
 struct Packer<'a> {
     device: &'a CudaDevice,
     items: usize,
@@ -182,7 +182,7 @@ impl Packer<'_> {
         unsafe { kernel.launch(grid(x, y, threads, 0), arguments) }
     }
 
-    /// `x [B, L, N, D]` in tiles of `rows`.
+    /// Packs `x [B, L, N, D]` in tiles of `rows`.
     fn rows(&self, x: &Tensor, rows: usize, tiles: usize) -> Result<Tensor> {
         let out = uninitialised(self.device, (self.items, tiles, rows, self.width), x.dtype())?;
         let parts = tiles * rows * self.width / 8;
@@ -201,7 +201,7 @@ impl Packer<'_> {
         Ok(out)
     }
 
-    /// `x [B, S, N, D]` in tiles whose rows are columns of `x`.
+    /// Packs `x [B, S, N, D]` in tiles whose rows are columns of `x`.
     fn columns(&self, x: &Tensor, tiles: usize) -> Result<Tensor> {
         let out = uninitialised(self.device, (self.items, tiles, self.width, HOPPER_TILE), x.dtype())?;
         let (source, target) = (Operand::new(x)?, Operand::new(&out)?);
@@ -218,7 +218,7 @@ impl Packer<'_> {
         Ok(out)
     }
 
-    /// Over all rows of each column of `x [B, S, N, D]`, f32: the sum, or the largest magnitude, times `factor`.
+    /// Reduces each column of `x [B, S, N, D]` to its sum or its largest magnitude, f32, times `factor`.
     fn reduced(&self, x: &Tensor, largest: bool, factor: f64) -> Result<Tensor> {
         let partial = uninitialised(self.device, (self.items, PARTS, self.width), DType::F32)?;
         let out = uninitialised(self.device, (self.items, self.width), DType::F32)?;
@@ -248,7 +248,7 @@ impl Packer<'_> {
         Ok(out)
     }
 
-    /// `x [B, S, N, 128]` in tiles whose rows are columns of `x`, e4m3 in multiples of `scales [B·N, 128]`.
+    /// Packs `x [B, S, N, 128]` in tiles whose rows are columns of `x`, quantised to e4m3 with `scales [B·N, 128]`.
     fn quantised_columns(&self, x: &Tensor, scales: &Tensor, tiles: usize) -> Result<Tensor> {
         let out = uninitialised(self.device, (self.items, tiles, self.width, HOPPER_TILE), DType::U8)?;
         let (source, scales, target) = (Operand::new(x)?, Operand::new(scales)?, Operand::new(&out)?);
@@ -265,7 +265,8 @@ impl Packer<'_> {
         Ok(out)
     }
 
-    /// `x [B, L, N, 128]` less `mean` in tiles of `rows`, e4m3, and its scales: one per row, or one per tile.
+    /// Packs `x [B, L, N, 128]` less `mean` in tiles of `rows`, quantised to e4m3, and returns its scales, too: one per row,
+    /// or one per tile.
     fn quantised(
         &self,
         x: &Tensor,

@@ -1,4 +1,4 @@
-//! Convolutions over frames, as products whose operands are gathered on their way.
+//! Convolutions over frames: matrix products whose left operand is gathered on its way into shared memory.
 
 use super::attention::is_hopper;
 use super::module::{Argument, Kernel, grid};
@@ -80,6 +80,13 @@ impl GpuConv {
         Ok(Some(Self { weights, bias, kernel: [kf, kh, kw], options, outputs, inputs, block }))
     }
 
+    /// Pads the channels of frames to a multiple of 8.
+    fn padded(&self, frames: &[Option<&Tensor>]) -> Result<Vec<Option<Tensor>>> {
+        let missing = self.inputs.next_multiple_of(8) - self.inputs;
+        let padded = |frame: &Tensor| dense(&frame.pad_with_zeros(3, 0, missing)?);
+        frames.iter().map(|frame| frame.map(padded).transpose()).collect()
+    }
+
     /// See [`FrameConv::forward`](crate::FrameConv::forward).
     pub fn forward(
         &self,
@@ -87,10 +94,7 @@ impl GpuConv {
         residual: Option<&Tensor>,
         [out_height, out_width]: [usize; 2],
     ) -> Result<Tensor> {
-        let missing = self.inputs.next_multiple_of(8) - self.inputs;
-        let padded = |frame: &Tensor| dense(&frame.pad_with_zeros(3, 0, missing)?);
-        let frames: Vec<Option<Tensor>> =
-            frames.iter().map(|frame| frame.map(padded).transpose()).collect::<Result<_>>()?;
+        let frames = self.padded(frames)?;
         let Some(first) = frames.iter().flatten().next() else { bail!("convolution: no frame") };
         let (batch, height, width, channels) = first.dims4()?;
         let (device, dtype) = (device_of(first)?, first.dtype());
@@ -145,8 +149,8 @@ impl GpuConv {
     }
 }
 
-/// A kernel `[O, C, kf, 3, 3]` over doubled pixels as four `[O, C, kf, 2, 2]` over the pixels themselves: for even and odd rows of
-/// the result, and of each for even and odd columns.
+/// Returns a kernel `[O, C, kf, 3, 3]` over upsampled pixels as four kernels `[O, C, kf, 2, 2]` over the pixels themselves,
+/// for even and odd rows of the result, and of each for even and odd columns.
 fn phases(weight: &Tensor) -> Result<Vec<Tensor>> {
     // An even row sees pixel y - 1 through tap 0, and y through 1 and 2; an odd one y through 0 and 1, and y + 1 through 2.
     let halved = |weight: &Tensor, axis: usize, odd: bool| {
@@ -159,7 +163,7 @@ fn phases(weight: &Tensor) -> Result<Vec<Tensor>> {
     [(false, false), (false, true), (true, false), (true, true)].into_iter().map(phase).collect()
 }
 
-/// `weight [O, C, kf, kh, kw]` as the kernel reads it: numbers in the order frames, rows, columns, channels (padded to a
+/// Packs `weight [O, C, kf, kh, kw]` as the kernel reads it: numbers in the order frames, rows, columns, channels (padded to a
 /// multiple of 8) in chunks of 64, outputs in blocks of `block`, padded with zeros. Each chunk of a block lies together,
 /// its rows of 8 parts exchanged as in shared memory: part p of row r at p ^ (r % 8).
 fn packed(weight: &Tensor, block: usize) -> Result<Tensor> {

@@ -12,18 +12,18 @@ const WARPS: usize = 4;
 /// Groups of 16 bytes that a lane of a row's warp may hold, as in the source.
 const HELD: [usize; 5] = [2, 6, 12, 20, 40];
 
-/// Length of the last axis, if kernels can read it 16 bytes at a time.
+/// Returns the length of the last axis, if kernels can read it 16 bytes at a time.
 fn channels(x: &Tensor) -> Option<usize> {
     let channels = x.dim(D::Minus1).ok()?;
     (channels > 0 && channels.is_multiple_of(8) && suffix(x.dtype()).is_some()).then_some(channels)
 }
 
-/// Groups of 16 bytes that each lane holds of a row of `channels`, if there are registers for so many.
+/// Returns how many groups of 16 bytes each lane holds of a row of `channels`, if there are enough registers.
 fn held(x: &Tensor, channels: usize) -> Option<usize> {
     HELD.into_iter().find(|held| channels * x.dtype().size_in_bytes() <= held * 32 * 16)
 }
 
-/// Threads for a row of `channels`: one per 16 bytes, as long as there are so many.
+/// Returns the number of threads for a row of `channels`: one per 16 bytes, up to the most that a block has.
 fn threads(x: &Tensor, channels: usize) -> usize {
     (channels * x.dtype().size_in_bytes() / 16).next_multiple_of(32).clamp(32, 512)
 }
@@ -37,13 +37,13 @@ fn warp_per_row(rows: usize) -> LaunchConfig {
     grid(rows.div_ceil(WARPS), 1, 32 * WARPS, 0)
 }
 
-/// Blocks that stride over `count` things, one per thread at a time.
+/// Returns a grid whose threads stride over `count` elements.
 fn strides(count: usize) -> LaunchConfig {
     grid(count.div_ceil(256).min(1 << 16), 1, 256, 0)
 }
 
-/// Address and steps per item and token of a parameter `[1|B, 1|L, C]`.
-fn broadcast(x: &Tensor, operand: Option<&Operand>) -> Result<[Argument; 3]> {
+/// Returns address and steps per item and token of a parameter `[1|B, 1|L, C]` of `x [B, L, C]`; zeros if there is none.
+pub(super) fn broadcast(x: &Tensor, operand: Option<&Operand>) -> Result<[Argument; 3]> {
     let Some(operand) = operand else { return Ok([Pointer(0), Int(0), Int(0)]) };
     let (items, tokens) = (operand.shape.0, operand.shape.1);
     let per_item = if items == 1 { 0 } else { tokens };
@@ -51,7 +51,7 @@ fn broadcast(x: &Tensor, operand: Option<&Operand>) -> Result<[Argument; 3]> {
     Ok([Pointer(operand.pointer), Int(per_item as i32), Int(per_token)])
 }
 
-/// A layer norm and what follows it.
+/// A layer norm and the modulation after it.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Norm<'a> {
     pub weight: Option<&'a Tensor>,

@@ -3,12 +3,12 @@
 
 mod plan;
 
-use super::elementwise::Norm;
+use super::elementwise::{Norm, broadcast};
 use super::module::{Argument, Kernel, grid};
 use super::{Operand, address, dense, device_of, parameter, suffix, uninitialised};
 use crate::{Epilogue, Prologue};
-use candle_core::{D, DType, Result, Tensor, bail};
-use plan::{Activation, Operands, Plan, Product, Scales, multiply, plan};
+use candle_core::{CudaDevice, D, DType, Result, Tensor, bail};
+use plan::{Activation, Operands, Plan, Planned, Product, Scales, multiply, plan};
 
 /// How operands are quantised to 8 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -208,30 +208,8 @@ pub fn linear_quantised(
     let library_bias = bias.map(|bias| dense(&bias.to_dtype(DType::BF16)?)).transpose()?;
     let gelu = matches!(epilogue, Epilogue::GeluTanh);
     let activation = if gelu { Activation::Gelu } else { Activation::None };
-    // Scaled by the library where it can, otherwise afterwards, together with the bias and the epilogue.
-    let mut chosen = None;
-    if quantisation == Quantisation::E4m3 && dtype == DType::BF16 {
-        let product =
-            Product { rows, outputs, inputs, operand: dtype, result: dtype, quantisation: Some(quantisation) };
-        for (activation, bias) in
-            [(activation, bias.is_some()), (Activation::None, bias.is_some()), (Activation::None, false)]
-        {
-            let request = Plan { product, bias, activation, scales: Scales::PerRow };
-            chosen = plan(device, request)?;
-            if chosen.is_some() {
-                break;
-            }
-        }
-    }
-    if chosen.is_none() {
-        let result = if quantisation == Quantisation::Int8 { DType::I32 } else { DType::BF16 };
-        let product = Product { rows, outputs, inputs, operand: dtype, result, quantisation: Some(quantisation) };
-        let request = Plan { product, bias: false, activation: Activation::None, scales: Scales::None };
-        chosen = plan(device, request)?;
-    }
-    let Some(plan) = chosen else {
-        bail!("linear: this GPU multiplies no {quantisation:?} of [{rows}, {inputs}] by [{inputs}, {outputs}]")
-    };
+    let product = Product { rows, outputs, inputs, operand: dtype, result: dtype, quantisation: Some(quantisation) };
+    let plan = plan_quantised(device, product, quantisation, bias.is_some(), activation)?;
     let (result, scaled) = (plan.request.product.result, plan.request.scales == Scales::PerRow);
     let y = uninitialised(device, shape, result)?;
     {
@@ -255,6 +233,33 @@ pub fn linear_quantised(
         Epilogue::None if left_scales.is_none() && left_bias.is_none() => Ok(y),
         rest => finish(&y, dtype, left_scales, left_bias, rest),
     }
+}
+
+/// Chooses how to compute `product` of 8 bits: scaled by the library where it can, with as much of bias and activation as
+/// it takes; otherwise scales, bias and activation are left to [`finish`].
+fn plan_quantised(
+    device: &CudaDevice,
+    product: Product,
+    quantisation: Quantisation,
+    bias: bool,
+    activation: Activation,
+) -> Result<Planned> {
+    if quantisation == Quantisation::E4m3 && product.result == DType::BF16 {
+        for (activation, bias) in [(activation, bias), (Activation::None, bias), (Activation::None, false)] {
+            let request = Plan { product, bias, activation, scales: Scales::PerRow };
+            if let Some(planned) = plan(device, request)? {
+                return Ok(planned);
+            }
+        }
+    }
+    let result = if quantisation == Quantisation::Int8 { DType::I32 } else { DType::BF16 };
+    let product = Product { result, ..product };
+    let request = Plan { product, bias: false, activation: Activation::None, scales: Scales::None };
+    let Some(planned) = plan(device, request)? else {
+        let Product { rows, outputs, inputs, .. } = product;
+        bail!("linear: this GPU multiplies no {quantisation:?} of [{rows}, {inputs}] by [{inputs}, {outputs}]")
+    };
+    Ok(planned)
 }
 
 /// `epilogue(y · scales + bias)` in `dtype`, over `y [.., N]`.
@@ -283,19 +288,13 @@ fn finish(
     let gate = gate.map(parameter).transpose()?;
     let bias = bias.map(parameter).transpose()?;
     let tokens = if gate.is_some() { y.dim(1)? } else { 1 };
-    let (per_item, per_token) = match &gate {
-        None => (0, 0),
-        Some(gate) => {
-            let (items, gate_tokens, _) = gate.dims3()?;
-            (if items == 1 { 0 } else { gate_tokens }, usize::from(gate_tokens > 1))
-        }
-    };
     {
+        let gate = Operand::optional(gate.as_ref())?;
+        let [gate, per_item, per_token] = broadcast(y, gate.as_ref())?;
         let (y, out) = (Operand::new(y)?, Operand::new(&out)?);
         let row_scales = Operand::optional(scales.map(|(rows, _)| rows))?;
         let column_scales = Operand::optional(scales.map(|(_, columns)| columns))?;
         let (bias, other) = (Operand::optional(bias.as_ref())?, Operand::optional(other.as_ref())?);
-        let gate = Operand::optional(gate.as_ref())?;
         let arguments = [
             Argument::Pointer(y.pointer),
             Argument::Pointer(out.pointer),
@@ -303,9 +302,9 @@ fn finish(
             Argument::Pointer(address(column_scales.as_ref())),
             Argument::Pointer(address(bias.as_ref())),
             Argument::Pointer(address(other.as_ref())),
-            Argument::Pointer(address(gate.as_ref())),
-            Argument::Int(per_item as i32),
-            Argument::Int(per_token as i32),
+            gate,
+            per_item,
+            per_token,
             Argument::Int(tokens as i32),
             Argument::Int(columns as i32),
             Argument::Int(kind),

@@ -4,12 +4,14 @@ use crate::{DTYPES, agree, with_gpu};
 use kinora_kernels::{self as kernels, Repeat, reference};
 use kinora_test_support::random;
 
+/// Items, tokens and channels.
+const SIZES: [[usize; 3]; 4] = [[2, 5, 64], [1, 33, 1536], [2, 7, 5120], [1, 3, 100]];
+
 #[test]
-fn norms_and_modulation() {
+fn norms() {
     with_gpu(|gpu| {
-        for [b, l, c] in [[2, 5, 64], [1, 33, 1536], [2, 7, 5120], [1, 3, 100]] {
-            let (x, y) = (random((b, l, c), 1), random((b, l, c), 2));
-            let (w, bias) = (random(c, 3), random(c, 4));
+        for [b, l, c] in SIZES {
+            let (x, w, bias) = (random((b, l, c), 1), random(c, 3), random(c, 4));
             agree(
                 gpu,
                 "layer_norm",
@@ -34,6 +36,15 @@ fn norms_and_modulation() {
                 |t| kernels::rms_norm(&t[0], &t[1], 1e-6),
                 |t| reference::rms_norm(&t[0], &t[1], 1e-6),
             );
+        }
+    });
+}
+
+#[test]
+fn modulation() {
+    with_gpu(|gpu| {
+        for [b, l, c] in SIZES {
+            let (x, y) = (random((b, l, c), 1), random((b, l, c), 2));
             for shape in [(1, 1, c), (b, 1, c), (1, l, c), (b, l, c)] {
                 let (shift, scale) = (random(shape, 5), random(shape, 6));
                 agree(
@@ -61,6 +72,15 @@ fn norms_and_modulation() {
                     |t| reference::gate_residual(&t[0], &t[1], &t[2]),
                 );
             }
+        }
+    });
+}
+
+#[test]
+fn activations() {
+    with_gpu(|gpu| {
+        for size in SIZES {
+            let x = random(size.to_vec(), 1);
             agree(gpu, "silu", &DTYPES, &[&x], |t| kernels::silu(&t[0]), |t| reference::silu(&t[0]));
             agree(gpu, "gelu_tanh", &DTYPES, &[&x], |t| kernels::gelu_tanh(&t[0]), |t| reference::gelu_tanh(&t[0]));
             agree(gpu, "gelu_erf", &DTYPES, &[&x], |t| kernels::gelu_erf(&t[0]), |t| reference::gelu_erf(&t[0]));

@@ -1,4 +1,4 @@
-//! The heuristic that tells broken text from text: neighbours that hardly ever stand next to each other on purpose.
+//! The heuristic that detects broken text by neighbouring characters that hardly ever occur together on purpose.
 //!
 //! The classes and rules are those of ftfy 6.3.1 (Apache-2.0),
 //! <https://github.com/rspeer/python-ftfy/blob/v6.3.1/ftfy/badness.py>.

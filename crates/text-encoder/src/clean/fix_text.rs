@@ -1,4 +1,4 @@
-//! Text as it was meant: what ftfy 6.3.1's `fix_text` does with its default settings,
+//! Repairs text as `fix_text` of ftfy 6.3.1 does with its default settings,
 //! <https://ftfy.readthedocs.io/en/latest/config.html>.
 
 use super::{html, mojibake};

@@ -1,4 +1,4 @@
-//! Prompt cleaning, as the pipelines that the models were released with do it.
+//! Prompt cleaning, as in the pipelines of the models' releases.
 //!
 //! Reference: `prompt_clean` of
 //! <https://github.com/huggingface/diffusers/blob/v0.42.1/src/diffusers/pipelines/wan/pipeline_wan.py>: ftfy, HTML
@@ -10,7 +10,7 @@ mod fix_text;
 mod html;
 mod mojibake;
 
-/// The text that is tokenized for `prompt`: broken encodings, HTML entities, ligatures, full-width letters, curly
+/// Returns the text that is tokenized for `prompt`: broken encodings, HTML entities, ligatures, full-width letters, curly
 /// quotes and control characters fixed, Unicode composed (NFC), white space collapsed and trimmed.
 pub fn clean_prompt(prompt: &str) -> String {
     let fixed = fix_text::fix_text(prompt);

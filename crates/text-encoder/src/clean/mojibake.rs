@@ -19,7 +19,7 @@ pub(super) fn fix_encoding(text: &str) -> String {
     }
 }
 
-/// Takes control characters U+0080 to U+009F for what Windows-1252 has at their places.
+/// Replaces control characters U+0080 to U+009F by the characters that Windows-1252 has at their places.
 pub(super) fn fix_controls(text: &str) -> String {
     let fix = |c: char| if is_control(c) { WINDOWS_1252.decode(c as u8) } else { c };
     text.chars().map(fix).collect()
@@ -29,7 +29,7 @@ fn is_control(c: char) -> bool {
     ('\u{80}'..='\u{9f}').contains(&c)
 }
 
-/// `text` with the first repair made that applies.
+/// Returns `text` with the first applicable repair.
 fn fix_once(text: &str) -> String {
     if text.is_ascii() || !is_bad(text) {
         return text.to_string();
@@ -41,7 +41,7 @@ fn fix_once(text: &str) -> String {
     repairs.iter().map(|repair| repair(text)).find(|fixed| fixed != text).unwrap_or_else(|| text.to_string())
 }
 
-/// `text` encoded in `page` and decoded as UTF-8.
+/// Returns `text` encoded in `page` and decoded as UTF-8.
 fn as_utf8(page: &Codepage, text: &str) -> Option<String> {
     let mut bytes = page.encode(text)?;
     if page.restores_spaces && LOST_NO_BREAK_SPACE.is_match(&bytes) {

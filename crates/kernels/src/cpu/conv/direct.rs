@@ -1,4 +1,4 @@
-//! The direct way: per tap of the kernel, the product of a run of pixels and the tap's weights.
+//! Direct convolution: per tap of the kernel, the product of a run of pixels and the tap's weights.
 
 use super::super::shared::SharedMut;
 use super::super::tile::{COLUMNS, Out, Panel, Rows, multiply_tile};
@@ -13,7 +13,7 @@ const POSITIONS: usize = 56;
 
 impl Problem<'_> {
     pub(super) fn direct(&self, out: &mut [MaybeUninit<f32>]) {
-        // A frame whose pixels do not mix is a single row.
+        // With a 1×1 kernel, the frame is a single row.
         let [_, kh, kw] = self.conv.kernel;
         let is_pointwise = [kh, kw] == [1, 1] && self.conv.options == FrameConvOptions::default();
         let flat = |[h, w]: [usize; 2]| if is_pointwise { [1, h * w] } else { [h, w] };

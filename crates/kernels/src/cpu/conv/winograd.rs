@@ -1,8 +1,8 @@
-//! Winograd's F(4×4, 3×3) (<https://arxiv.org/abs/1509.09308>): of the multiplications of a 3×3 kernel a quarter is
-//! left, as 36 matrix products per temporal tap, which are summed over the taps before the results are taken out.
+//! Winograd's F(4×4, 3×3) (<https://arxiv.org/abs/1509.09308>): a 3×3 kernel with a quarter of the
+//! multiplications, as 36 matrix products per temporal tap, which are summed over the taps before the inverse transform.
 //!
-//! Weights are transformed when they are used, for many tiles at a time: that costs a few percent, where four times as
-//! many weights would not fit the memory.
+//! Weights are transformed when they are used, for many tiles at a time. That costs a few percent of the time; transformed
+//! in advance, they would take four times the memory.
 
 use super::super::shared::SharedMut;
 use super::super::tile::{COLUMNS, Out, Panel, Rows, multiply_tile};
@@ -32,7 +32,7 @@ thread_local! {
 
 #[derive(Default)]
 struct Scratch {
-    /// Pixels outside of the frame.
+    /// Pixels outside the frame.
     zeros: Vec<f32>,
     /// `[block of DEPTH channels, POINTS, tiles · DEPTH + GAP]`
     inputs: Vec<f32>,
@@ -145,7 +145,7 @@ impl Block<'_> {
         }
     }
 
-    /// Takes the outputs out of the products.
+    /// Computes the outputs from the products: the inverse transform.
     fn write(&self, out: &SharedMut<MaybeUninit<f32>>, products: &[f32]) {
         let (conv, [h, w], tiles) = (self.problem.conv, self.problem.out_size, self.tiles.len());
         let (item, residual) = (self.item * h * w * conv.outputs, self.problem.residual(self.item));

@@ -1,4 +1,4 @@
-//! Products of bf16 inputs and weights, on machines that do them faster than those of f32 ([`pairs`]).
+//! Products of bf16 inputs and weights, on machines that compute them faster than products of f32 ([`pairs`]).
 #![allow(unsafe_code)]
 
 use super::super::Operand;
@@ -15,7 +15,7 @@ use half::bf16;
 use rayon::prelude::*;
 use std::cell::RefCell;
 
-/// Inputs that are summed before the sum is put aside: so many of a panel fill the L1 cache.
+/// Inputs that are summed before the sum is stored: so many of a panel fill the L1 cache.
 const INPUTS: usize = 512;
 
 /// Weights `[N, K]`.

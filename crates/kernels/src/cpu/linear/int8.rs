@@ -1,7 +1,7 @@
 //! Eight-bit products: weights are quantised once, per output, inputs per row as they come; sums are exact integers.
 //!
-//! Columns of the input that are far larger than the others would take all precision from their rows. They are taken
-//! out, quantised to 15 bits with a scale of their own, and multiplied as two digits of eight bits each.
+//! Columns of the input that are far larger than the others would take all precision from their rows. They are split
+//! off, quantised to 15 bits with a scale of their own, and multiplied as two digits of eight bits each.
 #![allow(unsafe_code)]
 
 use super::super::element::Element;
@@ -18,7 +18,7 @@ use candle_core::{Result, Tensor, bail};
 use rayon::prelude::*;
 use std::cell::RefCell;
 
-/// Most inputs: what sums of products of a byte and a signed byte allow in 31 bits.
+/// The most inputs for which sums of products of a byte and a signed byte fit in 31 bits.
 const MOST_INPUTS: usize = 1 << 16;
 /// Quads of inputs that are summed before the sum is put aside.
 const QUADS: usize = 512;
@@ -33,7 +33,7 @@ const ROWS: usize = 16;
 pub struct Int8Panels {
     /// `[N / 32, K / 4, 32, 4]`, zeros past the last output and input.
     lines: Vec<Line<Quad>>,
-    /// `[N]`, padded: what one unit of an output's weights is.
+    /// `[N]`, padded: the scale of an output's weights.
     scales: Vec<Line<f32>>,
     /// `[N]`, padded: the sum of an output's weights.
     sums: Vec<Line<i32>>,
@@ -41,7 +41,7 @@ pub struct Int8Panels {
 }
 
 /// Quantised inputs `[M, K]`, plus [`OFFSET`].
-struct Rounded {
+struct QuantisedInputs {
     values: Vec<u8>,
     /// Bytes from row to row; not a power of two, at which all rows would share a few sets of the CPU's cache.
     stride: usize,
@@ -49,7 +49,7 @@ struct Rounded {
     outliers: Outliers,
 }
 
-/// The columns that were taken out of [`Rounded`].
+/// The columns that were split off [`QuantisedInputs`].
 struct Outliers {
     columns: Vec<usize>,
     /// High and low digit, `[M, stride]` each.
@@ -109,7 +109,7 @@ fn pack<T: Element>(weight: &Tensor) -> Result<Int8Panels> {
     Ok(packed)
 }
 
-impl Rounded {
+impl QuantisedInputs {
     /// Quantises `x [M, K]`.
     fn new<T: Element>(x: &[T], inputs: usize) -> Self {
         let rows = x.len() / inputs;
@@ -153,7 +153,7 @@ impl Rounded {
     }
 }
 
-/// Replaces the elements at `columns` by zeros, and writes them as two digits; the unit of the lower one.
+/// Replaces the elements at `columns` by zeros, writes them as two digits, and returns the unit of the lower one.
 fn take_out(x: &mut [f32], columns: &[usize], [high, low]: [&mut [u8]; 2]) -> f32 {
     let taken: Vec<f32> = columns.iter().map(|&column| std::mem::take(&mut x[column])).collect();
     let scale = scale(&taken) / DIGIT as f32;
@@ -173,7 +173,7 @@ pub(super) fn multiply<T: Element>(x: &[T], weight: &Int8Panels, finish: &Finish
         static SCRATCH: RefCell<Scratch> = RefCell::default();
     }
     let (rows, kernel) = (x.len() / weight.inputs, Kernel::current());
-    let x = Rounded::new(x, weight.inputs);
+    let x = QuantisedInputs::new(x, weight.inputs);
     let grid = Grid::new(rows, weight.scales.len(), weight.inputs / 4);
     finish.collect(rows, |out| {
         grid.for_each(|block| {
@@ -203,7 +203,7 @@ struct Scratch {
 const ZEROS: Line<i32> = Line([0; COLUMNS]);
 
 impl Scratch {
-    fn multiply(&mut self, kernel: Kernel, x: &Rounded, weight: &Int8Panels, block: &Block) {
+    fn multiply(&mut self, kernel: Kernel, x: &QuantisedInputs, weight: &Int8Panels, block: &Block) {
         let height = block.rows.len();
         self.sums.resize(height * block.panels.len(), ZEROS);
         for first in (0..weight.quads()).step_by(QUADS) {
@@ -233,9 +233,9 @@ impl Scratch {
     }
 }
 
-/// The sums in [`Scratch`], in the units of inputs and weights.
+/// The sums in [`Scratch`] with the scales of inputs and weights.
 struct Int8Products<'a> {
-    x: &'a Rounded,
+    x: &'a QuantisedInputs,
     weight: &'a Int8Panels,
     block: &'a Block,
     scratch: &'a Scratch,
@@ -267,7 +267,7 @@ impl Products for Int8Products<'_> {
     }
 }
 
-/// Copies `columns` of a panel to `out`; their sums.
+/// Copies `columns` of a panel to `out` and returns their sums.
 fn gather(panel: &[Line<Quad>], columns: &[usize], out: &mut [Line<Quad>]) -> Line<i32> {
     let mut sums = ZEROS;
     out.fill(Line([[0; 4]; COLUMNS]));
@@ -298,7 +298,7 @@ fn round(x: &[f32], out: &mut [u8]) -> f32 {
     )
 }
 
-/// The unit in which the largest element is [`LARGEST`]; 0 if all are so small that they count as zeros.
+/// Returns the scale at which the largest element is [`LARGEST`]; 0 if all are so small that they count as zeros.
 #[inline(always)]
 fn scale(x: &[f32]) -> f32 {
     // Bits of positive numbers are ordered as the numbers are, with those that are not finite above.
