@@ -3,8 +3,10 @@
 use super::Plan;
 use super::memory::{self, Demand, MemoryPlan, PartMemory};
 use super::placement::Placement;
-use crate::Pipeline;
 use crate::Result;
+use crate::families::capabilities::Limits;
+use crate::families::family::Family;
+use crate::model::Model;
 use crate::request::output::Output;
 use candle_core::DType;
 
@@ -23,7 +25,16 @@ pub struct Planned {
     pub notices: Vec<String>,
 }
 
-impl Pipeline {
+/// A model on this machine.
+pub(crate) struct Fitting<'a> {
+    pub model: &'a Model,
+    pub family: &'static dyn Family,
+    pub limits: &'a Limits,
+    pub placement: &'a Placement,
+    pub threads: usize,
+}
+
+impl Fitting<'_> {
     /// Fits `plan` into the memory of this machine, and adds notices about it.
     pub(crate) fn fit(&self, plan: Plan, mut notices: Vec<String>, output: &Output) -> Result<Planned> {
         let [_, _, h, w] = plan.latent_shape;
@@ -49,8 +60,8 @@ impl Pipeline {
     /// Returns the placement in which everything fits into the GPU's memory.
     fn fitted(&self, plan: &Plan, tile: Option<usize>) -> Result<Placement> {
         let Some(room) = self.placement.gpu_memory else { return Ok(self.placement.clone()) };
-        let demand = Demand::of(plan, plan.latent_shape, tile, self.threads.current_num_threads());
-        let parts = MemoryPlan::on_gpu(self.family.memory(&self.model, &self.placement, &demand)?, room).parts;
+        let demand = Demand::of(plan, plan.latent_shape, tile, self.threads);
+        let parts = MemoryPlan::on_gpu(self.family.memory(self.model, self.placement, &demand)?, room).parts;
         let (offload, text_on_cpu) = (parts.denoise.total() > room, parts.text.total() > room);
         Ok(Placement { offload, text_on_cpu, ..self.placement.clone() })
     }
@@ -58,8 +69,8 @@ impl Pipeline {
     /// Returns the memory plan and, if it does not fit, changes with which it would.
     fn memory(&self, plan: &Plan, placement: &Placement, tile: Option<usize>) -> Result<MemoryPlan> {
         let needed = |placement: &Placement, latents: [usize; 4]| {
-            let demand = Demand::of(plan, latents, tile, self.threads.current_num_threads());
-            let mut parts = self.family.memory(&self.model, placement, &demand)?;
+            let demand = Demand::of(plan, latents, tile, self.threads);
+            let mut parts = self.family.memory(self.model, placement, &demand)?;
             if placement.text_on_cpu {
                 parts.text = PartMemory::default();
             }
@@ -112,7 +123,7 @@ impl Pipeline {
     /// Returns the latent pixels per side of the tiles that frames of `[H, W]` latent pixels are decoded in: those of
     /// `output`, else the largest that fit.
     pub(crate) fn tile(&self, output: &Output, size: [usize; 2]) -> Result<Option<usize>> {
-        let (placement, threads) = (&self.placement, self.threads.current_num_threads());
+        let (placement, threads) = (self.placement, self.threads);
         if output.tile.is_some() {
             return Ok(output.tile);
         }
@@ -122,7 +133,7 @@ impl Pipeline {
             (None, false) => (None, threads),
         };
         let Some(available) = available else { return Ok(None) };
-        self.family.tile_that_fits(&self.model, placement, size, threads, available / 10 * 9)
+        self.family.tile_that_fits(self.model, placement, size, threads, available / 10 * 9)
     }
 }
 

@@ -1,6 +1,6 @@
 //! [`Plan`]: a request with every default filled in, checked and snapped to what the model allows.
 
-mod fit;
+pub(crate) mod fit;
 mod frames;
 mod guide;
 pub(crate) mod memory;

@@ -69,7 +69,7 @@ impl Pipeline {
             let fps = fps.or(file.fps()).unwrap_or(self.model.manifest.defaults.fps);
             let start = Instant::now();
             let [_, _, h, w] = file.shape();
-            let tile = self.tile(output, [h, w])?;
+            let tile = self.fitting().tile(output, [h, w])?;
             if let Some(side) = tile.filter(|side| output.tile.is_none() && *side < h.max(w)) {
                 observer.tell(Event::Notice(&in_tiles(side)))?;
             }

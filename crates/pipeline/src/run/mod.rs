@@ -16,6 +16,7 @@ use crate::families::family::Family;
 use crate::families::{family_of, find_model, is_known_only, random_model};
 use crate::model::Model;
 use crate::model::manifest::Manifest;
+use crate::plan::fit::Fitting;
 use crate::plan::placement::Placement;
 use crate::plan::{Plan, Planned, Probed, check};
 use crate::preview::LatentRgb;
@@ -84,7 +85,13 @@ impl Pipeline {
         check(request, manifest, limits, continues)?;
         let probed = Probed::new(request, earlier.map(|recipe| recipe.seed), continues)?;
         let (plan, notices) = Plan::new(request, probed, manifest, limits)?;
-        self.fit(plan, notices, &request.output)
+        self.fitting().fit(plan, notices, &request.output)
+    }
+
+    /// The model on this machine, as plans are fitted into its memory.
+    fn fitting(&self) -> Fitting<'_> {
+        let Self { model, family, limits, placement, .. } = self;
+        Fitting { model, family: *family, limits, placement, threads: self.threads.current_num_threads() }
     }
 
     /// The recipe that the clip of `request` would have.
