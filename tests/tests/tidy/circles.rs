@@ -166,6 +166,6 @@ fn segments(text: &str) -> Segments {
 
 /// `text` without comments and without its test module.
 fn code(text: &str) -> String {
-    let own = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
+    let own = text.split("\nmod tests {").next().unwrap_or_default();
     own.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n")
 }

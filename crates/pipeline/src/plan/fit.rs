@@ -1,29 +1,15 @@
-//! [`Planned`]: a plan fitted into the memory of this machine.
+//! [`Fitting`]: fits a plan into the memory of this machine.
 
 use super::Plan;
 use super::memory::{self, Demand, MemoryPlan, PartMemory};
 use super::placement::Placement;
+use super::planned::Planned;
 use crate::Result;
 use crate::families::capabilities::Limits;
 use crate::families::family::Family;
 use crate::model::Model;
 use crate::request::output::Output;
 use candle_core::DType;
-
-/// A plan with everything that depends on the machine.
-#[derive(Debug, Clone)]
-pub struct Planned {
-    /// The plan itself.
-    pub plan: Plan,
-    /// Devices and dtypes, after fitting into a GPU's memory.
-    pub(crate) placement: Placement,
-    /// The most memory that the run will need.
-    pub memory: MemoryPlan,
-    /// Latent pixels per side of the tiles that frames are decoded in; `None` decodes whole frames.
-    pub tile: Option<usize>,
-    /// Sentences about changed values and other facts worth knowing.
-    pub notices: Vec<String>,
-}
 
 /// A model on this machine.
 pub(crate) struct Fitting<'a> {
@@ -145,6 +131,7 @@ pub(crate) fn in_tiles(side: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Pipeline;
     use crate::plan::memory::PartsMemory;
     use crate::{LoadOptions, Request};
     use kinora_checkpoint::Quant;

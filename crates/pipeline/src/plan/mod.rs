@@ -5,6 +5,7 @@ mod frames;
 mod guide;
 pub(crate) mod memory;
 pub(crate) mod placement;
+mod planned;
 mod recipe;
 mod sampling;
 mod size;
@@ -18,11 +19,11 @@ use crate::request::inputs::Given;
 use crate::request::sampling::Sampling;
 use crate::step_cache::CacheRule;
 use crate::{Error, Result};
-pub use fit::Planned;
 pub(crate) use fit::in_tiles;
 pub(crate) use frames::tokens;
 use kinora_sampler::{SamplerKind, Schedule};
 use kinora_vae::LatentFormat;
+pub use planned::Planned;
 
 /// A request with every default filled in, checked and snapped to what the model allows. It is the same on every machine;
 /// [`Planned`] adds what depends on one.

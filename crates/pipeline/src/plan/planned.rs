@@ -1,0 +1,20 @@
+//! [`Planned`]: a plan with everything that depends on the machine.
+
+use super::Plan;
+use super::memory::MemoryPlan;
+use super::placement::Placement;
+
+/// A plan with everything that depends on the machine.
+#[derive(Debug, Clone)]
+pub struct Planned {
+    /// The plan itself.
+    pub plan: Plan,
+    /// Devices and dtypes, after fitting into a GPU's memory.
+    pub(crate) placement: Placement,
+    /// The most memory that the run will need.
+    pub memory: MemoryPlan,
+    /// Latent pixels per side of the tiles that frames are decoded in; `None` decodes whole frames.
+    pub tile: Option<usize>,
+    /// Sentences about changed values and other facts worth knowing.
+    pub notices: Vec<String>,
+}
