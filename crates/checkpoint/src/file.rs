@@ -69,7 +69,6 @@ impl Deref for Data {
 /// A tensor file (safetensors or .pth) that is memory-mapped and read lazily: only requested tensors are copied.
 pub struct TensorFile {
     path: PathBuf,
-    format: Format,
     data: Data,
     entries: BTreeMap<String, Entry>,
     metadata: BTreeMap<String, String>,
@@ -95,20 +94,14 @@ impl TensorFile {
     }
 
     fn new(path: &Path, data: Data) -> Result<Self> {
-        let format = format(path, &data)?;
-        let (entries, metadata) = match format {
+        let (entries, metadata) = match format(path, &data)? {
             Format::Safetensors => {
                 let header = read_header(path, &data)?;
                 (header.entries, header.metadata)
             }
             Format::Pth => (read_pth(path, &data)?, BTreeMap::new()),
         };
-        Ok(Self { path: path.to_path_buf(), format, data, entries, metadata })
-    }
-
-    /// Returns whether this is a `PyTorch` file rather than a safetensors file.
-    pub(crate) fn is_pth(&self) -> bool {
-        matches!(self.format, Format::Pth)
+        Ok(Self { path: path.to_path_buf(), data, entries, metadata })
     }
 
     /// Returns the file's path.
