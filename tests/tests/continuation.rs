@@ -6,7 +6,7 @@
 mod interrupted;
 
 use candle_core::{DType, Tensor};
-use kinora::{Frame, Given, Join, Output, Picture, Pipeline, Request, Sampling, Shot, Size, Story};
+use kinora::{Frame, Inputs, Join, Output, Picture, Pipeline, Request, Sampling, Shot, Size, Story};
 use kinora_tests::sandbox::Sandbox;
 use kinora_tests::{generate, latents, same_bits, tensors, video};
 use std::ops::ControlFlow::Continue;
@@ -190,13 +190,13 @@ impl Made<'_> {
         request.prompt = prompt.into();
         request.seed = Some(SEED + window.index as u64);
         request.output.latents = Some(self.sandbox.path("again.latents.safetensors"));
-        request.given = if name == "wan21_vace" {
+        request.inputs = if name == "wan21_vace" {
             let black = Picture::new(SIDE, SIDE, vec![0; 3 * SIDE * SIDE]).expect("a picture");
             black.write_png(self.sandbox.path("black.png")).expect("a picture");
             let [control, mask] = ["known.safetensors", "black.png"].map(|name| Some(self.sandbox.path(name)));
-            Given { control, mask, ..Given::default() }
+            Inputs { control, mask, ..Inputs::default() }
         } else {
-            Given { image: Some(self.sandbox.path("known.png")), ..Given::default() }
+            Inputs { image: Some(self.sandbox.path("known.png")), ..Inputs::default() }
         };
         generate(&self.pipeline, &request).unwrap_or_else(|error| panic!("{name}: {error}"));
         let again = latents(&self.sandbox.path("again.latents.safetensors"));

@@ -3,7 +3,7 @@
 #![allow(clippy::print_stdout, reason = "the measured numbers are worth seeing")]
 
 use candle_core::{DType, Tensor};
-use kinora::{Fit, Given, Request};
+use kinora::{Fit, Inputs, Request};
 use kinora_tests::sandbox::Sandbox;
 use kinora_tests::{Golden, generate, load, max_error, relative_l2, same_bits, video};
 
@@ -31,7 +31,7 @@ fn request(case: &str, golden: &Golden, sandbox: &Sandbox) -> Request {
     let mut request = golden.request(&sandbox.path("given"));
     request.sampling.guidance_scale_2 = number("guidance_scale_2");
     Request {
-        given: Given {
+        inputs: Inputs {
             image: there("image.png"),
             last_image: there("last.png"),
             fit: Fit::Stretch, // as diffusers does it
@@ -41,7 +41,7 @@ fn request(case: &str, golden: &Golden, sandbox: &Sandbox) -> Request {
             mask: there("mask"),
             references: there("reference.png").into_iter().collect(),
             control_scale: number("conditioning_scale"),
-            ..Given::default()
+            ..Inputs::default()
         },
         ..request
     }
@@ -100,8 +100,8 @@ fn a_model_with_control_changes_clips_too() {
     let sandbox = Sandbox::given("wan21_vace_control");
     let pipeline = load(&sandbox.path("model").to_string_lossy(), DType::F32, 1);
     let mut request = request("wan21_vace_control", &golden, &sandbox);
-    (request.given.video, request.given.control) = (request.given.control.take(), None);
-    (request.given.control_scale, request.given.strength) = (None, Some(0.5));
+    (request.inputs.video, request.inputs.control) = (request.inputs.control.take(), None);
+    (request.inputs.control_scale, request.inputs.strength) = (None, Some(0.5));
     let (_, steps) = generate(&pipeline, &request).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(steps.len(), 2);
 }
@@ -128,7 +128,7 @@ fn a_stopped_run_goes_on_with_the_same_bits() {
     let (_, _, whole) = run(case, DType::F32, 1);
     assert!(same_bits(&video, &whole));
     // Another picture of the same name is another run.
-    let image = request.given.image.clone().expect("an image");
+    let image = request.inputs.image.clone().expect("an image");
     let mut bytes = std::fs::read(&image).expect("a picture");
     bytes.push(0);
     std::fs::write(&image, bytes).expect("a longer file");

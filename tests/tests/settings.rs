@@ -271,3 +271,12 @@ fn a_run_directory_appears_only_when_everything_can_be_written() {
     assert!(run.failure().contains("nowhere"), "{run:#?}");
     assert!(!sandbox.path("run").exists());
 }
+
+#[test]
+fn frames_of_1080_rows_are_cut_without_a_recipe_too() {
+    let sandbox = Sandbox::new("wan21_t2v");
+    for more in [&[][..], &["--no-metadata"]] {
+        succeeded(sandbox.generate(&[&["--height", "1080", "--frames", "1", "--steps", "1"], more].concat()));
+        assert_eq!(video(&sandbox.path("clip.safetensors")).dims(), [1, 3, 1080, 32], "{more:?}");
+    }
+}

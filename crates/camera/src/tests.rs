@@ -118,7 +118,7 @@ fn cameras_are_read_and_written() {
     }
     let error = "up".parse::<Camera>().expect_err("it is nothing");
     assert!(error.contains("down-back") && error.contains("pan=5,zoom=-3"), "{error}");
-    let path = Camera::Path(fixture("path.txt"));
+    let path = Camera::Path(fixture("camera/path.txt"));
     assert!(path.to_string().ends_with("path.txt") && path.in_prompt("a ball.") == "a ball.");
     let far: Camera = Camera::Move(super::CameraMove { pan: 11.0, ..super::CameraMove::default() });
     assert!(far.trajectory(5, 8.0).is_err_and(|error| error.to_string().contains("pan is 11")));
@@ -127,7 +127,7 @@ fn cameras_are_read_and_written() {
 #[test]
 fn rays_of_a_pose_file_match_diffsynth() {
     let golden = golden();
-    let trajectory = Camera::Path(fixture("path.txt")).trajectory(9, 16.0).expect("a trajectory");
+    let trajectory = Camera::Path(fixture("camera/path.txt")).trajectory(9, 16.0).expect("a trajectory");
     for (width, height) in [(13, 7), (7, 12)] {
         let ours = trajectory.plucker(width, height).expect("rays");
         let expected = &golden[&format!("plucker.{width}x{height}")];
@@ -143,7 +143,7 @@ fn rays_of_a_pose_file_match_diffsynth() {
 #[test]
 fn packing_matches_diffsynth() {
     let golden = golden();
-    let path = CameraPath::read(&fixture("path.txt")).expect("a path");
+    let path = CameraPath::read(&fixture("camera/path.txt")).expect("a path");
     let trajectory = path.trajectory(9).expect("a trajectory");
     let packed = trajectory.packed(13, 7, 4, (DType::F32, &Device::Cpu)).expect("rays");
     assert_eq!(packed.dims(), [1, 24, 3, 7, 13]);

@@ -2,7 +2,7 @@
 
 mod bench;
 mod files;
-mod given;
+mod inputs;
 mod model;
 mod output;
 mod sampling;
@@ -12,7 +12,7 @@ mod story;
 pub use bench::{BenchArgs, Format};
 use clap::{Args, Parser, Subcommand};
 pub use files::{DecodeArgs, EncodeArgs, InspectArgs, ModelsArgs, PullArgs, RerunArgs, ShowArgs};
-pub use given::{GivenArgs, PreviewArgs};
+pub use inputs::{InputArgs, PreviewArgs};
 use kinora::Request;
 pub use model::{ComputeArgs, ModelArgs};
 pub use output::OutputArgs;
@@ -86,7 +86,7 @@ pub struct GenerateArgs {
     pub shape: ShapeArgs,
     /// Conditioning inputs.
     #[command(flatten)]
-    pub given: GivenArgs,
+    pub inputs: InputArgs,
     /// Denoising.
     #[command(flatten)]
     pub denoising: DenoisingArgs,
@@ -118,7 +118,7 @@ impl GenerateArgs {
             frames: shape.frames,
             duration: shape.duration,
             fps: shape.fps,
-            given: self.given.given(),
+            inputs: self.inputs.inputs(),
             init_latents: self.init_latents.clone(),
             ..Request::default()
         })

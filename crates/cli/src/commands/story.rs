@@ -24,7 +24,7 @@ pub fn extend(args: &ExtendArgs) -> Result<()> {
     })?;
     let earlier = made.map(|request| Request {
         // The inputs and the length of the clip do not apply to its continuation.
-        given: kinora::Given { camera: request.given.camera, ..kinora::Given::default() },
+        inputs: kinora::Inputs { camera: request.inputs.camera, ..kinora::Inputs::default() },
         frames: None,
         duration: None,
         seed: None,

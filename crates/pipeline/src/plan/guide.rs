@@ -1,7 +1,7 @@
 //! [`Guide`]: the size and length that follow from the request's pictures and clips.
 
 use crate::Result;
-use crate::request::inputs::Given;
+use crate::request::inputs::Inputs;
 
 /// Size and length of the picture or clip that a clip is made from, for what the request leaves open.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -16,18 +16,18 @@ pub(crate) struct Guide {
 
 impl Guide {
     /// Reads the headers of the files in `given`.
-    pub(crate) fn probe(given: &Given) -> Result<Self> {
-        if let Some(path) = given.video.as_ref().or(given.control.as_ref()) {
+    pub(crate) fn probe(inputs: &Inputs) -> Result<Self> {
+        if let Some(path) = inputs.video.as_ref().or(inputs.control.as_ref()) {
             let clip = kinora_media::open(path)?;
             let spec = clip.spec();
-            let expand = given.expand.unwrap_or_default();
+            let expand = inputs.expand.unwrap_or_default();
             let width = spec.width as f64 * (1.0 + expand.left + expand.right);
             let height = spec.height as f64 * (1.0 + expand.top + expand.bottom);
             let still = clip.frames() == Some(1);
             let fps = (!still).then(|| spec.fps.as_f64());
             return Ok(Self { ratio: Some(width / height), frames: clip.frames().filter(|_| !still), fps });
         }
-        let picture = given.image.as_ref().or(given.last_image.as_ref());
+        let picture = inputs.image.as_ref().or(inputs.last_image.as_ref());
         let picture = picture.map(kinora_media::read_image).transpose()?;
         Ok(Self { ratio: picture.map(|picture| picture.width as f64 / picture.height as f64), ..Self::default() })
     }

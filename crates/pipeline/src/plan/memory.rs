@@ -34,7 +34,7 @@ impl Demand {
         let tokens = |text: &String| text.len() / 3 + 2;
         let texts = [Some(&plan.prompt), Some(&plan.negative_prompt).filter(|_| plan.guided())];
         Self {
-            latents: [c, f + plan.given.references.len(), h, w],
+            latents: [c, f + plan.inputs.references.len(), h, w],
             texts: texts.into_iter().flatten().map(tokens).collect(),
             cached: plan.cache.is_some(),
             threads,

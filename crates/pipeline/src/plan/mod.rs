@@ -15,7 +15,7 @@ use crate::model::manifest::Manifest;
 use crate::plan::guide::Guide;
 use crate::plan::sampling::Denoising;
 use crate::request::Request;
-use crate::request::inputs::Given;
+use crate::request::inputs::Inputs;
 use crate::request::sampling::Sampling;
 use crate::step_cache::CacheRule;
 use crate::{Error, Result};
@@ -68,7 +68,7 @@ pub struct Plan {
     /// Seed of the noise.
     pub seed: u64,
     /// Conditioning inputs.
-    pub given: Given,
+    pub inputs: Inputs,
     /// The latents that are sampled.
     pub(crate) streams: Vec<StreamShape>,
     /// The inputs that the model accepts.
@@ -91,8 +91,8 @@ impl Plan {
 
     /// Returns the prompt as the text encoder reads it: with the camera's move, unless the network has an input for it.
     pub fn spoken_prompt(&self) -> String {
-        match &self.given.camera {
-            Some(camera) if self.given.says_camera(self.capabilities) => camera.in_prompt(&self.prompt),
+        match &self.inputs.camera {
+            Some(camera) if self.inputs.says_camera(self.capabilities) => camera.in_prompt(&self.prompt),
             _ => self.prompt.clone(),
         }
     }
@@ -124,7 +124,7 @@ impl Plan {
         limits: &Limits,
     ) -> Result<(Self, Vec<String>)> {
         let mut notices = Vec::new();
-        experiments(&request.given, manifest, limits, probed.continues, &mut notices);
+        experiments(&request.inputs, manifest, limits, probed.continues, &mut notices);
         let Probed { guide, seed, .. } = probed;
         let ((width, height), cropped) = size::size(request, guide, manifest, limits, &mut notices)?;
         let own_fps = guide.fps.unwrap_or(manifest.defaults.fps);
@@ -133,7 +133,7 @@ impl Plan {
         let LatentFormat { channels, spatial_factor, temporal_factor, .. } = limits.latent_format;
         let latent_frames = limits.latent_format.latent_frames(frames);
         let latent_shape @ [_, f, h, w] = [channels, latent_frames, height / spatial_factor, width / spatial_factor];
-        let references = request.given.references.len();
+        let references = request.inputs.references.len();
         let tokens = tokens([channels, f + references, h, w], limits)?;
         let denoising = Denoising::new(request, manifest, limits, tokens, &mut notices)?;
         let plan = Self {
@@ -156,7 +156,7 @@ impl Plan {
             cache: denoising.cache,
             boundary_timestep: limits.boundary_timestep,
             seed,
-            given: request.given.clone(),
+            inputs: request.inputs.clone(),
             streams: (limits.streams)(ClipShape { latents: latent_shape, references }),
             capabilities: limits.capabilities,
             init_latents: request.init_latents.clone(),
@@ -180,7 +180,7 @@ impl Probed {
     /// Reads the headers of the files that `request` names. `seed` replaces a random one if the request has none.
     pub(crate) fn new(request: &Request, seed: Option<u64>, continues: bool) -> Result<Self> {
         // A continuation has the size of the clip before.
-        let guide = if continues { Guide::default() } else { Guide::probe(&request.given)? };
+        let guide = if continues { Guide::default() } else { Guide::probe(&request.inputs)? };
         Ok(Self { guide, seed: request.seed.or(seed).unwrap_or_else(random_seed), continues })
     }
 }
@@ -190,13 +190,13 @@ pub(crate) fn check(request: &Request, manifest: &Manifest, limits: &Limits, con
     if request.prompt.trim().is_empty() {
         return Err(Error::request("the prompt is empty", "say what the clip should show"));
     }
-    request.given.check(limits.capabilities, &manifest.name, continues)
+    request.inputs.check(limits.capabilities, &manifest.name, continues)
 }
 
 /// Adds a notice of conditioning inputs that the model accepts, but was not trained with.
-fn experiments(given: &Given, manifest: &Manifest, limits: &Limits, continues: bool, notices: &mut Vec<String>) {
+fn experiments(inputs: &Inputs, manifest: &Manifest, limits: &Limits, continues: bool, notices: &mut Vec<String>) {
     if limits.capabilities.untrained {
-        let untrained = [("a last frame", given.last_image.is_some()), ("continuing a clip", continues)];
+        let untrained = [("a last frame", inputs.last_image.is_some()), ("continuing a clip", continues)];
         let untrained = untrained.iter().filter(|(_, asked)| *asked);
         notices
             .extend(untrained.map(|(what, _)| format!("{what} is an experiment: {} did not learn it", manifest.name)));

@@ -20,7 +20,7 @@ impl Recipe {
             frames: plan.frames,
             fps: plan.fps,
             sampling: plan.sampling.clone(),
-            given: plan.given.with_whole_paths(),
+            inputs: plan.inputs.with_whole_paths(),
             story: None,
             init_latents: plan.init_latents.as_ref().map(|path| std::path::absolute(path).unwrap_or(path.clone())),
             dtype: placement.dtype.as_str().to_string(),

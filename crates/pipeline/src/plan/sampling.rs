@@ -47,7 +47,7 @@ impl Denoising {
         let shift = asked.shift.or(own_shift).ok_or_else(|| missing("shift"))?;
         let shift = within("shift", shift, 0.01, 100.0)?;
         let whole = schedule(&asked, &settings, manifest, sampler, shift)?;
-        let schedule = match (&request.given.video, request.given.strength.unwrap_or(USUAL_STRENGTH)) {
+        let schedule = match (&request.inputs.video, request.inputs.strength.unwrap_or(USUAL_STRENGTH)) {
             (Some(_), strength) => weakened(&whole, strength)?,
             (None, _) => whole.clone(),
         };

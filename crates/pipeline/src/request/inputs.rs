@@ -1,4 +1,4 @@
-//! [`Given`]: the conditioning inputs of a clip beside its prompt: pictures, clips and a camera.
+//! [`Inputs`]: the conditioning inputs of a clip beside its prompt: pictures, clips and a camera.
 
 use crate::families::capabilities::{Capabilities, ImageInput, LastImageInput};
 use crate::model::manifest::Manifest;
@@ -13,7 +13,7 @@ use std::str::FromStr;
 /// What a clip is made from, beside its prompt. Everything is optional, and most models take only a part of it.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Given {
+pub struct Inputs {
     /// The picture that the clip begins with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<PathBuf>,
@@ -65,7 +65,7 @@ pub struct Expand {
     pub bottom: f64,
 }
 
-impl Given {
+impl Inputs {
     /// Whether nothing is given.
     pub fn is_empty(&self) -> bool {
         *self == Self { fit: self.fit, ..Self::default() }
@@ -312,17 +312,17 @@ mod tests {
 
     #[test]
     fn what_is_given_survives_a_recipe() {
-        let given = Given {
+        let given = Inputs {
             image: Some("a.png".into()),
             fit: Fit::Pad,
             strength: Some(0.5),
             references: vec!["b.png".into()],
             expand: "0.5".parse().ok(),
             camera: Some(Camera::Preset("forward-up".parse().expect("a preset"))),
-            ..Given::default()
+            ..Inputs::default()
         };
         let text = serde_json::to_string(&given).expect("plain data");
-        assert_eq!(serde_json::from_str::<Given>(&text).expect("its own text"), given);
-        assert_eq!(serde_json::to_string(&Given::default()).expect("plain data"), "{}");
+        assert_eq!(serde_json::from_str::<Inputs>(&text).expect("its own text"), given);
+        assert_eq!(serde_json::to_string(&Inputs::default()).expect("plain data"), "{}");
     }
 }

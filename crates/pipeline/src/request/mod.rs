@@ -8,7 +8,7 @@ pub(crate) mod recipe;
 pub(crate) mod sampling;
 pub(crate) mod story;
 
-use crate::request::inputs::Given;
+use crate::request::inputs::Inputs;
 use crate::request::output::Output;
 use crate::request::sampling::Sampling;
 use std::path::PathBuf;
@@ -35,7 +35,7 @@ pub struct Request {
     /// Seed of the noise; random when `None`. The noise is the one that `PyTorch`'s CPU generator gives for this seed.
     pub seed: Option<u64>,
     /// Conditioning inputs: pictures, clips and a camera.
-    pub given: Given,
+    pub inputs: Inputs,
     /// A safetensors file whose tensor `noise` `[1, C, F, H, W]` replaces the seeded noise.
     pub init_latents: Option<PathBuf>,
     /// The files that results are written to.

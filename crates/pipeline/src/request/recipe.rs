@@ -1,6 +1,6 @@
 //! [`Recipe`]: the settings from which a clip can be made again, stored in the clip's metadata.
 
-use crate::request::inputs::Given;
+use crate::request::inputs::Inputs;
 use crate::request::output::Output;
 use crate::request::sampling::Sampling;
 use crate::request::story::Story;
@@ -37,9 +37,9 @@ pub struct Recipe {
     /// `timesteps` too; settings that are off may be missing.
     #[serde(flatten)]
     pub sampling: Sampling,
-    /// Conditioning inputs.
-    #[serde(default, skip_serializing_if = "Given::is_empty")]
-    pub given: Given,
+    /// Conditioning inputs. Recipes call them `given`.
+    #[serde(rename = "given", default, skip_serializing_if = "Inputs::is_empty")]
+    pub inputs: Inputs,
     /// The shots of a story; the other settings are those of its first shot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub story: Option<Story>,
@@ -95,7 +95,7 @@ impl Recipe {
             mode: None,
             sampling: self.sampling.as_requested(),
             seed: Some(self.seed),
-            given: self.given.clone(),
+            inputs: self.inputs.clone(),
             init_latents: self.init_latents.clone(),
             output: Output {
                 quality: self.quality,

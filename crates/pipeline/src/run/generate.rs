@@ -311,7 +311,7 @@ fn check_files(plan: &Plan, output: &Output, latents: &Path, recipe: Option<&str
     files.extend(plan.init_latents.iter().map(|path| ("the initial latents", path.as_path())));
     files.extend(output.preview.iter().map(|path| ("the preview", path.as_path())));
     let results = files.len();
-    files.extend(plan.given.files());
+    files.extend(plan.inputs.files());
     distinct(&files, results)?;
     output.latents.iter().try_for_each(|path| kinora_checkpoint::check_writable(path))?;
     Ok(noise)

@@ -58,7 +58,7 @@ struct Input {
 }
 
 fn inputs(recipe: &Recipe) -> Result<BTreeMap<PathBuf, Input>> {
-    let given = recipe.given.files().into_iter().map(|(_, path)| path);
+    let given = recipe.inputs.files().into_iter().map(|(_, path)| path);
     let story = recipe.story.iter().flat_map(Story::files);
     let input = |path: &Path| {
         let data = std::fs::metadata(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;

@@ -73,7 +73,7 @@ impl<'a> Filming<'a> {
         let recipe = Recipe {
             story: Some(story.with_whole_paths()),
             // The inputs of the first shot are in the story.
-            given: request.given.with_whole_paths(),
+            inputs: request.inputs.with_whole_paths(),
             negative_prompt: request
                 .negative_prompt
                 .clone()
@@ -229,7 +229,7 @@ fn check_windows(pipeline: &Pipeline, windows: &[Window], first: &[String]) -> R
         if checked.iter().any(|(request, cut)| *cut == window.cut && same(request)) {
             continue;
         }
-        for (_, path) in window.request.given.files() {
+        for (_, path) in window.request.inputs.files() {
             std::fs::metadata(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
         }
         let more = pipeline.plan_of(&window.request, part(!window.cut))?.notices;

@@ -19,12 +19,12 @@ pub(super) fn request_of(request: &Request, shot: &Shot) -> Result<Request> {
     request.prompt.clone_from(&shot.prompt);
     request.negative_prompt = shot.negative_prompt.clone().or(request.negative_prompt);
     if let Some(image) = &shot.image {
-        request.given.image = Some(image.clone());
+        request.inputs.image = Some(image.clone());
     }
     if let Some(camera) = &shot.camera {
         let bad =
             |reason| Error::request(format!("camera `{camera}`: {reason}"), "such as pan=5,zoom=-3 or forward-up");
-        request.given.camera = Some(camera.parse().map_err(bad)?);
+        request.inputs.camera = Some(camera.parse().map_err(bad)?);
     }
     Ok(request)
 }
@@ -59,7 +59,7 @@ pub(super) fn windows_of(
         let mut request = request.clone();
         (request.frames, request.duration) = (Some(frames), None);
         if !windows.is_empty() {
-            request.given.image = None;
+            request.inputs.image = None;
             request.seed = None;
         }
         windows.push(Window { request, cut });

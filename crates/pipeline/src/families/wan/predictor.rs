@@ -95,7 +95,7 @@ impl Predictor for WanPredictor<'_> {
 
     fn clip(&self, x: &Streams) -> Result<Tensor> {
         let latents = self.shown(x)?;
-        let (references, frames) = (self.run.plan.given.references.len(), self.run.plan.latent_shape[1]);
+        let (references, frames) = (self.run.plan.inputs.references.len(), self.run.plan.latent_shape[1]);
         Ok(latents.get(VIDEO)?.narrow(2, references, frames)?.contiguous()?)
     }
 }

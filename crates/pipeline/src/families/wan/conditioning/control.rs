@@ -42,7 +42,7 @@ impl Conditioner<'_> {
         mut encoding: Encoding,
     ) -> Result<Tensor> {
         let begin: &[Frame] = match (self.end, first) {
-            (Some(ClipEnd::Frames(frames)), _) if self.run.plan.given.image.is_none() => frames,
+            (Some(ClipEnd::Frames(frames)), _) if self.run.plan.inputs.image.is_none() => frames,
             (_, Some(first)) => std::slice::from_ref(first),
             (_, None) => &[],
         };
@@ -78,11 +78,11 @@ impl Conditioner<'_> {
     }
 
     fn with_references(&self, control: Tensor, mut encoding: Encoding) -> Result<Tensor> {
-        let Plan { width, height, given, .. } = self.run.plan;
+        let Plan { width, height, inputs, .. } = self.run.plan;
         let (_, channels, _, h, w) = control.dims5()?;
         let factor = encoding.vae.latent_format().spatial_factor;
         let mut all = vec![control];
-        for path in &given.references {
+        for path in &inputs.references {
             let frame = on_white(&kinora_media::read_image(path)?, *width, *height, factor)?;
             let latents = encoding.encode(1, |_| Ok(frame.clone()))?;
             let rest = channels - latents.dim(1)?;
@@ -95,14 +95,14 @@ impl Conditioner<'_> {
 
 impl<'a> ControlFrames<'a> {
     fn open(plan: &'a Plan, begin: &'a [Frame], last: Option<&'a Frame>) -> Result<Self> {
-        let clip = plan.given.control.as_deref().map(kinora_media::open).transpose()?;
-        let mask = plan.given.mask.as_deref().map(|path| Mask::open(path, plan)).transpose()?;
+        let clip = plan.inputs.control.as_deref().map(kinora_media::open).transpose()?;
+        let mask = plan.inputs.mask.as_deref().map(|path| Mask::open(path, plan)).transpose()?;
         Ok(Self { plan, begin, last, clip, mask, next: 0 })
     }
 
     /// The next frame, and its mask `[H, W]`: 1 is generated.
     fn next(&mut self) -> Result<(Frame, Vec<f32>)> {
-        let Plan { width, height, frames, given, .. } = self.plan;
+        let Plan { width, height, frames, inputs, .. } = self.plan;
         let (width, height, index) = (*width, *height, self.next);
         self.next += 1;
         let of_clip = self.clip.as_mut().map(|clip| clip.next_frame()).transpose()?.flatten();
@@ -118,11 +118,11 @@ impl<'a> ControlFrames<'a> {
             // Nothing is known of it: grey, and all of it generated.
             return Ok((grey(width, height)?, vec![1.0; width * height]));
         };
-        if let Some(expand) = given.expand {
+        if let Some(expand) = inputs.expand {
             return expanded(frame, Inner::of(expand, width, height), self.plan, mask.as_deref());
         }
         let mask = mask.unwrap_or_else(|| vec![1.0; width * height]);
-        Ok((fitted_frame(frame, width, height, given.fit)?, mask))
+        Ok((fitted_frame(frame, width, height, inputs.fit)?, mask))
     }
 }
 
@@ -160,8 +160,8 @@ impl Mask {
 fn values(frame: Frame, plan: &Plan) -> Result<Vec<f32>> {
     let whole = Inner { left: 0, top: 0, width: plan.width, height: plan.height };
     let Inner { width, height, .. } =
-        plan.given.expand.map_or(whole, |expand| Inner::of(expand, plan.width, plan.height));
-    let frame = fitted_frame(frame, width, height, plan.given.fit)?;
+        plan.inputs.expand.map_or(whole, |expand| Inner::of(expand, plan.width, plan.height));
+    let frame = fitted_frame(frame, width, height, plan.inputs.fit)?;
     Ok(frame.data[..width * height].iter().map(|value| value.clamp(0.0, 1.0)).collect())
 }
 
@@ -204,7 +204,7 @@ impl Inner {
 /// `frame` in a larger one that is generated around it; `mask` is of its own size.
 fn expanded(frame: Frame, inner: Inner, plan: &Plan, mask: Option<&[f32]>) -> Result<(Frame, Vec<f32>)> {
     let (width, height) = (plan.width, plan.height);
-    let frame = fitted_frame(frame, inner.width, inner.height, plan.given.fit)?;
+    let frame = fitted_frame(frame, inner.width, inner.height, plan.inputs.fit)?;
     let mut whole = grey(width, height)?;
     let mut generated = vec![1.0; width * height];
     for row in 0..inner.height {

@@ -80,7 +80,7 @@ impl Conditions {
             context,
             image: cast(&self.image)?,
             latents: cast(&self.latents)?,
-            control: control.map(|latents| Control { latents, scale: plan.given.control_scale.unwrap_or(1.0) }),
+            control: control.map(|latents| Control { latents, scale: plan.inputs.control_scale.unwrap_or(1.0) }),
             camera: cast(&self.camera)?,
         })
     }
@@ -116,9 +116,9 @@ impl Conditions {
 
 /// Whether a run of `plan` that continues `end` has anything to encode.
 pub(super) fn is_needed(plan: &Plan, end: Option<&ClipEnd>) -> bool {
-    let Plan { given, capabilities, .. } = plan;
-    let pictures = given.image.is_some() || given.last_image.is_some() || end.is_some();
-    pictures || given.video.is_some() || capabilities.control || capabilities.camera
+    let Plan { inputs, capabilities, .. } = plan;
+    let pictures = inputs.image.is_some() || inputs.last_image.is_some() || end.is_some();
+    pictures || inputs.video.is_some() || capabilities.control || capabilities.camera
 }
 
 /// Encodes the conditions of one run; the encoders are in memory only as long as they work.
@@ -136,7 +136,7 @@ impl Conditioner<'_> {
         let mut conditions = Conditions::default();
         let Run { model, placement, plan } = self.run;
         let first = self.first_picture()?;
-        let last = plan.given.last_image.as_deref().map(kinora_media::read_image).transpose()?;
+        let last = plan.inputs.last_image.as_deref().map(kinora_media::read_image).transpose()?;
         if matches!(self.images, Images::Channels { encoder: true, .. }) {
             let encoder = load_image_encoder(model, placement)?;
             let pictures: Vec<_> = first.iter().chain(&last).collect();
@@ -147,7 +147,7 @@ impl Conditioner<'_> {
         let vae = load_vae(model, Parts::Encoder, placement)?;
         let mut encoding =
             Encoding { vae: &vae, device: &placement.device, source: "the conditioning inputs", observer };
-        if let Some(path) = &plan.given.video {
+        if let Some(path) = &plan.inputs.video {
             conditions.start = Some(self.start(path, &mut encoding)?);
         }
         match self.images {
@@ -170,19 +170,19 @@ impl Conditioner<'_> {
 
     /// Latents of the clip that is changed.
     fn start(&self, path: &Path, encoding: &mut Encoding) -> Result<Tensor> {
-        let Plan { width, height, frames, given, .. } = self.run.plan;
+        let Plan { width, height, frames, inputs, .. } = self.run.plan;
         let mut clip = kinora_media::open(path)?;
         encoding.encode(*frames, |index| {
             let frame = clip.next_frame()?.ok_or_else(|| too_short(path, index, *frames))?;
-            fitted_frame(frame, *width, *height, given.fit)
+            fitted_frame(frame, *width, *height, inputs.fit)
         })
     }
 
     /// Rays of the camera's path; of a camera that stands still where there is none, or its move is in the prompt.
     fn camera(&self) -> Result<Tensor> {
-        let Plan { width, height, frames, fps, temporal_factor, given, capabilities, .. } = self.run.plan;
+        let Plan { width, height, frames, fps, temporal_factor, inputs, capabilities, .. } = self.run.plan;
         let still = Camera::Move(CameraMove::default());
-        let asked = given.camera.as_ref().filter(|_| !given.says_camera(*capabilities));
+        let asked = inputs.camera.as_ref().filter(|_| !inputs.says_camera(*capabilities));
         let trajectory = asked.unwrap_or(&still).trajectory(*frames, *fps)?;
         let Placement { dtype, device, .. } = self.run.placement;
         Ok(trajectory.packed(*width, *height, *temporal_factor, (*dtype, device))?)

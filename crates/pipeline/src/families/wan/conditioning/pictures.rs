@@ -31,13 +31,13 @@ pub(super) fn hidden_states(
 impl Conditioner<'_> {
     /// A picture in the clip's size.
     pub(super) fn frame(&self, picture: Picture) -> Result<Frame> {
-        let Plan { width, height, given, .. } = self.run.plan;
-        Ok(fitted(picture, *width, *height, given.fit)?.to_frame())
+        let Plan { width, height, inputs, .. } = self.run.plan;
+        Ok(fitted(picture, *width, *height, inputs.fit)?.to_frame())
     }
 
     /// The first frame: the image that is given, or the last frame of the clip before.
     pub(super) fn first_picture(&self) -> Result<Option<Picture>> {
-        match (&self.run.plan.given.image, self.end) {
+        match (&self.run.plan.inputs.image, self.end) {
             (Some(path), _) => Ok(Some(kinora_media::read_image(path)?)),
             (None, Some(ClipEnd::Frames(frames))) => Ok(frames.last().map(Picture::from_frame)),
             (None, _) => Ok(None),
@@ -61,7 +61,7 @@ impl Conditioner<'_> {
         };
         match (self.end, first) {
             (Some(ClipEnd::Latents(latents)), _) => put(0, &latents.to_device(encoding.device)?)?,
-            (Some(ClipEnd::Frames(before)), _) if self.run.plan.given.image.is_none() => {
+            (Some(ClipEnd::Frames(before)), _) if self.run.plan.inputs.image.is_none() => {
                 put(0, &encoding.encode(before.len(), |index| Ok(before[index].clone()))?)?;
             }
             (_, Some(first)) => put(0, &encoding.encode(1, |_| Ok(first.clone()))?)?,

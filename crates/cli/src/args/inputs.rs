@@ -1,13 +1,13 @@
 //! Conditioning inputs of a clip, and previews while it is made.
 
 use clap::Args;
-use kinora::{Camera, CameraMove, CameraPreset, Expand, Fit, Given};
+use kinora::{Camera, CameraMove, CameraPreset, Expand, Fit, Inputs};
 use std::path::PathBuf;
 
 /// Pictures, clips and a camera that the clip is made from.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Pictures, clips, camera")]
-pub struct GivenArgs {
+pub struct InputArgs {
     /// Picture that the clip begins with: PNG, JPEG, WebP, GIF, BMP or TIFF.
     #[arg(long, value_name = "FILE")]
     pub image: Option<PathBuf>,
@@ -57,13 +57,13 @@ pub struct GivenArgs {
     pub no_camera_in_prompt: bool,
 }
 
-impl GivenArgs {
+impl InputArgs {
     /// Returns the conditioning inputs that the options describe.
-    pub fn given(&self) -> Given {
+    pub fn inputs(&self) -> Inputs {
         let camera = (self.camera.map(Camera::Move))
             .or(self.camera_preset.map(Camera::Preset))
             .or(self.camera_path.clone().map(Camera::Path));
-        Given {
+        Inputs {
             image: self.image.clone(),
             last_image: self.last_image.clone(),
             fit: self.fit,
