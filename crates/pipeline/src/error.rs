@@ -190,7 +190,7 @@ impl Error {
                 Some("the file is damaged or not of this model: take config.json and weights from one source".into())
             }
             Self::Dit(kinora_dit::Error::Unsupported { .. } | kinora_dit::Error::Infer { .. }) => {
-                Some("only models of the Wan family can be loaded".into())
+                Some("`kinora models` lists the models that can be loaded".into())
             }
             Self::Dit(_) | Self::Image(_) | Self::Vae(_) | Self::Tensor(_) => None,
         }
