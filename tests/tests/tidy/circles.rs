@@ -151,14 +151,11 @@ fn tree(text: &str) -> (Vec<Segments>, &str) {
         }
         prefix.push(rest[..end].to_string());
         rest = rest[end..].trim_start();
-        match rest.strip_prefix("::") {
-            Some(after) => rest = after.trim_start(),
-            None => {
-                let renamed =
-                    rest.strip_prefix("as ").map(|after| after.trim_start_matches(|c: char| c.is_alphanumeric()));
-                return (vec![prefix], renamed.unwrap_or(rest));
-            }
-        }
+        let Some(after) = rest.strip_prefix("::") else {
+            let renamed = rest.strip_prefix("as ").map(|after| after.trim_start_matches(|c: char| c.is_alphanumeric()));
+            return (vec![prefix], renamed.unwrap_or(rest));
+        };
+        rest = after.trim_start();
     }
 }
 

@@ -127,7 +127,7 @@ impl Bench {
         let encoder = self.family.text_encoder(&self.model, &self.placement)?;
         let tokens = self.model.manifest.text_len;
         let prompt = "x ".repeat(2 * tokens); // more than enough: cut to `tokens`
-        let runs = self.time(|| encoder.encode(&prompt).map(drop).map_err(Error::from))?;
+        let runs = self.time(|| encoder.encode(&prompt).map(drop))?;
         let work = format!("a prompt of {tokens} tokens");
         Ok(match self.text_layers {
             Some((some, all)) => {

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 /// The conditioning inputs, beside a prompt, that a model accepts. How it uses them is its family's affair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an ability of its own")]
 pub struct Capabilities {
     /// The picture that a clip begins with.
     pub image: ImageInput,
