@@ -31,7 +31,7 @@ pub struct BenchOptions {
     pub size: Option<[usize; 3]>,
     /// The parts to measure, in this order.
     pub parts: Vec<BenchPart>,
-    /// Of the text encoder with random weights build only so many layers, and count the time for all.
+    /// Build only so many layers of a text encoder with random weights, and scale the time to all of them.
     pub text_layers: Option<usize>,
     /// Timed runs of each part, after one that is not timed.
     pub runs: usize,

@@ -130,7 +130,7 @@ impl Recipe {
     /// Returns the first setting in which two recipes differ, with both values. Neither the version counts nor the encoding
     /// of the clip.
     pub fn difference(&self, other: &Self) -> Option<String> {
-        // What one leaves out and the other says is off is the same.
+        // A setting that is left out equals one that is off.
         let complete = |recipe: &Self| Self { sampling: recipe.sampling.clone().complete(), ..recipe.clone() };
         let (mine, theirs) = (serde_json::to_value(complete(self)).ok()?, serde_json::to_value(complete(other)).ok()?);
         let names = mine.as_object()?.keys().chain(theirs.as_object()?.keys());

@@ -40,7 +40,7 @@ impl LatentsFile {
         Ok(Self { path: path.to_path_buf(), file, shape: [c, f, h, w] })
     }
 
-    /// The same, of latents that a VAE of this format decodes.
+    /// Opens latents that a VAE of this format decodes.
     ///
     /// # Errors
     /// As [`LatentsFile::open`], and another number of channels.
@@ -99,9 +99,13 @@ impl LatentsFile {
     /// The latent frames from number `first` on, f32 on the CPU.
     ///
     /// # Errors
-    /// A file that cannot be read.
+    /// NaN or infinite values.
     pub(crate) fn from(&self, first: usize) -> Result<Tensor> {
-        Ok(self.file.narrow(LATENTS, 2, first, self.frames() - first)?.to_dtype(DType::F32)?)
+        let latents = self.file.narrow(LATENTS, 2, first, self.frames() - first)?.to_dtype(DType::F32)?;
+        if !kinora_sampler::all_finite(&latents)? {
+            return Err(bad(&self.path, format!("`{LATENTS}` has NaN or infinite values from frame {first} on")));
+        }
+        Ok(latents)
     }
 
     /// The last `count` latent frames, f32 on `device`.

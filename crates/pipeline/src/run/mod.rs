@@ -77,7 +77,7 @@ impl Pipeline {
         self.plan_of(request, Part::Begins)
     }
 
-    /// The same for a part of a story.
+    /// The plan for a part of a story.
     pub(crate) fn plan_of(&self, request: &Request, part: Part) -> Result<Planned> {
         let (manifest, limits, continues) = (&self.model.manifest, &self.limits, part == Part::Continues);
         let resumed = request.output.resume.as_ref().filter(|_| request.seed.is_none());

@@ -70,11 +70,11 @@ impl StepCache {
             self.pair = self.rule.reuses(at, change, &mut memory.numbers);
             memory.keep(LATENTS, latents.clone());
         }
-        if self.pair && memory.get(RESIDUAL).is_some() {
-            let velocity = x.map(|name, x| {
-                let residual = memory.get(&residual_of(x, latents, name)).expect("kept with the first stream's");
-                x + residual
-            })?;
+        let residuals: Option<Vec<&Tensor>> =
+            x.iter().map(|(name, x)| memory.get(&residual_of(x, latents, name))).collect();
+        if let Some(residuals) = residuals.filter(|_| self.pair) {
+            let mut residuals = residuals.into_iter();
+            let velocity = x.map(|_, x| x + residuals.next().expect("one for each stream"))?;
             return Ok(Predicted { velocity, reused: true });
         }
         let computed = network(&mut kinora_dit::ComputeAll)?;

@@ -63,6 +63,8 @@ pub(super) fn limits(model: &Model) -> Result<Limits> {
         scheduler: model.scheduler.clone(),
         capabilities: capabilities(images, dit.camera, model.manifest.tail_latents),
         streams,
+        // However many tokens there are.
+        shift: |limits, _| limits.scheduler.as_ref()?.shift,
     })
 }
 
