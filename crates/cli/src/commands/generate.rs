@@ -36,7 +36,8 @@ pub fn rerun(args: &RerunArgs) -> Result<()> {
     let mut request = args.denoising.apply(recipe.request()?);
     let seed = request.seed.unwrap_or(recipe.seed);
     let clip = args.output.output.clone().unwrap_or_else(|| format!("kinora-{seed}-again.mp4").into());
-    request.output = Output { clip, ..output_over(&args.output, request.output) };
+    let reads = vec![args.clip.clone()];
+    request.output = Output { clip, reads, ..output_over(&args.output, request.output) };
     let options = args.model.load_options_of(&recipe)?;
     if let Some(story) = &recipe.story {
         return super::story::film(&options, story, request, args.output.json, None);

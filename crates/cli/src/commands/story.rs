@@ -52,7 +52,7 @@ pub fn run(args: &StoryArgs) -> Result<()> {
     let shape = &args.shape;
     let clip = args.output.output.clone().unwrap_or_else(|| args.story.with_extension("mp4"));
     let request = args.denoising.apply(Request {
-        output: Output { clip, ..output(&args.output) },
+        output: Output { clip, reads: vec![args.story.clone()], ..output(&args.output) },
         negative_prompt: args.negative_prompt.clone(),
         size: shape.size(),
         frames: shape.frames,

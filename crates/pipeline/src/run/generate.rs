@@ -11,7 +11,7 @@ use super::{Pipeline, encode};
 use crate::families::family::{ClipEnd, Run, Tensors};
 use crate::plan::{Plan, Planned, in_tiles};
 use crate::request::Request;
-use crate::request::output::{Output, Predictions, Report, Seconds, distinct};
+use crate::request::output::{Output, Predictions, Report, Seconds};
 use crate::request::recipe::Recipe;
 use crate::{Error, Result};
 use candle_core::Tensor;
@@ -60,7 +60,7 @@ impl Pipeline {
     ) -> Result<Report> {
         self.run(|| {
             let observer = &mut Observer::new(&mut on_event);
-            distinct(&[("the latents", latents), ("the clip", &output.clip)], 2)?;
+            self.check_results(&[("the clip", &output.clip)], &[("the latents", latents)], output)?;
             let file = LatentsFile::open(latents)?;
             let stored = file.recipe().map(str::to_string);
             let recorded: Option<Recipe> = stored.as_deref().and_then(|text| serde_json::from_str(text).ok());
@@ -100,7 +100,7 @@ impl Pipeline {
     ) -> Result<[usize; 4]> {
         self.run(|| {
             let observer = &mut Observer::new(&mut on_event);
-            distinct(&[("the clip", clip), ("the latents", output)], 2)?;
+            self.check_results(&[("the latents", output)], &[("the clip", clip)], &Output::default())?;
             kinora_checkpoint::check_writable(output)?;
             observer.tell(Event::Stage(Stage::Encode))?;
             let vae = self.vae(Parts::Encoder)?;
@@ -142,7 +142,7 @@ impl Pipeline {
         let stored = recipe.to_text();
         let stored = output.metadata.then_some(stored.as_str());
         let latents = latents_path(output);
-        let noise = check_files(plan, output, &latents, stored)?;
+        let noise = self.check_files(plan, output, &latents, stored)?;
         // Last, because it leaves a directory behind.
         let run_dir = output.resume.as_ref().map(|dir| RunDir::open(dir, &recipe)).transpose()?;
         kinora_checkpoint::check_writable(&latents)?;
@@ -172,6 +172,28 @@ impl Pipeline {
         report.notices.splice(0..0, planned.notices);
         report.seconds = Seconds { total: start.elapsed().as_secs_f64(), decode: report.seconds.decode, ..seconds };
         Ok(report)
+    }
+
+    /// Checks, before the first step, that every file can be read or written that the run will need, and that no result
+    /// replaces an input. Reads the noise.
+    fn check_files(
+        &self,
+        plan: &Plan,
+        output: &Output,
+        latents: &Path,
+        recipe: Option<&str>,
+    ) -> Result<Option<Streams>> {
+        drop(writer(output, (plan.width, plan.height), plan.cropped, plan.fps, recipe)?);
+        let noise = plan.init_latents.as_ref().map(|path| read_noise(path, &plan.streams)).transpose()?;
+        let mut results = vec![("the clip", output.clip.as_path()), ("the latents", latents)];
+        let saved = output.latents.iter().filter(|_| output.resume.is_some());
+        results.extend(saved.map(|path| ("the saved latents", path.as_path())));
+        results.extend(output.preview.iter().map(|path| ("the preview", path.as_path())));
+        let mut inputs = plan.inputs.files();
+        inputs.extend(plan.init_latents.iter().map(|path| ("the initial latents", path.as_path())));
+        self.check_results(&results, &inputs, output)?;
+        output.latents.iter().try_for_each(|path| kinora_checkpoint::check_writable(path))?;
+        Ok(noise)
     }
 
     /// The text and denoising stages, of a clip that continues `end`.
@@ -298,23 +320,6 @@ impl Pipeline {
         let seconds = Seconds { decode: start.elapsed().as_secs_f64(), ..Seconds::default() };
         Ok(Report { seconds, ..report_of(written) })
     }
-}
-
-/// Checks, before the first step, that every file can be read or written that the run will need, and that no result
-/// replaces an input. Reads the noise.
-fn check_files(plan: &Plan, output: &Output, latents: &Path, recipe: Option<&str>) -> Result<Option<Streams>> {
-    drop(writer(output, (plan.width, plan.height), plan.cropped, plan.fps, recipe)?);
-    let noise = plan.init_latents.as_ref().map(|path| read_noise(path, &plan.streams)).transpose()?;
-    let mut files = vec![("the clip", output.clip.as_path()), ("the latents", latents)];
-    let saved = output.latents.iter().filter(|_| output.resume.is_some());
-    files.extend(saved.map(|path| ("the saved latents", path.as_path())));
-    files.extend(plan.init_latents.iter().map(|path| ("the initial latents", path.as_path())));
-    files.extend(output.preview.iter().map(|path| ("the preview", path.as_path())));
-    let results = files.len();
-    files.extend(plan.inputs.files());
-    distinct(&files, results)?;
-    output.latents.iter().try_for_each(|path| kinora_checkpoint::check_writable(path))?;
-    Ok(noise)
 }
 
 fn latents_path(output: &Output) -> PathBuf {

@@ -6,7 +6,7 @@ use super::{BEFORE, STORY};
 use crate::families::capabilities::Continuation;
 use crate::plan::Plan;
 use crate::request::inputs::who_takes;
-use crate::request::output::{Output, Predictions, Report, Seconds, distinct};
+use crate::request::output::{Output, Predictions, Report, Seconds};
 use crate::request::recipe::Recipe;
 use crate::request::story::{Join, MOST_SECONDS, Shot, Story};
 use crate::request::{Request, Size};
@@ -69,7 +69,7 @@ impl<'a> Filming<'a> {
         let windows = all_windows(story, &request, plan, tail, project)?;
         let notices = check_windows(pipeline, &windows, &planned.notices)?;
         let output = Output { tile: planned.tile, ..request.output.clone() };
-        check_names(story, &output)?;
+        check_names(pipeline, story, &request, &output)?;
         let recipe = Recipe {
             story: Some(story.with_whole_paths()),
             // The inputs of the first shot are in the story.
@@ -240,11 +240,12 @@ fn check_windows(pipeline: &Pipeline, windows: &[Window], first: &[String]) -> R
     Ok(notices)
 }
 
-/// Refuses a result that is one of the story's inputs, or the other result.
-fn check_names(story: &Story, output: &Output) -> Result<()> {
-    let latents = sidecar(&output.clip);
-    let mut files = vec![("the clip", output.clip.as_path()), ("its latents", &latents)];
-    files.extend(story.after.iter().map(|path| ("the clip before", path.as_path())));
-    files.extend(story.shots.iter().filter_map(|shot| Some(("the image of a shot", shot.image.as_deref()?))));
-    distinct(&files, 2)
+/// Refuses a result that is one of the story's inputs, a file of the model, or the other result.
+fn check_names(pipeline: &Pipeline, story: &Story, request: &Request, output: &Output) -> Result<()> {
+    let (latents, before) = (sidecar(&output.clip), story.after.as_deref().map(sidecar));
+    let mut inputs = request.inputs.files();
+    inputs.extend(story.after.iter().map(|path| ("the clip before", path.as_path())));
+    inputs.extend(before.iter().map(|path| ("the latents of the clip before", path.as_path())));
+    inputs.extend(story.shots.iter().filter_map(|shot| Some(("the image of a shot", shot.image.as_deref()?))));
+    pipeline.check_results(&[("the clip", &output.clip), ("its latents", &latents)], &inputs, output)
 }

@@ -1,0 +1,102 @@
+//! What a run may write: never over a file that it reads, under names of its own, and nothing that is left of a refusal.
+
+use kinora_tests::Run;
+use kinora_tests::sandbox::Sandbox;
+use std::collections::BTreeMap;
+
+fn succeeded(run: Run) -> Run {
+    assert_eq!(run.status, Some(0), "{run:#?}");
+    run
+}
+
+/// The bytes of every file.
+fn contents(sandbox: &Sandbox) -> BTreeMap<String, Vec<u8>> {
+    let read = |name: String| Some((name.clone(), std::fs::read(sandbox.path(&name)).ok()?));
+    sandbox.files().into_iter().filter_map(read).collect()
+}
+
+const WEIGHTS: &str = "model/transformer/diffusion_pytorch_model.safetensors";
+
+#[test]
+fn no_result_replaces_what_a_run_reads() {
+    let sandbox = Sandbox::new("wan21_t2v");
+    succeeded(sandbox.generate(&["--save-latents", "latents.safetensors"]));
+    succeeded(sandbox.generate(&["-o", "frames/%03d.png"]));
+    sandbox.write("story.safetensors", "[[shot]]\nprompt = \"a ball\"\n");
+    sandbox.write("prompts.toml", "[[prompt]]\ntext = \"a ball\"\n");
+    std::fs::create_dir(sandbox.path("page")).expect("a folder");
+    std::fs::hard_link(sandbox.path("prompts.toml"), sandbox.path("page/index.html")).expect("a link");
+    std::fs::hard_link(sandbox.path(WEIGHTS), sandbox.path("hard.safetensors")).expect("a link");
+    std::fs::hard_link(sandbox.path("clip.safetensors"), sandbox.path("same.safetensors")).expect("a link");
+    #[cfg(unix)]
+    std::os::unix::fs::symlink("model/vae/diffusion_pytorch_model.safetensors", sandbox.path("soft.safetensors"))
+        .expect("a link");
+    let before = contents(&sandbox);
+
+    let same = "are the same file";
+    let cases: &[(&[&str], &str)] = &[
+        (&["generate", "-o", WEIGHTS], same),
+        (&["generate", "-o", "model/vae/../vae/diffusion_pytorch_model.safetensors"], same),
+        (&["generate", "-o", "hard.safetensors"], same),
+        #[cfg(unix)]
+        (&["generate", "-o", "soft.safetensors"], same),
+        (&["generate", "--save-latents", WEIGHTS], same),
+        (&["generate", "--save-latents", "model/vae/config.json"], same),
+        (&["generate", "--save-latents", "model/model_index.json"], same),
+        (&["generate", "--save-latents", "model/tokenizer/tokenizer.json"], same),
+        (&["generate", "--preview", "new.gif", "-o", "new.gif"], same),
+        (&["generate", "-o", "model/vae/%d.png"], "would go into the folder of the model"),
+        (&["generate", "-o", "model/vae/"], "would go into the folder of the model"),
+        (&["generate", "-o", "model/"], "would go into the folder of the model"),
+        (&["generate", "--video", "frames", "-o", "frames/"], "would go into the folder of the video"),
+        (&["generate", "--video", "frames/%03d.png", "-o", "frames/x.png"], "would go into the folder of the video"),
+        (&["generate", "--video", "frames", "-o", "frames/001.png"], same),
+        (&["encode", "clip.safetensors", "-o", WEIGHTS], same),
+        (&["encode", "clip.safetensors", "-o", "same.safetensors"], same),
+        (&["decode", "latents.safetensors", "-o", WEIGHTS], same),
+        (&["decode", "latents.safetensors", "-o", "latents.safetensors"], same),
+        (&["rerun", "clip.safetensors", "-o", "same.safetensors"], same),
+    ];
+    for (arguments, expected) in cases {
+        let run = match arguments {
+            ["generate", rest @ ..] => sandbox.generate(rest),
+            _ => sandbox.kinora(&[arguments, &["--model", "model"][..]].concat()),
+        };
+        assert!(run.failure().contains(expected), "{arguments:?}: {run:#?}");
+        assert!(contents(&sandbox) == before, "{arguments:?}");
+    }
+    let suite = sandbox.kinora(&["suite", "prompts.toml", "--model", "model", "-o", "page"]);
+    assert!(suite.failure().contains(same), "{suite:#?}");
+    assert!(contents(&sandbox) == before);
+}
+
+#[test]
+fn a_picture_of_a_clip_replaces_no_input() {
+    let sandbox = Sandbox::given("wan22_ti2v_i2v");
+    std::fs::copy(sandbox.path("given/image.png"), sandbox.path("given/f_0002.png")).expect("a copy");
+    let before = contents(&sandbox);
+    for clip in ["given/f_%04d.png", "given/f.png"] {
+        let run = sandbox.generate(&["--image", "given/f_0002.png", "-o", clip]);
+        assert!(run.failure().contains("would replace the image"), "{run:#?}");
+    }
+    assert!(contents(&sandbox) == before);
+    succeeded(sandbox.generate(&["--image", "given/image.png", "-o", "given/%04d.png"]));
+}
+
+#[test]
+fn a_story_does_not_replace_its_own_files() {
+    let sandbox = Sandbox::given("wan21_vace");
+    sandbox.write("story.mp4", "[[shot]]\nprompt = \"a ball\"\nseconds = 0.5\n");
+    succeeded(sandbox.generate(&["-o", "clip.mp4", "--frames", "9"]));
+    let before = contents(&sandbox);
+    let small = ["--model", "model", "--steps", "1"];
+    let story = ["--width", "32", "--height", "32", "--frames", "13"];
+    for run in [
+        sandbox.kinora(&[&["story", "story.mp4", "-o", "story.mp4"], &small[..], &story].concat()),
+        sandbox.kinora(&[&["extend", "clip.mp4", "-o", "clip.mp4"], &small[..]].concat()),
+        sandbox.kinora(&[&["extend", "clip.mp4", "-o", WEIGHTS], &small[..]].concat()),
+    ] {
+        assert!(run.failure().contains("are the same file"), "{run:#?}");
+        assert!(contents(&sandbox) == before);
+    }
+}
