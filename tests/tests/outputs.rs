@@ -100,3 +100,55 @@ fn a_story_does_not_replace_its_own_files() {
         assert!(contents(&sandbox) == before);
     }
 }
+
+#[test]
+fn names_that_nobody_gave_replace_nothing() {
+    let sandbox = Sandbox::given("wan21_vace");
+    let small = ["--model", "model", "--width", "32", "--height", "32", "--frames", "9", "--steps", "1", "--seed", "7"];
+    let made = |arguments: &[&str], expected: &str| {
+        let before = contents(&sandbox);
+        let run = succeeded(sandbox.kinora(arguments));
+        assert!(run.stdout.starts_with(&format!("{expected}  ")), "{run:#?}");
+        assert!(!run.stderr.contains("replaced"), "{run:#?}");
+        let after = contents(&sandbox);
+        assert!(before.iter().all(|(name, bytes)| after.get(name) == Some(bytes)), "{arguments:?}");
+    };
+    for clip in ["kinora-7.mp4", "kinora-7-2.mp4", "kinora-7-3.mp4"] {
+        made(&[&["generate", "a ball"], &small[..]].concat(), clip);
+    }
+    let model = ["--model", "model", "--steps", "1"];
+    for clip in ["kinora-7-again.mp4", "kinora-7-again-2.mp4"] {
+        made(&[&["rerun", "kinora-7.mp4"], &model[..]].concat(), clip);
+    }
+    for clip in ["kinora-7-extended.mp4", "kinora-7-extended-2.mp4"] {
+        made(&[&["extend", "kinora-7.mp4", "--seconds", "0.25"], &model[..]].concat(), clip);
+    }
+    sandbox.write("tale.toml", "[[shot]]\nprompt = \"a ball\"\nseconds = 0.5\n");
+    for clip in ["tale.mp4", "tale-2.mp4"] {
+        made(&[&["story", "tale.toml"], &small[..]].concat(), clip);
+    }
+    succeeded(sandbox.kinora(&["encode", "kinora-7.mp4", "--model", "model", "-o", "l.safetensors"]));
+    for clip in ["l.mp4", "l-2.mp4"] {
+        made(&["decode", "l.safetensors", "--model", "model"], clip);
+    }
+    assert!(sandbox.files().iter().all(|name| !name.contains(".project")), "{:?}", sandbox.files());
+}
+
+#[test]
+fn a_named_result_replaces_the_old_one_and_says_so() {
+    let sandbox = Sandbox::new("wan21_t2v");
+    let arguments = ["-o", "clip.mp4", "--save-latents", "l.safetensors"];
+    let first = succeeded(sandbox.generate(&arguments));
+    assert!(!first.stderr.contains("replaced"), "{first:#?}");
+    let second = succeeded(sandbox.generate(&arguments));
+    for file in ["clip.mp4", "l.safetensors"] {
+        assert!(second.stderr.contains(&format!("note: replaced `{file}`\n")), "{second:#?}");
+    }
+    let third = succeeded(sandbox.generate(&[&arguments[..], &["--json"]].concat()));
+    let report: serde_json::Value = third.stdout.parse().expect("JSON");
+    assert!(report["notices"].as_array().is_some_and(|notices| notices.contains(&"replaced `clip.mp4`".into())));
+    let decode = ["decode", "l.safetensors", "--model", "model", "-o", "clip.mp4"];
+    assert!(succeeded(sandbox.kinora(&decode)).stderr.contains("note: replaced `clip.mp4`\n"));
+    let encode = ["encode", "clip.mp4", "--model", "model", "-o", "l.safetensors"];
+    assert!(succeeded(sandbox.kinora(&encode)).stderr.contains("note: replaced `l.safetensors`\n"));
+}

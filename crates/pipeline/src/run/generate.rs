@@ -5,7 +5,7 @@ use super::denoise::{Denoiser, read_noise};
 use super::event::{Event, Stage};
 use super::latents_file::LatentsFile;
 use super::observer::Observer;
-use super::report::report_of;
+use super::report::{replaced, report_of};
 use super::run_dir::RunDir;
 use super::{Pipeline, encode};
 use crate::families::family::{ClipEnd, Run, Tensors};
@@ -106,7 +106,9 @@ impl Pipeline {
             let vae = self.vae(Parts::Encoder)?;
             let (latents, fps) = encode::encode_clip(vae.as_ref(), clip, self.device(), observer)?;
             let (_, c, f, h, w) = latents.dims5()?;
+            let replaced = replaced(output);
             LatentsFile::save(output, latents, Some(fps), None)?;
+            replaced.iter().for_each(|note| observer.tell_last(Event::Notice(note)));
             Ok([c, f, h, w])
         })
     }
@@ -152,6 +154,7 @@ impl Pipeline {
         observer.tell(Event::Planned(&planned))?;
         observer.notices(&planned.notices)?;
 
+        let old_latents = output.latents.as_deref().and_then(replaced);
         let (mut seconds, mut predictions) = (Seconds::default(), Predictions::default());
         if !run_dir.as_ref().map_or(Ok(false), |run_dir| run_dir.has_latents(plan))? {
             let denoised;
@@ -166,6 +169,8 @@ impl Pipeline {
             if resumable { error } else { self.after_latents(error, &latents) }
         })?;
         report.latents = settle_latents(output, latents)?;
+        old_latents.iter().for_each(|note| observer.tell_last(Event::Notice(note)));
+        report.notices.extend(old_latents);
         report.seed = Some(plan.seed);
         report.predictions = Some(predictions);
         report.planned_memory = Some(planned.memory.peak);
@@ -312,7 +317,9 @@ impl Pipeline {
         decoding.decode(&stream, |frame| Ok(writer.push(&frame)?), &mut |done| {
             observer.tell(Event::Frames { done, total })
         })?;
-        let written = writer.finish()?;
+        let replaced = replaced(&output.clip);
+        let mut written = writer.finish()?;
+        written.notes.extend(replaced);
         for note in &written.notes {
             observer.tell_last(Event::Notice(note));
         }

@@ -10,7 +10,7 @@ use crate::run::decode::{Decoding, Stream, writer};
 use crate::run::encode::{Encoding, fitted_frame};
 use crate::run::latents_file::LatentsFile;
 use crate::run::observer::Observer;
-use crate::run::report::report_of;
+use crate::run::report::{replaced, report_of};
 use crate::{Error, Event, Result, Stage};
 use candle_core::Tensor;
 use kinora_media::{ClipWriter, Fit, Frame};
@@ -181,7 +181,10 @@ impl<'a> Film<'a> {
     /// Decodes and writes every part that is left, and completes the file.
     pub(super) fn finish(mut self, observer: &mut Observer) -> Result<Report> {
         self.decode(observer)?;
-        let written = self.reel.writer.finish()?;
+        let replaced = replaced(&self.output.clip);
+        let mut written = self.reel.writer.finish()?;
+        written.notes.extend(replaced);
+        written.notes.iter().for_each(|note| observer.tell_last(Event::Notice(note)));
         observer.tell_last(Event::Saved(&written.path));
         let mut report = report_of(written);
         if self.one_stream {
