@@ -152,3 +152,83 @@ fn a_named_result_replaces_the_old_one_and_says_so() {
     let encode = ["encode", "clip.mp4", "--model", "model", "-o", "l.safetensors"];
     assert!(succeeded(sandbox.kinora(&encode)).stderr.contains("note: replaced `l.safetensors`\n"));
 }
+
+#[test]
+fn a_refusal_leaves_nothing_that_blocks_the_right_command() {
+    let sandbox = Sandbox::given("wan21_vace");
+    for (clip, frames) in [("short.mp4", "5"), ("long.mp4", "9")] {
+        succeeded(sandbox.generate(&["-o", clip, "--frames", frames]));
+    }
+    // A text encoder that fails when its time comes.
+    let weights = "model/text_encoder/model.safetensors";
+    let good = std::fs::read(sandbox.path(weights)).expect("weights");
+    let before = contents(&sandbox);
+    let extend = |clip| sandbox.kinora(&["extend", clip, "it falls", "--seconds", "0.25", "-o", "longer.mp4"]);
+    assert!(extend("short.mp4").failure().contains("it has 5 frames, 9 are needed"));
+    assert!(contents(&sandbox) == before);
+
+    let resumed = || sandbox.generate(&["--resume", "run", "-o", "resumed.mp4", "--steps", "1"]);
+    sandbox.edit_weights(weights, |_, data| data.fill(0xff));
+    let (first, second) = (extend("long.mp4").failure(), resumed().failure());
+    sandbox.write(weights, &good);
+    assert!(contents(&sandbox) == before, "{first}{second}");
+    assert!(!sandbox.path("run").exists() && !sandbox.path("longer.mp4.project").exists());
+    succeeded(extend("long.mp4"));
+    succeeded(resumed());
+}
+
+#[test]
+fn another_story_is_refused_in_words() {
+    let sandbox = Sandbox::given("wan21_vace");
+    let story = |text: &str| {
+        sandbox.write("story.toml", text);
+        sandbox.kinora(&[
+            "story",
+            "story.toml",
+            "--model",
+            "model",
+            "--width",
+            "32",
+            "--height",
+            "32",
+            "--frames",
+            "13",
+            "--steps",
+            "1",
+            "--seed",
+            "1",
+            "--project",
+            "project",
+            "-o",
+            "film.mp4",
+        ])
+    };
+    succeeded(story("[[shot]]\nprompt = \"a ball\"\nseconds = 0.5\n"));
+    let refused = story("[[shot]]\nprompt = \"a cube\"\nseconds = 0.5\n").failure();
+    assert!(refused.contains("prompt of shot 1 is \"a ball\", here it is \"a cube\""), "{refused}");
+    assert!(refused.contains("delete `project`"), "{refused}");
+    let refused = story("[[shot]]\nprompt = \"a ball\"\nseconds = 0.5\n[[shot]]\nprompt = \"b\"\n").failure();
+    assert!(refused.contains("the story has 1 shots, here it has 2"), "{refused}");
+    assert!(!refused.contains('{'), "{refused}");
+}
+
+#[test]
+fn one_run_at_a_time_works_in_a_directory() {
+    let sandbox = Sandbox::given("wan21_vace");
+    succeeded(sandbox.generate(&["-o", "clip.mp4", "--frames", "9", "--resume", "run"]));
+    let extend = ["extend", "clip.mp4", "--seconds", "0.25", "--seed", "1", "-o", "longer.mp4", "--project", "project"];
+    for (directory, arguments) in [
+        ("run", Sandbox::generate_arguments(&["-o", "clip.mp4", "--frames", "9", "--resume", "run"])),
+        ("project", extend.to_vec()),
+    ] {
+        std::fs::create_dir_all(sandbox.path(directory)).expect("a folder");
+        let file = std::fs::File::create(sandbox.path(directory).join("lock")).expect("a file");
+        file.lock().expect("nobody has it");
+        let before = contents(&sandbox);
+        let refused = sandbox.kinora(&arguments).failure();
+        assert!(refused.contains(&format!("another run works in `{directory}`")), "{refused}");
+        assert!(contents(&sandbox) == before);
+        drop(file);
+        succeeded(sandbox.kinora(&arguments));
+    }
+}

@@ -29,7 +29,7 @@ pub(crate) fn check_results(results: &[Named], inputs: &[Named], model: &ModelFi
         let all = || earlier.clone().chain(read.iter().map(|(other, file)| (*other, file.as_path())));
         let own = identity(path);
         if let Some((other, _)) = all().find(|(_, file)| identity(file) == own) {
-            let what = format!("{other} and {name} are the same file, `{}`", path.display());
+            let what = format!("{name} and {other} are the same file, `{}`", path.display());
             return Err(Error::request(what, "give each a name of its own"));
         }
         let Some(pictures) = Pictures::written_to(path) else { continue };

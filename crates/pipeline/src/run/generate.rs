@@ -2,6 +2,7 @@
 
 use super::decode::{Decoding, writer};
 use super::denoise::{Denoiser, read_noise};
+use super::directory::tidied;
 use super::event::{Event, Stage};
 use super::latents_file::LatentsFile;
 use super::observer::Observer;
@@ -44,7 +45,10 @@ impl Pipeline {
         request: &Request,
         mut on_event: impl FnMut(Event) -> ControlFlow<()> + Send,
     ) -> Result<Report> {
-        self.run(|| self.generate_clip(request, &mut Observer::new(&mut on_event)))
+        self.run(|| {
+            let observer = &mut Observer::new(&mut on_event);
+            tidied(request.output.resume.as_deref(), || self.generate_clip(request, observer))
+        })
     }
 
     /// Decodes the latents in the file `latents` into a clip; `fps` overrides the frame rate recorded with them.

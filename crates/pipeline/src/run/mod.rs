@@ -2,6 +2,7 @@
 
 pub(crate) mod decode;
 mod denoise;
+pub(crate) mod directory;
 pub(crate) mod encode;
 pub(crate) mod event;
 mod generate;

@@ -3,12 +3,14 @@
 //! Every file is written to a temporary name and renamed, so a run that is killed at any point leaves either the old
 //! state or the new one.
 
+use super::directory::{LOCK, Lock};
 use super::latents_file::LatentsFile;
 use crate::families::family::Tensors;
 use crate::plan::Plan;
 use crate::request::recipe::Recipe;
 use crate::request::story::Story;
 use crate::step_cache::{CacheRule, StepCache};
+use crate::story::{BEFORE, STORY};
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
 use kinora_sampler::{Sampler, SamplerState, all_finite};
@@ -23,14 +25,17 @@ const RECIPE: &str = "recipe.json";
 pub(crate) const INPUTS: &str = "inputs.json";
 const CONTEXTS: &str = "context.safetensors";
 const CONDITIONING: &str = "conditions.safetensors";
-const STATE: &str = "state.safetensors";
-const LATENTS: &str = "latents.safetensors";
+pub(crate) const STATE: &str = "state.safetensors";
+pub(crate) const LATENTS: &str = "latents.safetensors";
+/// Every file that a run or a story keeps in its directory.
+pub(crate) const FILES: [&str; 9] = [RECIPE, INPUTS, CONTEXTS, CONDITIONING, STATE, LATENTS, STORY, BEFORE, LOCK];
 /// Before the names of the step cache's tensors.
 const CACHE: &str = "cache.";
 
 /// An open run directory.
 pub(crate) struct RunDir {
     path: PathBuf,
+    _lock: Lock,
 }
 
 /// Notes in `dir` what the files of `recipe` are like, and refuses to go on with others of the same names.
@@ -84,7 +89,7 @@ pub(crate) fn recorded(dir: &Path) -> Result<Option<Recipe>> {
 impl RunDir {
     /// Opens or creates `path` for `recipe`; a directory that holds another request is an error.
     pub(crate) fn open(path: &Path, recipe: &Recipe) -> Result<Self> {
-        std::fs::create_dir_all(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
+        let lock = Lock::take(path)?;
         match recorded(path)? {
             Some(earlier) => {
                 if let Some(difference) = recipe.difference(&earlier) {
@@ -94,7 +99,7 @@ impl RunDir {
             None => write_text(&path.join(RECIPE), &serde_json::to_string_pretty(recipe).expect("plain data"))?,
         }
         check_inputs(path, recipe)?;
-        Ok(Self { path: path.to_path_buf() })
+        Ok(Self { path: path.to_path_buf(), _lock: lock })
     }
 
     /// Where the denoised latents of the run in `dir` go.

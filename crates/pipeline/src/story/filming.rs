@@ -1,6 +1,6 @@
 //! [`Filming`]: a story on its way, window after window.
 
-use super::film::{Film, Shape, sidecar};
+use super::film::{Film, Shape, check_continued, sidecar};
 use super::windows::{Window, request_of, windows_of};
 use super::{BEFORE, STORY};
 use crate::families::capabilities::Continuation;
@@ -10,6 +10,7 @@ use crate::request::output::{Output, Predictions, Report, Seconds};
 use crate::request::recipe::Recipe;
 use crate::request::story::{Join, MOST_SECONDS, Shot, Story};
 use crate::request::{Request, Size};
+use crate::run::directory::{LOCK, Lock, tidied};
 use crate::run::observer::Observer;
 use crate::run::run_dir::{check_inputs, write_text};
 use crate::run::{Part, Pipeline};
@@ -31,7 +32,10 @@ impl Pipeline {
         project: &Path,
         mut on_event: impl FnMut(Event) -> ControlFlow<()> + Send,
     ) -> Result<Report> {
-        self.run(|| Filming::new(self, story, request, project)?.run(&mut Observer::new(&mut on_event)))
+        self.run(|| {
+            let observer = &mut Observer::new(&mut on_event);
+            tidied(Some(project), || Filming::new(self, story, request, project)?.run(observer))
+        })
     }
 }
 
@@ -70,6 +74,10 @@ impl<'a> Filming<'a> {
         let notices = check_windows(pipeline, &windows, &planned.notices)?;
         let output = Output { tile: planned.tile, ..request.output.clone() };
         check_names(pipeline, story, &request, &output)?;
+        let shape = Shape { size: (plan.width, plan.height), cut: plan.cropped, fps: plan.fps };
+        if let Some(clip) = &story.after {
+            check_continued(pipeline, clip, shape, tail)?;
+        }
         let recipe = Recipe {
             story: Some(story.with_whole_paths()),
             // The inputs of the first shot are in the story.
@@ -87,7 +95,7 @@ impl<'a> Filming<'a> {
             project,
             after: story.after.clone(),
             tail,
-            shape: Shape { size: (plan.width, plan.height), cut: plan.cropped, fps: plan.fps },
+            shape,
             seed: plan.seed,
             recipe: recipe.to_text(),
             notices,
@@ -98,7 +106,7 @@ impl<'a> Filming<'a> {
         let start = Instant::now();
         let recipe = self.output.metadata.then_some(self.recipe.as_str());
         let mut film = Film::new(self.pipeline, &self.output, self.shape, self.tail, recipe)?;
-        self.keep_story()?;
+        let _lock = self.keep_story()?;
         observer.keeps_story(self.project.to_path_buf());
         observer.notices(&self.notices)?;
         if let Some(clip) = &self.after {
@@ -128,10 +136,10 @@ impl<'a> Filming<'a> {
     }
 
     /// Keeps the story in its project, and refuses the project of another one.
-    fn keep_story(&self) -> Result<()> {
+    fn keep_story(&self) -> Result<Lock> {
         let path = self.project.join(STORY);
         let io = |source| Error::Io { path: path.clone(), source };
-        std::fs::create_dir_all(self.project).map_err(io)?;
+        let lock = Lock::take(self.project)?;
         let own: Recipe = serde_json::from_str(&self.recipe).expect("its own text");
         match std::fs::read_to_string(&path) {
             Ok(kept) => {
@@ -140,19 +148,19 @@ impl<'a> Filming<'a> {
                 if let Some(difference) = own.difference(&read(&kept).map_err(bad)?) {
                     return Err(Error::ResumeMismatch { path: self.project.to_path_buf(), difference });
                 }
-                check_inputs(self.project, &own)
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                let other = std::fs::read_dir(self.project).map_err(io)?.next().is_some();
-                if other {
+                let mut names = std::fs::read_dir(self.project).map_err(io)?.flatten().map(|entry| entry.file_name());
+                if names.any(|name| name != LOCK) {
                     let what = format!("`{}` is not empty, and no project of a story", self.project.display());
                     return Err(Error::request(what, "name another directory with --project"));
                 }
                 write_text(&path, &self.recipe)?;
-                check_inputs(self.project, &own)
             }
-            Err(error) => Err(io(error)),
+            Err(error) => return Err(io(error)),
         }
+        check_inputs(self.project, &own)?;
+        Ok(lock)
     }
 }
 
