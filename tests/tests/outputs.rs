@@ -232,3 +232,84 @@ fn one_run_at_a_time_works_in_a_directory() {
         succeeded(sandbox.kinora(&arguments));
     }
 }
+
+/// Two seeds into one file, at the same time and several times: a clip is of one of them, and its recipe says of which.
+#[test]
+fn two_runs_with_one_output_do_not_mix() {
+    let sandbox = Sandbox::new("wan21_t2v");
+    let clip = |seed: &str, name: &str| vec!["-o".to_string(), name.to_string(), "--seed".into(), seed.into()];
+    let run = |arguments: &[String], more: &[&'static str]| {
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).chain(more.iter().copied()).collect();
+        sandbox.generate(&arguments)
+    };
+    let video = |name: &str| kinora_tests::video(&sandbox.path(name));
+    let expected = ["1", "2"].map(|seed| {
+        let name = format!("seed-{seed}.safetensors");
+        succeeded(run(&clip(seed, &name), &["--no-metadata"]));
+        video(&name)
+    });
+    for more in [&[][..], &["--save-latents", "l.safetensors"]] {
+        for _ in 0..4 {
+            std::thread::scope(|scope| {
+                let run = &run;
+                let runs = ["1", "2"].map(|seed| scope.spawn(move || run(&clip(seed, "x.safetensors"), more)));
+                runs.into_iter().for_each(|run| drop(succeeded(run.join().expect("a run"))));
+            });
+            let shown = succeeded(sandbox.kinora(&["show", "x.safetensors", "--json"]));
+            let recipe: serde_json::Value = shown.stdout.parse().expect("JSON");
+            let seed = recipe["seed"].as_u64().expect("a seed") as usize;
+            assert!(kinora_tests::same_bits(&expected[seed - 1], &video("x.safetensors")), "seed {seed}");
+        }
+    }
+    let left: Vec<String> = sandbox.files().into_iter().filter(|name| name.contains(".latents")).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn what_is_left_of_a_failed_run_is_not_replaced() {
+    let sandbox = Sandbox::new("wan21_t2v");
+    sandbox.write("clip.safetensors.latents.safetensors", "all that is left");
+    succeeded(sandbox.generate(&[]));
+    let left = std::fs::read_to_string(sandbox.path("clip.safetensors.latents.safetensors")).expect("a file");
+    assert_eq!(left, "all that is left");
+    assert!(!sandbox.path("clip.safetensors.latents-2.safetensors").exists());
+}
+
+#[test]
+fn a_run_does_not_go_on_with_another_model_of_the_same_path() {
+    let sandbox = Sandbox::given("wan21_vace");
+    let generate = ["-o", "clip.mp4", "--frames", "9", "--resume", "run"];
+    let extend = ["extend", "clip.mp4", "--seconds", "0.25", "--seed", "1", "-o", "longer.mp4", "--project", "project"];
+    succeeded(sandbox.generate(&generate));
+    succeeded(sandbox.kinora(&extend));
+    succeeded(sandbox.generate(&generate));
+    std::fs::copy(sandbox.path("clip.mp4"), sandbox.path("kept.mp4")).expect("a copy");
+    sandbox.edit_weights("model/vae/diffusion_pytorch_model.safetensors", |_, data| data[..4].fill(0));
+    for run in [sandbox.generate(&generate), sandbox.kinora(&extend)] {
+        let refused = run.failure();
+        let expected = ["vae/diffusion_pytorch_model.safetensors` has changed since", "clip.mp4` has changed since"];
+        assert!(expected.iter().any(|text| refused.contains(text)), "{refused}");
+    }
+}
+
+/// A clip that was edited keeps its name, its recipe and its size, but not its latents.
+#[test]
+fn an_edited_clip_is_not_continued_from_its_old_latents() {
+    let sandbox = Sandbox::new("../../models/embedded");
+    let first = ["generate", "a red ball", "--model", "model", "--seed", "3", "--steps", "1", "-o", "clip.safetensors"];
+    let saved = ["--save-latents", "clip.safetensors.latents.safetensors"];
+    succeeded(sandbox.kinora(&[&first[..], &saved].concat()));
+    let extend = |to: &str| {
+        let run = sandbox.kinora(&["extend", "clip.safetensors", "--seconds", "0.5", "--seed", "1", "-o", to]);
+        succeeded(run);
+        kinora_tests::video(&sandbox.path(to))
+    };
+    let whole = extend("whole.safetensors");
+    assert!(sandbox.path("whole.safetensors.latents.safetensors").is_file(), "one stream of latents");
+    sandbox.edit_weights("clip.safetensors", |_, data| data.fill(0));
+    let edited = extend("edited.safetensors");
+    assert!(!sandbox.path("edited.safetensors.latents.safetensors").exists());
+    assert_eq!(whole.dims(), edited.dims());
+    let first = edited.narrow(0, 0, 1).and_then(|frame| frame.flatten_all()?.max(0)?.to_scalar::<f32>());
+    assert!(first.expect("a number") < 1e-6, "the frames of the file come first");
+}

@@ -50,16 +50,13 @@ impl Default for Output {
 }
 
 impl Output {
-    /// Returns a path for latents that are kept nowhere else: beside the clip, or beside the new folder of its frames. It is
-    /// always a new file, because an old one may be all that is left of a run whose decoding failed.
+    /// Returns a path for latents that are kept nowhere else: beside the clip, or beside the new folder of its frames. A
+    /// file that is there may be all that is left of a run whose decoding failed, so a run takes a name with a number then.
     pub(crate) fn latents_beside_clip(&self) -> PathBuf {
         let folder = self.clip.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir());
         let beside = folder.unwrap_or(&self.clip);
         let name = beside.file_name().unwrap_or_default().to_string_lossy().replace('%', "");
-        let numbered = |number: usize| beside.with_file_name(format!("{name}.latents-{number}.safetensors"));
-        let first = beside.with_file_name(format!("{name}.latents.safetensors"));
-        let mut candidates = std::iter::once(first.clone()).chain((2..1000).map(numbered));
-        candidates.find(|path| !path.exists()).unwrap_or(first)
+        beside.with_file_name(format!("{name}.latents.safetensors"))
     }
 }
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 pub(crate) const LOCK: &str = "lock";
 
 /// A directory that this process alone works in, until it drops this or ends, however it ends.
-pub(crate) struct Lock(#[expect(dead_code, reason = "it holds the lock")] Option<File>);
+pub(crate) struct Lock(Option<File>);
 
 impl Lock {
     /// Creates the directory `path` if it is not there, and locks it.
@@ -29,6 +29,15 @@ impl Lock {
             }
             // Not every file system has locks.
             Err(TryLockError::Error(_)) => Ok(Self(None)),
+        }
+    }
+}
+
+impl Drop for Lock {
+    /// Closing the file is not enough: a process that is being started has it open for a moment too.
+    fn drop(&mut self) {
+        if let Some(file) = &self.0 {
+            let _ = file.unlock();
         }
     }
 }

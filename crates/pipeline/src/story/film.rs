@@ -292,13 +292,16 @@ pub(super) fn check_continued(pipeline: &Pipeline, clip: &Path, shape: Shape, ta
     Ok(())
 }
 
-/// Whether `latents` are there and those of `clip`: of its size, and made by its recipe.
+/// Whether `latents` are there and those of `clip`: of its size, made by its recipe, and saved when it was as it is now.
 fn belongs(pipeline: &Pipeline, shape: Shape, latents: &Path, clip: &Path) -> bool {
     let Ok(file) = LatentsFile::open(latents) else { return false };
     let factor = pipeline.latent_format().spatial_factor;
     let ([_, _, h, w], (width, height)) = (file.shape(), shape.size);
     let recipe = kinora_media::read_recipe(clip).ok().flatten();
-    [h, w] == [height / factor, width / factor] && recipe.is_some() && file.recipe() == recipe.as_deref()
+    [h, w] == [height / factor, width / factor]
+        && recipe.is_some()
+        && file.recipe() == recipe.as_deref()
+        && file.is_of_clip(clip)
 }
 
 /// Writes the latents of a whole clip, those of its windows without the frames that the window before has too, beside it.
@@ -306,7 +309,12 @@ fn keep_latents(windows: &[(PathBuf, usize)], output: &Output, shape: Shape, rec
     let new = |(path, known): &(PathBuf, usize)| LatentsFile::open(path)?.from(*known);
     let all = windows.iter().map(new).collect::<Result<Vec<_>>>()?;
     let path = sidecar(&output.clip);
-    LatentsFile::save(&path, Tensor::cat(&all, 2)?, Some(shape.fps), recipe)?;
+    // What is not the latents of a clip may be all that is left of a run whose decoding failed.
+    if path.exists() && !LatentsFile::open(&path).is_ok_and(|old| old.is_of_a_clip()) {
+        let what = format!("`{}` is not the latents of an earlier clip", path.display());
+        return Err(Error::request(what, "move it away"));
+    }
+    LatentsFile::save_of_clip(&path, Tensor::cat(&all, 2)?, Some(shape.fps), recipe, &output.clip)?;
     Ok(path)
 }
 

@@ -139,6 +139,12 @@ impl<'a> Filming<'a> {
     fn keep_story(&self) -> Result<Lock> {
         let path = self.project.join(STORY);
         let io = |source| Error::Io { path: path.clone(), source };
+        // Nothing is written into a directory of somebody else's.
+        let mut names = std::fs::read_dir(self.project).into_iter().flatten().flatten().map(|entry| entry.file_name());
+        if !path.exists() && names.any(|name| name != LOCK) {
+            let what = format!("`{}` is not empty, and no project of a story", self.project.display());
+            return Err(Error::request(what, "name another directory with --project"));
+        }
         let lock = Lock::take(self.project)?;
         let own: Recipe = serde_json::from_str(&self.recipe).expect("its own text");
         match std::fs::read_to_string(&path) {
@@ -149,17 +155,10 @@ impl<'a> Filming<'a> {
                     return Err(Error::ResumeMismatch { path: self.project.to_path_buf(), difference });
                 }
             }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                let mut names = std::fs::read_dir(self.project).map_err(io)?.flatten().map(|entry| entry.file_name());
-                if names.any(|name| name != LOCK) {
-                    let what = format!("`{}` is not empty, and no project of a story", self.project.display());
-                    return Err(Error::request(what, "name another directory with --project"));
-                }
-                write_text(&path, &self.recipe)?;
-            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => write_text(&path, &self.recipe)?,
             Err(error) => return Err(io(error)),
         }
-        check_inputs(self.project, &own)?;
+        check_inputs(self.project, &own, &self.pipeline.model.files())?;
         Ok(lock)
     }
 }
