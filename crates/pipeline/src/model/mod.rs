@@ -6,6 +6,7 @@ pub(crate) mod component;
 pub(crate) mod embedded;
 mod experts;
 pub(crate) mod family_files;
+mod files;
 pub(crate) mod find;
 pub(crate) mod inspect;
 pub(crate) mod manifest;
