@@ -3,7 +3,7 @@
 use crate::{PROBE, folder_of, plain, sync_folder};
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{self, BufWriter, Seek, SeekFrom, Write};
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
@@ -61,6 +61,21 @@ impl AtomicFile {
         self.seek(SeekFrom::Start(offset))?;
         self.write_all(bytes)?;
         self.seek(SeekFrom::End(0)).map(drop)
+    }
+
+    /// Moves everything from `offset` on back, and writes `bytes` in front of it.
+    pub fn insert_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let mut end = self.seek(SeekFrom::End(0))?;
+        let mut moved = vec![0; BUFFER_BYTES * 16];
+        while end > offset {
+            let len = (end - offset).min(moved.len() as u64);
+            end -= len;
+            let part = &mut moved[..len as usize];
+            self.seek(SeekFrom::Start(end))?;
+            self.out.get_mut().read_exact(part)?;
+            self.write_all_at(end + bytes.len() as u64, part)?;
+        }
+        self.write_all_at(offset, bytes)
     }
 
     /// Syncs the file, gives it its name, and returns its length in bytes.

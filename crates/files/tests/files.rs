@@ -121,3 +121,17 @@ fn a_link_stays_and_its_file_is_replaced() {
     assert!(link.is_symlink());
     assert_eq!(fs::read_to_string(&file).unwrap(), "new");
 }
+
+#[test]
+fn bytes_are_inserted_before_long_tails() {
+    let folder = tempfile::tempdir().unwrap();
+    let tail: Vec<u8> = (0..3_000_001_u32).map(|at| (at % 251) as u8).collect();
+    let mut file = AtomicFile::create(&folder.path().join("file")).unwrap();
+    file.write_all(b"head").unwrap();
+    file.write_all(&tail).unwrap();
+    file.insert_at(4, b"between").unwrap();
+    file.write_all(b"end").unwrap();
+    file.commit().unwrap();
+    let read = fs::read(folder.path().join("file")).unwrap();
+    assert!(read == [&b"headbetween"[..], &tail, b"end"].concat());
+}

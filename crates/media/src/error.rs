@@ -285,14 +285,14 @@ impl MediaError {
 }
 
 fn unsupported_hint(path: &Path) -> String {
-    let convert = format!("ffmpeg -i '{}' -an -pix_fmt yuv420p -bf 0 clip.mp4", path.display());
+    let convert = format!("ffmpeg -i '{}' -an -pix_fmt yuv420p -crf 12 clip.mp4", path.display());
     if cfg!(feature = "ffmpeg") {
         format!(
             "raw frames end in .safetensors; anything else must be a picture, or a video that FFmpeg reads: try {convert}"
         )
     } else {
         format!(
-            "this build reads MP4 with H.264 (8-bit 4:2:0, progressive, no B-frames), GIF, WebP, pictures and raw frames \
+            "this build reads MP4 with H.264 (8-bit 4:2:0, progressive), GIF, WebP, pictures and raw frames \
              (.safetensors): build with --features ffmpeg for other files, or convert this one: {convert}"
         )
     }

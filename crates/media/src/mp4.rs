@@ -1,7 +1,8 @@
 //! The embedded MP4 back end: H.264 pictures in an ISO base media file (ISO/IEC 14496-12 and -15).
 //!
-//! Samples are written to disk as they come. Only a few dozen bytes per frame stay in memory, for the sample table, which is
-//! written after the samples at the end. The recipe is the comment tag of the iTunes-style metadata that players and ffprobe
+//! Samples are written to disk as they come. Only a few dozen bytes per frame stay in memory, for the sample table. At the end
+//! the samples are moved back to put the index (`moov`) in front of them, so that players on the web start at once. Only a
+//! file that would then outgrow its 32-bit offsets (4 GiB) keeps the index at its end. The recipe is the comment tag of the iTunes-style metadata that players and ffprobe
 //! show (`moov/udta/meta/ilst/©cmt`).
 
 use crate::clip::{ClipSpec, Fps, Frame};
@@ -12,12 +13,15 @@ use crate::output::Output;
 use crate::{ClipWriter, WriteOptions, Written};
 use shiguredo_mp4::boxes::{Avc1Box, AvccBox, MoovBox, SampleEntry, UnknownBox, VisualSampleEntryFields};
 use shiguredo_mp4::mux::{Mp4FileMuxer, Sample};
-use shiguredo_mp4::{BoxSize, BoxType, Encode, Mp4FileTime, TrackKind, Uint};
+use shiguredo_mp4::{BoxSize, BoxType, Either, Encode, Mp4FileTime, TrackKind, Uint};
 use std::num::NonZeroU32;
 use std::path::Path;
 
 /// The name of the embedded encoder.
 pub(crate) const ENCODER: &str = "openh264";
+
+/// The length of the header of the samples' box (`mdat`), with a size of 64 bits.
+const MDAT_HEADER: u64 = 16;
 
 /// The default quantiser: step 5.5, with which even noise, whose small coefficients are all rounded to zero, keeps about
 /// 40 dB of luma.
@@ -105,15 +109,20 @@ impl Mp4Writer {
         let mut moov = finalized.moov_box().clone();
         clear_times(&mut moov);
         moov.unknown_boxes.extend(self.recipe.as_deref().map(recipe_box));
-        let moov = moov.encode_to_vec().map_err(muxer_failed)?;
-        self.out.put(&moov)?;
         for (offset, bytes) in finalized.offset_and_bytes_pairs() {
             // These are the boxes before the samples. The muxer's own `moov`, after them, is replaced by the one above.
             if offset < self.position {
                 self.out.put_at(offset, bytes)?;
             }
         }
-        Ok(())
+        let len = moov.encode_to_vec().map_err(muxer_failed)?.len() as u64;
+        let moved = move_samples(&mut moov, len);
+        let bytes = moov.encode_to_vec().map_err(muxer_failed)?;
+        if moved {
+            let samples = self.muxer.initial_boxes_bytes().len() as u64 - MDAT_HEADER;
+            return self.out.insert_at(samples, &bytes);
+        }
+        self.out.put(&bytes)
     }
 }
 
@@ -174,6 +183,24 @@ fn ticks(fps: Fps) -> (NonZeroU32, u32) {
         factor *= 2;
     }
     (NonZeroU32::MIN.saturating_add(fps.num() * factor - 1), fps.den() * factor)
+}
+
+/// Adds `distance` to the offsets of all chunks of samples; returns whether their 32 or 64 bits hold the sums. Without that,
+/// nothing is changed.
+fn move_samples(moov: &mut MoovBox, distance: u64) -> bool {
+    let mut tables: Vec<_> =
+        moov.trak_boxes.iter_mut().map(|track| &mut track.mdia_box.minf_box.stbl_box.stco_or_co64_box).collect();
+    let fits = |offset: &u32| u64::from(*offset) + distance <= u64::from(u32::MAX);
+    if tables.iter().any(|table| matches!(table, Either::A(short) if !short.chunk_offsets.iter().all(fits))) {
+        return false;
+    }
+    for table in &mut tables {
+        match table {
+            Either::A(short) => short.chunk_offsets.iter_mut().for_each(|offset| *offset += distance as u32),
+            Either::B(long) => long.chunk_offsets.iter_mut().for_each(|offset| *offset += distance),
+        }
+    }
+    true
 }
 
 /// Clears the creation times, which would make the same clip differ from run to run.

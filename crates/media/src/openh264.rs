@@ -10,9 +10,10 @@ use crate::clip::Fps;
 use crate::color::Yuv420;
 use openh264_sys2::source::APILoader;
 use openh264_sys2::{
-    CM_BT709, CONSTANT_ID, CP_BT709, ENCODER_OPTION_TRACE_LEVEL, ISVCEncoder, ISVCEncoderVtbl, LEVEL_4_0,
-    MEDIUM_COMPLEXITY, PRO_BASELINE, RC_OFF_MODE, SEncParamExt, SFrameBSInfo, SLayerBSInfo, SM_SINGLE_SLICE,
-    SSourcePicture, TRC_BT709, WELS_LOG_QUIET, videoFormatI420, videoFrameTypeIDR,
+    CM_BT709, CONSTANT_ID, CP_BT709, ELevelIdc, ENCODER_OPTION_TRACE_LEVEL, ISVCEncoder, ISVCEncoderVtbl, LEVEL_4_0,
+    LEVEL_4_2, LEVEL_5_0, LEVEL_5_1, LEVEL_5_2, MEDIUM_COMPLEXITY, PRO_BASELINE, RC_OFF_MODE, SEncParamExt,
+    SFrameBSInfo, SLayerBSInfo, SM_SINGLE_SLICE, SSourcePicture, TRC_BT709, WELS_LOG_QUIET, videoFormatI420,
+    videoFrameTypeIDR,
 };
 use std::ffi::c_int;
 
@@ -179,8 +180,7 @@ fn configure(params: &mut SEncParamExt, width: c_int, height: c_int, fps: Fps, q
     layer.fFrameRate = fps.as_f64() as f32;
     layer.iDLayerQp = c_int::from(qp.max(FINEST_QP));
     layer.uiProfileIdc = PRO_BASELINE;
-    // A lower bound that every player takes; OpenH264 raises it to what size and speed need, up to 5.2.
-    layer.uiLevelIdc = LEVEL_4_0;
+    layer.uiLevelIdc = level(width, height, fps);
     layer.sSliceArgument.uiSliceMode = SM_SINGLE_SLICE;
     layer.sSliceArgument.uiSliceNum = 1;
     layer.bVideoSignalTypePresent = true;
@@ -189,6 +189,20 @@ fn configure(params: &mut SEncParamExt, width: c_int, height: c_int, fps: Fps, q
     layer.uiColorPrimaries = CP_BT709 as u8;
     layer.uiTransferCharacteristics = TRC_BT709 as u8;
     layer.uiColorMatrix = CM_BT709 as u8;
+}
+
+/// Returns the level of ITU-T H.264, table A-1, for the size and the macroblocks per second: at least 4.0, which every player
+/// takes, and at most 5.2, the last that `OpenH264` knows. `OpenH264` itself looks at the size alone.
+fn level(width: c_int, height: c_int, fps: Fps) -> ELevelIdc {
+    const LEVELS: [(ELevelIdc, c_int, f64); 4] = [
+        (LEVEL_4_0, 8192, 245_760.0),
+        (LEVEL_4_2, 8704, 522_240.0),
+        (LEVEL_5_0, 22_080, 589_824.0),
+        (LEVEL_5_1, 36_864, 983_040.0),
+    ];
+    let area = (width + 15) / 16 * ((height + 15) / 16);
+    let speed = f64::from(area) * fps.as_f64();
+    LEVELS.iter().find(|&&(_, most, fastest)| area <= most && speed <= fastest).map_or(LEVEL_5_2, |level| level.0)
 }
 
 /// Returns the distance of keyframes, two seconds, in frames.
@@ -213,5 +227,21 @@ fn nal_units(layer: &SLayerBSInfo) -> Vec<&[u8]> {
             start = start.add(length);
         }
         units
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_follow_size_and_speed() {
+        let level = |width, height, fps| level(width, height, Fps::new(fps, 1).unwrap());
+        assert_eq!(level(112, 64, 240), LEVEL_4_0);
+        assert_eq!(level(1920, 1080, 30), LEVEL_4_0);
+        assert_eq!(level(1920, 1080, 60), LEVEL_4_2);
+        assert_eq!(level(1890, 1080, 120), LEVEL_5_1);
+        assert_eq!(level(1890, 1080, 240), LEVEL_5_2);
+        assert_eq!((level(2560, 1920, 30), level(4096, 2304, 24)), (LEVEL_5_0, LEVEL_5_1));
     }
 }

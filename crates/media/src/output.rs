@@ -37,6 +37,11 @@ impl Output {
         self.0.write_all_at(offset, bytes).map_err(|source| MediaError::io("write", self.target(), source))
     }
 
+    /// Moves everything from `offset` on back, and writes `bytes` in front of it.
+    pub(crate) fn insert_at(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
+        self.0.insert_at(offset, bytes).map_err(|source| MediaError::io("write", self.target(), source))
+    }
+
     /// Syncs the file, gives it its name, and returns its length in bytes.
     pub(crate) fn commit(self) -> Result<u64> {
         let target = self.target().to_path_buf();

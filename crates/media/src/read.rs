@@ -15,6 +15,8 @@ mod gif;
 mod mp4;
 mod raw;
 #[cfg(not(feature = "ffmpeg"))]
+mod samples;
+#[cfg(not(feature = "ffmpeg"))]
 mod sps;
 mod stills;
 #[cfg(not(feature = "ffmpeg"))]
@@ -58,7 +60,7 @@ pub trait ClipReader: Send {
 /// | PNG, JPEG, WebP, GIF, BMP, TIFF       | [`read_image`](crate::read_image): a clip of one frame                   |
 /// | `frame_%04d.png`, where no such file is | the numbered pictures, from the lowest number to the highest, none missing |
 /// | `frames/`, a directory                | all pictures in it by name, `frame_2` before `frame_10`                  |
-/// | MP4 with H.264 that is 8-bit 4:2:0, progressive, without B-frames | the embedded decoder; with the feature `ffmpeg`, `FFmpeg` |
+/// | MP4 with H.264 that is 8-bit 4:2:0 and progressive | the embedded decoder; with the feature `ffmpeg`, `FFmpeg` |
 /// | any other                             | `FFmpeg`, with the feature `ffmpeg`                                      |
 ///
 /// Pictures and animations are recognised by their first bytes, not by their names. Pictures without times have 16 frames

@@ -228,6 +228,25 @@ fn what_h264_cannot_hold_is_refused_before_the_first_frame() {
     assert!(error.hint().is_some());
 }
 
+/// Players on the web start before the whole file is there.
+#[test]
+fn the_index_comes_before_the_samples() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("clip.mp4");
+    let (spec, options) = (spec(320, 240, 16), WriteOptions { quality: Some(10), ..with("openh264") });
+    write_shapes(&path, &spec, 60, &options);
+    let bytes = std::fs::read(&path).unwrap();
+    assert!(bytes.len() > 1 << 20, "{} bytes are moved in one part", bytes.len());
+    let place = |name: &[u8; 4]| bytes.windows(4).position(|four| four == name).unwrap();
+    assert!(place(b"ftyp") < place(b"moov") && place(b"moov") < place(b"mdat"));
+    let mut clip = kinora_media::open(&path).unwrap();
+    let mut count = 0;
+    while clip.next_frame().unwrap().is_some() {
+        count += 1;
+    }
+    assert_eq!((count, read_recipe(&path).unwrap().as_deref()), (60, Some(RECIPE)));
+}
+
 /// Sample data must leave memory as frames come: the file grows while the clip is written.
 #[test]
 fn samples_go_to_disk_as_they_come() {

@@ -1,29 +1,25 @@
-//! MP4 files with H.264, read with the embedded decoder: 8-bit 4:2:0, progressive, no B-frames.
+//! MP4 files with H.264, read with the embedded decoder: 8-bit 4:2:0, progressive.
 //!
-//! `OpenH264` is exact for I and P slices of the baseline to high profiles. It deblocks B slices wrongly
-//! (<https://github.com/cisco/openh264/issues/3269>), with errors that grow from frame to frame, so files with B slices are
-//! refused. Samples are read and decoded one by one. The decoder returns the number of its sample with every picture, so a
-//! picture is never taken for another, and a missing one is an error.
+//! Samples are read and decoded one by one, in the order of the file. Decoded pictures wait until it is their turn to be
+//! shown. Every sample must give one picture, so a picture is never taken for another, and a missing one is an error.
 
 use crate::ClipReader;
 use crate::clip::{ClipSpec, Frame};
 use crate::error::{MediaError, Result};
 use crate::openh264::MAX_MACROBLOCKS;
 use crate::read::boxes::{NoIndex, read_index};
-use crate::read::colour::{Colour, Yuv};
-use crate::read::decoder::{Decoded, Decoder};
+use crate::read::colour::{Colour, LEFT, Yuv};
+use crate::read::decoder::{Decoder, Picture};
+use crate::read::samples::Sample;
 use crate::read::sps::{Sps, is_b_slice};
-use crate::read::track::{B_FRAMES, Refused, Sample, Track};
+use crate::read::track::{Refused, Track};
 use crate::read::turn::Turn;
 use crate::read::usual_matrix;
 use shiguredo_mp4::boxes::Avc1Box;
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-
-/// The most bytes of a coded picture that the decoder takes.
-const MAX_SAMPLE: usize = 7_000_000;
 
 const START_CODE: [u8; 4] = [0, 0, 0, 1];
 
@@ -35,10 +31,10 @@ pub(crate) struct Mp4Reader {
     decoder: Decoder,
     /// The number of the next sample to decode.
     fed: u32,
-    /// The number of the sample of the next picture.
-    next: u32,
-    /// The decoded pictures that were not returned yet.
-    ready: VecDeque<Decoded>,
+    /// The number of pictures that were returned.
+    done: usize,
+    /// The decoded pictures that wait to be shown, by the numbers of their samples.
+    waiting: BTreeMap<u32, Picture>,
 }
 
 /// The properties of the stream in its parameter sets.
@@ -50,6 +46,8 @@ struct Stream {
     turn: Turn,
     /// The number of bytes of the length before each NAL unit.
     length_size: usize,
+    /// `pic_order_cnt_type`. The decoder approximates type 1, which only matters for B slices.
+    order_count: u32,
     sps: Vec<u8>,
     /// The sequence and picture parameter sets, each after a start code.
     parameter_sets: Vec<u8>,
@@ -67,55 +65,33 @@ impl Mp4Reader {
         })?;
         let track = Track::parse(&moov, len).map_err(|error| refused(path, error))?;
         let stream = Stream::new(&track).map_err(|error| refused(path, error))?;
-        let decoder = Decoder::new().map_err(|message| MediaError::encoder("openh264", "start", message))?;
-        let path = path.to_path_buf();
-        Ok(Self { path, file, track, stream, decoder, fed: 0, next: 0, ready: VecDeque::new() })
+        let (path, decoder) = (path.to_path_buf(), Decoder::new());
+        Ok(Self { path, file, track, stream, decoder, fed: 0, done: 0, waiting: BTreeMap::new() })
     }
 
-    /// Returns the picture of the next sample, shown or not.
-    fn next_picture(&mut self) -> Result<Yuv> {
-        loop {
-            if let Some(Decoded { number, picture }) = self.ready.pop_front() {
-                if number != u64::from(self.next) {
-                    return Err(self.refused(format!("frame {} has no picture", self.next).into()));
-                }
-                let got = (picture.width, picture.height);
-                if got != self.stream.stored {
-                    return Err(MediaError::FrameSize { index: number, got, expected: self.stream.stored });
-                }
-                self.next += 1;
-                return Ok(picture);
+    /// Returns the next picture that is shown, or `None` after the last.
+    fn next_picture(&mut self) -> Result<Option<Picture>> {
+        let Some(&wanted) = self.track.order.get(self.done) else { return Ok(None) };
+        while self.fed <= wanted {
+            let (number, sample) = (self.fed, self.track.samples[self.fed as usize]);
+            let unit = self.access_unit(number, sample)?;
+            let picture = self.decoder.decode(&unit).map_err(|reason| self.refused(of_frame(number, reason)))?;
+            let (got, expected) = ((picture.width, picture.height), self.stream.stored);
+            if got != expected {
+                return Err(MediaError::FrameSize { index: number.into(), got, expected });
             }
-            self.advance()?;
-        }
-    }
-
-    /// Decodes the next sample or, after the last one, flushes the decoder.
-    fn advance(&mut self) -> Result<()> {
-        let mut decoded = Vec::new();
-        let number = self.fed;
-        let result = if let Some(Sample { offset, size }) = self.track.sample(number) {
+            if sample.shown {
+                self.waiting.insert(number, picture);
+            }
             self.fed += 1;
-            let unit = self.access_unit(number, offset, size)?;
-            self.decoder.decode(u64::from(number), &unit, &mut decoded)
-        } else {
-            let flushed = self.decoder.flush();
-            flushed.and_then(|picture| picture.ok_or("there is none".into())).map(|picture| decoded.push(picture))
-        };
-        self.ready.extend(decoded);
-        result.map_err(|message| {
-            let what = format!("the picture of frame {} cannot be decoded ({message})", self.next);
-            self.refused(format!("{what}: it is damaged, or coded in a way that needs FFmpeg").into())
-        })
+        }
+        self.done += 1;
+        Ok(self.waiting.remove(&wanted))
     }
 
     /// Returns sample `number` in the decoder's input format.
-    fn access_unit(&mut self, number: u32, offset: u64, size: usize) -> Result<Vec<u8>> {
-        if size > MAX_SAMPLE {
-            let what = format!("frame {number} has {size} bytes, the embedded decoder takes {MAX_SAMPLE}");
-            return Err(self.refused(Refused::Unsupported(what)));
-        }
-        let mut sample = vec![0; size];
+    fn access_unit(&mut self, number: u32, Sample { offset, size, .. }: Sample) -> Result<Vec<u8>> {
+        let mut sample = vec![0; size as usize];
         let read = self.file.seek(SeekFrom::Start(offset)).and_then(|_| self.file.read_exact(&mut sample));
         read.map_err(|source| MediaError::io("read", &self.path, source))?;
         let mut unit = if number == 0 { self.stream.parameter_sets.clone() } else { Vec::new() };
@@ -134,24 +110,20 @@ impl ClipReader for Mp4Reader {
     }
 
     fn frames(&self) -> Option<usize> {
-        Some(self.track.shown.len())
+        Some(self.track.order.len())
     }
 
     fn next_frame(&mut self) -> Result<Option<Frame>> {
-        if self.next >= self.track.shown.end {
-            return Ok(None);
-        }
-        while self.next < self.track.shown.start {
-            self.next_picture()?;
-        }
-        let picture = self.next_picture()?;
+        let Some(Picture { width, height, planes }) = self.next_picture()? else { return Ok(None) };
+        let planes = planes.map(|plane| plane.into_iter().map(u16::from).collect());
+        let picture = Yuv { width, height, depth: 8, chroma_shift: [1, 1], centred: LEFT, planes };
         Ok(Some(self.stream.turn.apply(self.stream.colour.to_rgb(&picture))))
     }
 }
 
 impl Stream {
     fn new(track: &Track) -> Result<Self, Refused> {
-        let avc = track.avc()?;
+        let avc = &track.avc;
         let config = &avc.avcc_box;
         let [sps] = config.sps_list.as_slice() else {
             let what = format!("it has {} sequence parameter sets, not one", config.sps_list.len());
@@ -174,6 +146,7 @@ impl Stream {
             colour: colour(&parsed, avc)?,
             turn,
             length_size: usize::from(config.length_size_minus_one.get()) + 1,
+            order_count: parsed.order_count,
             sps: sps.clone(),
             parameter_sets,
         })
@@ -190,7 +163,9 @@ impl Stream {
             let (nal, rest) = nal.ok_or_else(|| format!("frame {number} is cut short"))?;
             sample = rest;
             match nal.first().map(|header| header & 31) {
-                Some(1) if is_b_slice(nal).unwrap_or(false) => return Err(Refused::Unsupported(B_FRAMES.into())),
+                Some(1) if self.order_count == 1 && is_b_slice(nal).unwrap_or(false) => {
+                    return Err(Refused::Unsupported("its B-frames have picture order count type 1".into()));
+                }
                 Some(1 | 5 | 8) => {
                     unit.extend(START_CODE);
                     unit.extend(nal);
@@ -241,10 +216,98 @@ fn colour(sps: &Sps, avc: &Avc1Box) -> Result<Colour, Refused> {
         .ok_or_else(|| Refused::Unsupported(format!("its colours have matrix {matrix} of ITU-T H.273")))
 }
 
+/// Returns the reason why frame `number` cannot be decoded.
+fn of_frame(number: u32, reason: Refused) -> Refused {
+    match reason {
+        Refused::Damaged(what) => Refused::Damaged(format!("frame {number} cannot be decoded ({what})")),
+        Refused::Unsupported(what) => Refused::Unsupported(format!("frame {number} cannot be decoded ({what})")),
+    }
+}
+
 fn refused(path: &Path, reason: Refused) -> MediaError {
     let path = path.to_path_buf();
     match reason {
         Refused::Damaged(what) => MediaError::Damaged { path, what },
         Refused::Unsupported(what) => MediaError::Unsupported { path, what },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sha2::{Digest, Sha256};
+    use std::fmt::Write;
+
+    fn fixtures() -> PathBuf {
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/media/h264")
+    }
+
+    /// Returns the number of the pictures of a file and the SHA-256 of their planes.
+    fn decode(path: &Path) -> Result<(usize, String)> {
+        let (mut reader, mut hash, mut count) = (Mp4Reader::open(path)?, Sha256::new(), 0);
+        while let Some(picture) = reader.next_picture()? {
+            picture.planes.iter().for_each(|plane| hash.update(plane));
+            count += 1;
+        }
+        assert!(reader.waiting.is_empty());
+        let hex = hash.finalize().iter().fold(String::new(), |mut hex, byte| {
+            write!(hex, "{byte:02x}").unwrap();
+            hex
+        });
+        Ok((count, hex))
+    }
+
+    /// Returns the lines of `sha256.txt`: the hash that FFmpeg's pictures have, their number, and the file.
+    fn golden() -> Vec<(String, usize, PathBuf)> {
+        let list = std::fs::read_to_string(fixtures().join("sha256.txt")).unwrap();
+        let line = |line: &str| {
+            let [hash, count, name] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
+            (hash.into(), count.parse().unwrap(), fixtures().join(name))
+        };
+        list.lines().map(line).collect()
+    }
+
+    /// scripts/fixtures/h264.py makes the streams.
+    #[test]
+    fn pictures_are_those_of_ffmpeg_bit_for_bit() {
+        let golden = golden();
+        assert_eq!(golden.len(), 15);
+        for (hash, count, path) in golden {
+            assert_eq!(decode(&path).unwrap(), (count, hash), "{}", path.display());
+        }
+    }
+
+    /// Damage of any kind is an error, or pictures that are as many as the file says.
+    #[test]
+    fn damaged_streams_are_pictures_or_errors() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("damaged.mp4");
+        let mut state = 0x2545_f491_u32;
+        let mut random = |below: usize| {
+            state ^= state << 13;
+            state ^= state >> 17;
+            state ^= state << 5;
+            state as usize % below
+        };
+        let (mut whole, mut rounds) = (0, 0);
+        for (_, count, original) in golden() {
+            let bytes = std::fs::read(original).unwrap();
+            for round in 0..20 {
+                let mut bytes = bytes.clone();
+                for _ in 0..=random(4) {
+                    let at = random(bytes.len());
+                    bytes[at] ^= 1 << random(8);
+                }
+                if round % 5 == 0 {
+                    bytes.truncate(random(bytes.len()));
+                }
+                std::fs::write(&path, &bytes).unwrap();
+                let read = decode(&path);
+                assert!(read.as_ref().map_or(0, |(count, _)| *count) <= count.max(30), "{read:?}");
+                (whole, rounds) = (whole + usize::from(read.is_ok()), rounds + 1);
+            }
+        }
+        assert_eq!(rounds, 300);
+        assert!(whole > 0 && whole < rounds, "{whole} of {rounds} damaged files could be read");
     }
 }

@@ -15,6 +15,8 @@ pub(crate) struct Sps {
     pub(crate) macroblocks: usize,
     /// `chroma_format_idc`, 1 for 4:2:0.
     pub(crate) chroma_format: u32,
+    /// `pic_order_cnt_type`.
+    pub(crate) order_count: u32,
     /// The number of bits of luma and chroma samples.
     pub(crate) depth: [u32; 2],
     /// Whether every picture is a frame, not a pair of fields.
@@ -42,7 +44,7 @@ impl Sps {
         bits.golomb()?; // seq_parameter_set_id
         let (chroma_format, depth) = if HIGH_PROFILES.contains(&profile) { high(&mut bits)? } else { (1, [8, 8]) };
         bits.golomb()?; // log2_max_frame_num_minus4
-        skip_order_count(&mut bits)?;
+        let order_count = order_count(&mut bits)?;
         bits.golomb()?; // max_num_ref_frames
         bits.take(1)?; // gaps_in_frame_num_value_allowed_flag
         let columns = bits.golomb()?.checked_add(1).filter(|&side| side <= MAX_SIDE)?;
@@ -66,6 +68,7 @@ impl Sps {
             height: cropped(rows * fields * 16, unit[1], [crop[2], crop[3]])?,
             macroblocks: (columns * rows * fields) as usize,
             chroma_format,
+            order_count,
             depth,
             progressive,
             full_range,
@@ -115,22 +118,20 @@ fn skip_scaling_list(bits: &mut Bits, len: usize) -> Option<()> {
     Some(())
 }
 
-fn skip_order_count(bits: &mut Bits) -> Option<()> {
-    match bits.golomb()? {
-        0 => {
-            bits.golomb()?; // log2_max_pic_order_cnt_lsb_minus4
+/// Reads `pic_order_cnt_type` and the fields that belong to it.
+fn order_count(bits: &mut Bits) -> Option<u32> {
+    let kind = bits.golomb()?;
+    if kind == 0 {
+        bits.golomb()?; // log2_max_pic_order_cnt_lsb_minus4
+    } else if kind == 1 {
+        bits.take(1)?; // delta_pic_order_always_zero_flag
+        bits.golomb()?; // offset_for_non_ref_pic
+        bits.golomb()?; // offset_for_top_to_bottom_field
+        for _ in 0..bits.golomb()? {
+            bits.golomb()?; // offset_for_ref_frame
         }
-        1 => {
-            bits.take(1)?; // delta_pic_order_always_zero_flag
-            bits.golomb()?; // offset_for_non_ref_pic
-            bits.golomb()?; // offset_for_top_to_bottom_field
-            for _ in 0..bits.golomb()? {
-                bits.golomb()?; // offset_for_ref_frame
-            }
-        }
-        _ => {}
     }
-    Some(())
+    Some(kind)
 }
 
 /// Reads the range and the matrix of the video usability information.
@@ -227,6 +228,7 @@ mod tests {
             height: 1080,
             macroblocks: 8160,
             chroma_format: 1,
+            order_count: 2,
             depth: [8, 8],
             progressive: true,
             full_range: Some(false),

@@ -2,11 +2,11 @@
 
 use crate::clip::Fps;
 use crate::read::boxes::{self, Child};
+use crate::read::samples::{self, Sample};
 use shiguredo_mp4::aux::SampleTableAccessor;
 use shiguredo_mp4::boxes::{Avc1Box, EdtsBox, MvhdBox, SampleEntry, StblBox, SttsBox, TrakBox};
 use shiguredo_mp4::{BaseBox, Decode};
 use std::num::NonZeroU32;
-use std::ops::Range;
 
 /// The reason why a track cannot be read.
 #[derive(Debug)]
@@ -23,20 +23,14 @@ impl<T: Into<String>> From<T> for Refused {
     }
 }
 
-/// The reason to refuse a stream whose frames are not coded in the order in which they are shown.
-pub(crate) const B_FRAMES: &str = "it has B-frames, which the embedded decoder does not decode exactly";
-
-/// A sample: one coded picture in the file.
-pub(crate) struct Sample {
-    pub(crate) offset: u64,
-    pub(crate) size: usize,
-}
-
 pub(crate) struct Track {
-    table: SampleTableAccessor<StblBox>,
+    /// The samples, in the order of decoding.
+    pub(crate) samples: Vec<Sample>,
+    /// The numbers of the shown samples, in the order in which they are shown.
+    pub(crate) order: Vec<u32>,
+    /// The decoder configuration of the samples.
+    pub(crate) avc: Avc1Box,
     pub(crate) fps: Fps,
-    /// The numbers of the shown samples. Earlier samples are decoded because these refer to them.
-    pub(crate) shown: Range<u32>,
     /// The turn of the track's display matrix.
     pub(crate) matrix: [i32; 9],
 }
@@ -57,25 +51,15 @@ impl Track {
             return Err(Refused::Unsupported("its index is in fragments".into()));
         }
         let table = SampleTableAccessor::new(table).map_err(|error| error.to_string())?;
-        check_samples(&table, file_len)?;
-        avc(&table)?;
-        let shown = shown(&table, window)?;
-        if shown.is_empty() {
+        let mut samples = samples::of_table(&table, file_len)?;
+        samples::check(&samples, file_len)?;
+        let avc = avc(&table)?.clone();
+        let order = samples::show(&mut samples, window)?;
+        if order.is_empty() {
             return Err("it has no frames".into());
         }
         let fps = speed(&table.stbl_box().stts_box, timescale)?;
-        Ok(Self { table, fps, shown, matrix })
-    }
-
-    /// Returns the place of sample number `index`, from 0, which lies within the file.
-    pub(crate) fn sample(&self, index: u32) -> Option<Sample> {
-        let sample = self.table.get_sample(NonZeroU32::MIN.checked_add(index)?)?;
-        Some(Sample { offset: sample.data_offset(), size: sample.data_size() as usize })
-    }
-
-    /// The decoder configuration of the samples.
-    pub(crate) fn avc(&self) -> Result<&Avc1Box, Refused> {
-        avc(&self.table)
+        Ok(Self { samples, order, avc, fps, matrix })
     }
 }
 
@@ -116,48 +100,6 @@ fn window(edits: Option<&EdtsBox>, track: NonZeroU32, movie: NonZeroU32) -> Resu
     let ticks = (u128::from(edit.edit_duration) * u128::from(track.get())).div_ceil(u128::from(movie.get()));
     let ticks = i64::try_from(ticks).unwrap_or(i64::MAX);
     Ok((edit.media_time, edit.media_time.saturating_add(ticks)))
-}
-
-/// Checks that every sample lies within the file and that all together have no more bytes than it.
-fn check_samples(table: &SampleTableAccessor<StblBox>, file_len: u64) -> Result<(), Refused> {
-    let mut total = 0;
-    // A sample has a byte at least, so a number of samples that goes beyond the file is not walked through.
-    if u64::from(table.sample_count()) > file_len {
-        return Err(format!("its index claims {} frames, in a file of {file_len} bytes", table.sample_count()).into());
-    }
-    let mut entry = None;
-    for (index, sample) in table.samples().enumerate() {
-        let (offset, size) = (sample.data_offset(), u64::from(sample.data_size()));
-        total += size;
-        if size == 0 || total > file_len || offset.checked_add(size).is_none_or(|end| end > file_len) {
-            return Err(format!("frame {index} is not within the file: {size} bytes at {offset} of {file_len}").into());
-        }
-        let number = sample.chunk().sample_entry_index();
-        if *entry.get_or_insert(number) != number {
-            return Err(Refused::Unsupported("its coding changes within the clip".into()));
-        }
-    }
-    Ok(())
-}
-
-/// Returns the numbers of the samples whose times lie within the window.
-fn shown(table: &SampleTableAccessor<StblBox>, (start, end): (i64, i64)) -> Result<Range<u32>, Refused> {
-    let (mut shown, mut last) = (0..0, i64::MIN);
-    for (index, sample) in (0..).zip(table.samples()) {
-        let offset = sample.composition_time_offset().unwrap_or(0);
-        let time = i64::try_from(sample.timestamp()).ok().and_then(|time| time.checked_add(offset));
-        let time = time.ok_or_else(|| format!("the time of frame {index} is out of bounds"))?;
-        if time < last {
-            return Err(Refused::Unsupported(B_FRAMES.into()));
-        }
-        last = time;
-        if time < start {
-            shown = index + 1..index + 1;
-        } else if time < end {
-            shown.end = index + 1;
-        }
-    }
-    Ok(shown)
 }
 
 /// Returns the frames per second. The duration of the last frame is ignored, because it is arbitrary in many files.
