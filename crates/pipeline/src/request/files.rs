@@ -66,8 +66,14 @@ pub fn unused_name(path: &Path) -> PathBuf {
     if !taken(path) {
         return path.to_path_buf();
     }
-    let numbers = 2u64..;
-    numbers.map(|number| with_number(path, number)).find(|path| !taken(path)).expect("numbers do not end")
+    let mut number = 2;
+    loop {
+        let numbered = with_number(path, number);
+        if !taken(&numbered) {
+            return numbered;
+        }
+        number += 1;
+    }
 }
 
 /// `name-7.ext` for `name.ext`.

@@ -137,7 +137,7 @@ impl Recipe {
             (serde_json::to_value(complete(self)).ok()?, serde_json::to_value(complete(other)).ok()?);
         for recipe in [&mut mine, &mut theirs] {
             let settings = recipe.as_object_mut()?;
-            ["kinora", "quality", "encoder", "upscale"].iter().for_each(|name| drop(settings.remove(*name)));
+            settings.retain(|name, _| !["kinora", "quality", "encoder", "upscale"].contains(&name.as_str()));
         }
         difference("", &theirs, &mine)
     }

@@ -77,12 +77,18 @@ fn discard(directory: &Path, existed: bool) {
     }
     let Ok(lock) = Lock::take(directory) else { return };
     for window in entries(directory).filter(|path| path.is_dir()) {
-        FILES.iter().for_each(|name| drop(std::fs::remove_file(window.join(name))));
+        remove_files(&window);
         let _ = std::fs::remove_dir(window);
     }
     drop(lock);
-    FILES.iter().for_each(|name| drop(std::fs::remove_file(directory.join(name))));
+    remove_files(directory);
     if !existed {
         let _ = std::fs::remove_dir(directory);
+    }
+}
+
+fn remove_files(directory: &Path) {
+    for name in FILES {
+        let _ = std::fs::remove_file(directory.join(name));
     }
 }

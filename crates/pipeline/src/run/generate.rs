@@ -115,7 +115,9 @@ impl Pipeline {
             let (_, c, f, h, w) = latents.dims5()?;
             let replaced = replaced(output);
             LatentsFile::save(output, latents, Some(fps), None)?;
-            replaced.iter().for_each(|note| observer.tell_last(Event::Notice(note)));
+            if let Some(note) = &replaced {
+                observer.tell_last(Event::Notice(note));
+            }
             Ok([c, f, h, w])
         })
     }
@@ -170,7 +172,7 @@ impl Pipeline {
             let denoised;
             (denoised, predictions, seconds) = self.denoise(&planned, noise, None, run_dir.as_ref(), observer)?;
             if output.resume.is_none() && output.latents.is_none() {
-                latents = claimed(output.latents_beside_clip());
+                latents = claimed(&output.latents_beside_clip());
             }
             self.keep_latents(&latents, denoised.clone(), plan, stored)?;
             denoised
@@ -185,7 +187,9 @@ impl Pipeline {
         })?;
         let save = |path: &Path| LatentsFile::save_of_clip(path, own.clone(), Some(plan.fps), stored, &report.clip);
         report.latents = settle_latents(output, latents, save)?;
-        old_latents.iter().for_each(|note| observer.tell_last(Event::Notice(note)));
+        if let Some(note) = &old_latents {
+            observer.tell_last(Event::Notice(note));
+        }
         report.notices.extend(old_latents);
         report.seed = Some(plan.seed);
         report.predictions = Some(predictions);
@@ -307,7 +311,7 @@ impl Pipeline {
                 let _ = std::fs::remove_file(path);
             }
             let refuge = std::env::temp_dir().join(format!("kinora-{}.latents.safetensors", plan.seed));
-            let refuge = claimed(refuge);
+            let refuge = claimed(&refuge);
             match LatentsFile::save(&refuge, latents, Some(plan.fps), recipe) {
                 Ok(()) => self.after_latents(error, &refuge),
                 Err(_) => error, // the first place is the one that the user knows
@@ -365,9 +369,9 @@ fn latents_path(output: &Output) -> PathBuf {
 }
 
 /// Creates the file `path`, or one with a number where it is there already: it is this run's alone.
-fn claimed(path: PathBuf) -> PathBuf {
+fn claimed(path: &Path) -> PathBuf {
     loop {
-        let free = unused_name(&path);
+        let free = unused_name(path);
         match File::create_new(&free) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {} // another run was faster
             // Where it cannot be created, saving the latents says so and finds another place.

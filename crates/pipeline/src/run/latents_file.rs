@@ -6,6 +6,7 @@ use kinora_checkpoint::TensorFile;
 use kinora_vae::LatentFormat;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -213,7 +214,11 @@ fn fingerprint(clip: &Path) -> String {
             }
         }
     };
-    digest().map_or_else(|_| String::new(), |digest| digest.iter().map(|byte| format!("{byte:02x}")).collect())
+    let mut text = String::new();
+    for byte in digest().iter().flatten() {
+        let _ = write!(text, "{byte:02x}"); // a string takes everything
+    }
+    text
 }
 
 fn bad(path: &Path, reason: String) -> Error {

@@ -75,9 +75,8 @@ fn inputs(recipe: &Recipe, model: &ModelFiles) -> Result<BTreeMap<PathBuf, Input
         ))
     };
     let all = given.chain(story).chain(recipe.init_latents.as_deref()).flat_map(files_of);
-    let mut files: Vec<PathBuf> = all.chain(model.files.iter().cloned()).filter(|path| path.exists()).collect();
-    files.iter_mut().for_each(|path| *path = std::path::absolute(&path).unwrap_or_else(|_| path.clone()));
-    files.iter().map(|path| input(path)).collect()
+    let files = all.chain(model.files.iter().cloned()).filter(|path| path.exists());
+    files.map(|path| input(&std::path::absolute(&path).unwrap_or(path))).collect()
 }
 
 /// The recipe of the run that `dir` holds, if it holds one: a resumed run keeps its random seed.

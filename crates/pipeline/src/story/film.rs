@@ -168,7 +168,9 @@ impl<'a> Film<'a> {
         let replaced = replaced(&self.output.clip);
         let mut written = self.reel.writer.finish()?;
         written.notes.extend(replaced);
-        written.notes.iter().for_each(|note| observer.tell_last(Event::Notice(note)));
+        for note in &written.notes {
+            observer.tell_last(Event::Notice(note));
+        }
         observer.tell_last(Event::Saved(&written.path));
         let mut report = report_of(written);
         if self.one_stream {
