@@ -187,10 +187,10 @@ fn a_random_seed_is_printed_recorded_and_kept() {
     let arguments = ["generate", "a ball", "--model", "model", "--width", "32", "--height", "32", "--frames", "1"];
     let arguments = [&arguments[..], &["--steps", "1", "--threads", "1", "--resume", "run"]].concat();
     let mut seeds = Vec::new();
-    for _ in 0..2 {
+    for number in ["", "-2"] {
         let run = succeeded(sandbox.kinora(&arguments));
         let seed = run.stderr.split("seed ").nth(1).and_then(|rest| rest.split_whitespace().next()).expect("a seed");
-        let clip = format!("kinora-{seed}.mp4");
+        let clip = format!("kinora-{seed}{number}.mp4");
         assert!(run.stdout.starts_with(&clip), "{run:#?}");
         assert_eq!(json(sandbox.kinora(&["show", &clip, "--json"]))["seed"].to_string(), seed);
         seeds.push(seed.to_string());

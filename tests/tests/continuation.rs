@@ -384,3 +384,14 @@ fn a_trained_model_continues_frames_without_a_visible_join() {
     assert!(joins.iter().all(|&step| step < 2.0 * median), "the picture jumps");
     assert!(drift < 2.0, "{drift}");
 }
+
+/// A model that continues from latent frames needs them all.
+#[test]
+fn a_shot_of_too_few_latent_frames_is_refused_before_it_is_made() {
+    let sandbox = Sandbox::new("../../models/embedded");
+    let shot = |seconds: f64| format!("[[shot]]\nprompt = \"a red ball\"\nseconds = {seconds}\n");
+    sandbox.write("story.toml", format!("{}{}", shot(0.125), shot(1.0)));
+    let refused = sandbox.kinora(&["story", "story.toml", "--model", "model", "-o", "clip.safetensors"]).failure();
+    assert!(refused.contains("a shot of 1 frames is too short to be continued: 5 are needed"), "{refused}");
+    assert!(!sandbox.path("clip.safetensors.project").exists());
+}

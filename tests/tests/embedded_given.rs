@@ -214,12 +214,12 @@ fn any_clip_can_be_continued_from_the_command_line() {
     let recipe = run(&["show", "m.mp4", "--json"]);
     assert_eq!((recipe["steps"].as_u64(), recipe["cache"].as_str()), (Some(12), Some("easycache:0.15")));
     // Nothing of anybody else's is taken for a project, or removed.
-    std::fs::create_dir(scratch.path().join("x.project")).expect("a folder");
-    std::fs::write(scratch.path().join("x.project/notes.txt"), "mine").expect("a file");
+    std::fs::create_dir(scratch.path().join("x.mp4.project")).expect("a folder");
+    std::fs::write(scratch.path().join("x.mp4.project/notes.txt"), "mine").expect("a file");
     let refused = kinora(&["extend", "b.mp4", "-o", "x.mp4"], scratch.path()).failure();
-    assert!(refused.contains("`x.project` is not empty"), "{refused}");
-    std::fs::remove_file(scratch.path().join("x.project/notes.txt")).expect("it is still there");
-    std::fs::remove_dir(scratch.path().join("x.project")).expect("nothing else is there");
+    assert!(refused.contains("`x.mp4.project` is not empty"), "{refused}");
+    std::fs::remove_file(scratch.path().join("x.mp4.project/notes.txt")).expect("it is still there");
+    std::fs::remove_dir(scratch.path().join("x.mp4.project")).expect("nothing else is there");
     // With its latents beside it, a clip is one stream from its first frame on.
     run(&["generate", prompt, "--seed", "3", "-o", "e.mp4", "--save-latents", "e.mp4.latents.safetensors", "--json"]);
     let stream = run(&["extend", "e.mp4", "--seconds", "1.5", "-o", "f.mp4", "--json"]);

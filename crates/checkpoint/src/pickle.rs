@@ -92,6 +92,7 @@ struct Machine<'a> {
 
 impl Machine<'_> {
     /// Executes one opcode; returns true at the end.
+    #[expect(clippy::too_many_lines, reason = "the table of the opcodes")]
     fn step(&mut self) -> Result<bool, String> {
         match self.take(1)?[0] {
             b'.' => return Ok(true),

@@ -34,6 +34,19 @@ pub struct Cli {
 const RECORDED_MODEL: &str =
     "A known name, a model directory, or single files, instead of the model that made the clip";
 
+/// Help of `--output` of a command whose clip is called so unless it is named.
+macro_rules! clip_called {
+    ($name:literal) => {
+        |output| {
+            output.help(concat!(
+                "The clip: .mp4, .gif, .webp, .safetensors (raw frames), or a pattern such as frames/%04d.png [default: ",
+                $name,
+                ", or with a number where that is taken]. A file that is named here is replaced"
+            ))
+        }
+    };
+}
+
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -43,12 +56,15 @@ pub enum Command {
     Plan(Box<GenerateArgs>),
     /// Continue a clip from its end, once or several times.
     #[command(mut_arg("model", |model| model.help(RECORDED_MODEL)))]
+    #[command(mut_arg("output", clip_called!("CLIP-extended.mp4")))]
     Extend(Box<ExtendArgs>),
     /// Make a clip of the shots that a file describes.
+    #[command(mut_arg("output", clip_called!("STORY.mp4")))]
     Story(Box<StoryArgs>),
     /// Make a clip of every prompt in a file, and a page to compare them.
     Suite(Box<SuiteArgs>),
     /// Turn saved latents into a clip.
+    #[command(mut_arg("output", clip_called!("LATENTS.mp4")))]
     Decode(DecodeArgs),
     /// Turn a clip into latents.
     Encode(EncodeArgs),
@@ -64,6 +80,7 @@ pub enum Command {
     Show(ShowArgs),
     /// Make a clip again from the recipe stored in it; options replace its settings.
     #[command(mut_arg("model", |model| model.help(RECORDED_MODEL)))]
+    #[command(mut_arg("output", clip_called!("kinora-SEED-again.mp4")))]
     Rerun(Box<RerunArgs>),
 }
 

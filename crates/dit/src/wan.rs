@@ -19,16 +19,17 @@ mod keys;
 mod memory;
 mod padding;
 mod patch;
+mod prepared;
 mod rope;
 mod time;
 
 use crate::stack::{KvCache, Stack};
 use crate::{Conditioning, Result, Reuse, VideoDit};
-use block::{Block, CrossKeysValues, Pass, modulated};
+use block::{Block, Pass, modulated};
 use camera::CameraAdapter;
 use candle_core::{DType, Device, Tensor};
 pub use config::WanConfig;
-use control::{ControlBranch, PreparedControl};
+use control::ControlBranch;
 use image::ImageEmbedding;
 use inputs::{check_conditioning, check_forward};
 pub use keys::canonical_from_diffusers;
@@ -37,6 +38,7 @@ use kinora_kernels::Epilogue;
 use kinora_nn::Linear;
 use padding::without_repetitions;
 use patch::{PatchEmbedding, unpatchify};
+use prepared::{CrossKeysValues, Prepared};
 use rope::Rope;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -56,25 +58,6 @@ pub struct WanModel {
     head: Head,
     /// The angles of the last clip, for its frames, rows and columns of tokens.
     rope: Mutex<Option<([usize; 3], Arc<Rope>)>>,
-}
-
-/// A [`Conditioning`], embedded.
-struct Prepared {
-    /// Embedded text `[B, S, dim]`; rows that only repeat the last are left out.
-    context: Tensor,
-    /// Added to the scores of the text's rows, f32 `[1, 1, 1, S]`.
-    bias: Option<Tensor>,
-    /// Embedded pictures `[B, T, dim]`.
-    image: Option<Tensor>,
-    /// Channels to be appended to the latents `[B, C, F, H, W]`.
-    latents: Option<Tensor>,
-    control: Option<PreparedControl>,
-    /// The camera's tokens `[B, L, dim]`.
-    camera: Option<Tensor>,
-    /// Frames, rows and columns of the latents that the last three were made for.
-    sizes: Option<[usize; 3]>,
-    /// The KV cache of the blocks, then of the control blocks.
-    kv_cache: KvCache<CrossKeysValues>,
 }
 
 impl WanModel {

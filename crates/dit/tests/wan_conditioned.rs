@@ -22,7 +22,7 @@ fn golden(case: &str) -> Golden {
     tensors(&fixture("conditioned").join(case).join("golden.safetensors"))
 }
 
-/// What a golden file is conditioned on, but for a camera; control of scale 1.
+/// The conditioning inputs of a golden file, except a camera; the scale of control is 1.
 fn conditioning(golden: &Golden) -> Conditioning {
     let text = &golden["context"];
     let context = text.pad_with_zeros(1, 0, TEXT_ROWS - text.dim(1).unwrap()).unwrap();
@@ -133,7 +133,7 @@ fn the_kv_cache_holds_keys_and_values_of_all_blocks_or_none() {
 }
 
 #[test]
-fn memory_counts_what_is_made_ready() {
+fn memory_counts_the_conditioning_inputs() {
     let config = |case| model("conditioned", case, DType::F32).config().clone();
     // 6 rows of text, 10 of pictures; 2 blocks. 20 appended channels, of 4 values per token.
     let rows = (6 + 10) * 28 * 4;
@@ -149,7 +149,7 @@ fn memory_counts_what_is_made_ready() {
     assert_eq!(vace.working_bytes(18, DType::F32), plain.working_bytes(18, DType::F32) + 18 * 2 * 20 * 4);
 }
 
-/// Takes what is after the first block for what is after the last.
+/// A step cache that takes the tokens after the first block for those after the last.
 struct StopEarly;
 
 impl Reuse for StopEarly {
@@ -167,7 +167,7 @@ impl Reuse for StopEarly {
     }
 }
 
-/// What the first block leaves has the first hint in it, so that a step cache compares and keeps all of it.
+/// The first block's result includes the first hint, so that a step cache compares and keeps it, too.
 #[test]
 fn step_caches_see_hints() {
     let golden = golden("vace");
@@ -183,7 +183,7 @@ fn step_caches_see_hints() {
 }
 
 #[test]
-fn what_is_missing_or_of_no_use_is_named() {
+fn missing_and_useless_inputs_are_named() {
     let error = |case: &str, conditioning: Conditioning| {
         model("conditioned", case, DType::F32).prepare(&conditioning, 0).unwrap_err().to_string()
     };

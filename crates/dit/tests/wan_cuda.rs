@@ -1,5 +1,5 @@
-//! The Wan transformer on a GPU: as on the CPU, whether its weights lie there or wait in the host's memory, and nearly so
-//! when they are rounded.
+//! The Wan transformer on a GPU predicts what it does on the CPU, with resident or streamed weights, and nearly so with
+//! quantised ones.
 //!
 //! Without a GPU there is nothing to compare, and the tests say so; with `KINORA_REQUIRE_CUDA` set they fail instead.
 #![cfg(feature = "cuda")]
@@ -36,7 +36,7 @@ fn predict(model: &WanModel, device: &Device, dtype: DType) -> [Tensor; 2] {
     [first, second]
 }
 
-/// Takes over nothing, and looks at everything.
+/// A step cache that is called and takes over nothing.
 struct Looks;
 
 impl Reuse for Looks {
@@ -123,7 +123,7 @@ fn replayed_passes_have_the_same_bits() {
 }
 
 #[test]
-fn weights_that_wait_in_the_hosts_memory_give_the_same_bits() {
+fn streamed_weights_give_the_same_bits() {
     let Some(gpu) = gpu() else { return };
     let config = config();
     for (dtype, quant) in

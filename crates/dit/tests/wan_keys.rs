@@ -16,7 +16,7 @@ const VARIANTS: [&str; 8] = [
     "wan21_vace_1.3b",
 ];
 
-/// What [`WanConfig::infer`] takes.
+/// The argument of [`WanConfig::infer`].
 type Shapes = Vec<(String, Vec<usize>)>;
 
 /// One tensor of a released checkpoint.

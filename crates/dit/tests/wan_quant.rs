@@ -1,4 +1,4 @@
-//! A transformer whose matrices are rounded predicts nearly what it predicts otherwise, also when some channels are far
+//! A transformer whose matrices are quantised predicts nearly what it predicts otherwise, also when some channels are far
 //! louder than the others, as in trained models.
 #![allow(clippy::print_stdout, reason = "the measured numbers are worth seeing")]
 

@@ -103,7 +103,7 @@ impl Hub {
         if let Some(missing) = (wanted.missing)(&place.snapshot) {
             return Err(Error::NotAModel { address: page, missing });
         }
-        std::fs::write(&place.main, &commit).map_err(|source| io(&place.main, source))?;
+        kinora_files::write(&place.main, &commit).map_err(|source| io(&place.main, source))?;
         Ok(place.snapshot)
     }
 }

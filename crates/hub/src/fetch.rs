@@ -113,7 +113,7 @@ pub(super) fn fetch(
         std::fs::remove_file(&path).map_err(|source| io(&path, source))?;
         return Err(Error::Damaged { file: file.name.clone(), reason });
     }
-    std::fs::rename(&path, blob).map_err(|source| io(blob, source))
+    kinora_files::rename(&path, blob).map_err(|source| io(blob, source))
 }
 
 /// The part of a file that has arrived.

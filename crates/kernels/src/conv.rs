@@ -1,26 +1,13 @@
 //! Convolutions over video, one output frame at a time: the past frames of a causal convolution are operands of their
 //! own, so that they are not copied, and memory does not grow with the frames of a chunk.
 
+mod options;
+
+pub use options::FrameConvOptions;
+
 use crate::profile::{Work, timed};
 use crate::{cpu, cuda, reference};
 use candle_core::{Result, Tensor, bail};
-
-/// Stride, padding and upsampling of a [`FrameConv`], the same for rows and columns.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FrameConvOptions {
-    /// Rows and columns from one position to the next.
-    pub stride: usize,
-    /// Zeros before and after.
-    pub padding: (usize, usize),
-    /// Doubles rows and columns first, by repeating pixels (nearest-exact).
-    pub upsample: bool,
-}
-
-impl Default for FrameConvOptions {
-    fn default() -> Self {
-        Self { stride: 1, padding: (0, 0), upsample: false }
-    }
-}
 
 /// A 3-D convolution (or 2-D, with one temporal tap) whose weights are packed once for the machine that runs it.
 pub struct FrameConv {

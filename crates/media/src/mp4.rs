@@ -190,7 +190,7 @@ fn ticks(fps: Fps) -> (NonZeroU32, u32) {
 fn move_samples(moov: &mut MoovBox, distance: u64) -> bool {
     let mut tables: Vec<_> =
         moov.trak_boxes.iter_mut().map(|track| &mut track.mdia_box.minf_box.stbl_box.stco_or_co64_box).collect();
-    let fits = |offset: &u32| u64::from(*offset) + distance <= u64::from(u32::MAX);
+    let fits = |offset: &u32| u32::try_from(u64::from(*offset) + distance).is_ok();
     if tables.iter().any(|table| matches!(table, Either::A(short) if !short.chunk_offsets.iter().all(fits))) {
         return false;
     }

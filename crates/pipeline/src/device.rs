@@ -88,5 +88,5 @@ pub(crate) fn threads(count: Option<usize>) -> Result<rayon::ThreadPool> {
     rayon::ThreadPoolBuilder::new()
         .num_threads(count.unwrap_or(0))
         .build()
-        .map_err(|error| Error::request(format!("no threads: {error}"), "try --threads 1"))
+        .map_err(|error| Error::request(format!("threads cannot be started: {error}"), "try --threads 1"))
 }

@@ -159,9 +159,10 @@ impl Error {
             Self::StoryStopped { project } => {
                 Some(format!("the same command continues; what is done is kept in `{}`", project.display()))
             }
-            Self::ResumeMismatch { .. } => {
-                Some("repeat the first command, or name an empty directory to start anew".into())
-            }
+            Self::ResumeMismatch { path, .. } => Some(format!(
+                "repeat the first command, or delete `{}` or name another directory to start anew",
+                path.display()
+            )),
             Self::BadRun { .. } => Some("delete that directory to start anew, or name another one".into()),
             Self::AfterLatents { source, latents, model } => {
                 let first = source.hint().filter(|_| !source.is_stop()).map(|hint| format!("{hint}; "));
@@ -190,7 +191,7 @@ impl Error {
                 Some("the file is damaged or not of this model: take config.json and weights from one source".into())
             }
             Self::Dit(kinora_dit::Error::Unsupported { .. } | kinora_dit::Error::Infer { .. }) => {
-                Some("only models of the Wan family can be loaded".into())
+                Some("`kinora models` lists the models that can be loaded".into())
             }
             Self::Dit(_) | Self::Image(_) | Self::Vae(_) | Self::Tensor(_) => None,
         }

@@ -55,6 +55,7 @@ pub use plan::memory::{MemoryPlan, PartMemory, PartsMemory};
 pub use plan::{Plan, Planned};
 pub use preview::{LatentRgb, write_preview};
 pub use request::cache::{CacheChoice, CacheKind, CacheSetting};
+pub use request::files::unused_name;
 pub use request::inputs::{Expand, Inputs};
 pub use request::load::LoadOptions;
 pub use request::output::{Output, Predictions, Report, Seconds};

@@ -1,5 +1,6 @@
 //! [`contact_sheet`]: a clip at a glance.
 
+use crate::request::files::{ModelFiles, check_results};
 use crate::{Error, Result};
 use kinora_media::Picture;
 use std::path::Path;
@@ -14,6 +15,7 @@ const GAP: usize = 4;
 /// # Errors
 /// The clip cannot be read, or the picture not be written.
 pub fn contact_sheet(clip: &Path, picture: &Path, count: usize) -> Result<()> {
+    check_results(&[("the contact sheet", picture)], &[("the clip", clip)], &ModelFiles::default())?;
     let mut reader = kinora_media::open(clip)?;
     let mut all = Vec::new();
     while let Some(frame) = reader.next_frame()? {

@@ -28,6 +28,12 @@ impl Streams {
         Ok(Self(streams))
     }
 
+    /// Returns the tensor of the first stream.
+    #[expect(clippy::missing_panics_doc, reason = "there is at least one stream")]
+    pub fn first(&self) -> &Tensor {
+        &self.0.first().expect("there is at least one stream").1
+    }
+
     /// Returns the tensor of the stream `name`.
     ///
     /// # Errors

@@ -220,7 +220,7 @@ fn in_tiles(vae: &WanVae, latents: &Tensor, side: usize) -> Tensor {
     Tensor::cat(&rows.collect::<Vec<_>>(), 3).unwrap()
 }
 
-/// Of pixels in -1..1, in dB; infinite where all are equal.
+/// Returns the PSNR of pixels in -1..1, in dB; infinite if all are equal.
 fn psnr(found: &Tensor, expected: &Tensor) -> f64 {
     assert_eq!(found.dims(), expected.dims());
     let error = (found - expected).unwrap().sqr().unwrap().mean_all().unwrap().to_scalar::<f32>().unwrap();

@@ -119,7 +119,11 @@ impl File {
             if line.starts_with("pub") { exports.extend(paths) } else { imports.extend(paths) }
         }
         for root in ["crate::", "super::"] {
-            imports.extend(code.match_indices(root).map(|(start, _)| segments(&code[start..])));
+            let starts = code.match_indices(root).map(|(start, _)| start);
+            // Not in the middle of a path, such as the second part of `super::super::a`.
+            let starts =
+                starts.filter(|start| !code[..*start].ends_with(|c: char| c.is_alphanumeric() || "_:".contains(c)));
+            imports.extend(starts.map(|start| segments(&code[start..])));
         }
         Self { path: path.to_path_buf(), exports, imports }
     }
@@ -147,14 +151,11 @@ fn tree(text: &str) -> (Vec<Segments>, &str) {
         }
         prefix.push(rest[..end].to_string());
         rest = rest[end..].trim_start();
-        match rest.strip_prefix("::") {
-            Some(after) => rest = after.trim_start(),
-            None => {
-                let renamed =
-                    rest.strip_prefix("as ").map(|after| after.trim_start_matches(|c: char| c.is_alphanumeric()));
-                return (vec![prefix], renamed.unwrap_or(rest));
-            }
-        }
+        let Some(after) = rest.strip_prefix("::") else {
+            let renamed = rest.strip_prefix("as ").map(|after| after.trim_start_matches(|c: char| c.is_alphanumeric()));
+            return (vec![prefix], renamed.unwrap_or(rest));
+        };
+        rest = after.trim_start();
     }
 }
 

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 #[command(next_help_heading = "Output")]
 pub struct OutputArgs {
     /// The clip: .mp4, .gif, .webp, .safetensors (raw frames), or a pattern such as frames/%04d.png
-    /// [default: kinora-SEED.mp4].
+    /// [default: kinora-SEED.mp4, or with a number where that is taken]. A file that is named here is replaced.
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
     /// Do not store the recipe in the clip.

@@ -3,12 +3,12 @@
 use super::generate::{output, print};
 use crate::args::DecodeArgs;
 use crate::progress::Progress;
-use kinora::{Output, Pipeline, Result};
+use kinora::{Output, Pipeline, Result, unused_name};
 
 /// Turns saved latents into a clip.
 pub fn run(args: &DecodeArgs) -> Result<()> {
     let pipeline = Pipeline::load(&args.model.load_options())?;
-    let clip = args.output.output.clone().unwrap_or_else(|| args.latents.with_extension("mp4"));
+    let clip = args.output.output.clone().unwrap_or_else(|| unused_name(&args.latents.with_extension("mp4")));
     let mut progress = Progress::new(args.output.json);
     let output = Output { clip, ..output(&args.output) };
     let report = pipeline.decode(&args.latents, &output, args.fps, |event| progress.handle(&event))?;

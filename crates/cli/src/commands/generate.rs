@@ -3,7 +3,7 @@
 use crate::args::{GenerateArgs, OutputArgs, PreviewArgs, RerunArgs};
 use crate::progress::Progress;
 use crate::report;
-use kinora::{Output, Pipeline, Recipe, Report, Request, Result};
+use kinora::{Output, Pipeline, Recipe, Report, Request, Result, unused_name};
 use std::path::{Path, PathBuf};
 
 /// Makes `--count` clips.
@@ -23,7 +23,10 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
         // A continued run keeps the random seed that is recorded in its directory.
         let plan = pipeline.plan(&request)?.plan;
         request.seed = Some(plan.seed);
-        request.output.clip = numbered(&clip_path(&args.output, plan.seed), index, args.count);
+        request.output.clip = match &args.output.output {
+            Some(clip) => numbered(clip, index, args.count),
+            None => unused_name(&numbered(format!("kinora-{}.mp4", plan.seed).as_ref(), index, args.count)),
+        };
         make(&pipeline, &request, args.output.json, Some(&args.preview))?;
         request.seed = Some(plan.seed.wrapping_add(1));
     }
@@ -35,8 +38,10 @@ pub fn rerun(args: &RerunArgs) -> Result<()> {
     let recipe = Recipe::read(&args.clip)?;
     let mut request = args.denoising.apply(recipe.request()?);
     let seed = request.seed.unwrap_or(recipe.seed);
-    let clip = args.output.output.clone().unwrap_or_else(|| format!("kinora-{seed}-again.mp4").into());
-    request.output = Output { clip, ..output_over(&args.output, request.output) };
+    let default = || unused_name(format!("kinora-{seed}-again.mp4").as_ref());
+    let clip = args.output.output.clone().unwrap_or_else(default);
+    let reads = vec![args.clip.clone()];
+    request.output = Output { clip, reads, ..output_over(&args.output, request.output) };
     let options = args.model.load_options_of(&recipe)?;
     if let Some(story) = &recipe.story {
         return super::story::film(&options, story, request, args.output.json, None);
@@ -98,10 +103,6 @@ pub fn print(report: &Report, json: bool) {
         report::bytes(report.bytes),
         report::seconds(report.seconds.total)
     ));
-}
-
-fn clip_path(args: &OutputArgs, seed: u64) -> PathBuf {
-    args.output.clone().unwrap_or_else(|| format!("kinora-{seed}.mp4").into())
 }
 
 /// Numbers the path if several clips are made: `clip.mp4` becomes `clip-2.mp4`, `frames/` becomes `frames-2/`.

@@ -3,7 +3,7 @@
 use super::generate::{output, output_over, print};
 use crate::args::{ExtendArgs, StoryArgs};
 use crate::progress::Progress;
-use kinora::{Error, LoadOptions, Output, Pipeline, Recipe, Report, Request, Result, Shot, Story};
+use kinora::{Error, LoadOptions, Output, Pipeline, Recipe, Report, Request, Result, Shot, Story, unused_name};
 use std::path::{Path, PathBuf};
 
 /// Continues a clip from its end.
@@ -41,7 +41,7 @@ pub fn extend(args: &ExtendArgs) -> Result<()> {
     request.negative_prompt = args.negative_prompt.clone().or(request.negative_prompt);
     let shot = Shot { prompt, seconds: Some(args.seconds), camera: args.camera.clone(), ..Shot::default() };
     let story = Story { after: Some(args.clip.clone()), shots: vec![shot; usize::from(args.times)] };
-    let clip = args.output.output.clone().unwrap_or_else(|| beside(&args.clip, "-extended.mp4"));
+    let clip = args.output.output.clone().unwrap_or_else(|| unused_name(&extended(&args.clip)));
     request.output = Output { clip, ..output_over(&args.output, request.output) };
     film(&options, &story, request, args.output.json, args.project.as_deref())
 }
@@ -50,9 +50,9 @@ pub fn extend(args: &ExtendArgs) -> Result<()> {
 pub fn run(args: &StoryArgs) -> Result<()> {
     let story = Story::read(&args.story)?;
     let shape = &args.shape;
-    let clip = args.output.output.clone().unwrap_or_else(|| args.story.with_extension("mp4"));
+    let clip = args.output.output.clone().unwrap_or_else(|| unused_name(&args.story.with_extension("mp4")));
     let request = args.denoising.apply(Request {
-        output: Output { clip, ..output(&args.output) },
+        output: Output { clip, reads: vec![args.story.clone()], ..output(&args.output) },
         negative_prompt: args.negative_prompt.clone(),
         size: shape.size(),
         frames: shape.frames,
@@ -71,7 +71,7 @@ pub fn film(
     json: bool,
     project: Option<&Path>,
 ) -> Result<()> {
-    let project_path = project.map_or_else(|| beside(&request.output.clip, ".project"), Path::to_path_buf);
+    let project_path = project.map_or_else(|| project_of(&request.output.clip), Path::to_path_buf);
     // A random seed is drawn once per project.
     request.seed = request.seed.or(kinora::story_seed(&project_path));
     let pipeline = Pipeline::load(options)?;
@@ -85,8 +85,17 @@ pub fn film(
     Ok(())
 }
 
-/// Returns the path of `clip` with another ending.
-fn beside(clip: &Path, ending: &str) -> PathBuf {
-    let stem = clip.file_stem().unwrap_or_default().to_string_lossy();
-    clip.with_file_name(format!("{stem}{ending}"))
+/// Returns the usual path of the continuation of `clip`.
+fn extended(clip: &Path) -> PathBuf {
+    let mut name = clip.file_stem().unwrap_or_default().to_os_string();
+    name.push("-extended.mp4");
+    clip.with_file_name(name)
+}
+
+/// Returns the directory of the intermediate results of `clip`; the extension is kept, because `a.mp4` and `a.gif` are two
+/// clips.
+fn project_of(clip: &Path) -> PathBuf {
+    let mut name = clip.file_name().unwrap_or_default().to_os_string();
+    name.push(".project");
+    clip.with_file_name(name)
 }

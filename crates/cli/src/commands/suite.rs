@@ -83,14 +83,15 @@ pub fn run(args: &SuiteArgs) -> Result<()> {
     let columns = columns(args)?;
     fs::create_dir_all(&args.output).map_err(|source| Error::Io { path: args.output.clone(), source })?;
     let mut rows: Vec<Vec<Cell>> = prompts.iter().map(|_| Vec::new()).collect();
+    let path = args.output.join("index.html");
     for column in &columns {
         let pipeline = Pipeline::load(&args.compute.load_options(vec![column.model.clone()]))?;
+        pipeline.check_results(&[("the page", &path)], &[("the prompts", &args.prompts)], &Output::default())?;
         for (index, ((number, prompt), row)) in prompts.iter().zip(&mut rows).enumerate() {
             eprintln!("{}, {} of {}: {}", column.name, index + 1, prompts.len(), prompt.text);
             row.push(cell(&pipeline, args, column, *number, prompt)?);
         }
     }
-    let path = args.output.join("index.html");
     let headings: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
     let prompts: Vec<&Prompt> = prompts.iter().map(|(_, prompt)| prompt).collect();
     let title = args.prompts.file_stem().unwrap_or_default().to_string_lossy();
@@ -200,6 +201,7 @@ fn cell(pipeline: &Pipeline, args: &SuiteArgs, column: &Column, number: usize, p
         output: Output {
             clip: args.output.join(&clip),
             resume: Some(args.output.join(relative(".run"))),
+            reads: vec![args.prompts.clone()],
             ..Output::default()
         },
         ..Request::default()
@@ -215,6 +217,7 @@ fn cell(pipeline: &Pipeline, args: &SuiteArgs, column: &Column, number: usize, p
     if let Some(made) = kept.filter(fits) {
         return Ok(Cell { clip, sheet, made });
     }
+    pipeline.check_results(&[("the sheet", &sheet_path), ("the record", &note_path)], &[], &request.output)?;
     let parent = clip_path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(parent).map_err(|source| Error::Io { path: parent.to_path_buf(), source })?;
     let mut progress = Progress::new(false);

@@ -1,8 +1,9 @@
 //! One transformer block: self-attention, cross-attention to the text and to pictures, feed-forward.
 
+use super::WanConfig;
+use super::prepared::{CrossKeysValues, KeysValues, Prepared};
 use super::rope::Rope;
 use super::time::Time;
-use super::{Prepared, WanConfig};
 use crate::Result;
 use candle_core::{DType, Tensor};
 use kinora_checkpoint::{Quant, Weights};
@@ -75,20 +76,6 @@ impl Block {
         };
         Ok(CrossKeysValues { text, image })
     }
-}
-
-/// Keys and values of one block's cross-attention.
-#[derive(Clone)]
-pub(super) struct CrossKeysValues {
-    text: KeysValues,
-    image: Option<KeysValues>,
-}
-
-/// Keys and values of one attention, `[B, S, N, D]`.
-#[derive(Clone)]
-struct KeysValues {
-    keys: Tensor,
-    values: Tensor,
 }
 
 /// Layer norm without parameters, then shift and scale; the result is rounded to the input's dtype once, at the end.

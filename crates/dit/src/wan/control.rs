@@ -7,6 +7,7 @@
 use super::WanConfig;
 use super::block::{Block, Pass};
 use super::patch::PatchEmbedding;
+use super::prepared::PreparedControl;
 use crate::{Control, Result};
 use candle_core::{DType, Tensor};
 use kinora_checkpoint::Weights;
@@ -21,14 +22,6 @@ pub(super) struct ControlBranch {
     blocks: Vec<ControlBlock>,
     /// The main block after which each of them runs.
     layers: Vec<usize>,
-}
-
-/// A [`Control`], embedded.
-pub(super) struct PreparedControl {
-    /// `[B, L, dim]`.
-    tokens: Tensor,
-    /// The factor of every hint, f32 `[1, 1, dim]`.
-    scale: Tensor,
 }
 
 /// `vace_blocks.N`.

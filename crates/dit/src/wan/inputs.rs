@@ -1,6 +1,7 @@
 //! Checks of the network's inputs.
 
-use super::{Prepared, WanConfig, camera};
+use super::prepared::Prepared;
+use super::{WanConfig, camera};
 use crate::{Conditioning, Error, Result};
 use candle_core::Tensor;
 

@@ -4,6 +4,7 @@
 //! Keys and values of some heads at a time are packed into panels of 32 columns, which all queries of the head use.
 #![allow(unsafe_code)]
 
+mod block;
 mod exact;
 #[cfg(target_arch = "x86_64")]
 mod half_precision;
@@ -19,6 +20,7 @@ use super::shared::{SharedMut, zeroed};
 use super::tile::COLUMNS;
 use super::{Operand, by_dtype, to_f32};
 use crate::level::{arch, vectorised};
+use block::{Block, KEYS, Panels};
 use candle_core::{Device, Result, Tensor};
 use exact::Exact;
 use inputs::{Bias, Strided, whole_heads};
@@ -32,9 +34,6 @@ use {half::bf16, half_precision::HalfPrecision, quantised::Quantised};
 
 /// Queries that one task takes: whole tiles of AVX-512 (14 rows) and of AVX2 (6).
 const QUERIES: usize = 126;
-/// Keys whose scores are held at a time: with the queries and their values they fit in the L2 cache, and a panel of
-/// the keys' values fits in the L1 cache.
-const KEYS: usize = 128;
 /// Bytes of keys and values that are packed at a time, in whole heads.
 const PACKED: usize = 32 << 20;
 
@@ -65,36 +64,6 @@ pub fn attention_int8(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Opti
         return by_dtype!(q.dtype(), typed([q, k, v], scale as f32 * LOG2_E, [None, bias], panels));
     }
     attention(q, k, v, scale, None, bias)
-}
-
-/// Keys and values of some heads, packed.
-trait Panels: Sync {
-    /// The memory of one task, beside its f32 queries.
-    type Scratch: Default;
-
-    /// Bytes of one head.
-    fn head_bytes(&self) -> usize;
-
-    /// Packs `count` heads from `first`.
-    fn fill<T: Element>(&mut self, k: &Strided<T>, v: &Strided<T>, first: usize, count: usize);
-
-    /// Prepares for a task's queries `[m, D]`, which are scaled by the `scale` of [`typed`].
-    fn prepare(&self, q: &[f32], scratch: &mut Self::Scratch);
-
-    /// `scores [m, KEYS] = q [m, D] · kᵀ` for a block of keys, in units of ln 2.
-    fn score(&self, block: Block, q: &[f32], scratch: &Self::Scratch, scores: &mut [[f32; KEYS]]);
-
-    /// `values [m, D] = weights [m, KEYS] · v` for a block of keys, added to the sum of earlier blocks. Rows
-    /// of the values are rounded up to whole panels; weights past the keys are zero up to a multiple of sixteen.
-    fn gather(&self, block: Block, weights: &[[f32; KEYS]], scratch: &mut Self::Scratch, values: &mut [f32]);
-}
-
-/// Keys from `start`, of one of the heads last packed.
-#[derive(Clone, Copy)]
-struct Block {
-    head: usize,
-    start: usize,
-    len: usize,
 }
 
 /// Computes attention with elements of type `T`; queries are multiplied by `scale`.

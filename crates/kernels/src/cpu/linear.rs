@@ -9,6 +9,7 @@ mod finish;
 mod grid;
 mod int8;
 mod int8_tile;
+mod line;
 mod panels;
 
 pub use panels::Packed;
@@ -20,9 +21,10 @@ use super::{Operand, by_dtype, to_f32};
 use crate::level::vectorised;
 use crate::{Epilogue, Level};
 use candle_core::{Device, Result, Tensor};
-use finish::{Finish, Products, Then};
+use finish::{Finish, Sums, Then};
 use grid::{Block, Grid};
-use panels::{Line, Panels};
+use line::Line;
+use panels::Panels;
 use std::cell::RefCell;
 
 /// Inputs that are summed before the sum is stored: so many of a panel fit in the L2 cache with the rows.
@@ -97,19 +99,6 @@ fn multiply<T: Element, W: Stored>(x: &[T], weight: &Panels<W>, finish: &Finish<
             });
         });
     })
-}
-
-/// Sums `[panels, rows]` of a block.
-struct Sums<'a> {
-    sums: &'a [Line<f32>],
-    height: usize,
-}
-
-impl Products for Sums<'_> {
-    #[inline(always)]
-    fn get(&self, row: usize, panel: usize) -> [f32; COLUMNS] {
-        self.sums[panel * self.height + row].0
-    }
 }
 
 /// The memory of one task.

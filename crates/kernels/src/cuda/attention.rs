@@ -1,13 +1,11 @@
 //! Scaled dot-product attention without a matrix of all scores.
 
 use super::linear::product;
-use super::module::{Argument, Kernel, grid};
+use super::module::{Argument, Kernel, grid, is_hopper};
 use super::{Operand, address, dense, device_of, parameter, suffix, uninitialised};
-use candle_core::cuda_backend::WrapErr;
 use candle_core::cuda_backend::cudarc::driver::DeviceRepr;
 use candle_core::{CudaDevice, DType, Result, Tensor};
 use std::f64::consts::LOG2_E;
-use std::sync::OnceLock;
 
 /// Head widths of the kernel for any GPU, and of the one for Hopper.
 const WIDTHS: [usize; 5] = [32, 64, 80, 96, 128];
@@ -26,7 +24,7 @@ const LARGEST: f64 = 448.0;
 
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub(super) struct Parameters {
+struct Parameters {
     key_bias: u64,
     queries: i32,
     keys: i32,
@@ -40,7 +38,7 @@ unsafe impl DeviceRepr for Parameters {}
 
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub(super) struct HopperParameters {
+struct HopperParameters {
     key_bias: u64,
     query_scales: u64,
     key_scales: u64,
@@ -93,18 +91,6 @@ fn attend(
     anywhere(&q, &k, &v, scale, bias.as_ref()).map(Some)
 }
 
-/// Whether the device has Hopper's instructions, and `KINORA_CUDA` does not rule them out.
-pub(super) fn is_hopper(device: &CudaDevice) -> Result<bool> {
-    let capability = device.cuda_stream().context().compute_capability().w()?;
-    Ok(capability == (9, 0) && !portable())
-}
-
-/// Whether the environment variable `KINORA_CUDA` is `portable`: for tests of the kernels for any GPU.
-fn portable() -> bool {
-    static PORTABLE: OnceLock<bool> = OnceLock::new();
-    *PORTABLE.get_or_init(|| std::env::var_os("KINORA_CUDA").is_some_and(|name| name == "portable"))
-}
-
 fn bias_stride(bias: Option<&Tensor>, keys: usize) -> Result<i32> {
     Ok(match bias {
         Some(bias) if bias.dim(0)? > 1 => keys as i32,
@@ -132,7 +118,7 @@ fn anywhere(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Option<&Tensor
             Argument::Pointer(k.pointer),
             Argument::Pointer(v.pointer),
             Argument::Pointer(out.pointer),
-            Argument::Attention(parameters),
+            Argument::Struct(&parameters),
         ];
         let shared = 5 * TILE * (d + 8) * 2; // queries, and two tiles each of keys and values
         let kernel = Kernel::new(device, "attention", format!("attend_{d}_{name}"), shared)?;
@@ -335,7 +321,7 @@ fn on_hopper(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Option<&Tenso
             Argument::Pointer(keys.pointer),
             Argument::Pointer(values.pointer),
             Argument::Pointer(out.pointer),
-            Argument::HopperAttention(parameters),
+            Argument::Struct(&parameters),
         ];
         // Two tiles each of queries, keys and values, barriers, and room to align.
         let row = if quantise { d } else { 2 * d };

@@ -1,7 +1,6 @@
 //! Convolutions over frames: matrix products whose left operand is gathered on its way into shared memory.
 
-use super::attention::is_hopper;
-use super::module::{Argument, Kernel, grid};
+use super::module::{Argument, Kernel, grid, is_hopper};
 use super::{Operand, address, dense, device_of, parameter, suffix, uninitialised};
 use crate::FrameConvOptions;
 use candle_core::cuda_backend::cudarc::driver::DeviceRepr;
@@ -16,7 +15,7 @@ const FRAMES: usize = 3;
 
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub(super) struct Parameters {
+struct Parameters {
     frames: [u64; FRAMES],
     weights: u64,
     bias: u64,
@@ -143,7 +142,7 @@ impl GpuConv {
             let mut config = grid(blocks, self.outputs.div_ceil(self.block), 256, shared);
             config.grid_dim.2 = phases;
             // SAFETY: the argument of `convolve`, whose blocks cover all positions, outputs and phases.
-            unsafe { kernel.launch(config, &[Argument::Conv(parameters)])? };
+            unsafe { kernel.launch(config, &[Argument::Struct(&parameters)])? };
         }
         Ok(out)
     }

@@ -43,7 +43,7 @@ fn strides(count: usize) -> LaunchConfig {
 }
 
 /// Returns address and steps per item and token of a parameter `[1|B, 1|L, C]` of `x [B, L, C]`; zeros if there is none.
-pub(super) fn broadcast(x: &Tensor, operand: Option<&Operand>) -> Result<[Argument; 3]> {
+pub(super) fn broadcast(x: &Tensor, operand: Option<&Operand>) -> Result<[Argument<'static>; 3]> {
     let Some(operand) = operand else { return Ok([Pointer(0), Int(0), Int(0)]) };
     let (items, tokens) = (operand.shape.0, operand.shape.1);
     let per_item = if items == 1 { 0 } else { tokens };

@@ -5,7 +5,9 @@ use candle_core::cuda_backend::cudarc::driver::sys::{
     CUfunction_attribute, CUmemPool_attribute, CUmemoryPool, cuDeviceGetDefaultMemPool, cuMemPoolGetAttribute,
     cuMemPoolSetAttribute,
 };
-use candle_core::cuda_backend::cudarc::driver::{CudaFunction, CudaModule, LaunchConfig};
+use candle_core::cuda_backend::cudarc::driver::{
+    CudaFunction, CudaModule, DeviceRepr, LaunchArgs, LaunchConfig, PushKernelArg,
+};
 use candle_core::cuda_backend::cudarc::nvrtc::Ptx;
 use candle_core::{CudaDevice, Device, Result, bail};
 use std::collections::HashMap;
@@ -51,6 +53,18 @@ pub fn open(index: usize) -> Result<Device> {
     unsafe { device.disable_event_tracking() };
     set_pool(&device, CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, u64::MAX)?;
     Ok(Device::Cuda(device))
+}
+
+/// Whether the device has Hopper's instructions, and `KINORA_CUDA` does not rule them out.
+pub(super) fn is_hopper(device: &CudaDevice) -> Result<bool> {
+    let capability = device.cuda_stream().context().compute_capability().w()?;
+    Ok(capability == (9, 0) && !portable())
+}
+
+/// Whether the environment variable `KINORA_CUDA` is `portable`: for tests of the kernels for any GPU.
+fn portable() -> bool {
+    static PORTABLE: OnceLock<bool> = OnceLock::new();
+    *PORTABLE.get_or_init(|| std::env::var_os("KINORA_CUDA").is_some_and(|name| name == "portable"))
 }
 
 /// Bytes of the device's memory that are free.
@@ -151,15 +165,12 @@ impl Kernel {
         let stream = self.device.cuda_stream();
         let mut builder = stream.launch_builder(&self.function);
         for argument in arguments {
-            use candle_core::cuda_backend::cudarc::driver::PushKernelArg;
             match argument {
                 Argument::Pointer(value) => builder.arg(value),
                 Argument::Int(value) => builder.arg(value),
                 Argument::Long(value) => builder.arg(value),
                 Argument::Float(value) => builder.arg(value),
-                Argument::Attention(value) => builder.arg(value),
-                Argument::HopperAttention(value) => builder.arg(value),
-                Argument::Conv(value) => builder.arg(value),
+                Argument::Struct(value) => value.push(&mut builder),
             };
         }
         // SAFETY: as the caller vouches.
@@ -169,12 +180,22 @@ impl Kernel {
 }
 
 /// One argument of a kernel.
-pub(super) enum Argument {
+pub(super) enum Argument<'a> {
     Pointer(u64),
     Int(i32),
     Long(i64),
     Float(f32),
-    Attention(super::attention::Parameters),
-    HopperAttention(super::attention::HopperParameters),
-    Conv(super::conv::Parameters),
+    Struct(&'a dyn StructArgument),
+}
+
+/// A struct that a kernel takes by value.
+pub(super) trait StructArgument {
+    /// Adds the struct to the arguments of a launch.
+    fn push<'a, 'b>(&'a self, launch: &'b mut LaunchArgs<'a>) -> &'b mut LaunchArgs<'a>;
+}
+
+impl<T: DeviceRepr> StructArgument for T {
+    fn push<'a, 'b>(&'a self, launch: &'b mut LaunchArgs<'a>) -> &'b mut LaunchArgs<'a> {
+        launch.arg(self)
+    }
 }

@@ -155,7 +155,7 @@ fn linear_int8_of_zeros_and_of_nan() {
     assert_eq!(y[9..], [0.0; 3]);
 }
 
-/// What stands for weights that are not there takes no memory, and computes.
+/// The placeholder of absent weights takes no memory, and computes.
 #[test]
 fn linear_of_a_placeholder() {
     let weight = Tensor::zeros((), DType::F32, &Device::Cpu).unwrap().broadcast_as((40, 30)).unwrap();

@@ -55,7 +55,7 @@ fn not_a_number_stays_visible() {
     }
 }
 
-/// What the machine's own level hides: this binary's tests, once more at every lower one.
+/// Runs this binary's tests once more at every level below the machine's own.
 #[test]
 fn lower_levels_agree_too() {
     for level in Level::ALL.into_iter().filter(|level| *level < Level::current()) {

@@ -68,7 +68,7 @@ fn quantised_rows(x: &Tensor, whole: bool) -> Result<Tensor> {
     units.broadcast_mul(&scale)
 }
 
-/// Products of 8 bits are those of the operands rounded the same way, up to the rounding of the result (and for e4m3
+/// Products of 8 bits are those of the operands quantised the same way, up to the rounding of the result (and for e4m3
 /// that of sums of 14 bits); where a number lies between two of 8 bits, which one it becomes hangs on the last bit.
 #[test]
 fn quantised_linear() {
@@ -100,7 +100,7 @@ fn quantised_linear() {
     });
 }
 
-/// What is done to an input on its way into 8 bits has the bits of doing it first: both round to the input's dtype in between.
+/// A prologue fused into quantisation has the bits of computing it first: both round to the input's dtype in between.
 #[test]
 fn quantising_after_a_prologue_has_the_same_bits() {
     with_gpu(|gpu| {

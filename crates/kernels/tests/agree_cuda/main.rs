@@ -19,7 +19,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 const DTYPES: [(DType, f64); 3] = [(DType::F32, 5e-6), (DType::BF16, 1.0 / 256.0), (DType::F16, 1.0 / 2048.0)];
 
 thread_local! {
-    /// What a test found to be too far away: all of it is worth knowing.
+    /// The results of a test that are too far from the reference.
     static WRONG: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
 }
 

@@ -31,7 +31,7 @@ pub struct BenchOptions {
     pub size: Option<[usize; 3]>,
     /// The parts to measure, in this order.
     pub parts: Vec<BenchPart>,
-    /// Of the text encoder with random weights build only so many layers, and count the time for all.
+    /// Build only so many layers of a text encoder with random weights, and scale the time to all of them.
     pub text_layers: Option<usize>,
     /// Timed runs of each part, after one that is not timed.
     pub runs: usize,
@@ -127,7 +127,7 @@ impl Bench {
         let encoder = self.family.text_encoder(&self.model, &self.placement)?;
         let tokens = self.model.manifest.text_len;
         let prompt = "x ".repeat(2 * tokens); // more than enough: cut to `tokens`
-        let runs = self.time(|| encoder.encode(&prompt).map(drop).map_err(Error::from))?;
+        let runs = self.time(|| encoder.encode(&prompt).map(drop))?;
         let work = format!("a prompt of {tokens} tokens");
         Ok(match self.text_layers {
             Some((some, all)) => {

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 /// The conditioning inputs, beside a prompt, that a model accepts. How it uses them is its family's affair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an answer of its own")]
 pub struct Capabilities {
     /// The picture that a clip begins with.
     pub image: ImageInput,
@@ -111,11 +112,6 @@ pub(crate) struct Limits {
     pub capabilities: Capabilities,
     /// The latent streams of a clip; noise is drawn in their order.
     pub streams: fn(ClipShape) -> Vec<StreamShape>,
-}
-
-impl Limits {
     /// The shift of the noise schedule that the model's own files ask for in a clip of so many tokens, if they do.
-    pub(crate) fn shift(&self, _tokens: usize) -> Option<f64> {
-        self.scheduler.as_ref().and_then(|scheduler| scheduler.shift)
-    }
+    pub shift: fn(&Limits, usize) -> Option<f64>,
 }

@@ -162,7 +162,7 @@ pub(crate) trait Predictor {
     /// A network that does not load, or an operation that fails.
     fn predict(&mut self, x: &Streams, step: StepInfo, prediction: usize, reuse: &mut dyn Reuse) -> Result<Streams>;
 
-    /// The clip as an estimate of x0 shows it: with those parts in place that are known.
+    /// The estimate of x0 with the parts of the clip that are known already.
     ///
     /// # Errors
     /// A tensor operation that fails.

@@ -18,9 +18,9 @@ use std::path::{Path, PathBuf};
 pub(crate) const MODEL_INDEX: &str = "model_index.json";
 /// The tokenizer of a diffusers directory.
 pub(crate) const TOKENIZER: &str = "tokenizer/tokenizer.json";
-const TOKENIZER_FILE: &str = "tokenizer.json";
+pub(crate) const TOKENIZER_FILE: &str = "tokenizer.json";
 /// The files that make a folder with weights a component of an original release.
-const CONFIGS: [&str; 4] =
+pub(crate) const CONFIGS: [&str; 4] =
     ["config.json", "scheduler_config.json", "tokenizer_config.json", "preprocessor_config.json"];
 
 /// The files at a place.

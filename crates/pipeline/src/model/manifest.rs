@@ -202,6 +202,9 @@ impl Manifest {
         if !(1..=MOST_TOKENS).contains(&manifest.text_len) {
             return Err(bad(format!("`text_len` is {}, expected 1 to {MOST_TOKENS}", manifest.text_len)));
         }
+        if let Some(frames @ (0 | 1025..)) = manifest.tail_latents {
+            return Err(bad(format!("`tail_latents` is {frames}, expected 1 to 1024")));
+        }
         Ok(manifest)
     }
 }
@@ -210,6 +213,18 @@ impl Manifest {
 mod tests {
     use super::*;
     use crate::families::FAMILIES;
+
+    #[test]
+    fn impossible_values_are_errors() {
+        let text = include_str!("../../../../models/wan2.2-ti2v-5b.toml");
+        for (line, value) in
+            [("tail_latents = 0", "`tail_latents` is 0"), ("tail_latents = 9999", "`tail_latents` is 9999")]
+        {
+            let error =
+                Manifest::parse(&format!("{line}\n{text}"), Path::new("manifest.toml")).expect_err("it is refused");
+            assert!(error.to_string().contains(value), "{error}");
+        }
+    }
 
     #[cfg(feature = "embedded")]
     #[test]

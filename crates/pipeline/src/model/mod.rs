@@ -6,6 +6,7 @@ pub(crate) mod component;
 pub(crate) mod embedded;
 mod experts;
 pub(crate) mod family_files;
+mod files;
 pub(crate) mod find;
 pub(crate) mod inspect;
 pub(crate) mod manifest;
@@ -40,10 +41,8 @@ pub(crate) struct Model {
     pub tokenizer: Blob,
     /// `preprocessor_config.json` of the image encoder, where there is one.
     pub image_processor: Option<Value>,
-    /// The noise level (of 1) below which the second expert works.
-    pub boundary: Option<f64>,
-    /// Whether latent frames can be given without noise.
-    pub clean_frames: bool,
+    /// `model_index.json` of a diffusers directory.
+    pub index: Option<Value>,
     /// The sampler and the shift, where the model's own files say them.
     pub scheduler: Option<Scheduler>,
 }
@@ -90,9 +89,8 @@ impl Model {
             place: name.into(),
             components: components.collect(),
             image_processor: None,
-            clean_frames: manifest.clean_frames,
+            index: None,
             tokenizer: Blob::Static("tokenizer.json", WORDS),
-            boundary: manifest.boundary,
             scheduler: None,
             manifest,
         })
@@ -156,9 +154,8 @@ impl Model {
             argument: Vec::new(),
             components,
             image_processor: root.json("image_processor/preprocessor_config.json")?,
-            clean_frames: index["expand_timesteps"] == true || detected.clean_frames,
             tokenizer: tokenizer.ok_or_else(|| root.not_a_model(format!("{TOKENIZER} is missing")))?,
-            boundary: index["boundary_ratio"].as_f64(),
+            index: Some(index),
             manifest: known.unwrap_or(detected),
             scheduler: root.json("scheduler/scheduler_config.json")?.as_ref().map(Scheduler::from_config),
             place,

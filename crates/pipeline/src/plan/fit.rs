@@ -26,7 +26,7 @@ impl Fitting<'_> {
         let [_, _, h, w] = plan.latent_shape;
         let tile = self.tile(output, [h, w])?;
         if output.tile.is_none() {
-            notices.extend(tile.map(in_tiles));
+            notices.extend(tile.filter(|&side| side < h.max(w)).map(in_tiles));
         }
         let placement = self.fitted(&plan, tile)?;
         for (given_up, what) in [

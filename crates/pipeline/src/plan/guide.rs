@@ -16,7 +16,7 @@ pub(crate) struct Guide {
 }
 
 impl Guide {
-    /// Reads the headers of the files in `given`.
+    /// Opens the clip, or reads the picture, that the inputs name.
     pub(crate) fn probe(inputs: &Inputs) -> Result<Self> {
         if let Some(path) = inputs.video.as_ref().or(inputs.control.as_ref()) {
             let clip = kinora_media::open(path)?;

@@ -177,7 +177,7 @@ pub(crate) struct Probed {
 }
 
 impl Probed {
-    /// Reads the headers of the files that `request` names. `seed` replaces a random one if the request has none.
+    /// Opens the clip, or reads the picture, that `request` names. `seed` replaces a random one if the request has none.
     pub(crate) fn new(request: &Request, seed: Option<u64>, continues: bool) -> Result<Self> {
         // A continuation has the size of the clip before.
         let guide = if continues { Guide::default() } else { Guide::probe(&request.inputs)? };
@@ -185,7 +185,7 @@ impl Probed {
     }
 }
 
-/// Checks the prompt and the conditioning inputs of `request` before any file is opened.
+/// Checks the prompt and the conditioning inputs of `request`; opens no file.
 pub(crate) fn check(request: &Request, manifest: &Manifest, limits: &Limits, continues: bool) -> Result<()> {
     if request.prompt.trim().is_empty() {
         return Err(Error::request("the prompt is empty", "say what the clip should show"));
@@ -237,6 +237,7 @@ mod tests {
             scheduler: None,
             capabilities: Capabilities::default(),
             streams: |_| Vec::new(),
+            shift: |_, _| None,
         }
     }
 

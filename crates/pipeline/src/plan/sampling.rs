@@ -43,7 +43,7 @@ impl Denoising {
         let asked = asked(request, manifest);
         let settings = asked.clone().or(&manifest.defaults.sampling);
         let sampler = sampler(&asked, manifest, limits)?;
-        let own_shift = limits.shift(tokens).or(manifest.defaults.sampling.shift);
+        let own_shift = (limits.shift)(limits, tokens).or(manifest.defaults.sampling.shift);
         let shift = asked.shift.or(own_shift).ok_or_else(|| missing("shift"))?;
         let shift = within("shift", shift, 0.01, 100.0)?;
         let whole = schedule(&asked, &settings, manifest, sampler, shift)?;
@@ -112,7 +112,9 @@ fn sampler(asked: &Sampling, manifest: &Manifest, limits: &Limits) -> Result<Sam
         (Some(kind), _) | (None, Some(Ok(&kind))) => Ok(kind),
         (None, None) => default(),
         (None, Some(Err(reason))) => {
-            let what = format!("scheduler/scheduler_config.json asks for what no sampler here does: {reason}");
+            let what = format!(
+                "`scheduler/scheduler_config.json` asks for a scheduler that no sampler here computes: {reason}"
+            );
             Err(Error::request(what, format!("choose one, such as --sampler {}", default()?)))
         }
     }

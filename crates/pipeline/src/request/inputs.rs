@@ -10,7 +10,8 @@ use std::fmt::{self, Display};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-/// What a clip is made from, beside its prompt. Everything is optional, and most models take only a part of it.
+/// The pictures, clips and the camera that a clip is made from, beside its prompt. Everything is optional, and most models
+/// accept only a part of it.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Inputs {
@@ -20,13 +21,13 @@ pub struct Inputs {
     /// The picture that the clip ends with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_image: Option<PathBuf>,
-    /// How pictures and clips of another shape get the clip's.
+    /// The way in which pictures and clips of another shape get the clip's shape.
     #[serde(skip_serializing_if = "is_crop", serialize_with = "as_text", deserialize_with = "from_text")]
     pub fit: Fit,
     /// A clip to change: the new one starts from its latents, noised.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub video: Option<PathBuf>,
-    /// How much of `video` is replaced, above 0 (nothing) to 1 (everything).
+    /// The part of `video` that is replaced, above 0 (nothing) to 1 (everything).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub strength: Option<f64>,
     /// A clip that controls the new one: depth, pose or edges, or frames of which `mask` says what is replaced.
@@ -38,13 +39,13 @@ pub struct Inputs {
     /// Pictures of what should be seen in the clip.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub references: Vec<PathBuf>,
-    /// What is added around `control`.
+    /// The margins that are added around `control`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expand: Option<Expand>,
-    /// How strongly `control` is followed; 1 is usual.
+    /// The strength with which `control` is followed; 1 is usual.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub control_scale: Option<f64>,
-    /// How the camera moves.
+    /// The camera's move.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub camera: Option<Camera>,
     /// Say the camera's move in the prompt, instead of giving it to the network; `None` is what the model was made for.
@@ -52,7 +53,7 @@ pub struct Inputs {
     pub camera_in_prompt: Option<bool>,
 }
 
-/// What is added on each side of a clip, in parts of its own width and height.
+/// The margins that are added on each side of a clip, in parts of its own width and height.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Expand {
     /// Parts of the width.

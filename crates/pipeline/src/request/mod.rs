@@ -1,6 +1,7 @@
 //! [`Request`]: the clip that a caller asks for; everything but the prompt has a default in the model's manifest.
 
 pub(crate) mod cache;
+pub(crate) mod files;
 pub(crate) mod inputs;
 pub(crate) mod load;
 pub(crate) mod output;

@@ -1,9 +1,8 @@
 //! [`Output`]: the files that results are written to; [`Report`]: the result of a run.
 
-use crate::{Error, Result};
 use kinora_media::UpscaleTarget;
 use serde::Serialize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// The files that the results of a run are written to.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,6 +21,8 @@ pub struct Output {
     pub encoder: Option<String>,
     /// A preview that the caller writes meanwhile; no other file may have its name.
     pub preview: Option<PathBuf>,
+    /// More files that the caller reads, such as that of a story; no result may replace them.
+    pub reads: Vec<PathBuf>,
     /// The most latent pixels per side of the tiles that are decoded, each through the whole clip: less memory and more
     /// time, with six bytes on disk for each pixel of each frame until the clip is complete. `None` decodes in tiles only
     /// if whole frames do not fit in memory.
@@ -41,6 +42,7 @@ impl Default for Output {
             quality: None,
             encoder: None,
             preview: None,
+            reads: Vec::new(),
             tile: None,
             upscale: None,
         }
@@ -48,49 +50,14 @@ impl Default for Output {
 }
 
 impl Output {
-    /// Returns a path for latents that are kept nowhere else: beside the clip, or beside the new folder of its frames. It is
-    /// always a new file, because an old one may be all that is left of a run whose decoding failed.
+    /// Returns a path for latents that are kept nowhere else: beside the clip, or beside the new folder of its frames. A
+    /// file that is there may be all that is left of a run whose decoding failed, so a run takes a name with a number then.
     pub(crate) fn latents_beside_clip(&self) -> PathBuf {
         let folder = self.clip.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir());
         let beside = folder.unwrap_or(&self.clip);
         let name = beside.file_name().unwrap_or_default().to_string_lossy().replace('%', "");
-        let numbered = |number: usize| beside.with_file_name(format!("{name}.latents-{number}.safetensors"));
-        let first = beside.with_file_name(format!("{name}.latents.safetensors"));
-        let mut candidates = std::iter::once(first.clone()).chain((2..1000).map(numbered));
-        candidates.find(|path| !path.exists()).unwrap_or(first)
+        beside.with_file_name(format!("{name}.latents.safetensors"))
     }
-}
-
-/// Refuses two names of one file if one of them is among the first `results`: a result would replace another one, or an
-/// input.
-pub(crate) fn distinct(files: &[(&'static str, &Path)], results: usize) -> Result<()> {
-    let identity = |path: &Path| {
-        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let directory = directory.canonicalize().unwrap_or_else(|_| without_detours(directory));
-        path.canonicalize().unwrap_or_else(|_| directory.join(path.file_name().unwrap_or_default()))
-    };
-    for (index, (name, path)) in files.iter().enumerate() {
-        if let Some((other, _)) =
-            files[..index.min(results)].iter().find(|(_, earlier)| identity(earlier) == identity(path))
-        {
-            let what = format!("{other} and {name} are the same file, `{}`", path.display());
-            return Err(Error::request(what, "give each a name of its own"));
-        }
-    }
-    Ok(())
-}
-
-/// Returns the absolute path without `.` and `..`, also of a directory that does not exist yet.
-fn without_detours(path: &Path) -> PathBuf {
-    let mut plain = PathBuf::new();
-    for component in std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf()).components() {
-        if component == std::path::Component::ParentDir {
-            plain.pop();
-        } else {
-            plain.push(component);
-        }
-    }
-    plain
 }
 
 /// Seconds that each stage took; 0 for stages that an earlier run had finished.

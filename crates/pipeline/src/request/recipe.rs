@@ -10,6 +10,7 @@ use candle_core::DType;
 use kinora_checkpoint::Quant;
 use kinora_media::UpscaleTarget;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use std::path::Path;
 
 /// The settings of one clip, as stored in its file.
@@ -127,17 +128,62 @@ impl Recipe {
         self.quant.as_ref().map(|name| name.parse().map_err(|()| unknown(name))).transpose()
     }
 
-    /// Returns the first setting in which two recipes differ, with both values. Neither the version counts nor the encoding
-    /// of the clip.
+    /// Returns a sentence about the first setting in which two recipes differ, with both values. Neither the version counts
+    /// nor the encoding of the clip.
     pub fn difference(&self, other: &Self) -> Option<String> {
-        // What one leaves out and the other says is off is the same.
+        // A setting that is left out equals one that is off.
         let complete = |recipe: &Self| Self { sampling: recipe.sampling.clone().complete(), ..recipe.clone() };
-        let (mine, theirs) = (serde_json::to_value(complete(self)).ok()?, serde_json::to_value(complete(other)).ok()?);
-        let names = mine.as_object()?.keys().chain(theirs.as_object()?.keys());
-        names
-            .filter(|name| !["kinora", "quality", "encoder", "upscale"].contains(&name.as_str()))
-            .find(|name| mine.get(name) != theirs.get(name))
-            .map(|name| format!("{name} is {}, here it is {}", shown(theirs.get(name)), shown(mine.get(name))))
+        let (mut mine, mut theirs) =
+            (serde_json::to_value(complete(self)).ok()?, serde_json::to_value(complete(other)).ok()?);
+        for recipe in [&mut mine, &mut theirs] {
+            let settings = recipe.as_object_mut()?;
+            ["kinora", "quality", "encoder", "upscale"].iter().for_each(|name| drop(settings.remove(*name)));
+        }
+        difference("", &theirs, &mine)
+    }
+}
+
+/// The first value in which `theirs` and `mine` differ, in words; `name` is what the values are.
+fn difference(name: &str, theirs: &Value, mine: &Value) -> Option<String> {
+    if theirs == mine {
+        return None;
+    }
+    match (theirs, mine) {
+        // A story is compared by its shots, before what follows from them.
+        (Value::Object(a), Value::Object(b)) => {
+            let mut names: Vec<&String> = a.keys().chain(b.keys()).collect();
+            names.sort_by_key(|name| *name != "story");
+            names.into_iter().find_map(|own| {
+                let value = |object: &Map<String, Value>| object.get(own).cloned().unwrap_or_default();
+                difference(&inner(name, own), &value(a), &value(b))
+            })
+        }
+        (Value::Array(a), Value::Array(b)) if name == "shot" && a.len() != b.len() => {
+            Some(format!("the story has {} shots, here it has {}", a.len(), b.len()))
+        }
+        (Value::Array(a), Value::Array(b)) if name == "shot" => {
+            a.iter().zip(b).enumerate().find_map(|(index, (a, b))| difference(&format!("shot {}", index + 1), a, b))
+        }
+        _ => Some(format!("{name} is {}, here it is {}", shown(theirs), shown(mine))),
+    }
+}
+
+/// The name of the value `own` of `outer`.
+fn inner(outer: &str, own: &str) -> String {
+    match (outer, own) {
+        ("story", "after") => "the clip that is continued".to_string(),
+        (outer, own) if outer.starts_with("shot ") => format!("{} of {outer}", own.replace('_', " ")),
+        _ => own.to_string(),
+    }
+}
+
+/// A value in words; of an object only that it is set.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Null => "not set".to_string(),
+        Value::Array(values) => values.iter().map(shown).collect::<Vec<_>>().join(", "),
+        Value::Object(_) => "set".to_string(),
+        value => value.to_string(),
     }
 }
 
@@ -145,10 +191,6 @@ fn upscale(text: &str) -> Result<UpscaleTarget> {
     text.parse().map_err(|reason: String| {
         Error::request(format!("the recipe's upscale: {reason}"), "it may be of a newer version")
     })
-}
-
-fn shown(value: Option<&serde_json::Value>) -> String {
-    value.map_or_else(|| "not set".to_string(), ToString::to_string)
 }
 
 #[cfg(test)]

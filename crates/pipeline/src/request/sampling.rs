@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 /// The guidance interval of all noise levels.
 pub(crate) const EVERYWHERE: [f64; 2] = [0.0, 1.0];
 
-/// Makes the struct, and what does the same with every setting.
+/// Declares the struct and the functions that treat every setting alike.
 macro_rules! settings {
     ($($(#[doc = $doc:literal])* #[arg($($arg:tt)*)] $name:ident: $type:ty $(= $off:expr)?,)*) => {
         /// How noise becomes latents. `None` leaves a setting to the next layer: the model's mode, then its defaults.
@@ -32,7 +32,7 @@ macro_rules! settings {
             /// The keys of all settings, in the order in which recipes have them.
             pub const KEYS: &[&str] = &[$(stringify!($name)),*];
 
-            /// The settings that can be off, off: the meaning of a recipe that leaves them out.
+            /// Settings that can be off are off: a recipe that leaves them out means that.
             fn off() -> Self {
                 Self { $($name: or_nothing!($($off)?),)* }
             }
@@ -126,7 +126,7 @@ impl Sampling {
         Self { steps, shift, ..self.clone() }.complete()
     }
 
-    /// With what is left out off.
+    /// The same, with settings off that are left out and can be off.
     pub(crate) fn complete(self) -> Self {
         self.or_each(Self::off())
     }

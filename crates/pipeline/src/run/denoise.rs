@@ -40,7 +40,7 @@ struct Running<'a> {
     shown: Option<Streams>,
 }
 
-impl<'a> Denoiser<'a> {
+impl Denoiser<'_> {
     /// Runs every step that is left: the clip's latents `[1, C, F, H, W]` f32, and the predictions that it took.
     pub(crate) fn run(self, run_dir: Option<&RunDir>, observer: &mut Observer) -> Result<(Tensor, Predictions)> {
         let (mut sampler, cache) = self.start(run_dir)?;
@@ -167,15 +167,10 @@ impl Running<'_> {
     fn tell(&self, sampler: &Sampler, elapsed: Duration, observer: &mut Observer) -> Result<()> {
         let x = sampler.x();
         let (done, total) = (sampler.step_index(), sampler.schedule().steps());
-        let (latents, denoised) = (first(x)?, first(self.shown.as_ref().unwrap_or(x))?);
+        // The first stream shows the clip.
+        let (latents, denoised) = (x.first(), self.shown.as_ref().unwrap_or(x).first());
         observer.tell(Event::Step { done, total, elapsed, latents, denoised })
     }
-}
-
-/// The stream that shows the clip.
-fn first(streams: &Streams) -> Result<&Tensor> {
-    let (_, tensor) = streams.iter().next().expect("a run has a stream");
-    Ok(tensor)
 }
 
 /// Noise of the seed, drawn stream after stream.

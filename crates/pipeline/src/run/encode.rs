@@ -84,7 +84,7 @@ pub(crate) fn encode_clip(
     let (latents, left_out) = encoding.encode_all(total, || Ok(clip.next_frame()?))?;
     if left_out > 0 {
         let text = format!("the last {left_out} frames are left out: latents stand for {temporal_factor}k + 1");
-        observer.tell(Event::Notice(&text))?;
+        observer.tell_last(Event::Notice(&text)); // everything is encoded
     }
     if latents.is_empty() {
         let hint = "give a clip with at least one frame";

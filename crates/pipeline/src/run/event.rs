@@ -5,7 +5,7 @@ use candle_core::Tensor;
 use std::path::Path;
 use std::time::Duration;
 
-/// The three stages; each leaves an artefact that can be read back.
+/// The stages of a run; each leaves an artefact that can be read back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Stage {
     /// Prompt to context.
@@ -42,7 +42,7 @@ pub enum Event<'a> {
         /// The clip that they lead to, as the network sees it now: [`crate::LatentRgb`] makes small frames of it.
         denoised: &'a Tensor,
     },
-    /// Frames went to the encoder.
+    /// Frames were decoded, encoded, or copied.
     Frames {
         /// Frames so far.
         done: usize,

@@ -2,21 +2,25 @@
 
 use super::decode::{Decoding, writer};
 use super::denoise::{Denoiser, read_noise};
+use super::directory::tidied;
 use super::event::{Event, Stage};
 use super::latents_file::LatentsFile;
 use super::observer::Observer;
-use super::report::report_of;
+use super::report::{replaced, report_of};
 use super::run_dir::RunDir;
 use super::{Pipeline, encode};
 use crate::families::family::{ClipEnd, Run, Tensors};
 use crate::plan::{Plan, Planned, in_tiles};
 use crate::request::Request;
-use crate::request::output::{Output, Predictions, Report, Seconds, distinct};
+use crate::request::files::unused_name;
+use crate::request::output::{Output, Predictions, Report, Seconds};
 use crate::request::recipe::Recipe;
 use crate::{Error, Result};
 use candle_core::Tensor;
 use kinora_sampler::Streams;
 use kinora_vae::Parts;
+use std::fs::File;
+use std::io::ErrorKind;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -44,7 +48,10 @@ impl Pipeline {
         request: &Request,
         mut on_event: impl FnMut(Event) -> ControlFlow<()> + Send,
     ) -> Result<Report> {
-        self.run(|| self.generate_clip(request, &mut Observer::new(&mut on_event)))
+        self.run(|| {
+            let observer = &mut Observer::new(&mut on_event);
+            tidied(request.output.resume.as_deref(), || self.generate_clip(request, observer))
+        })
     }
 
     /// Decodes the latents in the file `latents` into a clip; `fps` overrides the frame rate recorded with them.
@@ -60,7 +67,7 @@ impl Pipeline {
     ) -> Result<Report> {
         self.run(|| {
             let observer = &mut Observer::new(&mut on_event);
-            distinct(&[("the latents", latents), ("the clip", &output.clip)], 2)?;
+            self.check_results(&[("the clip", &output.clip)], &[("the latents", latents)], output)?;
             let file = LatentsFile::open(latents)?;
             let stored = file.recipe().map(str::to_string);
             let recorded: Option<Recipe> = stored.as_deref().and_then(|text| serde_json::from_str(text).ok());
@@ -79,7 +86,7 @@ impl Pipeline {
                 cut: recorded.as_ref().map(|recipe| (recipe.width, recipe.height)),
                 recipe: recipe.as_deref(),
             };
-            let mut report = self.decode_file(latents, output, &target, observer)?;
+            let mut report = self.decode_file(file, output, &target, observer)?;
             report.seconds.total = start.elapsed().as_secs_f64();
             report.seed = recorded.map(|recipe| recipe.seed);
             Ok(report)
@@ -100,13 +107,15 @@ impl Pipeline {
     ) -> Result<[usize; 4]> {
         self.run(|| {
             let observer = &mut Observer::new(&mut on_event);
-            distinct(&[("the clip", clip), ("the latents", output)], 2)?;
+            self.check_results(&[("the latents", output)], &[("the clip", clip)], &Output::default())?;
             kinora_checkpoint::check_writable(output)?;
             observer.tell(Event::Stage(Stage::Encode))?;
             let vae = self.vae(Parts::Encoder)?;
             let (latents, fps) = encode::encode_clip(vae.as_ref(), clip, self.device(), observer)?;
             let (_, c, f, h, w) = latents.dims5()?;
+            let replaced = replaced(output);
             LatentsFile::save(output, latents, Some(fps), None)?;
+            replaced.iter().for_each(|note| observer.tell_last(Event::Notice(note)));
             Ok([c, f, h, w])
         })
     }
@@ -123,7 +132,7 @@ impl Pipeline {
         let plan = &planned.plan;
         let recipe = self.recipe(plan, output);
         let dir = output.resume.as_ref().expect("a story gives every window a directory");
-        let run_dir = RunDir::open(dir, &recipe)?;
+        let run_dir = RunDir::open(dir, &recipe, &self.model.files())?;
         let path = RunDir::latents_in(dir);
         if run_dir.has_latents(plan)? {
             return Ok((path, Predictions::default(), Seconds::default()));
@@ -142,9 +151,9 @@ impl Pipeline {
         let stored = recipe.to_text();
         let stored = output.metadata.then_some(stored.as_str());
         let latents = latents_path(output);
-        let noise = check_files(plan, output, &latents, stored)?;
+        let noise = self.check_files(plan, output, &latents, stored)?;
         // Last, because it leaves a directory behind.
-        let run_dir = output.resume.as_ref().map(|dir| RunDir::open(dir, &recipe)).transpose()?;
+        let run_dir = output.resume.as_ref().map(|dir| RunDir::open(dir, &recipe, &self.model.files())).transpose()?;
         kinora_checkpoint::check_writable(&latents)?;
         if let Some(dir) = &output.resume {
             observer.keeps_run(dir.clone());
@@ -152,26 +161,60 @@ impl Pipeline {
         observer.tell(Event::Planned(&planned))?;
         observer.notices(&planned.notices)?;
 
+        let old_latents = output.latents.as_deref().and_then(replaced);
         let (mut seconds, mut predictions) = (Seconds::default(), Predictions::default());
-        if !run_dir.as_ref().map_or(Ok(false), |run_dir| run_dir.has_latents(plan))? {
+        let mut latents = latents;
+        let own = if run_dir.as_ref().map_or(Ok(false), |run_dir| run_dir.has_latents(plan))? {
+            LatentsFile::open(&latents)?.from(0)?
+        } else {
             let denoised;
             (denoised, predictions, seconds) = self.denoise(&planned, noise, None, run_dir.as_ref(), observer)?;
-            self.keep_latents(&latents, denoised, plan, stored)?;
-        }
+            if output.resume.is_none() && output.latents.is_none() {
+                latents = claimed(output.latents_beside_clip());
+            }
+            self.keep_latents(&latents, denoised.clone(), plan, stored)?;
+            denoised
+        };
         let decoded = observer.tell(Event::Saved(&latents)).and_then(|()| {
-            self.decode_file(&latents, output, &Target { fps: plan.fps, cut: plan.cropped, recipe: stored }, observer)
+            let target = Target { fps: plan.fps, cut: plan.cropped, recipe: stored };
+            self.decode_file(LatentsFile::of_run(&latents, own.clone())?, output, &target, observer)
         });
         let mut report = decoded.map_err(|error| {
             let resumable = error.is_stop() && run_dir.is_some();
             if resumable { error } else { self.after_latents(error, &latents) }
         })?;
-        report.latents = settle_latents(output, latents)?;
+        let save = |path: &Path| LatentsFile::save_of_clip(path, own.clone(), Some(plan.fps), stored, &report.clip);
+        report.latents = settle_latents(output, latents, save)?;
+        old_latents.iter().for_each(|note| observer.tell_last(Event::Notice(note)));
+        report.notices.extend(old_latents);
         report.seed = Some(plan.seed);
         report.predictions = Some(predictions);
         report.planned_memory = Some(planned.memory.peak);
         report.notices.splice(0..0, planned.notices);
         report.seconds = Seconds { total: start.elapsed().as_secs_f64(), decode: report.seconds.decode, ..seconds };
         Ok(report)
+    }
+
+    /// Checks, before the first step, that every file can be read or written that the run will need, and that no result
+    /// replaces an input. Reads the noise.
+    fn check_files(
+        &self,
+        plan: &Plan,
+        output: &Output,
+        latents: &Path,
+        recipe: Option<&str>,
+    ) -> Result<Option<Streams>> {
+        drop(writer(output, (plan.width, plan.height), plan.cropped, plan.fps, recipe)?);
+        let noise = plan.init_latents.as_ref().map(|path| read_noise(path, &plan.streams)).transpose()?;
+        let mut results = vec![("the clip", output.clip.as_path()), ("the latents", latents)];
+        let saved = output.latents.iter().filter(|_| output.resume.is_some());
+        results.extend(saved.map(|path| ("the saved latents", path.as_path())));
+        results.extend(output.preview.iter().map(|path| ("the preview", path.as_path())));
+        let mut inputs = plan.inputs.files();
+        inputs.extend(plan.init_latents.iter().map(|path| ("the initial latents", path.as_path())));
+        self.check_results(&results, &inputs, output)?;
+        output.latents.iter().try_for_each(|path| kinora_checkpoint::check_writable(path))?;
+        Ok(noise)
     }
 
     /// The text and denoising stages, of a clip that continues `end`.
@@ -259,7 +302,12 @@ impl Pipeline {
     /// Saves the denoised latents; where that fails, the system's temporary folder keeps them.
     fn keep_latents(&self, path: &Path, latents: Tensor, plan: &Plan, recipe: Option<&str>) -> Result<()> {
         LatentsFile::save(path, latents.clone(), Some(plan.fps), recipe).map_err(|error| {
+            // The name that was taken for them.
+            if std::fs::metadata(path).is_ok_and(|data| data.len() == 0) {
+                let _ = std::fs::remove_file(path);
+            }
             let refuge = std::env::temp_dir().join(format!("kinora-{}.latents.safetensors", plan.seed));
+            let refuge = claimed(refuge);
             match LatentsFile::save(&refuge, latents, Some(plan.fps), recipe) {
                 Ok(()) => self.after_latents(error, &refuge),
                 Err(_) => error, // the first place is the one that the user knows
@@ -272,12 +320,18 @@ impl Pipeline {
         Error::AfterLatents { source: Box::new(error), latents: latents.to_path_buf(), model }
     }
 
-    fn decode_file(&self, latents: &Path, output: &Output, target: &Target, observer: &mut Observer) -> Result<Report> {
+    fn decode_file(
+        &self,
+        file: LatentsFile,
+        output: &Output,
+        target: &Target,
+        observer: &mut Observer,
+    ) -> Result<Report> {
         let start = Instant::now();
         observer.tell(Event::Stage(Stage::Decode))?;
         let vae = self.vae(Parts::Decoder)?;
         let format = vae.latent_format();
-        let file = LatentsFile::open_for(latents, format)?;
+        let file = file.checked(format)?;
         let [_, _, h, w] = file.shape();
         let size = (w * format.spatial_factor, h * format.spatial_factor);
         // Not every recipe is of these latents.
@@ -290,7 +344,9 @@ impl Pipeline {
         decoding.decode(&stream, |frame| Ok(writer.push(&frame)?), &mut |done| {
             observer.tell(Event::Frames { done, total })
         })?;
-        let written = writer.finish()?;
+        let replaced = replaced(&output.clip);
+        let mut written = writer.finish()?;
+        written.notes.extend(replaced);
         for note in &written.notes {
             observer.tell_last(Event::Notice(note));
         }
@@ -300,40 +356,38 @@ impl Pipeline {
     }
 }
 
-/// Checks, before the first step, that every file can be read or written that the run will need, and that no result
-/// replaces an input. Reads the noise.
-fn check_files(plan: &Plan, output: &Output, latents: &Path, recipe: Option<&str>) -> Result<Option<Streams>> {
-    drop(writer(output, (plan.width, plan.height), plan.cropped, plan.fps, recipe)?);
-    let noise = plan.init_latents.as_ref().map(|path| read_noise(path, &plan.streams)).transpose()?;
-    let mut files = vec![("the clip", output.clip.as_path()), ("the latents", latents)];
-    let saved = output.latents.iter().filter(|_| output.resume.is_some());
-    files.extend(saved.map(|path| ("the saved latents", path.as_path())));
-    files.extend(plan.init_latents.iter().map(|path| ("the initial latents", path.as_path())));
-    files.extend(output.preview.iter().map(|path| ("the preview", path.as_path())));
-    let results = files.len();
-    files.extend(plan.inputs.files());
-    distinct(&files, results)?;
-    output.latents.iter().try_for_each(|path| kinora_checkpoint::check_writable(path))?;
-    Ok(noise)
-}
-
 fn latents_path(output: &Output) -> PathBuf {
     match (&output.resume, &output.latents) {
         (Some(dir), _) => RunDir::latents_in(dir),
         (None, Some(path)) => path.clone(),
-        (None, None) => output.latents_beside_clip(),
+        (None, None) => unused_name(&output.latents_beside_clip()),
     }
 }
 
-/// After the clip is complete: removes the file `latents`, or copies it where they are asked for; returns the one that is
-/// kept.
-fn settle_latents(output: &Output, latents: PathBuf) -> Result<Option<PathBuf>> {
-    match &output.latents {
-        Some(path) if *path != latents => {
-            kinora_files::copy(&latents, path).map_err(|source| Error::Io { path: path.clone(), source })?;
-            Ok(Some(path.clone()))
+/// Creates the file `path`, or one with a number where it is there already: it is this run's alone.
+fn claimed(path: PathBuf) -> PathBuf {
+    loop {
+        let free = unused_name(&path);
+        match File::create_new(&free) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {} // another run was faster
+            // Where it cannot be created, saving the latents says so and finds another place.
+            _ => return free,
         }
-        Some(path) => Ok(Some(path.clone())),
+    }
+}
+
+/// After the clip is complete: removes the file `latents`, or has `save` write them where they are asked for, as the
+/// latents of the clip; returns the file that is kept.
+fn settle_latents(
+    output: &Output,
+    latents: PathBuf,
+    save: impl FnOnce(&Path) -> Result<()>,
+) -> Result<Option<PathBuf>> {
+    match &output.latents {
+        Some(path) => match save(path) {
+            Err(error) if *path != latents => Err(error),
+            _ => Ok(Some(path.clone())),
+        },
         None if output.resume.is_some() => Ok(Some(latents)),
         None => {
             // The clip is complete; a leftover is only untidy.

@@ -4,24 +4,43 @@ use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 use kinora_checkpoint::TensorFile;
 use kinora_vae::LatentFormat;
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// The tensor's name.
 const LATENTS: &str = "latents";
-/// Keys of the metadata: the recipe, and the frame rate that the clip should have.
+/// Keys of the metadata: the recipe, the frame rate that the clip should have, and the hash of the clip's file.
 const RECIPE: &str = "recipe";
 const FPS: &str = "fps";
+const CLIP: &str = "clip";
 
-/// Latents `[1, C, F, h, w]` in a file, read a few frames at a time.
+/// Latents `[1, C, F, h, w]` in a file, read a few frames at a time, or of a run that has just saved them.
 pub(crate) struct LatentsFile {
     path: PathBuf,
-    file: TensorFile,
+    source: Source,
     /// `[C, F, h, w]`.
     shape: [usize; 4],
 }
 
+/// Where the latents are read from.
+enum Source {
+    File(TensorFile),
+    /// The run's own: a file of the same name may be another run's by now.
+    Memory(Tensor),
+}
+
 impl LatentsFile {
+    /// The latents `[1, C, F, h, w]` of a run, which are saved in the file `path`.
+    ///
+    /// # Errors
+    /// A tensor of another rank.
+    pub(crate) fn of_run(path: &Path, latents: Tensor) -> Result<Self> {
+        let (_, c, f, h, w) = latents.dims5()?;
+        Ok(Self { path: path.to_path_buf(), source: Source::Memory(latents), shape: [c, f, h, w] })
+    }
+
     /// Opens `path` and checks that it holds latents.
     ///
     /// # Errors
@@ -37,20 +56,28 @@ impl LatentsFile {
         if c * f * h * w == 0 {
             return Err(bad(path, format!("`{LATENTS}` is empty, {:?}", info.shape)));
         }
-        Ok(Self { path: path.to_path_buf(), file, shape: [c, f, h, w] })
+        Ok(Self { path: path.to_path_buf(), source: Source::File(file), shape: [c, f, h, w] })
     }
 
-    /// The same, of latents that a VAE of this format decodes.
+    /// Opens latents that a VAE of this format decodes.
     ///
     /// # Errors
     /// As [`LatentsFile::open`], and another number of channels.
     pub(crate) fn open_for(path: &Path, format: &LatentFormat) -> Result<Self> {
-        let file = Self::open(path)?;
-        let (found, needed) = (file.shape[0], format.channels);
+        Self::open(path)?.checked(format)
+    }
+
+    /// Refuses latents that a VAE of this format does not decode.
+    ///
+    /// # Errors
+    /// Another number of channels.
+    pub(crate) fn checked(self, format: &LatentFormat) -> Result<Self> {
+        let (found, needed) = (self.shape[0], format.channels);
         if found != needed {
-            return Err(bad(path, format!("`{LATENTS}` has {found} channels, this model's VAE has {needed}")));
+            let reason = format!("`{LATENTS}` has {found} channels, this model's VAE has {needed}");
+            return Err(bad(&self.path, reason));
         }
-        Ok(file)
+        Ok(self)
     }
 
     /// Writes `latents [1, C, F, h, w]` with the frame rate and the recipe of their clip.
@@ -58,15 +85,50 @@ impl LatentsFile {
     /// # Errors
     /// A file that cannot be written.
     pub(crate) fn save(path: &Path, latents: Tensor, fps: Option<f64>, recipe: Option<&str>) -> Result<()> {
+        Self::save_with(path, latents, fps, recipe, None)
+    }
+
+    /// The same, of the finished clip in the file `clip`: the latents know it by its content.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub(crate) fn save_of_clip(
+        path: &Path,
+        latents: Tensor,
+        fps: Option<f64>,
+        recipe: Option<&str>,
+        clip: &Path,
+    ) -> Result<()> {
+        Self::save_with(path, latents, fps, recipe, Some(fingerprint(clip)))
+    }
+
+    fn save_with(
+        path: &Path,
+        latents: Tensor,
+        fps: Option<f64>,
+        recipe: Option<&str>,
+        clip: Option<String>,
+    ) -> Result<()> {
         let fps = fps.map(|fps| (FPS.to_string(), fps.to_string()));
         let recipe = recipe.map(|recipe| (RECIPE.to_string(), recipe.to_string()));
-        let metadata: BTreeMap<_, _> = fps.into_iter().chain(recipe).collect();
+        let metadata: BTreeMap<_, _> =
+            fps.into_iter().chain(recipe).chain(clip.map(|clip| (CLIP.to_string(), clip))).collect();
         Ok(kinora_checkpoint::save_safetensors(path, &[(LATENTS.to_string(), latents)], &metadata)?)
     }
 
     /// `[C, F, h, w]`.
     pub(crate) fn shape(&self) -> [usize; 4] {
         self.shape
+    }
+
+    /// Whether they are the latents of some clip, which was finished when they were saved.
+    pub(crate) fn is_of_a_clip(&self) -> bool {
+        self.metadata(CLIP).is_some()
+    }
+
+    /// Whether they are the latents of the clip in the file `clip`, as it is now.
+    pub(crate) fn is_of_clip(&self, clip: &Path) -> bool {
+        clip.is_file() && self.metadata(CLIP) == Some(&fingerprint(clip))
     }
 
     /// Latent frames.
@@ -76,12 +138,26 @@ impl LatentsFile {
 
     /// The recipe of the clip, as text.
     pub(crate) fn recipe(&self) -> Option<&str> {
-        self.file.metadata().get(RECIPE).map(String::as_str)
+        self.metadata(RECIPE)
     }
 
     /// The frame rate of the clip.
     pub(crate) fn fps(&self) -> Option<f64> {
-        self.file.metadata().get(FPS)?.parse().ok()
+        self.metadata(FPS)?.parse().ok()
+    }
+
+    fn metadata(&self, key: &str) -> Option<&str> {
+        match &self.source {
+            Source::File(file) => file.metadata().get(key).map(String::as_str),
+            Source::Memory(_) => None,
+        }
+    }
+
+    fn narrow(&self, first: usize, count: usize) -> Result<Tensor> {
+        Ok(match &self.source {
+            Source::File(file) => file.narrow(LATENTS, 2, first, count)?,
+            Source::Memory(latents) => latents.narrow(2, first, count)?,
+        })
     }
 
     /// Latent frame number `index`, `[1, C, 1, h, w]` f32 on `device`.
@@ -89,7 +165,7 @@ impl LatentsFile {
     /// # Errors
     /// NaN or infinite values.
     pub(crate) fn frame(&self, index: usize, device: &Device) -> Result<Tensor> {
-        let latents = self.file.narrow(LATENTS, 2, index, 1)?.to_device(device)?.to_dtype(DType::F32)?;
+        let latents = self.narrow(index, 1)?.to_device(device)?.to_dtype(DType::F32)?;
         if !kinora_sampler::all_finite(&latents)? {
             return Err(bad(&self.path, format!("`{LATENTS}` has NaN or infinite values in frame {index}")));
         }
@@ -99,9 +175,13 @@ impl LatentsFile {
     /// The latent frames from number `first` on, f32 on the CPU.
     ///
     /// # Errors
-    /// A file that cannot be read.
+    /// NaN or infinite values.
     pub(crate) fn from(&self, first: usize) -> Result<Tensor> {
-        Ok(self.file.narrow(LATENTS, 2, first, self.frames() - first)?.to_dtype(DType::F32)?)
+        let latents = self.narrow(first, self.frames() - first)?.to_dtype(DType::F32)?;
+        if !kinora_sampler::all_finite(&latents)? {
+            return Err(bad(&self.path, format!("`{LATENTS}` has NaN or infinite values from frame {first} on")));
+        }
+        Ok(latents)
     }
 
     /// The last `count` latent frames, f32 on `device`.
@@ -119,6 +199,21 @@ impl LatentsFile {
         }
         Ok(self.from(frames - count)?.to_device(device)?)
     }
+}
+
+/// The SHA-256 of the file `clip`; empty where there is no such file, as of numbered pictures.
+fn fingerprint(clip: &Path) -> String {
+    let digest = || {
+        let (mut file, mut hasher) = (std::fs::File::open(clip)?, Sha256::new());
+        let mut buffer = vec![0; 1 << 20];
+        loop {
+            match file.read(&mut buffer)? {
+                0 => return std::io::Result::Ok(hasher.finalize()),
+                count => hasher.update(&buffer[..count]),
+            }
+        }
+    };
+    digest().map_or_else(|_| String::new(), |digest| digest.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 fn bad(path: &Path, reason: String) -> Error {

@@ -2,6 +2,7 @@
 
 pub(crate) mod decode;
 mod denoise;
+pub(crate) mod directory;
 pub(crate) mod encode;
 pub(crate) mod event;
 mod generate;
@@ -21,6 +22,7 @@ use crate::plan::placement::Placement;
 use crate::plan::{Plan, Planned, Probed, check};
 use crate::preview::LatentRgb;
 use crate::request::Request;
+use crate::request::files::check_results;
 use crate::request::load::LoadOptions;
 use crate::request::output::Output;
 use crate::request::recipe::Recipe;
@@ -28,6 +30,7 @@ use crate::run::run_dir::recorded;
 use crate::{Result, device};
 use candle_core::Device;
 use kinora_vae::{LatentFormat, Parts, VideoVae};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 /// A model that is ready to make clips. Its components are read when their stage comes and freed after it.
@@ -77,7 +80,7 @@ impl Pipeline {
         self.plan_of(request, Part::Begins)
     }
 
-    /// The same for a part of a story.
+    /// The plan for a part of a story.
     pub(crate) fn plan_of(&self, request: &Request, part: Part) -> Result<Planned> {
         let (manifest, limits, continues) = (&self.model.manifest, &self.limits, part == Part::Continues);
         let resumed = request.output.resume.as_ref().filter(|_| request.seed.is_none());
@@ -106,6 +109,22 @@ impl Pipeline {
     /// The recipe of `plan`.
     pub(crate) fn recipe(&self, plan: &Plan, output: &Output) -> Recipe {
         Recipe::of(plan, output, &self.model.argument, &self.placement)
+    }
+
+    /// Refuses `results` that would replace each other, one of `inputs`, what else `output` says is read, or a file of the
+    /// model. [`Pipeline::generate`] and the other runs do so themselves; this is for files that a caller writes.
+    ///
+    /// # Errors
+    /// [`Error::Request`](crate::Error::Request) with the first such file.
+    pub fn check_results(
+        &self,
+        results: &[(&'static str, &Path)],
+        inputs: &[(&'static str, &Path)],
+        output: &Output,
+    ) -> Result<()> {
+        let more = output.reads.iter().map(|path| ("a file that is read", path.as_path()));
+        let inputs: Vec<_> = inputs.iter().copied().chain(more).collect();
+        check_results(results, &inputs, &self.model.files())
     }
 
     /// Does `work` on this pipeline's threads. On a GPU, runs take turns: its memory is planned for one, and everything

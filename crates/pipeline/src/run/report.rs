@@ -3,6 +3,12 @@
 use crate::plan::memory::peak_memory;
 use crate::request::output::{Report, Seconds};
 use kinora_media::Written;
+use std::path::Path;
+
+/// The sentence about the file `path` that a result is about to replace, if there is one.
+pub(crate) fn replaced(path: &Path) -> Option<String> {
+    path.is_file().then(|| format!("replaced `{}`", path.display()))
+}
 
 /// The report of a clip as the writer describes it.
 pub(crate) fn report_of(written: Written) -> Report {

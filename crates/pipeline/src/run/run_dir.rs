@@ -3,12 +3,15 @@
 //! Every file is written to a temporary name and renamed, so a run that is killed at any point leaves either the old
 //! state or the new one.
 
+use super::directory::{LOCK, Lock};
 use super::latents_file::LatentsFile;
 use crate::families::family::Tensors;
 use crate::plan::Plan;
+use crate::request::files::{ModelFiles, files_of};
 use crate::request::recipe::Recipe;
 use crate::request::story::Story;
 use crate::step_cache::{CacheRule, StepCache};
+use crate::story::{BEFORE, STORY};
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
 use kinora_sampler::{Sampler, SamplerState, all_finite};
@@ -23,19 +26,22 @@ const RECIPE: &str = "recipe.json";
 pub(crate) const INPUTS: &str = "inputs.json";
 const CONTEXTS: &str = "context.safetensors";
 const CONDITIONING: &str = "conditions.safetensors";
-const STATE: &str = "state.safetensors";
-const LATENTS: &str = "latents.safetensors";
+pub(crate) const STATE: &str = "state.safetensors";
+pub(crate) const LATENTS: &str = "latents.safetensors";
+/// Every file that a run or a story keeps in its directory.
+pub(crate) const FILES: [&str; 9] = [RECIPE, INPUTS, CONTEXTS, CONDITIONING, STATE, LATENTS, STORY, BEFORE, LOCK];
 /// Before the names of the step cache's tensors.
 const CACHE: &str = "cache.";
 
 /// An open run directory.
 pub(crate) struct RunDir {
     path: PathBuf,
+    _lock: Lock,
 }
 
-/// Notes in `dir` what the files of `recipe` are like, and refuses to go on with others of the same names.
-pub(crate) fn check_inputs(dir: &Path, recipe: &Recipe) -> Result<()> {
-    let now = inputs(recipe)?;
+/// Notes in `dir` what the files of `recipe` and of the `model` are like, and refuses to go on with others of the same names.
+pub(crate) fn check_inputs(dir: &Path, recipe: &Recipe, model: &ModelFiles) -> Result<()> {
+    let now = inputs(recipe, model)?;
     let file = dir.join(INPUTS);
     let Ok(text) = std::fs::read_to_string(&file) else {
         return write_text(&file, &serde_json::to_string_pretty(&now).expect("plain data"));
@@ -50,23 +56,28 @@ pub(crate) fn check_inputs(dir: &Path, recipe: &Recipe) -> Result<()> {
     }
 }
 
-/// A file that is read: its bytes, and the seconds of its last change.
+/// A file that is read: its bytes, and the time of its last change, in nanoseconds.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Input {
     bytes: u64,
     changed: Option<u64>,
 }
 
-fn inputs(recipe: &Recipe) -> Result<BTreeMap<PathBuf, Input>> {
+fn inputs(recipe: &Recipe, model: &ModelFiles) -> Result<BTreeMap<PathBuf, Input>> {
     let given = recipe.inputs.files().into_iter().map(|(_, path)| path);
     let story = recipe.story.iter().flat_map(Story::files);
     let input = |path: &Path| {
         let data = std::fs::metadata(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
         let changed = data.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-        Ok((path.to_path_buf(), Input { bytes: data.len(), changed: changed.map(|time| time.as_secs()) }))
+        Ok((
+            path.to_path_buf(),
+            Input { bytes: data.len(), changed: changed.and_then(|time| u64::try_from(time.as_nanos()).ok()) },
+        ))
     };
-    // A pattern of numbered pictures is no file.
-    given.chain(story).chain(recipe.init_latents.as_deref()).filter(|path| path.exists()).map(input).collect()
+    let all = given.chain(story).chain(recipe.init_latents.as_deref()).flat_map(files_of);
+    let mut files: Vec<PathBuf> = all.chain(model.files.iter().cloned()).filter(|path| path.exists()).collect();
+    files.iter_mut().for_each(|path| *path = std::path::absolute(&path).unwrap_or_else(|_| path.clone()));
+    files.iter().map(|path| input(path)).collect()
 }
 
 /// The recipe of the run that `dir` holds, if it holds one: a resumed run keeps its random seed.
@@ -83,8 +94,8 @@ pub(crate) fn recorded(dir: &Path) -> Result<Option<Recipe>> {
 
 impl RunDir {
     /// Opens or creates `path` for `recipe`; a directory that holds another request is an error.
-    pub(crate) fn open(path: &Path, recipe: &Recipe) -> Result<Self> {
-        std::fs::create_dir_all(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
+    pub(crate) fn open(path: &Path, recipe: &Recipe, model: &ModelFiles) -> Result<Self> {
+        let lock = Lock::take(path)?;
         match recorded(path)? {
             Some(earlier) => {
                 if let Some(difference) = recipe.difference(&earlier) {
@@ -93,8 +104,8 @@ impl RunDir {
             }
             None => write_text(&path.join(RECIPE), &serde_json::to_string_pretty(recipe).expect("plain data"))?,
         }
-        check_inputs(path, recipe)?;
-        Ok(Self { path: path.to_path_buf() })
+        check_inputs(path, recipe, model)?;
+        Ok(Self { path: path.to_path_buf(), _lock: lock })
     }
 
     /// Where the denoised latents of the run in `dir` go.

@@ -12,10 +12,10 @@
 
 mod memory;
 mod rule;
-mod step_cache;
+mod state;
 
 pub use rule::CacheRule;
-pub(crate) use step_cache::{Predicted, StepCache};
+pub(crate) use state::{Predicted, StepCache};
 
 /// Which prediction of a run is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

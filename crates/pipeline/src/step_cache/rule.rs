@@ -13,7 +13,7 @@ const FIRST_BLOCK: f64 = 0.05;
 const EASYCACHE: f64 = 0.05;
 const EASYCACHE_FIRST: f64 = 0.14;
 /// Share of steps that `magcache` computes at the start
-/// (<https://github.com/Zehong-Ma/MagCache/blob/main/MagCache4Wan2.1/magcache_generate.py>).
+/// (<https://github.com/Zehong-Ma/MagCache/blob/df81cb181776c2c61477c08e1d21f87fda1cd938/MagCache4Wan2.1/magcache_generate.py>).
 const MAGCACHE_FIRST: f64 = 0.2;
 /// The rate of change is not known yet.
 const UNKNOWN: f64 = -1.0;

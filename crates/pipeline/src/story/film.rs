@@ -10,9 +10,9 @@ use crate::run::decode::{Decoding, Stream, writer};
 use crate::run::encode::{Encoding, fitted_frame};
 use crate::run::latents_file::LatentsFile;
 use crate::run::observer::Observer;
-use crate::run::report::report_of;
+use crate::run::report::{replaced, report_of};
 use crate::{Error, Event, Result, Stage};
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use kinora_media::{ClipWriter, Fit, Frame};
 use kinora_vae::Parts;
 use std::collections::VecDeque;
@@ -87,7 +87,7 @@ impl<'a> Film<'a> {
     /// Begins with the clip in the file `clip`; where its end must be encoded, its latents are kept at `before`.
     pub(super) fn take_over(&mut self, clip: &Path, before: &Path, observer: &mut Observer) -> Result<()> {
         let latents = sidecar(clip);
-        if matches!(self.tail, Continuation::Latents { .. }) && self.belongs(&latents, clip) {
+        if matches!(self.tail, Continuation::Latents { .. }) && belongs(self.pipeline, self.shape, &latents, clip) {
             self.latents.push((latents.clone(), 0));
             self.parts.push(Part { latents, cut: true, known: 0, overlap: 0 });
             return Ok(());
@@ -99,14 +99,7 @@ impl<'a> Film<'a> {
             Continuation::Latents { frames, context } => (frames + context - 1) * factor + 1,
         };
         self.copy(clip, kept, observer)?;
-        let (found, least) = (self.reel.end.len(), least_frames(self.tail, factor));
-        if found < least {
-            return Err(Error::BadFile {
-                path: clip.to_path_buf(),
-                reason: format!("it has {found} frames, {least} are needed to continue"),
-                hint: "continue a longer clip, or begin with its last frame: --image",
-            });
-        }
+        let found = self.reel.end.len();
         if let Continuation::Latents { .. } = self.tail {
             // A short clip is encoded whole, as far as it makes latent frames.
             let usable = (found - 1) / factor * factor + 1;
@@ -136,15 +129,6 @@ impl<'a> Film<'a> {
             observer.tell(Event::Frames { done, total: total.max(done) })?;
         }
         Ok(())
-    }
-
-    /// Whether `latents` are there and those of `clip`: of its size, and made by its recipe.
-    fn belongs(&self, latents: &Path, clip: &Path) -> bool {
-        let Ok(file) = LatentsFile::open(latents) else { return false };
-        let factor = self.pipeline.latent_format().spatial_factor;
-        let ([_, _, h, w], (width, height)) = (file.shape(), self.shape.size);
-        let recipe = kinora_media::read_recipe(clip).ok().flatten();
-        [h, w] == [height / factor, width / factor] && recipe.is_some() && file.recipe() == recipe.as_deref()
     }
 
     fn encode_end(&self, path: &Path, observer: &mut Observer) -> Result<()> {
@@ -184,7 +168,10 @@ impl<'a> Film<'a> {
     /// Decodes and writes every part that is left, and completes the file.
     pub(super) fn finish(mut self, observer: &mut Observer) -> Result<Report> {
         self.decode(observer)?;
-        let written = self.reel.writer.finish()?;
+        let replaced = replaced(&self.output.clip);
+        let mut written = self.reel.writer.finish()?;
+        written.notes.extend(replaced);
+        written.notes.iter().for_each(|note| observer.tell_last(Event::Notice(note)));
         observer.tell_last(Event::Saved(&written.path));
         let mut report = report_of(written);
         if self.one_stream {
@@ -285,12 +272,52 @@ impl Join {
     }
 }
 
+/// Refuses a clip that is too short to be continued, before anything is made. Of a clip without its latents, as many
+/// frames are read as are needed.
+pub(super) fn check_continued(pipeline: &Pipeline, clip: &Path, shape: Shape, tail: Continuation) -> Result<()> {
+    let latents = sidecar(clip);
+    if let Continuation::Latents { frames, .. } = tail
+        && belongs(pipeline, shape, &latents, clip)
+    {
+        return LatentsFile::open(&latents)?.tail(frames, &Device::Cpu).map(drop);
+    }
+    let least = least_frames(tail, pipeline.latent_format().temporal_factor);
+    let mut reader = kinora_media::open(clip)?;
+    for found in 0..least {
+        if reader.next_frame()?.is_none() {
+            return Err(Error::BadFile {
+                path: clip.to_path_buf(),
+                reason: format!("it has {found} frames, {least} are needed to continue"),
+                hint: "continue a longer clip, or begin with its last frame: --image",
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Whether `latents` are there and those of `clip`: of its size, made by its recipe, and saved when it was as it is now.
+fn belongs(pipeline: &Pipeline, shape: Shape, latents: &Path, clip: &Path) -> bool {
+    let Ok(file) = LatentsFile::open(latents) else { return false };
+    let factor = pipeline.latent_format().spatial_factor;
+    let ([_, _, h, w], (width, height)) = (file.shape(), shape.size);
+    let recipe = kinora_media::read_recipe(clip).ok().flatten();
+    [h, w] == [height / factor, width / factor]
+        && recipe.is_some()
+        && file.recipe() == recipe.as_deref()
+        && file.is_of_clip(clip)
+}
+
 /// Writes the latents of a whole clip, those of its windows without the frames that the window before has too, beside it.
 fn keep_latents(windows: &[(PathBuf, usize)], output: &Output, shape: Shape, recipe: Option<&str>) -> Result<PathBuf> {
     let new = |(path, known): &(PathBuf, usize)| LatentsFile::open(path)?.from(*known);
     let all = windows.iter().map(new).collect::<Result<Vec<_>>>()?;
     let path = sidecar(&output.clip);
-    LatentsFile::save(&path, Tensor::cat(&all, 2)?, Some(shape.fps), recipe)?;
+    // What is not the latents of a clip may be all that is left of a run whose decoding failed.
+    if path.exists() && !LatentsFile::open(&path).is_ok_and(|old| old.is_of_a_clip()) {
+        let what = format!("`{}` is not the latents of an earlier clip", path.display());
+        return Err(Error::request(what, "move it away"));
+    }
+    LatentsFile::save_of_clip(&path, Tensor::cat(&all, 2)?, Some(shape.fps), recipe, &output.clip)?;
     Ok(path)
 }
 

@@ -1,15 +1,16 @@
 //! [`Filming`]: a story on its way, window after window.
 
-use super::film::{Film, Shape, sidecar};
+use super::film::{Film, Shape, check_continued, sidecar};
 use super::windows::{Window, request_of, windows_of};
 use super::{BEFORE, STORY};
 use crate::families::capabilities::Continuation;
 use crate::plan::Plan;
 use crate::request::inputs::who_takes;
-use crate::request::output::{Output, Predictions, Report, Seconds, distinct};
+use crate::request::output::{Output, Predictions, Report, Seconds};
 use crate::request::recipe::Recipe;
 use crate::request::story::{Join, MOST_SECONDS, Shot, Story};
 use crate::request::{Request, Size};
+use crate::run::directory::{LOCK, Lock, tidied};
 use crate::run::observer::Observer;
 use crate::run::run_dir::{check_inputs, write_text};
 use crate::run::{Part, Pipeline};
@@ -31,7 +32,10 @@ impl Pipeline {
         project: &Path,
         mut on_event: impl FnMut(Event) -> ControlFlow<()> + Send,
     ) -> Result<Report> {
-        self.run(|| Filming::new(self, story, request, project)?.run(&mut Observer::new(&mut on_event)))
+        self.run(|| {
+            let observer = &mut Observer::new(&mut on_event);
+            tidied(Some(project), || Filming::new(self, story, request, project)?.run(observer))
+        })
     }
 }
 
@@ -69,7 +73,11 @@ impl<'a> Filming<'a> {
         let windows = all_windows(story, &request, plan, tail, project)?;
         let notices = check_windows(pipeline, &windows, &planned.notices)?;
         let output = Output { tile: planned.tile, ..request.output.clone() };
-        check_names(story, &output)?;
+        check_names(pipeline, story, &request, &output)?;
+        let shape = Shape { size: (plan.width, plan.height), cut: plan.cropped, fps: plan.fps };
+        if let Some(clip) = &story.after {
+            check_continued(pipeline, clip, shape, tail)?;
+        }
         let recipe = Recipe {
             story: Some(story.with_whole_paths()),
             // The inputs of the first shot are in the story.
@@ -87,7 +95,7 @@ impl<'a> Filming<'a> {
             project,
             after: story.after.clone(),
             tail,
-            shape: Shape { size: (plan.width, plan.height), cut: plan.cropped, fps: plan.fps },
+            shape,
             seed: plan.seed,
             recipe: recipe.to_text(),
             notices,
@@ -98,7 +106,7 @@ impl<'a> Filming<'a> {
         let start = Instant::now();
         let recipe = self.output.metadata.then_some(self.recipe.as_str());
         let mut film = Film::new(self.pipeline, &self.output, self.shape, self.tail, recipe)?;
-        self.keep_story()?;
+        let _lock = self.keep_story()?;
         observer.keeps_story(self.project.to_path_buf());
         observer.notices(&self.notices)?;
         if let Some(clip) = &self.after {
@@ -128,10 +136,16 @@ impl<'a> Filming<'a> {
     }
 
     /// Keeps the story in its project, and refuses the project of another one.
-    fn keep_story(&self) -> Result<()> {
+    fn keep_story(&self) -> Result<Lock> {
         let path = self.project.join(STORY);
         let io = |source| Error::Io { path: path.clone(), source };
-        std::fs::create_dir_all(self.project).map_err(io)?;
+        // Nothing is written into a directory of somebody else's.
+        let mut names = std::fs::read_dir(self.project).into_iter().flatten().flatten().map(|entry| entry.file_name());
+        if !path.exists() && names.any(|name| name != LOCK) {
+            let what = format!("`{}` is not empty, and no project of a story", self.project.display());
+            return Err(Error::request(what, "name another directory with --project"));
+        }
+        let lock = Lock::take(self.project)?;
         let own: Recipe = serde_json::from_str(&self.recipe).expect("its own text");
         match std::fs::read_to_string(&path) {
             Ok(kept) => {
@@ -140,19 +154,12 @@ impl<'a> Filming<'a> {
                 if let Some(difference) = own.difference(&read(&kept).map_err(bad)?) {
                     return Err(Error::ResumeMismatch { path: self.project.to_path_buf(), difference });
                 }
-                check_inputs(self.project, &own)
             }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                let other = std::fs::read_dir(self.project).map_err(io)?.next().is_some();
-                if other {
-                    let what = format!("`{}` is not empty, and no project of a story", self.project.display());
-                    return Err(Error::request(what, "name another directory with --project"));
-                }
-                write_text(&path, &self.recipe)?;
-                check_inputs(self.project, &own)
-            }
-            Err(error) => Err(io(error)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => write_text(&path, &self.recipe)?,
+            Err(error) => return Err(io(error)),
         }
+        check_inputs(self.project, &own, &self.pipeline.model.files())?;
+        Ok(lock)
     }
 }
 
@@ -240,11 +247,12 @@ fn check_windows(pipeline: &Pipeline, windows: &[Window], first: &[String]) -> R
     Ok(notices)
 }
 
-/// Refuses a result that is one of the story's inputs, or the other result.
-fn check_names(story: &Story, output: &Output) -> Result<()> {
-    let latents = sidecar(&output.clip);
-    let mut files = vec![("the clip", output.clip.as_path()), ("its latents", &latents)];
-    files.extend(story.after.iter().map(|path| ("the clip before", path.as_path())));
-    files.extend(story.shots.iter().filter_map(|shot| Some(("the image of a shot", shot.image.as_deref()?))));
-    distinct(&files, 2)
+/// Refuses a result that is one of the story's inputs, a file of the model, or the other result.
+fn check_names(pipeline: &Pipeline, story: &Story, request: &Request, output: &Output) -> Result<()> {
+    let (latents, before) = (sidecar(&output.clip), story.after.as_deref().map(sidecar));
+    let mut inputs = request.inputs.files();
+    inputs.extend(story.after.iter().map(|path| ("the clip before", path.as_path())));
+    inputs.extend(before.iter().map(|path| ("the latents of the clip before", path.as_path())));
+    inputs.extend(story.shots.iter().filter_map(|shot| Some(("the image of a shot", shot.image.as_deref()?))));
+    pipeline.check_results(&[("the clip", &output.clip), ("its latents", &latents)], &inputs, output)
 }

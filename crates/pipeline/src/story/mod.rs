@@ -10,13 +10,14 @@ mod filming;
 mod windows;
 
 use crate::request::recipe::Recipe;
+use crate::run::directory::LOCK;
 use crate::run::run_dir::INPUTS;
 use std::path::Path;
 
 /// The end of the clip that a story continues, encoded.
-const BEFORE: &str = "before.safetensors";
+pub(crate) const BEFORE: &str = "before.safetensors";
 /// The recipe of a project's story.
-const STORY: &str = "story.json";
+pub(crate) const STORY: &str = "story.json";
 /// The seed of the story that the project in `directory` holds, if it holds one.
 pub fn story_seed(directory: &Path) -> Option<u64> {
     let text = std::fs::read_to_string(directory.join(STORY)).ok()?;
@@ -33,7 +34,7 @@ pub fn discard_project(directory: &Path) {
         }
         let _ = std::fs::remove_dir_all(window);
     }
-    for file in [STORY, BEFORE, INPUTS] {
+    for file in [STORY, BEFORE, INPUTS, LOCK] {
         let _ = std::fs::remove_file(directory.join(file));
     }
     let _ = std::fs::remove_dir(directory);

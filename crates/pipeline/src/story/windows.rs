@@ -50,6 +50,10 @@ pub(super) fn windows_of(
         Continuation::Latents { frames, .. } => (frames - 1) * factor + 1,
         Continuation::Frames(count) => count,
     };
+    if matches!(tail, Continuation::Latents { .. }) && (1..overlap).contains(since_cut) {
+        let what = format!("a shot of {since_cut} frames is too short to be continued: {overlap} are needed");
+        return Err(Error::request(what, "make it longer, or begin the next one with join = \"cut\""));
+    }
     let longest = plan.frames.max(overlap + factor);
     let (mut windows, mut made) = (Vec::new(), 0);
     while made < wanted {

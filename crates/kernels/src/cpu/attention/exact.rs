@@ -1,7 +1,7 @@
 //! Keys and values as f32, in the panels that [`multiply_tile`] reads.
 
+use super::block::{Block, KEYS, Panels};
 use super::inputs::Strided;
-use super::{Block, KEYS, Panels};
 use crate::Level;
 use crate::cpu::element::Element;
 use crate::cpu::shared::SharedMut;

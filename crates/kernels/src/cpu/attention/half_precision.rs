@@ -2,8 +2,8 @@
 //! the values are rounded to bf16; scores and sums are f32.
 #![allow(unsafe_code)]
 
+use super::block::{Block, KEYS, Panels};
 use super::inputs::Strided;
-use super::{Block, KEYS, Panels};
 use crate::cpu::element::Element;
 use crate::cpu::pairs::{self, Out, Rows};
 use crate::cpu::shared::SharedMut;

@@ -6,9 +6,9 @@
 
 mod x86;
 
+use super::block::{Block, KEYS, Panels};
 use super::half_precision::ValuePairs;
 use super::inputs::Strided;
-use super::{Block, KEYS, Panels};
 use crate::cpu::element::Element;
 use crate::cpu::tile::COLUMNS;
 use crate::cpu::{math, pairs};

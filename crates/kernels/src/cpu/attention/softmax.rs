@@ -1,6 +1,6 @@
 //! The running softmax: exponentials relative to the largest score so far.
 
-use super::KEYS;
+use super::block::KEYS;
 use pulp::{Simd, WithSimd};
 
 /// The state of each query's softmax over the scores so far, in units of ln 2.

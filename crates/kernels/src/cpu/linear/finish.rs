@@ -7,6 +7,7 @@ use super::super::rows::Broadcast;
 use super::super::shared::SharedMut;
 use super::super::tile::COLUMNS;
 use super::grid::Block;
+use super::line::Line;
 use crate::level::vectorised;
 use std::mem::MaybeUninit;
 
@@ -83,6 +84,19 @@ impl<T: Element> Finish<'_, T> {
 pub(super) trait Products {
     /// Returns the products of a row and a panel of the block, both counted from 0.
     fn get(&self, row: usize, panel: usize) -> [f32; COLUMNS];
+}
+
+/// Sums `[panels, rows]` of a block.
+pub(super) struct Sums<'a> {
+    pub sums: &'a [Line<f32>],
+    pub height: usize,
+}
+
+impl Products for Sums<'_> {
+    #[inline(always)]
+    fn get(&self, row: usize, panel: usize) -> [f32; COLUMNS] {
+        self.sums[panel * self.height + row].0
+    }
 }
 
 /// Rounds up to 32 elements, as many as `out` takes, to its dtype.

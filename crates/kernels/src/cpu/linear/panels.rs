@@ -7,6 +7,7 @@ use super::super::tile::COLUMNS;
 #[cfg(target_arch = "x86_64")]
 use super::bf16::PairPanels;
 use super::int8::Int8Panels;
+use super::line::Line;
 use candle_core::{DType, Result, Tensor, WithDType, bail};
 use half::{bf16, f16};
 use rayon::prelude::*;
@@ -21,11 +22,6 @@ pub enum Packed {
     Pairs(PairPanels),
     Int8(Int8Panels),
 }
-
-/// 32 numbers, aligned to a cache line, because reads across two lines take twice as long.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-pub(super) struct Line<T>(pub [T; COLUMNS]);
 
 /// Panels `[N / 32, K, 32]`; outputs past the last are zeros.
 pub struct Panels<T> {

@@ -51,7 +51,7 @@ pub(super) fn limits(model: &Model) -> Result<Limits> {
     let (vae, dit) = (vae_config(model)?, dit_config(model, model.component(Role::Transformer)?)?);
     let latent_format = vae.latent_format();
     let images = images_of(model, &dit, latent_format.channels)?;
-    if (model.components(Role::Transformer).len() == 2) != model.boundary.is_some() {
+    if (model.components(Role::Transformer).len() == 2) != boundary(model).is_some() {
         let reason = "two experts and a boundary go together, one of them is missing".to_string();
         return Err(Error::NotAModel { path: model.place.clone(), reason });
     }
@@ -59,10 +59,12 @@ pub(super) fn limits(model: &Model) -> Result<Limits> {
         latent_format,
         patch: dit.patch_size,
         reach: dit.rope_max_seq_len,
-        boundary_timestep: model.boundary.map(|boundary| boundary * TIMESTEPS),
+        boundary_timestep: boundary(model).map(|boundary| boundary * TIMESTEPS),
         scheduler: model.scheduler.clone(),
         capabilities: capabilities(images, dit.camera, model.manifest.tail_latents),
         streams,
+        // However many tokens there are.
+        shift: |limits, _| limits.scheduler.as_ref()?.shift,
     })
 }
 
@@ -85,7 +87,7 @@ fn images_of(model: &Model, dit: &WanConfig, channels: usize) -> Result<Images> 
     let (encoder, pair) = (dit.image_dim.is_some(), dit.pos_embed_seq_len.is_some());
     Ok(match inputs - channels {
         0 if !dit.vace_layers.is_empty() => Images::Control,
-        0 if model.clean_frames => Images::CleanFrames,
+        0 if takes_clean_frames(model) => Images::CleanFrames,
         0 => Images::None,
         extra if extra == channels => Images::Channels { mask: false, encoder, pair },
         extra if extra == channels + MASK_CHANNELS => Images::Channels { mask: true, encoder, pair },
@@ -93,6 +95,19 @@ fn images_of(model: &Model, dit: &WanConfig, channels: usize) -> Result<Images> 
             return wrong(format!("its transformer takes {extra} channels beside the latents, for what is unknown"));
         }
     })
+}
+
+/// The noise level (of 1) below which the second expert works.
+fn boundary(model: &Model) -> Option<f64> {
+    match &model.index {
+        Some(index) => index["boundary_ratio"].as_f64(),
+        None => model.manifest.boundary.filter(|_| model.components(Role::Transformer).len() == 2),
+    }
+}
+
+/// Whether latent frames can be given without noise.
+fn takes_clean_frames(model: &Model) -> bool {
+    model.manifest.clean_frames || model.index.as_ref().is_some_and(|index| index["expand_timesteps"] == true)
 }
 
 /// `tail_latents` are the latent frames that a model of clean latent frames was trained to continue from.

@@ -21,7 +21,7 @@ impl Folder {
         for (name, content) in files {
             let path = folder.path(name);
             std::fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
-            if name.ends_with(".json") {
+            if path.extension().is_some_and(|extension| extension == "json") {
                 std::fs::write(path, content).expect("a file");
             } else {
                 let tensor = Tensor::zeros(1, DType::F32, &Device::Cpu).expect("a tensor");

@@ -1,7 +1,7 @@
 //! The conditioning inputs of a run beside its text, encoded before the first step: pictures, clips and a camera.
 //!
 //! After diffusers' pipelines `pipeline_wan_i2v.py`, `pipeline_wan_vace.py` and `pipeline_wan_video2video.py`
-//! (<https://github.com/huggingface/diffusers/tree/main/src/diffusers/pipelines/wan>).
+//! (<https://github.com/huggingface/diffusers/tree/v0.42.1/src/diffusers/pipelines/wan>).
 
 mod control;
 mod pictures;

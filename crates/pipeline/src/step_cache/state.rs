@@ -64,23 +64,23 @@ impl StepCache {
         network: impl FnOnce(&mut dyn Reuse) -> Result<Streams>,
     ) -> Result<Predicted> {
         let memory = &mut self.memories[at.prediction];
-        let latents = first(x);
+        let latents = x.first();
         if at.prediction == 0 {
             let change = change_of_latents(memory, latents)?;
             self.pair = self.rule.reuses(at, change, &mut memory.numbers);
             memory.keep(LATENTS, latents.clone());
         }
-        if self.pair && memory.get(RESIDUAL).is_some() {
-            let velocity = x.map(|name, x| {
-                let residual = memory.get(&residual_of(x, latents, name)).expect("kept with the first stream's");
-                x + residual
-            })?;
+        let residuals: Option<Vec<&Tensor>> =
+            x.iter().map(|(name, x)| memory.get(&residual_of(x, latents, name))).collect();
+        if let Some(residuals) = residuals.filter(|_| self.pair) {
+            let mut residuals = residuals.into_iter();
+            let velocity = x.map(|_, x| x + residuals.next().expect("one for each stream"))?;
             return Ok(Predicted { velocity, reused: true });
         }
         let computed = network(&mut kinora_dit::ComputeAll)?;
         let velocities = computed.map(|_, velocity| velocity.to_dtype(DType::F32))?;
         if at.prediction == 0 {
-            let velocity = first(&velocities);
+            let velocity = velocities.first();
             if let (Some(before), Some(last)) = (memory.get(COMPUTED_LATENTS), memory.get(VELOCITY)) {
                 let rate = mean_change(velocity, last)? / mean_change(latents, before)?;
                 memory.numbers.rate = if rate.is_finite() { rate } else { memory.numbers.rate };
@@ -121,11 +121,6 @@ impl StepCache {
         cache.memories = [Memory::restore(first)?, Memory::restore(second)?];
         Some(cache)
     }
-}
-
-/// The stream that decides.
-fn first(streams: &Streams) -> &Tensor {
-    streams.iter().next().expect("a run has a stream").1
 }
 
 /// The name of a stream's residual.

@@ -1,0 +1,110 @@
+//! Products of bytes in the registers of AVX2 and AVX-512.
+
+use super::super::super::tile::COLUMNS;
+use super::super::line::{Line, Quad};
+#[allow(clippy::wildcard_imports)]
+use std::arch::x86_64::*;
+
+/// Calls `$f::<R>` with `R` the number of rows, so that the sums are registers.
+macro_rules! by_rows {
+    ($f:ident, $args:tt, $out:expr, $($r:literal)*) => {
+        match $out.len() {
+            $($r => by_rows!(@ $f, $r, $args),)*
+            _ => unreachable!("more rows than registers"),
+        }
+    };
+    (@ $f:ident, $r:literal, ($($arg:expr),*)) => { $f::<$r>($($arg),*) };
+}
+
+/// Up to 14 rows: 28 sums, two registers of the panel, one of four inputs.
+///
+/// # Safety
+/// As many rows as `out` has, `stride` apart, each of four bytes per line of the panel; AVX-512 with VNNI.
+pub unsafe fn vnni(rows: *const u8, stride: usize, panel: &[Line<Quad>], out: &mut [Line<i32>], accumulate: bool) {
+    // SAFETY: as the caller vouches.
+    unsafe { by_rows!(vnni_rows, (rows, stride, panel, out, accumulate), out, 1 2 3 4 5 6 7 8 9 10 11 12 13 14) }
+}
+
+/// Up to 3 rows of half a panel: 12 sums, one register of the panel, three of inputs.
+///
+/// # Safety
+/// As many rows as `out` has, `stride` apart, each of four bytes per line of the panel; AVX2.
+pub unsafe fn avx2(rows: *const u8, stride: usize, panel: &[Line<Quad>], out: &mut [Line<i32>], accumulate: bool) {
+    for first in (0..COLUMNS).step_by(16) {
+        // SAFETY: as the caller vouches.
+        unsafe { by_rows!(avx2_rows, (rows, stride, panel, out, first, accumulate), out, 1 2 3) }
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512vnni")]
+unsafe fn vnni_rows<const R: usize>(
+    rows: *const u8,
+    stride: usize,
+    panel: &[Line<Quad>],
+    out: &mut [Line<i32>],
+    accumulate: bool,
+) {
+    let mut sums = [[_mm512_setzero_si512(); 2]; R];
+    for (i, line) in panel.iter().enumerate() {
+        let at = line.0.as_ptr();
+        // SAFETY: a line has two registers; rows as the caller vouches.
+        unsafe {
+            let (low, high) = (_mm512_loadu_si512(at.cast()), _mm512_loadu_si512(at.add(16).cast()));
+            for (row, sums) in sums.iter_mut().enumerate() {
+                let inputs = _mm512_set1_epi32(rows.add(row * stride + 4 * i).cast::<i32>().read_unaligned());
+                sums[0] = _mm512_dpbusd_epi32(sums[0], inputs, low);
+                sums[1] = _mm512_dpbusd_epi32(sums[1], inputs, high);
+            }
+        }
+    }
+    for (sums, out) in sums.iter().zip(out) {
+        for (half, &sum) in sums.iter().enumerate() {
+            // SAFETY: a line has two registers.
+            unsafe {
+                let at = out.0.as_mut_ptr().add(16 * half);
+                let kept = if accumulate { _mm512_loadu_si512(at.cast()) } else { _mm512_setzero_si512() };
+                _mm512_storeu_si512(at.cast(), _mm512_add_epi32(kept, sum));
+            }
+        }
+    }
+}
+
+/// Bytes are widened to 16 bits: the instruction that multiplies them as they are would cut off large sums.
+#[target_feature(enable = "avx2")]
+unsafe fn avx2_rows<const R: usize>(
+    rows: *const u8,
+    stride: usize,
+    panel: &[Line<Quad>],
+    out: &mut [Line<i32>],
+    first: usize,
+    accumulate: bool,
+) {
+    // Per four columns, two sums each.
+    let mut sums = [[_mm256_setzero_si256(); 4]; R];
+    for (i, line) in panel.iter().enumerate() {
+        let inputs: [__m256i; R] = std::array::from_fn(|row| {
+            // SAFETY: as the caller vouches.
+            let inputs = unsafe { rows.add(row * stride + 4 * i).cast::<i32>().read_unaligned() };
+            _mm256_broadcastq_epi64(_mm_cvtepu8_epi16(_mm_cvtsi32_si128(inputs)))
+        });
+        for (group, columns) in line.0[first..first + 16].as_chunks::<4>().0.iter().enumerate() {
+            // SAFETY: four columns of four bytes.
+            let weights = _mm256_cvtepi8_epi16(unsafe { _mm_loadu_si128(columns.as_ptr().cast()) });
+            for (sums, &inputs) in sums.iter_mut().zip(&inputs) {
+                sums[group] = _mm256_add_epi32(sums[group], _mm256_madd_epi16(inputs, weights));
+            }
+        }
+    }
+    for (sums, out) in sums.iter().zip(out) {
+        for (pair, out) in sums.as_chunks::<2>().0.iter().zip(out.0[first..first + 16].as_chunks_mut::<8>().0) {
+            // The sums of neighbours come in the order of columns 0 1 4 5 2 3 6 7.
+            let sum = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_hadd_epi32(pair[0], pair[1]));
+            let at = out.as_mut_ptr();
+            // SAFETY: eight columns.
+            unsafe {
+                let kept = if accumulate { _mm256_loadu_si256(at.cast()) } else { _mm256_setzero_si256() };
+                _mm256_storeu_si256(at.cast(), _mm256_add_epi32(kept, sum));
+            }
+        }
+    }
+}
