@@ -213,6 +213,14 @@ pub enum MediaError {
         /// The unsupported part, or the reason.
         what: String,
     },
+    /// The brightness of the frames is coded for displays of a high dynamic range, which would look washed out.
+    #[error("cannot read frames from `{}`: they are HDR ({curve})", path.display())]
+    HighDynamicRange {
+        /// The file.
+        path: PathBuf,
+        /// The name of the curve: PQ or HLG.
+        curve: &'static str,
+    },
 }
 
 impl MediaError {
@@ -253,6 +261,11 @@ impl MediaError {
             Self::NotFinite { .. } => "the clip holds NaN or infinity: make it again".into(),
             Self::Damaged { .. } => "the file may be cut short: copy, download or write it again".into(),
             Self::Unsupported { path, .. } => unsupported_hint(path),
+            Self::HighDynamicRange { path, .. } => format!(
+                "map it to SDR first: ffmpeg -i {} -an -vf zscale=t=linear:npl=100,tonemap=hable,zscale=p=bt709:t=bt709:m=bt709:r=tv,\
+                 format=yuv420p -crf 12 clip.mp4",
+                quoted(path)
+            ),
             Self::PictureFormat { path, .. } => {
                 format!("convert it to PNG or JPEG first: magick '{}' picture.png", path.display())
             }
@@ -284,8 +297,13 @@ impl MediaError {
     }
 }
 
+/// Returns the path as one word of a shell.
+fn quoted(path: &Path) -> String {
+    format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
+}
+
 fn unsupported_hint(path: &Path) -> String {
-    let convert = format!("ffmpeg -i '{}' -an -pix_fmt yuv420p -crf 12 clip.mp4", path.display());
+    let convert = format!("ffmpeg -i {} -an -pix_fmt yuv420p -crf 12 clip.mp4", quoted(path));
     if cfg!(feature = "ffmpeg") {
         format!(
             "raw frames end in .safetensors; anything else must be a picture, or a video that FFmpeg reads: try {convert}"

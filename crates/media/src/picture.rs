@@ -1,11 +1,13 @@
 //! Still pictures: reading, fitting to the size of a clip, conversion from and to frames, writing as PNG.
 
 mod fit;
+mod notes;
 mod read;
 mod sheet;
 mod whole;
 
 pub use fit::Fit;
+pub(crate) use notes::notes_of;
 pub use read::read_image;
 #[cfg(not(feature = "ffmpeg"))]
 pub(crate) use read::refused;

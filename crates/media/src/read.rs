@@ -1,7 +1,7 @@
 //! Reading frames from files: the inverse of [`create`](crate::create).
 //!
 //! A reader returns the frames that a player shows, in the same order. A frame counts once, however long it is shown. Pixels
-//! are taken as square, whatever aspect ratio the file gives them.
+//! are taken as square, whatever aspect ratio the file gives them; [`ClipReader::notes`] says so.
 
 #[cfg(not(feature = "ffmpeg"))]
 mod boxes;
@@ -10,6 +10,8 @@ mod colour;
 mod decoder;
 #[cfg(feature = "ffmpeg")]
 mod ffmpeg;
+#[cfg(not(feature = "ffmpeg"))]
+mod fragments;
 mod gif;
 #[cfg(not(feature = "ffmpeg"))]
 mod mp4;
@@ -46,6 +48,12 @@ pub trait ClipReader: Send {
 
     /// Returns the number of frames, if the file contains it.
     fn frames(&self) -> Option<usize>;
+
+    /// Returns sentences for the user about what is not read or not as the file shows it, such as sound; each goes on from
+    /// the name of the file.
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
+    }
 
     /// Returns the next frame, or `None` after the last. After an error the reader cannot be used any more.
     fn next_frame(&mut self) -> Result<Option<Frame>>;
@@ -129,6 +137,17 @@ fn speed(frames: u64, total: u64, units: u64) -> Result<Fps> {
     let as_is = whole.filter(|_| (exact - exact.round()).abs() < 1e-9);
     let found = as_is.or_else(|| USUAL.iter().filter_map(|&fps| Fps::new(fps, 1).ok()).find(fits)).or(whole);
     Ok(found.or_else(|| Fps::from_f64(exact).ok()).unwrap_or(usual))
+}
+
+/// Returns a note if frames are shown for `least` to `most` units, with `units` per second, and read as `fps`. Cameras waver
+/// by a few hundredths, and files round to units.
+fn uneven(least: u64, most: u64, units: f64, fps: Fps) -> Option<String> {
+    let [slow, fast] = [most, least].map(|length| units / length.max(1) as f64);
+    let note = || {
+        let even = fps.as_f64();
+        format!("its frames are shown at {slow:.3} to {fast:.3} per second: they are taken at an even {even:.3}")
+    };
+    (most > least.saturating_add(least / 2).saturating_add(1)).then(note)
 }
 
 /// Returns the `matrix_coefficients` of ITU-T H.273 for a clip that names none: BT.601 up to standard definition, else BT.709.

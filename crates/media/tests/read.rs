@@ -262,7 +262,6 @@ fn other_codings_are_read_by_ffmpeg_or_refused() {
         ("422.mp4", "-c:v libx264 -bf 0 -pix_fmt yuv422p", "4:2:2, not 4:2:0"),
         ("10bit.mp4", "-c:v libx264 -bf 0 -pix_fmt yuv420p10le", "10 bits"),
         ("interlaced.mp4", "-c:v libx264 -bf 0 -pix_fmt yuv420p -flags +ildct+ilme -x264-params tff=1", "interlaced"),
-        ("fragments.mp4", "-c:v libx264 -bf 0 -pix_fmt yuv420p -movflags frag_keyframe+empty_moov", "fragments"),
         ("mpeg4.mp4", "-c:v mpeg4", "its video is mp4v"),
         ("clip.mkv", "-c:v libx264", "it is no MP4 file"),
     ];
@@ -281,6 +280,35 @@ fn other_codings_are_read_by_ffmpeg_or_refused() {
             assert!(error.to_string().contains(why), "{name}: {error}");
             assert!(error.hint().unwrap().contains("--features ffmpeg"), "{name}");
         }
+    }
+}
+
+/// What the embedded reader does not follow is said or refused.
+#[test]
+fn what_is_not_followed_is_said() {
+    if !have_ffmpeg() || cfg!(feature = "ffmpeg") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let make = |name: &str, args: &str| {
+        let path = dir.path().join(name);
+        let coding = "-pix_fmt yuv420p -c:v libx264";
+        let command = format!("-v error -f lavfi -i testsrc2=s=96x64:r=24:d=1 {args} {coding}");
+        let mut ffmpeg = Command::new("ffmpeg");
+        assert!(ffmpeg.args(command.split_whitespace()).arg(&path).status().unwrap().success(), "{name}");
+        path
+    };
+    let notes = |name: &str, args: &str| open(&make(name, args)).unwrap().notes().join("; ");
+    assert_eq!(notes("plain.mp4", ""), "");
+    assert_eq!(notes("sound.mp4", "-f lavfi -i sine=d=1 -c:a aac"), "its sound is not read");
+    let gap = notes("gap.mp4", "-vf select='not(between(n\\,8\\,13))' -fps_mode vfr");
+    assert_eq!(gap, "its frames are shown at 3.429 to 24.000 per second: they are taken at an even 17.739");
+    assert!(notes("wide.mp4", "-vf setsar=2").starts_with("its pixels are 2:1 and taken as square"));
+    for (name, curve) in [("arib-std-b67", "HLG"), ("smpte2084", "PQ")] {
+        let args = format!("-color_trc {name} -colorspace bt2020nc -color_primaries bt2020");
+        let error = open(&make(&format!("{curve}.mp4"), &args)).err().unwrap();
+        assert!(error.to_string().ends_with(&format!("they are HDR ({curve})")), "{error}");
+        assert!(error.hint().unwrap().contains("tonemap"), "{error}");
     }
 }
 

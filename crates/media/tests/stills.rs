@@ -5,7 +5,8 @@ mod fixtures;
 mod support;
 
 use fixtures::{Tensors, fixture, largest_difference};
-use kinora_media::{ClipSpec, Frame, MediaError, Picture, WriteOptions, create, open};
+use kinora_media::{ClipSpec, Frame, MediaError, Picture, WriteOptions, create, open, read_image};
+use std::fs;
 use std::path::Path;
 use support::{shapes, spec, write_shapes};
 
@@ -42,7 +43,7 @@ fn our_own_animations_and_sequences_come_back() {
     for (name, fps) in [("a.webp", 16), ("b.webp", 30), ("c.gif", 16), ("d_%03d.png", 16), ("frames/", 16)] {
         let (path, spec) = (dir.path().join(name), spec(48, 32, fps));
         if name.ends_with('/') {
-            std::fs::create_dir(&path).unwrap();
+            fs::create_dir(&path).unwrap();
         }
         write_shapes(&path, &spec, 12, &WriteOptions::default());
         let (got, frames) = read(&path);
@@ -73,7 +74,7 @@ fn directories_are_read_by_the_numbers_in_names() {
         Picture::new(2, 2, vec![value; 12]).unwrap().write_png(dir.path().join(name)).unwrap();
     }
     for other in [".hidden.png", "notes.txt", "clip.mp4", "noextension"] {
-        std::fs::write(dir.path().join(other), "no picture").unwrap();
+        fs::write(dir.path().join(other), "no picture").unwrap();
     }
     let values: Vec<u8> = read(dir.path()).1.iter().map(|frame| Picture::from_frame(frame).rgb[0]).collect();
     assert_eq!(values, [0, 1, 2, 3]);
@@ -108,9 +109,9 @@ fn animations_cut_short_are_errors() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("cut");
     for name in ["kept.gif", "frames.webp"] {
-        let bytes = std::fs::read(fixture(name)).unwrap();
+        let bytes = fs::read(fixture(name)).unwrap();
         for len in 20..bytes.len() - 2 {
-            std::fs::write(&path, &bytes[..len]).unwrap();
+            fs::write(&path, &bytes[..len]).unwrap();
             let Err(error) = open(&path).and_then(|mut clip| {
                 while clip.next_frame()?.is_some() {}
                 Ok(())
@@ -142,4 +143,62 @@ fn a_name_with_a_percent_sign_may_be_a_picture() {
     writer.push(&Frame::new(2, 2, vec![0.5; 12]).unwrap()).unwrap();
     writer.finish().unwrap();
     assert_eq!(read(&dir.path().join("x.webp")).1.len(), 1);
+}
+
+/// PNG chunks carry a checksum that is not looked at here: the chunk is not critical.
+#[test]
+fn what_is_left_out_of_pictures_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let notes = |name: &str, bytes: &[u8]| {
+        let path = dir.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        open(&path).unwrap().notes().join("; ")
+    };
+    let png = fs::read(fixture("rgb.png")).unwrap();
+    assert_eq!(notes("plain.png", &png), "");
+    let mut file = Vec::new();
+    let mut encoder = png::Encoder::new(&mut file, 2, 1);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_animated(2, 0).unwrap();
+    let mut writer = encoder.write_header().unwrap();
+    writer.write_image_data(&[0; 6]).unwrap();
+    writer.write_image_data(&[255; 6]).unwrap();
+    writer.finish().unwrap();
+    assert!(notes("animated.png", &file).contains("only the first frame"));
+    let mut tiff = fs::read(fixture("rgb.tif")).unwrap();
+    assert_eq!(notes("plain.tif", &tiff), "");
+    let first = u32::from_le_bytes(tiff[4..8].try_into().unwrap()) as usize;
+    let entries = usize::from(u16::from_le_bytes(tiff[first..first + 2].try_into().unwrap()));
+    let (end, page) = (first + 2 + 12 * entries, u32::try_from(tiff.len()).unwrap());
+    let directory = tiff[first..end + 4].to_vec();
+    tiff[end..end + 4].copy_from_slice(&page.to_le_bytes());
+    tiff.extend(directory);
+    assert!(notes("pages.tif", &tiff).contains("only the first page"));
+}
+
+/// A BMP of 32 bits whose fourth bytes are all 0 is shown without transparency.
+#[test]
+fn bitmaps_without_any_alpha_are_opaque() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("v4.bmp");
+    let mut pixels = image::RgbaImage::from_pixel(3, 2, image::Rgba([220, 60, 30, 0]));
+    pixels.save(&path).unwrap();
+    assert_eq!(read_image(&path).unwrap().rgb[..3], [220, 60, 30]);
+    pixels.put_pixel(0, 0, image::Rgba([220, 60, 30, 255]));
+    pixels.save(&path).unwrap();
+    assert_eq!(read_image(&path).unwrap().rgb[3..6], [255; 3]);
+}
+
+#[test]
+fn no_picture_of_a_directory_is_left_out_in_silence() {
+    let dir = tempfile::tempdir().unwrap();
+    let copy = |from: &str, name: std::ffi::OsString| fs::copy(fixture(from), dir.path().join(name)).unwrap();
+    copy("rgb.png", "f_1.png".into());
+    copy("rgb.png", "f_2.jfif".into());
+    #[cfg(unix)]
+    copy("rgb.png", std::os::unix::ffi::OsStringExt::from_vec(b"f_3\xe9.png".to_vec()));
+    assert_eq!(open(dir.path()).unwrap().frames(), Some(if cfg!(unix) { 3 } else { 2 }));
+    copy("refused.avif", "f_4.avif".into());
+    let error = open(dir.path()).err().unwrap().to_string();
+    assert!(error.contains("f_4.avif") && error.contains("AVIF"), "{error}");
 }

@@ -36,11 +36,12 @@ pub fn read_image(path: impl AsRef<Path>) -> Result<Picture> {
     if whole::is_cut_short(&bytes, format) {
         return Err(MediaError::Damaged { path: path.to_path_buf(), what: "it is cut short".into() });
     }
-    flatten(decode(&bytes, format, path)?)
+    let image = decode(&bytes, format, path)?;
+    flatten(if format == ImageFormat::Bmp { seen(image) } else { image })
 }
 
 /// Returns the content of a file of bounded length.
-fn read_file(path: &Path) -> Result<Vec<u8>> {
+pub(super) fn read_file(path: &Path) -> Result<Vec<u8>> {
     let failed = |source| MediaError::io("read", path, source);
     let metadata = std::fs::metadata(path).map_err(failed)?;
     if !metadata.is_file() {
@@ -56,7 +57,7 @@ fn read_file(path: &Path) -> Result<Vec<u8>> {
 }
 
 /// Returns the format of a file that begins with `bytes`, if it is supported.
-fn format(bytes: &[u8], path: &Path) -> Result<ImageFormat> {
+pub(super) fn format(bytes: &[u8], path: &Path) -> Result<ImageFormat> {
     let path = || path.to_path_buf();
     if bytes.is_empty() {
         return Err(MediaError::Damaged { path: path(), what: "it is empty".into() });
@@ -142,6 +143,12 @@ fn flatten(image: DynamicImage) -> Result<Picture> {
     let (width, height) = (image.width() as usize, image.height() as usize);
     let rgb = if image.color().has_alpha() { over_white(&image.into_rgba8()) } else { image.into_rgb8().into_raw() };
     Picture::new(width, height, rgb)
+}
+
+/// Returns a BMP as it is shown: many programs leave the fourth byte of its pixels 0 without meaning that they are transparent.
+fn seen(image: DynamicImage) -> DynamicImage {
+    let invisible = image.as_rgba8().is_some_and(|pixels| pixels.pixels().all(|pixel| pixel[3] == 0));
+    if invisible { DynamicImage::ImageRgb8(image.into_rgb8()) } else { image }
 }
 
 /// Blends RGBA `[H, W, 4]` with white and returns RGB `[H, W, 3]`, rounded to the nearest.

@@ -34,6 +34,21 @@ pub(crate) enum NoIndex {
 
 /// Reads the payload of the index (`moov`) of a file of `len` bytes.
 pub(crate) fn read_index(file: &mut File, len: u64) -> Result<Vec<u8>, NoIndex> {
+    let mut index = None;
+    visit(file, len, *b"moov", |_, payload| {
+        index = Some(payload);
+        false
+    })?;
+    index.ok_or_else(|| NoIndex::Damaged("it has no index (moov): it may be cut short".into()))
+}
+
+/// Calls `take` with the start and the payload of every box of this kind in a file of `len` bytes, until it returns false.
+pub(crate) fn visit(
+    file: &mut File,
+    len: u64,
+    wanted: [u8; 4],
+    mut take: impl FnMut(u64, Vec<u8>) -> bool,
+) -> Result<(), NoIndex> {
     let mut start = 0;
     for count in 0..MAX_BOXES {
         let mut header = [0; 16];
@@ -48,20 +63,22 @@ pub(crate) fn read_index(file: &mut File, len: u64) -> Result<Vec<u8>, NoIndex> 
             break;
         }
         let (kind, skip, size) = parse(header, len - start).map_err(NoIndex::Damaged)?;
-        if &kind == b"moov" {
+        if kind == wanted {
             let size = size - skip;
             if size > MAX_INDEX {
                 let what = format!("its index (moov) is {size} bytes long, at most {MAX_INDEX} are read");
                 return Err(NoIndex::Damaged(what));
             }
-            let mut index = vec![0; size as usize];
+            let mut payload = vec![0; size as usize];
             file.seek(SeekFrom::Start(start + skip)).map_err(NoIndex::Io)?;
-            file.read_exact(&mut index).map_err(NoIndex::Io)?;
-            return Ok(index);
+            file.read_exact(&mut payload).map_err(NoIndex::Io)?;
+            if !take(start, payload) {
+                break;
+            }
         }
         start += size;
     }
-    Err(NoIndex::Damaged("it has no index (moov): it may be cut short".into()))
+    Ok(())
 }
 
 /// Returns the boxes in `bytes`.

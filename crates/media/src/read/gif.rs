@@ -1,7 +1,7 @@
 //! Animated GIF (<https://www.w3.org/Graphics/GIF/spec-gif89a.txt>), frame by frame. Pixels that a frame does
 //! not paint keep their earlier colour, which is white at first.
 
-use super::{ClipReader, speed};
+use super::{ClipReader, speed, uneven};
 use crate::clip::{ClipSpec, Frame};
 use crate::error::{MediaError, Result};
 use crate::picture::{Picture, check_stored_size, over_white};
@@ -18,6 +18,7 @@ pub(crate) struct GifReader {
     done: usize,
     /// The canvas that the next frame is painted on, RGBA `[H, W, 4]`.
     canvas: Vec<u8>,
+    note: Option<String>,
 }
 
 /// The rectangle that a frame paints, cut to the canvas.
@@ -33,11 +34,13 @@ impl GifReader {
     /// Reads the file once for the number and the times of the frames, without decoding them.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let mut index = decoder(path, true)?;
-        let (mut frames, mut hundredths) = (0, 0);
+        let (mut frames, mut hundredths, mut delays) = (0, 0, (u64::MAX, 0));
         while let Some(frame) = index.next_frame_info().map_err(|error| failed(path, error))? {
             check_stored_size(frame.width.into(), frame.height.into(), path)?;
             frames += 1;
-            hundredths += u64::from(frame.delay);
+            let delay = u64::from(frame.delay);
+            hundredths += delay;
+            delays = (delays.0.min(delay), delays.1.max(delay));
         }
         if frames == 0 {
             return Err(MediaError::Damaged { path: path.to_path_buf(), what: "it has no frames".into() });
@@ -46,8 +49,9 @@ impl GifReader {
         let (width, height) = (usize::from(decoder.width()), usize::from(decoder.height()));
         check_stored_size(width, height, path)?;
         let spec = ClipSpec { width, height, fps: speed(frames, hundredths, 100)? };
+        let note = uneven(delays.0, delays.1, 100.0, spec.fps);
         let canvas = vec![0; 4 * width * height];
-        Ok(Self { path: path.to_path_buf(), decoder, spec, frames: frames as usize, done: 0, canvas })
+        Ok(Self { path: path.to_path_buf(), decoder, spec, frames: frames as usize, done: 0, canvas, note })
     }
 }
 
@@ -58,6 +62,10 @@ impl ClipReader for GifReader {
 
     fn frames(&self) -> Option<usize> {
         Some(self.frames)
+    }
+
+    fn notes(&self) -> Vec<String> {
+        self.note.iter().cloned().collect()
     }
 
     fn next_frame(&mut self) -> Result<Option<Frame>> {

@@ -23,8 +23,41 @@ pub(crate) struct Sps {
     pub(crate) progressive: bool,
     /// Whether samples use all of 0..=255, if the stream contains it.
     pub(crate) full_range: Option<bool>,
+    /// `transfer_characteristics` of ITU-T H.273, if the stream contains it.
+    pub(crate) transfer: Option<u8>,
     /// `matrix_coefficients` of ITU-T H.273, if the stream contains it.
     pub(crate) matrix: Option<u8>,
+    /// The width and height of a pixel in any unit, if the stream contains them.
+    pub(crate) aspect: Option<[u32; 2]>,
+}
+
+/// The shapes of pixels by `aspect_ratio_idc`, from 1 (table E-1).
+const ASPECTS: [[u32; 2]; 16] = [
+    [1, 1],
+    [12, 11],
+    [10, 11],
+    [16, 11],
+    [40, 33],
+    [24, 11],
+    [20, 11],
+    [32, 11],
+    [80, 33],
+    [18, 11],
+    [15, 11],
+    [64, 33],
+    [160, 99],
+    [4, 3],
+    [3, 2],
+    [2, 1],
+];
+
+/// The part of the video usability information that is read.
+#[derive(Default)]
+struct Usability {
+    full_range: Option<bool>,
+    transfer: Option<u8>,
+    matrix: Option<u8>,
+    aspect: Option<[u32; 2]>,
 }
 
 /// The largest `pic_width_in_mbs` and `pic_height_in_map_units`; no level allows more.
@@ -62,7 +95,8 @@ impl Sps {
             let crop = before.checked_add(after)?.checked_mul(unit)?;
             coded.checked_sub(crop).filter(|&side| side > 0).map(|side| side as usize)
         };
-        let (full_range, matrix) = if bits.flag()? { colour(&mut bits)? } else { (None, None) };
+        let Usability { full_range, transfer, matrix, aspect } =
+            if bits.flag()? { usability(&mut bits)? } else { Usability::default() };
         Some(Self {
             width: cropped(columns * 16, unit[0], [crop[0], crop[1]])?,
             height: cropped(rows * fields * 16, unit[1], [crop[2], crop[3]])?,
@@ -72,7 +106,9 @@ impl Sps {
             depth,
             progressive,
             full_range,
+            transfer,
             matrix,
+            aspect,
         })
     }
 }
@@ -134,26 +170,29 @@ fn order_count(bits: &mut Bits) -> Option<u32> {
     Some(kind)
 }
 
-/// Reads the range and the matrix of the video usability information.
-fn colour(bits: &mut Bits) -> Option<(Option<bool>, Option<u8>)> {
-    if bits.flag()? && bits.take(8)? == 255 {
-        bits.take(32)?; // sar_width, sar_height
+/// Reads the video usability information up to the colours.
+fn usability(bits: &mut Bits) -> Option<Usability> {
+    let mut found = Usability::default();
+    if bits.flag()? {
+        found.aspect = match bits.take(8)? {
+            255 => Some([bits.take(16)?, bits.take(16)?]),
+            kind => (kind as usize).checked_sub(1).and_then(|at| ASPECTS.get(at).copied()),
+        };
     }
     if bits.flag()? {
         bits.take(1)?; // overscan_appropriate_flag
     }
     if !bits.flag()? {
-        return Some((None, None));
+        return Some(found);
     }
     bits.take(3)?; // video_format
-    let full_range = bits.flag()?;
-    let matrix = if bits.flag()? {
-        bits.take(16)?; // colour_primaries, transfer_characteristics
-        Some(bits.take(8)? as u8)
-    } else {
-        None
-    };
-    Some((Some(full_range), matrix))
+    found.full_range = Some(bits.flag()?);
+    if bits.flag()? {
+        bits.take(8)?; // colour_primaries
+        found.transfer = Some(bits.take(8)? as u8);
+        found.matrix = Some(bits.take(8)? as u8);
+    }
+    Some(found)
 }
 
 /// Removes the bytes 3 that prevent two zeros from reading as a start code.
@@ -232,7 +271,9 @@ mod tests {
             depth: [8, 8],
             progressive: true,
             full_range: Some(false),
+            transfer: Some(1),
             matrix: Some(1),
+            aspect: Some([1, 1]),
         };
         assert_eq!(Sps::parse(&HD), Some(expected));
         assert_eq!(Sps::parse(&HD[..12]), None);

@@ -4,14 +4,18 @@
 use super::{ClipReader, USUAL_FPS};
 use crate::clip::{ClipSpec, Fps, Frame};
 use crate::error::{MediaError, Result};
-use crate::picture::{Picture, read_image};
+use crate::picture::{Picture, notes_of, read_image};
 use crate::png::Pattern;
 use std::cmp::Ordering;
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The endings of picture files in a directory.
-const EXTENSIONS: [&str; 8] = ["png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff"];
+const EXTENSIONS: [&str; 10] = ["png", "jpg", "jpeg", "jpe", "jfif", "webp", "gif", "bmp", "tif", "tiff"];
+
+/// The endings of pictures that are not read. A directory with one is refused: without it, the clip would lack frames.
+const REFUSED: [&str; 6] = ["avif", "heic", "heif", "jxl", "jp2", "exr"];
 
 pub(crate) struct StillsReader {
     paths: Vec<PathBuf>,
@@ -19,6 +23,7 @@ pub(crate) struct StillsReader {
     first: Option<Picture>,
     spec: ClipSpec,
     next: usize,
+    notes: Vec<String>,
 }
 
 impl StillsReader {
@@ -31,7 +36,7 @@ impl StillsReader {
     pub(crate) fn numbered(pattern: &Pattern) -> Result<Self> {
         let whole = pattern.as_path();
         let mut numbers: Vec<u64> =
-            names_in(pattern.directory())?.iter().filter_map(|name| pattern.number(name)).collect();
+            names_in(pattern.directory())?.iter().filter_map(|name| pattern.number(name.to_str()?)).collect();
         numbers.sort_unstable();
         if let Some(gap) = numbers.windows(2).find(|pair| pair[1] != pair[0] + 1) {
             let what = format!("`{}` is missing", pattern.path(gap[0] + 1).display());
@@ -45,12 +50,20 @@ impl StillsReader {
 
     /// Opens all pictures in a directory, sorted by name with numbers as numbers. Hidden files are left out.
     pub(crate) fn in_directory(directory: &Path) -> Result<Self> {
-        let is_picture = |name: &String| {
+        let is_one_of = |name: &OsString, endings: &[&str]| {
             let extension = Path::new(name).extension().map(|extension| extension.to_string_lossy().to_lowercase());
-            !name.starts_with('.') && extension.is_some_and(|extension| EXTENSIONS.contains(&extension.as_str()))
+            let hidden = name.as_encoded_bytes().starts_with(b".");
+            !hidden && extension.is_some_and(|extension| endings.contains(&extension.as_str()))
         };
-        let mut names: Vec<String> = names_in(directory)?.into_iter().filter(is_picture).collect();
-        names.sort_by(|a, b| by_number(a, b).then_with(|| a.cmp(b)));
+        let mut names = names_in(directory)?;
+        if let Some(name) = names.iter().find(|name| is_one_of(name, &REFUSED)) {
+            let path = directory.join(name);
+            let format = path.extension().map(|extension| extension.to_string_lossy().to_uppercase());
+            return Err(MediaError::PictureFormat { path, format: format.unwrap_or_default() });
+        }
+        names.retain(|name| is_one_of(name, &EXTENSIONS));
+        let bytes = |name: &OsString| name.as_encoded_bytes().to_vec();
+        names.sort_by(|a, b| by_number(&bytes(a), &bytes(b)).then_with(|| a.cmp(b)));
         if names.is_empty() {
             return Err(MediaError::NoPictures { path: directory.to_path_buf() });
         }
@@ -61,7 +74,8 @@ impl StillsReader {
         let first = paths.first().map(read_image).transpose()?;
         let (width, height) = first.as_ref().map_or((0, 0), |first| (first.width, first.height));
         let spec = ClipSpec { width, height, fps: Fps::new(USUAL_FPS, 1)? };
-        Ok(Self { paths, first, spec, next: 0 })
+        let notes = paths.first().map(|path| notes_of(path)).transpose()?.unwrap_or_default();
+        Ok(Self { paths, first, spec, next: 0, notes })
     }
 }
 
@@ -72,6 +86,11 @@ impl ClipReader for StillsReader {
 
     fn frames(&self) -> Option<usize> {
         Some(self.paths.len())
+    }
+
+    /// Returns the notes of the first picture.
+    fn notes(&self) -> Vec<String> {
+        self.notes.clone()
     }
 
     fn next_frame(&mut self) -> Result<Option<Frame>> {
@@ -89,18 +108,15 @@ impl ClipReader for StillsReader {
     }
 }
 
-/// Returns the names of the files in a directory. Names that are not Unicode are left out: neither a pattern nor an extension
-/// matches them.
-fn names_in(directory: &Path) -> Result<Vec<String>> {
+/// Returns the names of the files in a directory.
+fn names_in(directory: &Path) -> Result<Vec<OsString>> {
     let failed = |source| MediaError::io("read", directory, source);
     let entries = fs::read_dir(directory).map_err(failed)?;
-    let names = entries.map(|entry| Ok(entry.map_err(failed)?.file_name().into_string().ok()));
-    names.filter_map(Result::transpose).collect()
+    entries.map(|entry| Ok(entry.map_err(failed)?.file_name())).collect()
 }
 
 /// Compares names with runs of digits as numbers, so that `frame_2` comes before `frame_10`.
-fn by_number(a: &str, b: &str) -> Ordering {
-    let (mut a, mut b) = (a.as_bytes(), b.as_bytes());
+fn by_number(mut a: &[u8], mut b: &[u8]) -> Ordering {
     loop {
         let order = match (take_number(&mut a), take_number(&mut b)) {
             // Without leading zeros, the longer number is the larger one.
@@ -137,7 +153,7 @@ mod tests {
     #[test]
     fn names_are_ordered_by_their_numbers() {
         let mut names = ["b1", "a10.png", "a2.png", "a02.png", "a.png", "a2b3", "a2b20", "10", "9"];
-        names.sort_by(|a, b| by_number(a, b).then_with(|| a.cmp(b)));
+        names.sort_by(|a, b| by_number(a.as_bytes(), b.as_bytes()).then_with(|| a.cmp(b)));
         assert_eq!(names, ["9", "10", "a02.png", "a2.png", "a2b3", "a2b20", "a10.png", "a.png", "b1"]);
     }
 }

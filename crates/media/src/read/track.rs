@@ -2,9 +2,11 @@
 
 use crate::clip::Fps;
 use crate::read::boxes::{self, Child};
+use crate::read::fragments::Fragments;
 use crate::read::samples::{self, Sample};
+use crate::read::uneven;
 use shiguredo_mp4::aux::SampleTableAccessor;
-use shiguredo_mp4::boxes::{Avc1Box, EdtsBox, MvhdBox, SampleEntry, StblBox, SttsBox, TrakBox};
+use shiguredo_mp4::boxes::{Avc1Box, EdtsBox, MvhdBox, SampleEntry, StblBox, TrakBox};
 use shiguredo_mp4::{BaseBox, Decode};
 use std::num::NonZeroU32;
 
@@ -15,6 +17,8 @@ pub(crate) enum Refused {
     Damaged(String),
     /// The file may be valid, but the embedded reader does not support it.
     Unsupported(String),
+    /// The brightness is coded for displays of a high dynamic range, by the curve of this name.
+    HighDynamicRange(&'static str),
 }
 
 impl<T: Into<String>> From<T> for Refused {
@@ -33,39 +37,59 @@ pub(crate) struct Track {
     pub(crate) fps: Fps,
     /// The turn of the track's display matrix.
     pub(crate) matrix: [i32; 9],
+    /// Sentences for the user.
+    pub(crate) notes: Vec<String>,
 }
 
 impl Track {
-    /// Returns the first video track of the index `moov` in a file of `file_len` bytes.
-    pub(crate) fn parse(moov: &[u8], file_len: u64) -> Result<Self, Refused> {
+    /// Returns the first video track of the index `moov` in a file of `file_len` bytes. `fragments` calls a function with
+    /// the start and the content of every fragment (`moof`) of the file.
+    pub(crate) fn parse(
+        moov: &[u8],
+        file_len: u64,
+        fragments: impl FnOnce(Take) -> Result<(), Refused>,
+    ) -> Result<Self, Refused> {
         let moov = boxes::children(moov)?;
         let movie = moov.iter().find(|child| &child.kind == b"mvhd").ok_or("it has no movie header (mvhd)")?;
         let (movie, _) = MvhdBox::decode(movie.whole).map_err(|error| error.to_string())?;
-        let track = video_track(&moov)?.ok_or_else(|| Refused::Unsupported("it has no video track".into()))?;
+        let (track, has_sound) = tracks(&moov)?;
+        let track = track.ok_or_else(|| Refused::Unsupported("it has no video track".into()))?;
         let (track, _) = TrakBox::decode(track).map_err(|error| error.to_string())?;
         let timescale = track.mdia_box.mdhd_box.timescale;
         let window = window(track.edts_box.as_ref(), timescale, movie.timescale)?;
-        let matrix = track.tkhd_box.matrix;
+        let (number, matrix) = (track.tkhd_box.track_id, track.tkhd_box.matrix);
         let table = track.mdia_box.minf_box.stbl_box;
-        if table.stts_box.entries.is_empty() && boxes::find(&moov, *b"mvex").is_some() {
-            return Err(Refused::Unsupported("its index is in fragments".into()));
-        }
+        let avc = avc(&table)?.clone();
+        let times = &table.stts_box.entries;
+        let end = times
+            .iter()
+            .map(|entry| u64::from(entry.sample_count) * u64::from(entry.sample_delta))
+            .fold(0, u64::saturating_add);
+        let usual = times.first().map_or(0, |entry| entry.sample_delta);
         let table = SampleTableAccessor::new(table).map_err(|error| error.to_string())?;
         let mut samples = samples::of_table(&table, file_len)?;
+        if let Some(mvex) = boxes::find(&moov, *b"mvex") {
+            let mut found = Fragments::new(mvex, number, end, file_len)?;
+            fragments(&mut |start, moof| found.add(moof, start, &mut samples))?;
+        }
         samples::check(&samples, file_len)?;
-        let avc = avc(&table)?.clone();
         let order = samples::show(&mut samples, window)?;
         if order.is_empty() {
             return Err("it has no frames".into());
         }
-        let fps = speed(&table.stbl_box().stts_box, timescale)?;
-        Ok(Self { samples, order, avc, fps, matrix })
+        let times: Vec<i64> = order.iter().map(|&at| samples[at as usize].time).collect();
+        let (fps, mut notes) = speed(&times, usual, timescale)?;
+        notes.extend(has_sound.then(|| "its sound is not read".to_owned()));
+        Ok(Self { samples, order, avc, fps, matrix, notes })
     }
 }
 
+/// Takes the start and the content of a fragment.
+pub(crate) type Take<'a> = &'a mut dyn FnMut(u64, &[u8]) -> Result<(), Refused>;
+
 /// Returns the decoder configuration of the samples, if they are H.264 with the parameter sets in the index.
-fn avc(table: &SampleTableAccessor<StblBox>) -> Result<&Avc1Box, Refused> {
-    let other = match table.samples().next().map(|sample| sample.chunk().sample_entry()) {
+fn avc(table: &StblBox) -> Result<&Avc1Box, Refused> {
+    let other = match table.stsd_box.entries.first() {
         Some(SampleEntry::Avc1(avc)) => return Ok(avc),
         Some(other) => other.box_type(),
         None => return Err("it has no frames".into()),
@@ -73,16 +97,19 @@ fn avc(table: &SampleTableAccessor<StblBox>) -> Result<&Avc1Box, Refused> {
     Err(Refused::Unsupported(format!("its video is {other}, not H.264 as in `avc1`")))
 }
 
-/// Returns the first video track, as a whole box.
-fn video_track<'a>(moov: &[Child<'a>]) -> Result<Option<&'a [u8]>, String> {
+/// Returns the first video track, as a whole box, and whether there is a track of sound.
+fn tracks<'a>(moov: &[Child<'a>]) -> Result<(Option<&'a [u8]>, bool), String> {
+    let (mut video, mut has_sound) = (None, false);
     for track in moov.iter().filter(|child| &child.kind == b"trak") {
         let media = boxes::find(&boxes::children(track.payload)?, *b"mdia").ok_or("a track has no media (mdia)")?;
         let handler = boxes::find(&boxes::children(media)?, *b"hdlr").ok_or("a track has no handler (hdlr)")?;
-        if handler.get(8..12) == Some(b"vide") {
-            return Ok(Some(track.whole));
+        match handler.get(8..12) {
+            Some(b"vide") => video = video.or(Some(track.whole)),
+            Some(b"soun") => has_sound = true,
+            _ => {}
         }
     }
-    Ok(None)
+    Ok((video, has_sound))
 }
 
 /// Returns the range of times in which samples are shown, in ticks of the track.
@@ -102,26 +129,25 @@ fn window(edits: Option<&EdtsBox>, track: NonZeroU32, movie: NonZeroU32) -> Resu
     Ok((edit.media_time, edit.media_time.saturating_add(ticks)))
 }
 
-/// Returns the frames per second. The duration of the last frame is ignored, because it is arbitrary in many files.
-fn speed(times: &SttsBox, timescale: NonZeroU32) -> Result<Fps, Refused> {
-    let runs = times.entries.iter().map(|entry| (u64::from(entry.sample_count), entry.sample_delta));
-    let mut runs: Vec<(u64, u32)> = runs.filter(|&(count, _)| count > 0).collect();
-    if let Some((count, _)) = runs.last_mut().filter(|(count, _)| *count > 1) {
-        *count -= 1;
-    } else if runs.len() > 1 {
-        runs.pop();
-    }
-    let (least, most) =
-        runs.iter().fold((u32::MAX, 0), |(least, most), &(_, ticks)| (least.min(ticks), most.max(ticks)));
-    let frames: u64 = runs.iter().map(|&(count, _)| count).sum();
-    let ticks: u64 = runs.iter().map(|&(count, ticks)| count * u64::from(ticks)).sum();
+/// Returns the frames per second of frames that are shown at `times`, and a note if they are shown for different times. The
+/// duration of the last frame is ignored, because it is arbitrary in many files; a single frame has the duration `usual`.
+fn speed(times: &[i64], usual: u32, timescale: NonZeroU32) -> Result<(Fps, Vec<String>), Refused> {
+    let ticks = |(early, late): (&i64, &i64)| late.saturating_sub(*early).unsigned_abs();
+    let single = [u64::from(usual)];
+    let lengths: Vec<u64> = times.iter().zip(&times[1..]).map(ticks).collect();
+    let lengths = if lengths.is_empty() { &single[..] } else { &lengths };
+    let (least, most) = (lengths.iter().min().copied().unwrap_or(0), lengths.iter().max().copied().unwrap_or(0));
+    let total = lengths.iter().fold(0_u64, |total, &ticks| total.saturating_add(ticks)).max(1);
     let scale = f64::from(timescale.get());
-    let mean = frames as f64 * scale / ticks.max(1) as f64;
-    let exact = if least == most { Fps::new(timescale.get(), least).ok() } else { None };
+    let mean = lengths.len() as f64 * scale / total as f64;
+    let exact = u32::try_from(least).ok().filter(|_| least == most);
+    let exact = exact.and_then(|ticks| Fps::new(timescale.get(), ticks).ok());
     // Times rounded to ticks: the usual number that rounds to them.
-    let error = mean / ticks.max(1) as f64;
+    let error = mean / total as f64;
     let usual = [mean.round(), (mean * 1.001).round() / 1.001].into_iter();
     let mut usual = usual.filter(|fps| most - least <= 1 && (fps - mean).abs() <= error);
     let fps = exact.or_else(|| Fps::from_f64(usual.next()?).ok()).or_else(|| Fps::from_f64(mean).ok());
-    fps.ok_or_else(|| format!("its frames last {least} to {most} ticks of 1/{timescale} s").into())
+    let fps = fps.ok_or_else(|| format!("its frames last {least} to {most} ticks of 1/{timescale} s"))?;
+    let note = uneven(least, most, scale, fps);
+    Ok((fps, note.into_iter().collect()))
 }

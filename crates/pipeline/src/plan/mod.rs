@@ -2,7 +2,7 @@
 
 pub(crate) mod fit;
 mod frames;
-mod guide;
+pub(crate) mod guide;
 pub(crate) mod memory;
 pub(crate) mod placement;
 mod planned;

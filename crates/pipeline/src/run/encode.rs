@@ -67,6 +67,9 @@ pub(crate) fn encode_clip(
     observer: &mut Observer,
 ) -> Result<(Tensor, f64)> {
     let mut clip = kinora_media::open(path)?;
+    for note in crate::plan::guide::named(path, &clip.notes()) {
+        observer.tell(Event::Notice(&note))?;
+    }
     let LatentFormat { spatial_factor, temporal_factor, .. } = *vae.latent_format();
     let (spec, total) = (clip.spec(), clip.frames());
     let fits = |size: usize| size > 0 && size.is_multiple_of(spatial_factor);

@@ -87,7 +87,8 @@ impl Pipeline {
         let earlier = resumed.map(|dir| recorded(dir)).transpose()?.flatten();
         check(request, manifest, limits, continues)?;
         let probed = Probed::new(request, earlier.map(|recipe| recipe.seed), continues)?;
-        let (plan, notices) = Plan::new(request, probed, manifest, limits)?;
+        let (plan, mut notices) = Plan::new(request, probed, manifest, limits)?;
+        notices.extend(crate::plan::guide::notices(&request.inputs));
         self.fitting().fit(plan, notices, &request.output)
     }
 

@@ -115,6 +115,9 @@ impl<'a> Film<'a> {
     fn copy(&mut self, clip: &Path, kept: usize, observer: &mut Observer) -> Result<()> {
         let (width, height) = self.shape.size;
         let mut reader = kinora_media::open(clip)?;
+        for note in crate::plan::guide::named(clip, &reader.notes()) {
+            observer.tell(Event::Notice(&note))?;
+        }
         let total = reader.frames().unwrap_or_default();
         while let Some(frame) = reader.next_frame()? {
             let frame = match self.shape.cut {

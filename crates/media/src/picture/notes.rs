@@ -1,0 +1,59 @@
+//! What a picture file has that [`read_image`](super::read_image) leaves out.
+
+use super::read::{format, read_file};
+use crate::error::Result;
+use image::{ImageDecoder, ImageFormat, ImageReader};
+use std::io::Cursor;
+use std::path::Path;
+
+/// Returns sentences for the user about the picture file: it has more frames than the first, or a colour profile.
+pub(crate) fn notes_of(path: &Path) -> Result<Vec<String>> {
+    let bytes = read_file(path)?;
+    let format = format(&bytes, path)?;
+    let mut notes = Vec::new();
+    if format == ImageFormat::Png && png_chunks(&bytes).any(|kind| kind == b"acTL") {
+        notes.push("only the first frame of the animated PNG is read: as GIF or WebP, all are".into());
+    }
+    if format == ImageFormat::Tiff && has_pages(&bytes) == Some(true) {
+        notes.push("only the first page of the TIFF is read".into());
+    }
+    let decoder = ImageReader::with_format(Cursor::new(&bytes), format).into_decoder();
+    let profile = decoder.ok().and_then(|mut decoder| decoder.icc_profile().ok().flatten());
+    if profile.is_some_and(|profile| !says_srgb(&profile)) {
+        notes.push("its colour profile is not applied: its colours are taken as sRGB".into());
+    }
+    Ok(notes)
+}
+
+/// Returns the kinds of the chunks before the pixels.
+fn png_chunks(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = bytes.get(8..).unwrap_or_default();
+    std::iter::from_fn(move || {
+        let len = u32::from_be_bytes(*rest.first_chunk()?) as usize;
+        let kind = rest.get(4..8)?;
+        rest = rest.get(len.checked_add(12)?..).unwrap_or_default();
+        Some(kind)
+    })
+    .take_while(|kind| *kind != b"IDAT")
+}
+
+/// Returns whether a TIFF has a second directory; `None` if it is damaged or a `BigTIFF`.
+fn has_pages(bytes: &[u8]) -> Option<bool> {
+    let little = bytes.starts_with(b"II*\0");
+    if !little && !bytes.starts_with(b"MM\0*") {
+        return None;
+    }
+    let long = |at: usize| {
+        let value = *bytes.get(at..)?.first_chunk()?;
+        Some(if little { u32::from_le_bytes(value) } else { u32::from_be_bytes(value) } as usize)
+    };
+    let first = long(4)?;
+    let entries = *bytes.get(first..)?.first_chunk()?;
+    let entries = usize::from(if little { u16::from_le_bytes(entries) } else { u16::from_be_bytes(entries) });
+    Some(long(first + 2 + 12 * entries)? != 0)
+}
+
+/// Returns whether a profile calls itself sRGB, in ASCII or in UTF-16 as newer ones do.
+fn says_srgb(profile: &[u8]) -> bool {
+    profile.windows(4).any(|name| name == b"sRGB") || profile.windows(8).any(|name| name == b"\0s\0R\0G\0B")
+}
