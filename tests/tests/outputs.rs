@@ -253,7 +253,9 @@ fn two_runs_with_one_output_do_not_mix() {
             std::thread::scope(|scope| {
                 let run = &run;
                 let runs = ["1", "2"].map(|seed| scope.spawn(move || run(&clip(seed, "x.safetensors"), more)));
-                runs.into_iter().for_each(|run| drop(succeeded(run.join().expect("a run"))));
+                for run in runs {
+                    drop(succeeded(run.join().expect("a run")));
+                }
             });
             let shown = succeeded(sandbox.kinora(&["show", "x.safetensors", "--json"]));
             let recipe: serde_json::Value = shown.stdout.parse().expect("JSON");

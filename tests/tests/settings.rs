@@ -279,4 +279,10 @@ fn frames_of_1080_rows_are_cut_without_a_recipe_too() {
         succeeded(sandbox.generate(&[&["--height", "1080", "--frames", "1", "--steps", "1"], more].concat()));
         assert_eq!(video(&sandbox.path("clip.safetensors")).dims(), [1, 3, 1080, 32], "{more:?}");
     }
+    // Latents know it too.
+    let saved =
+        ["--height", "1080", "--frames", "1", "--steps", "1", "--no-metadata", "--save-latents", "l.safetensors"];
+    succeeded(sandbox.generate(&saved));
+    succeeded(sandbox.kinora(&["decode", "l.safetensors", "--model", "model", "-o", "again.safetensors"]));
+    assert_eq!(video(&sandbox.path("again.safetensors")).dims(), [1, 3, 1080, 32]);
 }

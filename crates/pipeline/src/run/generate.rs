@@ -4,7 +4,7 @@ use super::decode::{Decoding, writer};
 use super::denoise::{Denoiser, read_noise};
 use super::directory::tidied;
 use super::event::{Event, Stage};
-use super::latents_file::LatentsFile;
+use super::latents_file::{About, LatentsFile};
 use super::observer::Observer;
 use super::report::{replaced, report_of};
 use super::run_dir::RunDir;
@@ -83,7 +83,7 @@ impl Pipeline {
             let output = &Output { tile, ..output.clone() };
             let target = Target {
                 fps,
-                cut: recorded.as_ref().map(|recipe| (recipe.width, recipe.height)),
+                cut: file.cut().or(recorded.as_ref().map(|recipe| (recipe.width, recipe.height))),
                 recipe: recipe.as_deref(),
             };
             let mut report = self.decode_file(file, output, &target, observer)?;
@@ -114,7 +114,7 @@ impl Pipeline {
             let (latents, fps) = encode::encode_clip(vae.as_ref(), clip, self.device(), observer)?;
             let (_, c, f, h, w) = latents.dims5()?;
             let replaced = replaced(output);
-            LatentsFile::save(output, latents, Some(fps), None)?;
+            LatentsFile::save(output, latents, About { fps: Some(fps), ..About::default() })?;
             if let Some(note) = &replaced {
                 observer.tell_last(Event::Notice(note));
             }
@@ -140,7 +140,7 @@ impl Pipeline {
             return Ok((path, Predictions::default(), Seconds::default()));
         }
         let (latents, predictions, seconds) = self.denoise(planned, None, end, Some(&run_dir), observer)?;
-        LatentsFile::save(&path, latents, Some(plan.fps), Some(&recipe.to_text()))?;
+        LatentsFile::save(&path, latents, about(plan, Some(&recipe.to_text())))?;
         Ok((path, predictions, seconds))
     }
 
@@ -185,7 +185,8 @@ impl Pipeline {
             let resumable = error.is_stop() && run_dir.is_some();
             if resumable { error } else { self.after_latents(error, &latents) }
         })?;
-        let save = |path: &Path| LatentsFile::save_of_clip(path, own.clone(), Some(plan.fps), stored, &report.clip);
+        let about = About { clip: Some(&report.clip), ..about(plan, stored) };
+        let save = |path: &Path| LatentsFile::save(path, own.clone(), about);
         report.latents = settle_latents(output, latents, save)?;
         if let Some(note) = &old_latents {
             observer.tell_last(Event::Notice(note));
@@ -305,14 +306,14 @@ impl Pipeline {
 
     /// Saves the denoised latents; where that fails, the system's temporary folder keeps them.
     fn keep_latents(&self, path: &Path, latents: Tensor, plan: &Plan, recipe: Option<&str>) -> Result<()> {
-        LatentsFile::save(path, latents.clone(), Some(plan.fps), recipe).map_err(|error| {
+        LatentsFile::save(path, latents.clone(), about(plan, recipe)).map_err(|error| {
             // The name that was taken for them.
             if std::fs::metadata(path).is_ok_and(|data| data.len() == 0) {
                 let _ = std::fs::remove_file(path);
             }
             let refuge = std::env::temp_dir().join(format!("kinora-{}.latents.safetensors", plan.seed));
             let refuge = claimed(&refuge);
-            match LatentsFile::save(&refuge, latents, Some(plan.fps), recipe) {
+            match LatentsFile::save(&refuge, latents, about(plan, recipe)) {
                 Ok(()) => self.after_latents(error, &refuge),
                 Err(_) => error, // the first place is the one that the user knows
             }
@@ -399,4 +400,9 @@ fn settle_latents(
             Ok(None)
         }
     }
+}
+
+/// The facts that the latents of `plan` carry.
+fn about<'a>(plan: &Plan, recipe: Option<&'a str>) -> About<'a> {
+    About { fps: Some(plan.fps), cut: plan.cropped, recipe, clip: None }
 }

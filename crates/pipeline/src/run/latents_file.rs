@@ -12,9 +12,10 @@ use std::path::{Path, PathBuf};
 
 /// The tensor's name.
 const LATENTS: &str = "latents";
-/// Keys of the metadata: the recipe, the frame rate that the clip should have, and the hash of the clip's file.
+/// Keys of the metadata: the recipe, the frame rate and the size that the clip should have, and the hash of its file.
 const RECIPE: &str = "recipe";
 const FPS: &str = "fps";
+const CUT: &str = "cut";
 const CLIP: &str = "clip";
 
 /// Latents `[1, C, F, h, w]` in a file, read a few frames at a time, or of a run that has just saved them.
@@ -23,6 +24,19 @@ pub(crate) struct LatentsFile {
     source: Source,
     /// `[C, F, h, w]`.
     shape: [usize; 4],
+}
+
+/// Facts about the clip of saved latents.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct About<'a> {
+    /// Frames per second.
+    pub fps: Option<f64>,
+    /// Width and height that its frames are cut to.
+    pub cut: Option<(usize, usize)>,
+    /// The recipe, as text.
+    pub recipe: Option<&'a str>,
+    /// The finished clip, which the latents know by its content.
+    pub clip: Option<&'a Path>,
 }
 
 /// Where the latents are read from.
@@ -81,39 +95,20 @@ impl LatentsFile {
         Ok(self)
     }
 
-    /// Writes `latents [1, C, F, h, w]` with the frame rate and the recipe of their clip.
+    /// Writes `latents [1, C, F, h, w]` and the facts about their clip.
     ///
     /// # Errors
     /// A file that cannot be written.
-    pub(crate) fn save(path: &Path, latents: Tensor, fps: Option<f64>, recipe: Option<&str>) -> Result<()> {
-        Self::save_with(path, latents, fps, recipe, None)
-    }
-
-    /// The same, of the finished clip in the file `clip`: the latents know it by its content.
-    ///
-    /// # Errors
-    /// A file that cannot be written.
-    pub(crate) fn save_of_clip(
-        path: &Path,
-        latents: Tensor,
-        fps: Option<f64>,
-        recipe: Option<&str>,
-        clip: &Path,
-    ) -> Result<()> {
-        Self::save_with(path, latents, fps, recipe, Some(fingerprint(clip)))
-    }
-
-    fn save_with(
-        path: &Path,
-        latents: Tensor,
-        fps: Option<f64>,
-        recipe: Option<&str>,
-        clip: Option<String>,
-    ) -> Result<()> {
-        let fps = fps.map(|fps| (FPS.to_string(), fps.to_string()));
-        let recipe = recipe.map(|recipe| (RECIPE.to_string(), recipe.to_string()));
+    pub(crate) fn save(path: &Path, latents: Tensor, about: About) -> Result<()> {
+        let cut = about.cut.map(|(width, height)| format!("{width}x{height}"));
+        let metadata = [
+            (FPS, about.fps.map(|fps| fps.to_string())),
+            (CUT, cut),
+            (RECIPE, about.recipe.map(str::to_string)),
+            (CLIP, about.clip.map(fingerprint)),
+        ];
         let metadata: BTreeMap<_, _> =
-            fps.into_iter().chain(recipe).chain(clip.map(|clip| (CLIP.to_string(), clip))).collect();
+            metadata.into_iter().filter_map(|(key, value)| Some((key.to_string(), value?))).collect();
         Ok(kinora_checkpoint::save_safetensors(path, &[(LATENTS.to_string(), latents)], &metadata)?)
     }
 
@@ -145,6 +140,12 @@ impl LatentsFile {
     /// The frame rate of the clip.
     pub(crate) fn fps(&self) -> Option<f64> {
         self.metadata(FPS)?.parse().ok()
+    }
+
+    /// The size that the clip's frames are cut to.
+    pub(crate) fn cut(&self) -> Option<(usize, usize)> {
+        let (width, height) = self.metadata(CUT)?.split_once('x')?;
+        width.parse().ok().zip(height.parse().ok())
     }
 
     fn metadata(&self, key: &str) -> Option<&str> {

@@ -162,7 +162,13 @@ impl RunDir {
         if !path.exists() {
             return Ok(None);
         }
-        Ok(Some(kinora_checkpoint::load_safetensors(&path).map_err(|error| self.bad(error))?.0))
+        let tensors = kinora_checkpoint::load_safetensors(&path).map_err(|error| self.bad(error))?.0;
+        for (name, tensor) in &tensors {
+            if !is_finite(tensor).map_err(|error| self.bad(error))? {
+                return Err(self.bad(format!("`{name}` in {CONDITIONING} has NaN or infinite values")));
+            }
+        }
+        Ok(Some(tensors))
     }
 
     /// Keeps the encoded conditioning inputs.

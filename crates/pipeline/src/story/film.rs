@@ -8,7 +8,7 @@ use crate::request::output::{Output, Report};
 use crate::run::Pipeline;
 use crate::run::decode::{Decoding, Stream, writer};
 use crate::run::encode::{Encoding, fitted_frame};
-use crate::run::latents_file::LatentsFile;
+use crate::run::latents_file::{About, LatentsFile};
 use crate::run::observer::Observer;
 use crate::run::report::{replaced, report_of};
 use crate::{Error, Event, Result, Stage};
@@ -139,7 +139,7 @@ impl<'a> Film<'a> {
         let (vae, device, end) = (self.pipeline.vae(Parts::Encoder)?, self.pipeline.device(), &self.reel.end);
         let mut encoding = Encoding { vae: vae.as_ref(), device, source: "the clip that is continued", observer };
         let latents = encoding.encode(end.len(), |index| Ok(end[index].clone()))?;
-        LatentsFile::save(path, latents, None, None)
+        LatentsFile::save(path, latents, About::default())
     }
 
     /// The end of the clip so far, which the next window continues.
@@ -319,7 +319,8 @@ fn keep_latents(windows: &[(PathBuf, usize)], output: &Output, shape: Shape, rec
         let what = format!("`{}` is not the latents of an earlier clip", path.display());
         return Err(Error::request(what, "move it away"));
     }
-    LatentsFile::save_of_clip(&path, Tensor::cat(&all, 2)?, Some(shape.fps), recipe, &output.clip)?;
+    let about = About { fps: Some(shape.fps), cut: shape.cut, recipe, clip: Some(&output.clip) };
+    LatentsFile::save(&path, Tensor::cat(&all, 2)?, about)?;
     Ok(path)
 }
 

@@ -102,7 +102,14 @@ impl Conditions {
     /// The inverse of [`Conditions::tensors`].
     pub(super) fn restored(mut tensors: Tensors, device: &Device) -> Result<Self> {
         let mut take = |name: &str| tensors.remove(name).map(|tensor| tensor.to_device(device)).transpose();
-        let clean = take("clean.latents")?.zip(take("clean.given")?);
+        let clean = match (take("clean.latents")?, take("clean.given")?) {
+            (Some(latents), Some(given)) => Some((latents, given)),
+            (None, None) => None,
+            _ => {
+                let what = "the kept conditioning has one of `clean.latents` and `clean.given`, not both";
+                return Err(Error::request(what, "delete the directory of --resume to start anew"));
+            }
+        };
         Ok(Self {
             image: take("image")?,
             latents: take("latents")?,
