@@ -11,7 +11,7 @@ use crate::openh264::keyframe_interval;
 use crate::output::Output;
 use crate::{ClipWriter, WriteOptions, Written};
 use ffmpeg_next::codec::{Context, Flags};
-use ffmpeg_next::format::{self, Pixel, context::Output};
+use ffmpeg_next::format::{self, Pixel, context};
 use ffmpeg_next::{Codec, Dictionary, Error, Packet, Rational, color, encoder, frame};
 use std::io;
 use std::path::Path;
@@ -46,7 +46,7 @@ pub(crate) struct FfmpegWriter {
     spec: ClipSpec,
     name: String,
     // Closed before the file under it is removed: fields are dropped in this order.
-    output: Output,
+    output: context::Output,
     encoder: encoder::Video,
     out: Output,
     picture: Yuv420,
@@ -190,7 +190,7 @@ fn settings(name: &str, quality: Option<u8>) -> Result<Vec<(&'static str, String
 
 fn open(
     codec: Codec,
-    output: &Output,
+    output: &context::Output,
     picture: &Yuv420,
     fps: Fps,
     settings: &[(&'static str, String)],
@@ -225,7 +225,7 @@ fn pixel_format(codec: Codec) -> Result<Pixel, Error> {
     known.into_iter().find(|format| formats.contains(format)).ok_or(Error::InvalidData)
 }
 
-fn add_stream(output: &mut Output, encoder: &encoder::Video, fps: Fps) -> Result<(), Error> {
+fn add_stream(output: &mut context::Output, encoder: &encoder::Video, fps: Fps) -> Result<(), Error> {
     let mut stream = output.add_stream_with(encoder)?;
     stream.set_time_base(ticks(fps).0);
     stream.set_avg_frame_rate(frame_rate(fps));
