@@ -6,6 +6,7 @@
 //! bits records them again: `KINORA_RECORD_HASHES=1 cargo test --workspace --test golden_hashes`.
 #![allow(clippy::print_stdout, reason = "what is skipped or recorded is said")]
 
+use candle_core::{Device, Tensor};
 use kinora_kernels::{LEVEL_VARIABLE, Level};
 use kinora_tests::sandbox::Sandbox;
 use kinora_tests::{fixture, latents, values};
@@ -187,7 +188,8 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// The kind of machine that the bits belong to: its instructions, and the last bits of the system's logarithms and sines.
+/// The kind of machine that the bits belong to: its instructions and its processor, by which some operators choose how they
+/// compute, and the last bits of the system's functions and of candle's product, whose blocks depend on the caches.
 fn machine(level: Level) -> String {
     let mut features = vec![std::env::consts::ARCH, level.name()];
     #[cfg(target_arch = "x86_64")]
@@ -204,7 +206,18 @@ fn machine(level: Level) -> String {
         let functions = [x.sin(), x.cos(), x.ln(), x.recip().exp(), x.recip().exp2(), x.tanh()];
         hash.update(functions.map(f32::to_le_bytes).concat());
     }
-    format!("{}, mathematics {}", features.join(" "), hex(&hash.finalize()[..4]))
+    let matrix =
+        |rows, columns| Tensor::arange(0f32, (rows * columns) as f32, &Device::Cpu)?.sin()?.reshape((rows, columns));
+    let product = matrix(67, 3001).and_then(|a| a.matmul(&matrix(3001, 53)?)).expect("a product");
+    hash.update(values(&product).into_iter().flat_map(f32::to_le_bytes).collect::<Vec<u8>>());
+    format!("{} on {}, mathematics {}", features.join(" "), processor(), hex(&hash.finalize()[..4]))
+}
+
+/// The processor's maker and family, where the system says them.
+fn processor() -> String {
+    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let field = |name: &str| text.lines().find(|line| line.starts_with(name))?.split(':').nth(1).map(str::trim);
+    [field("vendor_id"), field("cpu family")].map(Option::unwrap_or_default).join(" ")
 }
 
 /// The hashes of every case, from a process per command, as many at a time as there are cores.
