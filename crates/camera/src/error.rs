@@ -1,4 +1,4 @@
-//! What can go wrong between a camera's description and its rays, with the values in it and what to do about it.
+//! [`Error`]: the errors between a camera's description and its rays, with their values and hints.
 
 use std::path::PathBuf;
 

@@ -20,6 +20,18 @@ const METADATA: &str = "__metadata__";
 /// Two tensors of one name, a dtype that the format does not have, or a file that cannot be written. The file that was
 /// there is then unchanged.
 pub fn save_safetensors(path: &Path, tensors: &[(String, Tensor)], metadata: &BTreeMap<String, String>) -> Result<()> {
+    save_and_open(path, tensors, metadata).map(drop)
+}
+
+/// Writes as [`save_safetensors`], and returns the file: it stays this one when another program gives `path` another file.
+///
+/// # Errors
+/// As [`save_safetensors`].
+pub fn save_and_open(
+    path: &Path,
+    tensors: &[(String, Tensor)],
+    metadata: &BTreeMap<String, String>,
+) -> Result<TensorFile> {
     let mut sorted: Vec<&(String, Tensor)> = tensors.iter().collect();
     // Wide elements first keeps every tensor aligned.
     sorted.sort_by_key(|(name, tensor)| (std::cmp::Reverse(tensor.dtype().size_in_bytes()), name));
@@ -31,8 +43,7 @@ pub fn save_safetensors(path: &Path, tensors: &[(String, Tensor)], metadata: &BT
     for (_, tensor) in sorted {
         write_elements(&mut file, tensor, &io)?;
     }
-    file.commit().map_err(io)?;
-    Ok(())
+    TensorFile::of_open(path, file.commit_open().map_err(io)?)
 }
 
 /// Checks that [`save_safetensors`] can write to `path`, so that this is known before the tensors are computed.

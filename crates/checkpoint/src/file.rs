@@ -3,7 +3,7 @@
 use crate::convert::{candle_dtype, tensor_from_bytes};
 use crate::entry::Entry;
 use crate::header::read_header;
-use crate::map::{give_back, map};
+use crate::map::{give_back, map, map_open};
 use crate::pth::read_pth;
 use crate::{Error, Result};
 use candle_core::Tensor;
@@ -12,7 +12,6 @@ use safetensors::Dtype;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
@@ -30,7 +29,7 @@ pub struct TensorInfo {
 }
 
 enum Data {
-    Mapped(Mmap),
+    Mapped(File, Mmap),
     Static(&'static [u8]),
 }
 
@@ -39,7 +38,7 @@ impl Deref for Data {
 
     fn deref(&self) -> &[u8] {
         match self {
-            Self::Mapped(map) => map,
+            Self::Mapped(_, map) => map,
             Self::Static(bytes) => bytes,
         }
     }
@@ -59,12 +58,21 @@ impl TensorFile {
     /// # Errors
     /// A file that cannot be read or is not valid; the error names the file and, if it is about one, the tensor.
     pub fn open(path: &Path) -> Result<Self> {
-        Self::new(path, Data::Mapped(map(path)?))
+        Self::new(path, {
+            let (file, map) = map(path)?;
+            Data::Mapped(file, map)
+        })
     }
 
     /// Opens a file that is compiled into the program; errors give `name` as its path.
     pub fn from_static(name: &str, bytes: &'static [u8]) -> Result<Self> {
         Self::new(Path::new(name), Data::Static(bytes))
+    }
+
+    /// The file that is open as `file` and was just given the name `path`.
+    pub(crate) fn of_open(path: &Path, file: File) -> Result<Self> {
+        let map = map_open(&file).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
+        Self::new(path, Data::Mapped(file, map))
     }
 
     fn new(path: &Path, data: Data) -> Result<Self> {
@@ -130,15 +138,13 @@ impl TensorFile {
     /// Copies parts of the file, each from its offset. A file on disk is read rather than mapped here, because touched pages
     /// of a map count as this process's memory.
     fn copy_parts<'a>(&self, parts: impl Iterator<Item = (usize, &'a mut [u8])>) -> Result<()> {
-        if let Data::Static(bytes) = &self.data {
-            parts.for_each(|(start, out)| out.copy_from_slice(&bytes[start..start + out.len()]));
-            return Ok(());
-        }
-        let io = |source| Error::Io { path: self.path.clone(), source };
-        let mut file = File::open(&self.path).map_err(io)?;
         for (start, out) in parts {
-            file.seek(SeekFrom::Start(start as u64)).map_err(io)?;
-            file.read_exact(out).map_err(io)?;
+            match &self.data {
+                Data::Static(bytes) => out.copy_from_slice(&bytes[start..start + out.len()]),
+                Data::Mapped(file, map) => {
+                    read_at(file, map, start, out).map_err(|source| Error::Io { path: self.path.clone(), source })?;
+                }
+            }
         }
         Ok(())
     }
@@ -162,7 +168,7 @@ impl TensorFile {
 
     /// Gives the tensor's mapped pages back to the system.
     pub(crate) fn give_back(&self, entry: &Entry) {
-        if let Data::Mapped(map) = &self.data {
+        if let Data::Mapped(_, map) = &self.data {
             give_back(map, entry.range.clone());
         }
     }
@@ -207,4 +213,17 @@ fn gather(data: &[u8], shape: &[usize], strides: &[usize], size: usize) -> Vec<u
         }
     }
     bytes
+}
+
+/// Reads `out` from the position `start` of the file, which may be done by several threads at once.
+#[cfg(unix)]
+fn read_at(file: &File, _: &Mmap, start: usize, out: &mut [u8]) -> std::io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, out, start as u64)
+}
+
+/// The same from the map, where the system reads only from a position that all threads share.
+#[cfg(not(unix))]
+fn read_at(_: &File, map: &Mmap, start: usize, out: &mut [u8]) -> std::io::Result<()> {
+    out.copy_from_slice(&map[start..start + out.len()]);
+    Ok(())
 }

@@ -22,7 +22,7 @@ mod weight_set;
 mod weights;
 mod zip;
 
-pub use artefact::{check_writable, load_safetensors, save_safetensors};
+pub use artefact::{check_writable, load_safetensors, save_and_open, save_safetensors};
 pub use error::{Error, Result};
 pub use file::{TensorFile, TensorInfo};
 pub use index::{is_plain_name, shard_paths};

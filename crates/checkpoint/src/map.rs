@@ -9,17 +9,23 @@ use std::fs::File;
 use std::ops::Range;
 use std::path::Path;
 
-/// Maps `path` for reading. An empty file gives an empty map.
-pub(crate) fn map(path: &Path) -> Result<Mmap> {
+/// Opens `path` and maps it for reading. An empty file gives an empty map.
+pub(crate) fn map(path: &Path) -> Result<(File, Mmap)> {
     let error = |source| Error::Io { path: path.to_path_buf(), source };
     let file = File::open(path).map_err(error)?;
     if file.metadata().map_err(error)?.is_dir() {
         return Err(error(std::io::ErrorKind::IsADirectory.into()));
     }
+    let map = map_open(&file).map_err(error)?;
+    Ok((file, map))
+}
+
+/// Maps a file that is open for reading.
+pub(crate) fn map_open(file: &File) -> std::io::Result<Mmap> {
     // SAFETY: the map is read-only and private. Its bytes are plain data, checked wherever they are interpreted; as with
     // every reader of mapped files, the file must not be cut short by another process while it is in use. Our own
     // writers never do that: they write to a temporary file and rename it.
-    unsafe { Mmap::map(&file) }.map_err(error)
+    unsafe { Mmap::map(file) }
 }
 
 /// Gives the pages that lie wholly in `range` back to the system, because touched pages of a map count as this process's

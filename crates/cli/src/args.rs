@@ -89,7 +89,7 @@ pub enum Command {
 pub struct GenerateArgs {
     /// What the clip should show.
     pub prompt: String,
-    /// What the clip should not show; may be empty [default: the model's own].
+    /// The negative prompt, things that the clip should not show; may be empty [default: the model's own].
     #[arg(long, value_name = "TEXT")]
     pub negative_prompt: Option<String>,
     /// Number of clips to make, with consecutive seeds.

@@ -64,7 +64,7 @@ pub trait VideoDit: Send + Sync {
 /// Tokens are `[B, L, dim]` in the model's dtype. Where a model has several streams of tokens (video and sound), they come
 /// as one tensor `[B, L·dim + L'·dim' + ..]`; a step cache only compares, adds and subtracts them.
 pub trait Reuse {
-    /// Whether it looks at or takes over anything. If not, none of the other methods is called, and the pass can be
+    /// Returns whether the step cache looks at or takes over anything. If not, none of the other methods is called, and the pass can be
     /// replayed as it was recorded.
     fn concerns(&self) -> bool {
         true

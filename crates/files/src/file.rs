@@ -2,7 +2,7 @@
 
 use crate::{PROBE, folder_of, plain, sync_folder};
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
@@ -83,16 +83,23 @@ impl AtomicFile {
     /// # Errors
     /// A write that fails now or failed before, even if its error was ignored, or a rename that fails.
     pub fn commit(self) -> io::Result<u64> {
+        Ok(self.commit_open()?.metadata()?.len())
+    }
+
+    /// Syncs the file, gives it its name, and returns it open: it stays this one when another file gets the name.
+    ///
+    /// # Errors
+    /// As [`commit`](Self::commit).
+    pub fn commit_open(self) -> io::Result<File> {
         let Self { out, target, failed } = self;
         if failed {
             return Err(io::Error::other("an earlier write failed"));
         }
         let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
         file.as_file().sync_all()?;
-        let bytes = file.as_file().metadata()?.len();
-        file.persist(&target).map_err(|error| error.error)?;
+        let file = file.persist(&target).map_err(|error| error.error)?;
         sync_folder(folder_of(&target));
-        Ok(bytes)
+        Ok(file)
     }
 }
 

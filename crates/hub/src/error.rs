@@ -1,4 +1,4 @@
-//! What can go wrong between this machine and the hub, with the values in it and what to do about it.
+//! [`Error`]: the errors between this machine and the hub, with their values and hints.
 
 use std::path::PathBuf;
 

@@ -14,7 +14,7 @@ pub struct BenchArgs {
     /// Width, height and frames of the clip, such as 832x480x81 [default: the model's].
     #[arg(long, value_name = "WxHxF")]
     pub size: Option<String>,
-    /// What to measure.
+    /// The parts to measure.
     #[arg(long, value_enum, default_value = "all")]
     pub what: What,
     /// Timed runs of each part; the median is printed.

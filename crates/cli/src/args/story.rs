@@ -11,7 +11,7 @@ pub struct ExtendArgs {
     pub clip: PathBuf,
     /// What happens next [default: the prompt of the clip].
     pub prompt: Option<String>,
-    /// What the continuation should not show [default: as in the clip, else the model's own].
+    /// The negative prompt, things that the continuation should not show [default: as in the clip, else the model's own].
     #[arg(long, value_name = "TEXT")]
     pub negative_prompt: Option<String>,
     /// Seconds to add each time.
@@ -44,7 +44,7 @@ pub struct StoryArgs {
     /// TOML with `[[shot]]` tables: prompt, seconds, join ("continue" or "cut"), camera, image, seed,
     /// `negative_prompt`.
     pub story: PathBuf,
-    /// What shots without a `negative_prompt` should not show [default: the model's own].
+    /// The negative prompt of shots without a `negative_prompt` [default: the model's own].
     #[arg(long, value_name = "TEXT")]
     pub negative_prompt: Option<String>,
     /// The model.

@@ -19,7 +19,7 @@ use std::path::PathBuf;
 pub struct Request {
     /// What the clip should show, in a language that the model's text encoder was trained on.
     pub prompt: String,
-    /// What the clip should not show; may be empty. Only used with guidance above 1.
+    /// The negative prompt: things that the clip should not show; may be empty. Only used with guidance above 1.
     pub negative_prompt: Option<String>,
     /// Width and height.
     pub size: Size,

@@ -166,27 +166,27 @@ impl Pipeline {
         let old_latents = output.latents.as_deref().and_then(replaced);
         let (mut seconds, mut predictions) = (Seconds::default(), Predictions::default());
         let mut latents = latents;
+        // The run reads the file that it wrote, whatever another one gives the same name.
         let own = if run_dir.as_ref().map_or(Ok(false), |run_dir| run_dir.has_latents(plan))? {
-            LatentsFile::open(&latents)?.from(0)?
+            LatentsFile::open(&latents)?
         } else {
             let denoised;
             (denoised, predictions, seconds) = self.denoise(&planned, noise, None, run_dir.as_ref(), observer)?;
             if output.resume.is_none() && output.latents.is_none() {
                 latents = claimed(&output.latents_beside_clip());
             }
-            self.keep_latents(&latents, denoised.clone(), plan, stored)?;
-            denoised
+            self.keep_latents(&latents, denoised, plan, stored)?
         };
         let decoded = observer.tell(Event::Saved(&latents)).and_then(|()| {
             let target = Target { fps: plan.fps, cut: plan.cropped, recipe: stored };
-            self.decode_file(LatentsFile::of_run(&latents, own.clone())?, output, &target, observer)
+            self.decode_file(own.clone(), output, &target, observer)
         });
         let mut report = decoded.map_err(|error| {
             let resumable = error.is_stop() && run_dir.is_some();
             if resumable { error } else { self.after_latents(error, &latents) }
         })?;
         let about = About { clip: Some(&report.clip), ..about(plan, stored) };
-        let save = |path: &Path| LatentsFile::save(path, own.clone(), about);
+        let save = |path: &Path| LatentsFile::save(path, own.from(0)?, about).map(drop);
         report.latents = settle_latents(output, latents, save)?;
         if let Some(note) = &old_latents {
             observer.tell_last(Event::Notice(note));
@@ -305,7 +305,7 @@ impl Pipeline {
     }
 
     /// Saves the denoised latents; where that fails, the system's temporary folder keeps them.
-    fn keep_latents(&self, path: &Path, latents: Tensor, plan: &Plan, recipe: Option<&str>) -> Result<()> {
+    fn keep_latents(&self, path: &Path, latents: Tensor, plan: &Plan, recipe: Option<&str>) -> Result<LatentsFile> {
         LatentsFile::save(path, latents.clone(), about(plan, recipe)).map_err(|error| {
             // The name that was taken for them.
             if std::fs::metadata(path).is_ok_and(|data| data.len() == 0) {
@@ -314,7 +314,7 @@ impl Pipeline {
             let refuge = std::env::temp_dir().join(format!("kinora-{}.latents.safetensors", plan.seed));
             let refuge = claimed(&refuge);
             match LatentsFile::save(&refuge, latents, about(plan, recipe)) {
-                Ok(()) => self.after_latents(error, &refuge),
+                Ok(_) => self.after_latents(error, &refuge),
                 Err(_) => error, // the first place is the one that the user knows
             }
         })

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The tensor's name.
 const LATENTS: &str = "latents";
@@ -18,10 +19,11 @@ const FPS: &str = "fps";
 const CUT: &str = "cut";
 const CLIP: &str = "clip";
 
-/// Latents `[1, C, F, h, w]` in a file, read a few frames at a time, or of a run that has just saved them.
+/// Latents `[1, C, F, h, w]` in a file, read a few frames at a time. They stay the same when another file gets its name.
+#[derive(Clone)]
 pub(crate) struct LatentsFile {
     path: PathBuf,
-    source: Source,
+    file: Arc<TensorFile>,
     /// `[C, F, h, w]`.
     shape: [usize; 4],
 }
@@ -39,29 +41,16 @@ pub(crate) struct About<'a> {
     pub clip: Option<&'a Path>,
 }
 
-/// Where the latents are read from.
-enum Source {
-    File(TensorFile),
-    /// The run's own: a file of the same name may be another run's by now.
-    Memory(Tensor),
-}
-
 impl LatentsFile {
-    /// The latents `[1, C, F, h, w]` of a run, which are saved in the file `path`.
-    ///
-    /// # Errors
-    /// A tensor of another rank.
-    pub(crate) fn of_run(path: &Path, latents: Tensor) -> Result<Self> {
-        let (_, c, f, h, w) = latents.dims5()?;
-        Ok(Self { path: path.to_path_buf(), source: Source::Memory(latents), shape: [c, f, h, w] })
-    }
-
     /// Opens `path` and checks that it holds latents.
     ///
     /// # Errors
     /// [`Error::BadFile`] for a file without latents of that rank, or with empty ones.
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        let file = TensorFile::open(path)?;
+        Self::of(path, TensorFile::open(path)?)
+    }
+
+    fn of(path: &Path, file: TensorFile) -> Result<Self> {
         let infos = file.infos();
         let info = infos.iter().find(|info| info.name == LATENTS);
         let info = info.ok_or_else(|| bad(path, format!("it has no tensor `{LATENTS}`")))?;
@@ -71,7 +60,7 @@ impl LatentsFile {
         if c * f * h * w == 0 {
             return Err(bad(path, format!("`{LATENTS}` is empty, {:?}", info.shape)));
         }
-        Ok(Self { path: path.to_path_buf(), source: Source::File(file), shape: [c, f, h, w] })
+        Ok(Self { path: path.to_path_buf(), file: Arc::new(file), shape: [c, f, h, w] })
     }
 
     /// Opens latents that a VAE of this format decodes.
@@ -95,11 +84,11 @@ impl LatentsFile {
         Ok(self)
     }
 
-    /// Writes `latents [1, C, F, h, w]` and the facts about their clip.
+    /// Writes `latents [1, C, F, h, w]` and the facts about their clip, and returns the file.
     ///
     /// # Errors
     /// A file that cannot be written.
-    pub(crate) fn save(path: &Path, latents: Tensor, about: About) -> Result<()> {
+    pub(crate) fn save(path: &Path, latents: Tensor, about: About) -> Result<Self> {
         let cut = about.cut.map(|(width, height)| format!("{width}x{height}"));
         let metadata = [
             (FPS, about.fps.map(|fps| fps.to_string())),
@@ -109,7 +98,7 @@ impl LatentsFile {
         ];
         let metadata: BTreeMap<_, _> =
             metadata.into_iter().filter_map(|(key, value)| Some((key.to_string(), value?))).collect();
-        Ok(kinora_checkpoint::save_safetensors(path, &[(LATENTS.to_string(), latents)], &metadata)?)
+        Self::of(path, kinora_checkpoint::save_and_open(path, &[(LATENTS.to_string(), latents)], &metadata)?)
     }
 
     /// `[C, F, h, w]`.
@@ -149,17 +138,7 @@ impl LatentsFile {
     }
 
     fn metadata(&self, key: &str) -> Option<&str> {
-        match &self.source {
-            Source::File(file) => file.metadata().get(key).map(String::as_str),
-            Source::Memory(_) => None,
-        }
-    }
-
-    fn narrow(&self, first: usize, count: usize) -> Result<Tensor> {
-        Ok(match &self.source {
-            Source::File(file) => file.narrow(LATENTS, 2, first, count)?,
-            Source::Memory(latents) => latents.narrow(2, first, count)?,
-        })
+        self.file.metadata().get(key).map(String::as_str)
     }
 
     /// Latent frame number `index`, `[1, C, 1, h, w]` f32 on `device`.
@@ -167,7 +146,7 @@ impl LatentsFile {
     /// # Errors
     /// NaN or infinite values.
     pub(crate) fn frame(&self, index: usize, device: &Device) -> Result<Tensor> {
-        let latents = self.narrow(index, 1)?.to_device(device)?.to_dtype(DType::F32)?;
+        let latents = self.file.narrow(LATENTS, 2, index, 1)?.to_device(device)?.to_dtype(DType::F32)?;
         if !kinora_sampler::all_finite(&latents)? {
             return Err(bad(&self.path, format!("`{LATENTS}` has NaN or infinite values in frame {index}")));
         }
@@ -179,7 +158,7 @@ impl LatentsFile {
     /// # Errors
     /// NaN or infinite values.
     pub(crate) fn from(&self, first: usize) -> Result<Tensor> {
-        let latents = self.narrow(first, self.frames() - first)?.to_dtype(DType::F32)?;
+        let latents = self.file.narrow(LATENTS, 2, first, self.frames() - first)?.to_dtype(DType::F32)?;
         if !kinora_sampler::all_finite(&latents)? {
             return Err(bad(&self.path, format!("`{LATENTS}` has NaN or infinite values from frame {first} on")));
         }

@@ -139,7 +139,7 @@ impl<'a> Film<'a> {
         let (vae, device, end) = (self.pipeline.vae(Parts::Encoder)?, self.pipeline.device(), &self.reel.end);
         let mut encoding = Encoding { vae: vae.as_ref(), device, source: "the clip that is continued", observer };
         let latents = encoding.encode(end.len(), |index| Ok(end[index].clone()))?;
-        LatentsFile::save(path, latents, About::default())
+        LatentsFile::save(path, latents, About::default()).map(drop)
     }
 
     /// The end of the clip so far, which the next window continues.
