@@ -114,7 +114,7 @@ impl<'a> Film<'a> {
     /// Writes every frame of the file `clip`, and remembers the last `kept`.
     fn copy(&mut self, clip: &Path, kept: usize, observer: &mut Observer) -> Result<()> {
         let (width, height) = self.shape.size;
-        let mut reader = kinora_media::open(clip)?;
+        let mut reader = self.pipeline.readers.open(clip)?;
         for note in crate::plan::guide::named(clip, &reader.notes()) {
             observer.tell(Event::Notice(&note))?;
         }
@@ -284,7 +284,7 @@ pub(super) fn check_continued(pipeline: &Pipeline, clip: &Path, shape: Shape, ta
         return LatentsFile::open(&latents)?.tail(frames, &Device::Cpu).map(drop);
     }
     let least = least_frames(tail, pipeline.latent_format().temporal_factor);
-    let mut reader = kinora_media::open(clip)?;
+    let mut reader = pipeline.readers.open(clip)?;
     for found in 0..least {
         if reader.next_frame()?.is_none() {
             return Err(Error::BadFile {
