@@ -170,7 +170,7 @@ fn other_videos_are_read_by_ffmpeg_where_it_may() {
     let run = sandbox.kinora(&arguments(""));
     assert_eq!(run.status, Some(0), "{run:#?}");
     assert_eq!(run.stderr.matches("`-it's.mkv`: read by ").count(), 1, "{run:#?}");
-    assert_eq!(relative_l2(&latents(&sandbox, "latents.safetensors"), &expected), 0.0);
+    assert!(relative_l2(&latents(&sandbox, "latents.safetensors"), &expected) <= 0.0);
     if run.stderr.contains("libraries") {
         return; // of this build
     }
@@ -180,7 +180,9 @@ fn other_videos_are_read_by_ffmpeg_where_it_may() {
             .expect("a copy");
     }
     let turned_off = sandbox.kinora(&arguments("--no-ffmpeg"));
-    let nowhere = Run::of(&sandbox.command(&arguments("")).env("PATH", ".::/nowhere").output().expect("it runs"));
+    let mut nowhere = std::process::Command::new(kinora_tests::binary());
+    nowhere.args(arguments("")).current_dir(sandbox.path(".")).env("PATH", ".::/nowhere").env("KINORA_CUDA_BINARY", "");
+    let nowhere = Run::of(&nowhere.output().expect("it runs"));
     for run in [turned_off, nowhere] {
         let failure = run.failure();
         assert!(failure.contains("it is Matroska (MKV or WebM), not MP4"), "{failure}");

@@ -288,6 +288,13 @@ impl MediaError {
                 }
                 _ => "check the path".into(),
             },
+            other => return other.hint_to_read(),
+        })
+    }
+
+    /// Returns the hints of errors of reading.
+    fn hint_to_read(&self) -> Option<String> {
+        Some(match self {
             Self::NotFinite { .. } => "the clip holds NaN or infinity: make it again".into(),
             Self::Damaged { .. } => "the file may be cut short: copy, download or write it again".into(),
             Self::Undecodable { path, .. } => {

@@ -161,17 +161,13 @@ fn planar(name: &str) -> Option<String> {
     if let Some((_, planar)) = PACKED.iter().find(|(packed, _)| *packed == base) {
         return Some((*planar).into());
     }
-    let (kind, depth) = match base.strip_prefix("gray") {
-        Some(depth) => ("gray".to_owned(), depth),
-        None => {
-            let (kind, rest) = base
-                .strip_prefix("yuva")
-                .map(|rest| ("yuv", rest))
-                .or_else(|| Some(base.split_at_checked(if base.starts_with("yuvj") { 4 } else { 3 })?))?;
-            let (sampling, depth) = rest.split_once('p')?;
-            let is_known = kind.starts_with("yuv") && ["420", "422", "444", "411"].contains(&sampling);
-            (is_known.then(|| format!("{kind}{sampling}p"))?, depth)
-        }
+    let (kind, depth) = if let Some(depth) = base.strip_prefix("gray") {
+        ("gray".to_owned(), depth)
+    } else {
+        let (coding, depth) = base.split_once('p')?;
+        let kind = coding.strip_prefix("yuva").map_or_else(|| coding.to_owned(), |sampling| format!("yuv{sampling}"));
+        let sampling = kind.strip_prefix("yuvj").or_else(|| kind.strip_prefix("yuv"))?;
+        (["420", "422", "444", "411"].contains(&sampling).then(|| format!("{kind}p"))?, depth)
     };
     match depth {
         "" => Some(kind),

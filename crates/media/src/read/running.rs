@@ -108,9 +108,10 @@ fn first_line(stream: &mut impl BufRead) -> String {
 pub(crate) fn shown(text: &str) -> String {
     let plain = |character: char| matches!(character, '\'' | '"' | '\\');
     text.chars().fold(String::new(), |mut text, character| {
-        match plain(character) {
-            true => text.push(character),
-            false => text.extend(character.escape_debug()),
+        if plain(character) {
+            text.push(character);
+        } else {
+            text.extend(character.escape_debug());
         }
         text
     })

@@ -60,16 +60,12 @@ impl Header {
             return Err(broken());
         }
         let luma = self.read_plane(stream, (self.width, self.height))?;
-        Ok(Some(match self.chroma_shift {
-            Some(shift) => {
-                let size = Yuv::chroma_size(self.width, self.height, shift);
-                [luma, self.read_plane(stream, size)?, self.read_plane(stream, size)?]
-            }
-            None => {
-                let grey = vec![1 << (self.depth - 1); luma.len()];
-                [luma, grey.clone(), grey]
-            }
-        }))
+        let Some(shift) = self.chroma_shift else {
+            let grey = vec![1 << (self.depth - 1); luma.len()];
+            return Ok(Some([luma, grey.clone(), grey]));
+        };
+        let size = Yuv::chroma_size(self.width, self.height, shift);
+        Ok(Some([luma, self.read_plane(stream, size)?, self.read_plane(stream, size)?]))
     }
 
     fn read_plane(&self, stream: &mut impl Read, (width, height): (usize, usize)) -> io::Result<Vec<u16>> {
