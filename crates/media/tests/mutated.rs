@@ -19,7 +19,7 @@ use support::{spec, write_shapes};
 const MUTANTS: usize = 3000;
 
 /// No mutant of a few kilobytes works for so long, on any machine.
-const HANG: Duration = Duration::from_secs(120);
+const HANG: Duration = Duration::from_mins(2);
 
 /// Numbers by xorshift; each mutant has its own seed.
 struct Random(u32);
@@ -146,12 +146,12 @@ fn mutated_files_are_frames_or_errors_with_hints() {
         for number in 0..MUTANTS {
             // Every second one is an MP4.
             let (name, bytes) = match number % 2 {
-                0 => files.iter().filter(|(name, _)| name.ends_with(".mp4")).cycle().nth(number / 2).unwrap(),
+                0 => files.iter().filter(|(name, _)| name.contains(".mp4")).cycle().nth(number / 2).unwrap(),
                 _ => &files[number / 2 % files.len()],
             };
             let mut random = Random(0x9e37_79b9 ^ (number as u32 + 1).wrapping_mul(0x85eb_ca6b));
             let mutant = mutated(bytes, &mut random);
-            let ending = if name.ends_with(".safetensors") { "safetensors" } else { "mp4" };
+            let ending = if name.contains(".safetensors") { "safetensors" } else { "mp4" };
             let path = dir.path().join(format!("mutant.{ending}"));
             std::fs::write(&path, mutant).unwrap();
             tell.send(format!("mutant {number} of {name}")).unwrap();

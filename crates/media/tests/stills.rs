@@ -126,12 +126,9 @@ fn animations_cut_short_are_errors() {
     }
 }
 
-/// Without `FFmpeg`, a picture that is not read is refused by its name, not as a video.
+/// A picture that is not read is refused by its name, not as a video.
 #[test]
 fn refused_pictures_are_named() {
-    if cfg!(feature = "ffmpeg") {
-        return;
-    }
     let error = open(&fixture("refused.avif")).err().unwrap();
     assert!(matches!(error, MediaError::PictureFormat { .. }) && error.to_string().contains("AVIF"), "{error}");
 }

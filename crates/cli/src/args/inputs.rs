@@ -17,7 +17,8 @@ pub struct InputArgs {
     /// How pictures and clips of another shape are fitted to the clip: crop, pad or stretch.
     #[arg(long, value_name = "HOW", default_value = "crop", hide_default_value = false)]
     pub fit: Fit,
-    /// Clip to change: the new clip starts from its latents with noise added.
+    /// Clip to change: the new clip starts from its latents with noise added. A video, GIF, WebP, a folder of pictures
+    /// or raw frames.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["image", "last_image"])]
     pub video: Option<PathBuf>,
     /// How much of --video is replaced, above 0 and up to 1 [default: 0.8].
