@@ -2,6 +2,7 @@
 
 use crate::{Error, Result, Tokenizer, Umt5, clean_prompt};
 use candle_core::Tensor;
+use unicode_normalization::UnicodeNormalization;
 
 /// Turns a prompt into hidden states, which a transformer is conditioned on.
 pub trait TextEncoder: Send + Sync {
@@ -24,6 +25,39 @@ impl Context {
     /// Whether the end of the prompt was cut off.
     pub fn truncated(&self) -> bool {
         self.dropped > 0
+    }
+}
+
+/// The end of a prompt for which its context has no room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unread {
+    /// The number of its tokens.
+    pub tokens: usize,
+    /// The cleaned text that they stand for.
+    pub text: String,
+}
+
+impl Unread {
+    /// Returns the end of `prompt` that has no room in a context of `text_len` rows, if there is one. `tokenizer` is asked only
+    /// for prompts that may be too long, because loading one takes long.
+    ///
+    /// # Errors
+    /// Those of `tokenizer`, and of a tokenizer at work.
+    pub fn of<E: From<Error>>(
+        prompt: &str,
+        text_len: usize,
+        tokenizer: impl FnOnce() -> std::result::Result<Tokenizer, E>,
+    ) -> std::result::Result<Option<Self>, E> {
+        let text = clean_prompt(prompt);
+        // A token is at least one byte of the text that a tokenizer of this kind normalises (NFKC); one more may stand at
+        // the beginning, and one marks the end.
+        if text.nfkc().map(char::len_utf8).sum::<usize>() + 2 <= text_len {
+            return Ok(None);
+        }
+        let tokens = tokenizer()?.encode(&text, text_len)?;
+        let unread =
+            || Self { tokens: tokens.dropped, text: text.get(tokens.read..).unwrap_or_default().trim().into() };
+        Ok((tokens.dropped > 0).then(unread))
     }
 }
 

@@ -234,7 +234,7 @@ impl Pipeline {
         let start = Instant::now();
         observer.tell(Event::Stage(Stage::Text))?;
         let Planned { plan, placement, .. } = planned;
-        let prompts = self.encode_prompts(planned, run_dir, observer)?;
+        let prompts = self.encode_prompts(planned, run_dir)?;
         let text = start.elapsed().as_secs_f64();
         let conditioning = self.conditioning(plan, end, run_dir, observer)?;
         observer.tell(Event::Stage(Stage::Denoise))?;
@@ -247,12 +247,7 @@ impl Pipeline {
     }
 
     /// The text contexts of the prompt and, where the plan is guided, of the negative prompt.
-    fn encode_prompts(
-        &self,
-        planned: &Planned,
-        run_dir: Option<&RunDir>,
-        observer: &mut Observer,
-    ) -> Result<Vec<Tensors>> {
+    fn encode_prompts(&self, planned: &Planned, run_dir: Option<&RunDir>) -> Result<Vec<Tensors>> {
         let (Planned { plan, placement, .. }, names) = (planned, self.family.context_names());
         if let Some(run_dir) = run_dir
             && let Some(prompts) = run_dir.load_contexts(plan, names, &placement.device)?
@@ -265,13 +260,9 @@ impl Pipeline {
         let texts = [Some(prompt.as_str()), plan.guided().then_some(plan.negative_prompt.as_str())];
         let mut prompts = Vec::new();
         for text in texts.into_iter().flatten() {
-            let encoded = encoder.encode(text)?;
-            if encoded.dropped > 0 {
-                let text = format!("the prompt is long: its last {} tokens are not read", encoded.dropped);
-                observer.tell(Event::Notice(&text))?;
-            }
+            let contexts = encoder.encode(text)?;
             let on_device = |(name, context): (String, Tensor)| Ok((name, context.to_device(&placement.device)?));
-            prompts.push(encoded.contexts.into_iter().map(on_device).collect::<Result<Tensors>>()?);
+            prompts.push(contexts.into_iter().map(on_device).collect::<Result<Tensors>>()?);
         }
         if let Some(run_dir) = run_dir {
             run_dir.save_contexts(&prompts)?;

@@ -29,9 +29,13 @@ use crate::request::recipe::Recipe;
 use crate::run::run_dir::recorded;
 use crate::{Result, device};
 use candle_core::Device;
+use kinora_text_encoder::Unread;
 use kinora_vae::{LatentFormat, Parts, VideoVae};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
+
+/// Words that show where the unread end of a prompt begins.
+const UNREAD_WORDS: usize = 5;
 
 /// A model that is ready to make clips. Its components are read when their stage comes and freed after it.
 pub struct Pipeline {
@@ -88,8 +92,24 @@ impl Pipeline {
         check(request, manifest, limits, continues)?;
         let probed = Probed::new(request, earlier.map(|recipe| recipe.seed), continues)?;
         let (plan, mut notices) = Plan::new(request, probed, manifest, limits)?;
-        notices.extend(crate::plan::guide::notices(&request.inputs));
+        notices.extend(self.unread(&plan)?);
+        notices.extend(crate::plan::inputs::notices(&plan)?);
         self.fitting().fit(plan, notices, &request.output)
+    }
+
+    /// A notice of each prompt whose end the text encoder has no room for.
+    fn unread(&self, plan: &Plan) -> Result<Vec<String>> {
+        let (prompt, negative) = (plan.spoken_prompt(), plan.guided().then_some(plan.negative_prompt.as_str()));
+        let texts = [("the prompt", Some(prompt.as_str())), ("the negative prompt", negative)];
+        let mut notices = Vec::new();
+        for (name, text) in texts {
+            let unread = text.map(|text| self.family.unread(&self.model, text)).transpose()?.flatten();
+            notices.extend(unread.map(|Unread { tokens, text }| {
+                let start: Vec<&str> = text.split_whitespace().take(UNREAD_WORDS).collect();
+                format!("{name} is long: its last {tokens} tokens are not read, from \"{}\" on", start.join(" "))
+            }));
+        }
+        Ok(notices)
     }
 
     /// The model on this machine, as plans are fitted into its memory.

@@ -115,7 +115,7 @@ impl<'a> Film<'a> {
     fn copy(&mut self, clip: &Path, kept: usize, observer: &mut Observer) -> Result<()> {
         let (width, height) = self.shape.size;
         let mut reader = kinora_media::open(clip)?;
-        for note in crate::plan::guide::named(clip, &reader.notes()) {
+        for note in crate::plan::inputs::named(clip, &reader.notes()) {
             observer.tell(Event::Notice(&note))?;
         }
         let total = reader.frames().unwrap_or_default();

@@ -7,7 +7,7 @@ mod memory;
 mod predictor;
 
 use super::capabilities::Limits;
-use super::family::{ClipEnd, Encoded, Family, Predictor, PromptEncoder, Run, Tensors, TimedPass};
+use super::family::{ClipEnd, Family, Predictor, PromptEncoder, Run, Tensors, TimedPass};
 use crate::model::Model;
 use crate::model::role::Role;
 use crate::plan::Plan;
@@ -24,7 +24,7 @@ use files::{
 };
 use kinora_dit::wan::WanModel;
 use kinora_image_encoder::ClipVision;
-use kinora_text_encoder::{TextEncoder, TextStage, Tokenizer, Umt5};
+use kinora_text_encoder::{TextEncoder, TextStage, Tokenizer, Umt5, Unread};
 use kinora_vae::wan::WanVae;
 use kinora_vae::{Parts, VideoVae};
 use predictor::WanPredictor;
@@ -70,6 +70,13 @@ impl Family for Wan {
         let weights = open(model.component(Role::TextEncoder)?, &text_key_maps(), placement)?;
         let encoder = built(Role::TextEncoder, Umt5::new(&text_config(model)?, &weights))?;
         Ok(Box::new(OneContext(TextStage::new(tokenizer, encoder, model.manifest.text_len)?)))
+    }
+
+    fn unread(&self, model: &Model, prompt: &str) -> Result<Option<Unread>> {
+        if model.component(Role::TextEncoder)?.weights.is_empty() {
+            return Ok(None);
+        }
+        Unread::of(prompt, model.manifest.text_len, || Ok(Tokenizer::from_bytes(&model.tokenizer.read()?)?))
     }
 
     fn is_conditioned(&self, plan: &Plan, end: Option<&ClipEnd>) -> bool {
@@ -131,9 +138,8 @@ impl Family for Wan {
 struct OneContext(TextStage);
 
 impl PromptEncoder for OneContext {
-    fn encode(&self, prompt: &str) -> Result<Encoded> {
-        let context = self.0.encode(prompt)?;
-        Ok(Encoded { contexts: [(CONTEXT.to_string(), context.tensor)].into(), dropped: context.dropped })
+    fn encode(&self, prompt: &str) -> Result<Tensors> {
+        Ok([(CONTEXT.to_string(), self.0.encode(prompt)?.tensor)].into())
     }
 }
 
