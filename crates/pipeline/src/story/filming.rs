@@ -77,7 +77,7 @@ impl<'a> Filming<'a> {
         check_names(pipeline, story, &request, &output)?;
         let shape = Shape { size: (plan.width, plan.height), cut: plan.cropped, fps: plan.fps };
         if let Some(clip) = &story.after {
-            check_continued(pipeline, clip, shape, tail)?;
+            notices.splice(0..0, check_continued(pipeline, clip, shape, tail)?);
         }
         let recipe = Recipe {
             story: Some(story.with_whole_paths()),
