@@ -44,7 +44,7 @@ mod webp;
 pub use clip::{ClipSpec, Fps, Frame};
 pub use error::{MediaError, Result};
 pub use picture::{Fit, Picture, contact_sheet, read_image};
-pub use read::{ClipReader, open};
+pub use read::{ClipReader, Readers, open};
 pub use recipe::read_recipe;
 pub use resample::Filter;
 pub use upscale::{Cropped, Lanczos, Upscale, UpscaleTarget, Upscaled};

@@ -2,44 +2,14 @@
 
 #![allow(clippy::print_stderr, reason = "measured differences are reported")]
 
+#[path = "support/clips.rs"]
+mod clips;
 mod support;
 
+use clips::{TAGGED, difference, ffmpeg, psnr, read, smooth};
 use kinora_media::{ClipSpec, Fps, Frame, MediaError, WriteOptions, create, open};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use support::{flat, have_ffmpeg, shapes, spec};
-
-/// Every frame of a clip.
-fn read(path: &Path) -> kinora_media::Result<(ClipSpec, Vec<Frame>)> {
-    let mut clip = open(path)?;
-    let (spec, expected) = (clip.spec(), clip.frames());
-    let mut frames = Vec::new();
-    while let Some(frame) = clip.next_frame()? {
-        assert_eq!((frame.width, frame.height), (spec.width, spec.height));
-        assert_eq!(frame.data.len(), 3 * frame.width * frame.height);
-        frames.push(frame);
-    }
-    assert!(expected.is_none_or(|expected| expected == frames.len()), "{expected:?}, {}", frames.len());
-    assert!(clip.next_frame()?.is_none());
-    Ok((spec, frames))
-}
-
-/// Colours that change slowly over the picture and over time.
-fn smooth(spec: &ClipSpec, index: usize) -> Frame {
-    let mut frame = flat(spec, [0.0; 3]);
-    let (w, h, time) = (spec.width, spec.height, index as f32 * 0.15);
-    for (at, value) in frame.data.iter_mut().enumerate() {
-        let (c, y, x) = (at / (w * h), at / w % h, at % w);
-        let phase = 0.03 * x as f32 + 0.02 * y as f32 + c as f32 + time;
-        *value = 0.5 + 0.4 * phase.sin();
-    }
-    frame
-}
-
-fn psnr(a: &Frame, b: &Frame) -> f64 {
-    let error: f64 = a.data.iter().zip(&b.data).map(|(a, b)| f64::from(a - b).powi(2)).sum();
-    -10.0 * (error / a.data.len() as f64).log10()
-}
+use std::process::Command;
+use support::{have_ffmpeg, spec};
 
 #[test]
 fn our_own_clips_come_back() {
@@ -85,56 +55,6 @@ fn raw_frames_come_back_bit_for_bit() {
     }
     writer.finish().unwrap();
     assert_eq!(read(&path).unwrap(), (spec, frames));
-}
-
-/// Colours as this crate writes them.
-const TAGGED: &str = "-pix_fmt yuv420p -vf scale=out_color_matrix=bt709:out_range=tv -colorspace bt709 -color_range tv";
-
-/// Feeds raw RGB to the ffmpeg program: smooth colours where next to nothing is to be lost, else moving shapes.
-fn ffmpeg(dir: &Path, name: &str, spec: &ClipSpec, frames: usize, args: &str) -> PathBuf {
-    let picture = if args.contains("-qp 4") { smooth } else { shapes };
-    let path = dir.join(name);
-    let (size, rate) = (format!("{}x{}", spec.width, spec.height), spec.fps.to_string());
-    let mut raw = Vec::new();
-    for index in 0..frames {
-        let frame = picture(spec, index);
-        let area = spec.width * spec.height;
-        raw.extend((0..3 * area).map(|at| (frame.data[at % 3 * area + at / 3].clamp(0.0, 1.0) * 255.0 + 0.5) as u8));
-    }
-    std::fs::write(dir.join("raw"), raw).unwrap();
-    let input = ["-v", "error", "-y", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", &size, "-r", &rate, "-i", "raw"];
-    let mut command = Command::new("ffmpeg");
-    command.args(input).args(args.split_whitespace()).arg(&path).current_dir(dir);
-    let output = command.stdin(Stdio::null()).output().unwrap();
-    assert!(output.status.success(), "{args}: {}", String::from_utf8_lossy(&output.stderr));
-    path
-}
-
-/// The pictures as the ffmpeg program decodes them, in RGB by zimg, which puts chroma where H.264 has it.
-fn decode(path: &Path, turn: &str) -> Vec<u8> {
-    let filter = format!("zscale=f=bilinear:m=gbr,format=gbrp,format=rgb24{turn}");
-    let rest = ["-vf", &filter, "-fps_mode", "passthrough", "-f", "rawvideo", "-"];
-    let mut command = Command::new("ffmpeg");
-    let output = command.args(["-v", "error", "-noautorotate", "-i"]).arg(path).args(rest).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    output.stdout
-}
-
-/// The largest and the mean difference from what the ffmpeg program decodes, in 8-bit codes.
-fn difference(path: &Path, turn: &str) -> (usize, f64, f64) {
-    let expected = decode(path, turn);
-    let (spec, frames) = read(path).unwrap();
-    let area = spec.width * spec.height;
-    assert_eq!(frames.len() * 3 * area, expected.len(), "{}", path.display());
-    let (mut largest, mut sum) = (0.0_f64, 0.0);
-    for (frame, expected) in frames.iter().zip(expected.chunks_exact(3 * area)) {
-        for (at, &expected) in expected.iter().enumerate() {
-            let error = f64::from((frame.data[at % 3 * area + at / 3] * 255.0 - f32::from(expected)).abs());
-            largest = largest.max(error);
-            sum += error;
-        }
-    }
-    (frames.len(), largest, sum / expected.len() as f64)
 }
 
 /// x264's usual settings and its extremes; a frame in the wrong place would differ by tens of codes.
@@ -247,40 +167,6 @@ fn frames_too_large_for_the_decoder_are_refused_at_once() {
     assert!(Command::new("ffmpeg").args(args.split_whitespace()).arg(&path).status().unwrap().success());
     let error = open(&path).err().unwrap().to_string();
     assert!(error.contains("4112×2416 are larger than 4096×2304"), "{error}");
-}
-
-/// What only FFmpeg reads: frames with the feature, without it an error that says so.
-#[test]
-fn other_codings_are_read_by_ffmpeg_or_refused() {
-    if !have_ffmpeg() {
-        return;
-    }
-    let dir = tempfile::tempdir().unwrap();
-    let cases = [
-        ("hevc.mp4", "-c:v libx265 -x265-params log-level=none", "its video is hvc1"),
-        ("444.mp4", "-c:v libx264 -bf 0 -pix_fmt yuv444p", "4:4:4, not 4:2:0"),
-        ("422.mp4", "-c:v libx264 -bf 0 -pix_fmt yuv422p", "4:2:2, not 4:2:0"),
-        ("10bit.mp4", "-c:v libx264 -bf 0 -pix_fmt yuv420p10le", "10 bits"),
-        ("interlaced.mp4", "-c:v libx264 -bf 0 -pix_fmt yuv420p -flags +ildct+ilme -x264-params tff=1", "interlaced"),
-        ("mpeg4.mp4", "-c:v mpeg4", "its video is mp4v"),
-        ("clip.mkv", "-c:v libx264", "it is no MP4 file"),
-    ];
-    for (name, args, why) in cases {
-        let spec = spec(96, 64, 25);
-        let path = ffmpeg(dir.path(), name, &spec, 6, &args.replace("libx265", "libx265 -tag:v hvc1"));
-        if cfg!(feature = "ffmpeg") {
-            let (got, frames) = read(&path).unwrap();
-            assert_eq!((got, frames.len()), (spec, 6), "{name}");
-            let worst = (0..6).map(|index| psnr(&shapes(&spec, index), &frames[index])).fold(99.0, f64::min);
-            eprintln!("{name}: {worst:.2} dB");
-            assert!(worst >= 20.0, "{name}: {worst:.2} dB");
-        } else {
-            let error = read(&path).unwrap_err();
-            assert!(matches!(error, MediaError::Unsupported { .. }), "{name}: {error}");
-            assert!(error.to_string().contains(why), "{name}: {error}");
-            assert!(error.hint().unwrap().contains("--features ffmpeg"), "{name}");
-        }
-    }
 }
 
 /// What the embedded reader does not follow is said or refused.

@@ -11,7 +11,7 @@ use crate::plan::placement::Placement;
 use crate::run::observer::Observer;
 use candle_core::Tensor;
 use kinora_dit::Reuse;
-use kinora_media::Frame;
+use kinora_media::{Frame, Readers};
 use kinora_sampler::{StepInfo, Streams};
 use kinora_text_encoder::Unread;
 use kinora_vae::{Parts, VideoVae};
@@ -43,6 +43,7 @@ pub(crate) enum ClipEnd {
 pub(crate) struct Run<'a> {
     pub model: &'a Model,
     pub placement: &'a Placement,
+    pub readers: &'a Readers,
     pub plan: &'a Plan,
 }
 

@@ -2,6 +2,7 @@
 
 use crate::Result;
 use crate::request::inputs::Inputs;
+use kinora_media::Readers;
 
 /// Size and length of the picture or clip that a clip is made from, for what the request leaves open.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -16,9 +17,9 @@ pub(crate) struct Guide {
 
 impl Guide {
     /// Opens the clip, or reads the picture, that the inputs name.
-    pub(crate) fn probe(inputs: &Inputs) -> Result<Self> {
+    pub(crate) fn probe(inputs: &Inputs, readers: &Readers) -> Result<Self> {
         if let Some(path) = inputs.video.as_ref().or(inputs.control.as_ref()) {
-            let clip = kinora_media::open(path)?;
+            let clip = readers.open(path)?;
             let spec = clip.spec();
             let expand = inputs.expand.unwrap_or_default();
             let width = spec.width as f64 * (1.0 + expand.left + expand.right);

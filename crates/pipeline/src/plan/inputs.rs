@@ -4,7 +4,7 @@ use super::Plan;
 use crate::request::inputs::Inputs;
 use crate::{Error, Result};
 use kinora_camera::{Camera, CameraPath};
-use kinora_media::{ClipReader, Frame};
+use kinora_media::{ClipReader, Frame, Readers};
 use std::path::Path;
 
 /// A mask above this, of 0 to 1, is generated.
@@ -15,17 +15,17 @@ pub(crate) const GENERATED: f32 = 0.5;
 ///
 /// # Errors
 /// A mask that selects nothing because its white is too dark.
-pub(crate) fn notices(plan: &Plan) -> Result<Vec<String>> {
+pub(crate) fn notices(plan: &Plan, readers: &Readers) -> Result<Vec<String>> {
     let Inputs { image, last_image, video, control, mask, references, .. } = &plan.inputs;
     let mut notices = Vec::new();
     for path in [image, last_image].into_iter().flatten().chain(references) {
-        if let Ok(picture) = kinora_media::open(path) {
+        if let Ok(picture) = readers.open(path) {
             notices.extend(named(path, &picture.notes()));
         }
     }
     let mut of_control = plan.frames;
     for path in video.iter().chain(control) {
-        let Ok(clip) = kinora_media::open(path) else { continue };
+        let Ok(clip) = readers.open(path) else { continue };
         notices.extend(named(path, &clip.notes()));
         let Some(found) = clip.frames() else { continue };
         of_control = found.min(plan.frames);
@@ -36,7 +36,7 @@ pub(crate) fn notices(plan: &Plan) -> Result<Vec<String>> {
             notices.push(said_of(path, &text));
         }
     }
-    if let Some((path, Ok(clip))) = mask.as_ref().map(|path| (path, kinora_media::open(path))) {
+    if let Some((path, Ok(clip))) = mask.as_ref().map(|path| (path, readers.open(path))) {
         notices.extend(of_mask(path, clip, of_control)?);
     }
     notices.extend(spread_poses(plan));

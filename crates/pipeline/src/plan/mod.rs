@@ -22,6 +22,7 @@ use crate::step_cache::CacheRule;
 use crate::{Error, Result};
 pub(crate) use fit::in_tiles;
 pub(crate) use frames::{fps_of_clip, tokens};
+use kinora_media::Readers;
 use kinora_sampler::{SamplerKind, Schedule};
 use kinora_vae::LatentFormat;
 pub use planned::Planned;
@@ -179,9 +180,9 @@ pub(crate) struct Probed {
 
 impl Probed {
     /// Opens the clip, or reads the picture, that `request` names. `seed` replaces a random one if the request has none.
-    pub(crate) fn new(request: &Request, seed: Option<u64>, continues: bool) -> Result<Self> {
+    pub(crate) fn new(request: &Request, seed: Option<u64>, continues: bool, readers: &Readers) -> Result<Self> {
         // A continuation has the size of the clip before.
-        let guide = if continues { Guide::default() } else { Guide::probe(&request.inputs)? };
+        let guide = if continues { Guide::default() } else { Guide::probe(&request.inputs, readers)? };
         Ok(Self { guide, seed: request.seed.or(seed).unwrap_or_else(random_seed), continues })
     }
 }

@@ -111,7 +111,7 @@ impl Pipeline {
             kinora_checkpoint::check_writable(output)?;
             observer.tell(Event::Stage(Stage::Encode))?;
             let vae = self.vae(Parts::Encoder)?;
-            let (latents, fps) = encode::encode_clip(vae.as_ref(), clip, self.device(), observer)?;
+            let (latents, fps) = encode::encode_clip(vae.as_ref(), &self.readers, clip, self.device(), observer)?;
             let (_, c, f, h, w) = latents.dims5()?;
             let replaced = replaced(output);
             LatentsFile::save(output, latents, About { fps: Some(fps), ..About::default() })?;
@@ -238,7 +238,7 @@ impl Pipeline {
         let text = start.elapsed().as_secs_f64();
         let conditioning = self.conditioning(plan, end, run_dir, observer)?;
         observer.tell(Event::Stage(Stage::Denoise))?;
-        let run = Run { model: &self.model, placement, plan };
+        let run = Run { model: &self.model, placement, readers: &self.readers, plan };
         let predictor = self.family.predictor(run, prompts, conditioning)?;
         let denoiser = Denoiser { plan, device: &placement.device, predictor, dtype: placement.dtype, noise };
         let (latents, predictions) = denoiser.run(run_dir, observer)?;
@@ -287,7 +287,7 @@ impl Pipeline {
             return Ok(conditioning);
         }
         observer.tell(Event::Stage(Stage::Encode))?;
-        let run = Run { model: &self.model, placement: &self.placement, plan };
+        let run = Run { model: &self.model, placement: &self.placement, readers: &self.readers, plan };
         let conditioning = self.family.condition(run, end, observer)?;
         if let Some(run_dir) = run_dir {
             run_dir.save_conditioning(&conditioning)?;

@@ -29,6 +29,7 @@ use crate::request::recipe::Recipe;
 use crate::run::run_dir::recorded;
 use crate::{Result, device};
 use candle_core::Device;
+use kinora_media::Readers;
 use kinora_text_encoder::Unread;
 use kinora_vae::{LatentFormat, Parts, VideoVae};
 use std::path::Path;
@@ -44,6 +45,7 @@ pub struct Pipeline {
     pub(crate) limits: Limits,
     pub(crate) placement: Placement,
     pub(crate) threads: rayon::ThreadPool,
+    pub(crate) readers: Readers,
     /// Held by the run that a GPU works for.
     turn: Mutex<()>,
 }
@@ -73,7 +75,8 @@ impl Pipeline {
         let threads = device::threads(options.threads)?;
         let family = family_of(&model)?;
         let limits = family.limits(&model)?;
-        Ok(Self { model, family, limits, placement, threads, turn: Mutex::default() })
+        let readers = Readers { ffmpeg: options.ffmpeg.clone() };
+        Ok(Self { model, family, limits, placement, threads, readers, turn: Mutex::default() })
     }
 
     /// The plan that [`Pipeline::generate`] would follow: the request with every default filled in, checked and snapped.
@@ -90,10 +93,10 @@ impl Pipeline {
         let resumed = request.output.resume.as_ref().filter(|_| request.seed.is_none());
         let earlier = resumed.map(|dir| recorded(dir)).transpose()?.flatten();
         check(request, manifest, limits, continues)?;
-        let probed = Probed::new(request, earlier.map(|recipe| recipe.seed), continues)?;
+        let probed = Probed::new(request, earlier.map(|recipe| recipe.seed), continues, &self.readers)?;
         let (plan, mut notices) = Plan::new(request, probed, manifest, limits)?;
         notices.extend(self.unread(&plan)?);
-        notices.extend(crate::plan::inputs::notices(&plan)?);
+        notices.extend(crate::plan::inputs::notices(&plan, &self.readers)?);
         self.fitting().fit(plan, notices, &request.output)
     }
 

@@ -115,7 +115,7 @@ impl<'a> Film<'a> {
     /// Writes every frame of the file `clip`, and remembers the last `kept`.
     fn copy(&mut self, clip: &Path, kept: usize, observer: &mut Observer) -> Result<()> {
         let (width, height) = self.shape.size;
-        let mut reader = kinora_media::open(clip)?;
+        let mut reader = self.pipeline.readers.open(clip)?;
         let total = reader.frames().unwrap_or_default();
         while let Some(frame) = reader.next_frame()? {
             let frame = match self.shape.cut {
@@ -287,7 +287,7 @@ pub(super) fn check_continued(
         return LatentsFile::open(&latents)?.tail(frames, &Device::Cpu).map(|_| Vec::new());
     }
     let least = least_frames(tail, pipeline.latent_format().temporal_factor);
-    let mut reader = kinora_media::open(clip)?;
+    let mut reader = pipeline.readers.open(clip)?;
     for found in 0..least {
         if reader.next_frame()?.is_none() {
             return Err(Error::BadFile {

@@ -15,6 +15,7 @@ use crate::run::observer::Observer;
 use crate::run::run_dir::{check_inputs, write_text};
 use crate::run::{Part, Pipeline};
 use crate::{Error, Event, Result};
+use kinora_media::Readers;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -62,7 +63,7 @@ impl<'a> Filming<'a> {
         check_length(story)?;
         let mut request = request.clone();
         if let Some(clip) = &story.after {
-            take_size(clip, &mut request)?;
+            take_size(&pipeline.readers, clip, &mut request)?;
         }
         let first = story.shots.first().ok_or_else(|| Error::request("the story has no shots", "add one"))?;
         let planned = pipeline.plan_of(&request_of(&request, first)?, part(continues(story, 0, first)))?;
@@ -183,8 +184,8 @@ fn check_length(story: &Story) -> Result<()> {
 }
 
 /// Gives `request` the size and the frame rate of the clip that it continues.
-fn take_size(clip: &Path, request: &mut Request) -> Result<()> {
-    let spec = kinora_media::open(clip)?.spec();
+fn take_size(readers: &Readers, clip: &Path, request: &mut Request) -> Result<()> {
+    let spec = readers.open(clip)?.spec();
     // Frames that were upscaled after decoding are continued in the size that they were made in.
     let made = Recipe::read(clip).ok().filter(|recipe| recipe.upscale.is_some());
     let (width, height) = made.map_or((spec.width, spec.height), |recipe| (recipe.width, recipe.height));
