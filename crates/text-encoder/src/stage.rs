@@ -1,6 +1,6 @@
 //! The text stage: prompt → cleaned text → tokens → context.
 
-use crate::{Error, Result, Tokenizer, Umt5, clean_prompt};
+use crate::{Error, Result, Tokenizer, Umt5, Umt5Config, clean_prompt};
 use candle_core::Tensor;
 use unicode_normalization::UnicodeNormalization;
 
@@ -74,12 +74,17 @@ impl TextStage {
     /// # Errors
     /// The tokenizer does not end texts as the encoder expects.
     pub fn new(tokenizer: Tokenizer, encoder: Umt5, text_len: usize) -> Result<Self> {
-        let found = tokenizer.encode("", text_len)?.ids.last().copied();
-        let expected = encoder.config().eos_token_id;
-        if found != Some(expected) {
-            return Err(Error::EndOfText { found, expected });
-        }
+        Self::check(&tokenizer, encoder.config(), text_len)?;
         Ok(Self { tokenizer, encoder, text_len })
+    }
+
+    /// Checks that a tokenizer and an encoder of this configuration belong together, as [`TextStage::new`] does.
+    ///
+    /// # Errors
+    /// The tokenizer does not end texts as the encoder expects.
+    pub fn check(tokenizer: &Tokenizer, config: &Umt5Config, text_len: usize) -> Result<()> {
+        let (found, expected) = (tokenizer.encode("", text_len)?.ids.last().copied(), config.eos_token_id);
+        if found == Some(expected) { Ok(()) } else { Err(Error::EndOfText { found, expected }) }
     }
 
     /// Returns the tokenizer.

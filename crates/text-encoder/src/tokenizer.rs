@@ -34,7 +34,8 @@ impl Tokenizer {
 
     /// Loads the content of a `tokenizer.json`. Truncation and padding set in it are ignored.
     pub fn from_bytes(json: &[u8]) -> Result<Self> {
-        let mut inner = contain(|| tokenizers::Tokenizer::from_bytes(json))?;
+        let json = kinora_checkpoint::plain_json(json);
+        let mut inner = contain(|| tokenizers::Tokenizer::from_bytes(&json))?;
         contain(|| inner.with_padding(None).with_truncation(None).map(|_| ()))?;
         Ok(Self { inner })
     }

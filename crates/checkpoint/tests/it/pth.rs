@@ -42,9 +42,9 @@ fn refusals_say_why() {
         assert!(error.hint().is_some());
         error.to_string().split_once(".pth: ").unwrap().1.to_string()
     };
-    assert_eq!(refusal("legacy.pth"), "PyTorch (before version 1.6) files cannot be read");
-    assert_eq!(refusal("module.pth"), "it holds no state dict (a dictionary of tensors)");
-    assert_eq!(refusal("mixed.pth"), "tensor `step`: is not a tensor");
+    assert_eq!(refusal("legacy.pth"), "it is a PyTorch file from before version 1.6, not tensors");
+    assert_eq!(refusal("module.pth"), "it holds no state dict (a dictionary of tensors), which is not read yet");
+    assert_eq!(refusal("mixed.pth"), "`step` is not a tensor, which is not read yet");
     assert_eq!(
         refusal("expanded.pth"),
         "tensor `weight`: shape [1099511627776, 2] with strides [0, 1] does not fit into its storage"

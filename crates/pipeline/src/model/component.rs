@@ -73,7 +73,7 @@ impl Blob {
     /// All bytes.
     pub(crate) fn read(&self) -> Result<Vec<u8>> {
         match self {
-            Self::File(path) => std::fs::read(path).map_err(|source| Error::Io { path: path.clone(), source }),
+            Self::File(path) => Ok(kinora_checkpoint::read_file(path)?),
             Self::Static(_, bytes) => Ok(bytes.to_vec()),
         }
     }

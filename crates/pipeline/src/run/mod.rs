@@ -14,7 +14,7 @@ mod tiles;
 
 use crate::families::capabilities::{Capabilities, Limits};
 use crate::families::family::Family;
-use crate::families::{family_of, find_model, is_known_only, random_model};
+use crate::families::{checked, family_of, find_model, is_known_only, random_model};
 use crate::model::Model;
 use crate::model::manifest::Manifest;
 use crate::plan::fit::Fitting;
@@ -65,14 +65,16 @@ impl Pipeline {
     /// # Errors
     /// No such model, or files that do not make one; a device that is not there.
     pub fn load(options: &LoadOptions) -> Result<Self> {
-        let pipeline = Self::of(find_model(&options.model)?, options)?;
-        pipeline.family.check(&pipeline.model)?;
-        Ok(pipeline)
+        let model = find_model(&options.model)?;
+        let (placement, threads) = (Placement::of(options)?, device::threads(options.threads)?);
+        let (family, limits) = checked(&model)?;
+        Ok(Self { model, family, limits, placement, threads, turn: Mutex::default() })
     }
 
-    fn of(model: Model, options: &LoadOptions) -> Result<Self> {
-        let placement = Placement::of(options)?;
-        let threads = device::threads(options.threads)?;
+    /// A model without files.
+    fn random(name: &str, options: &LoadOptions) -> Result<Self> {
+        let model = random_model(name)?;
+        let (placement, threads) = (Placement::of(options)?, device::threads(options.threads)?);
         let family = family_of(&model)?;
         let limits = family.limits(&model)?;
         let readers = Readers { ffmpeg: options.ffmpeg.clone() };
@@ -193,7 +195,7 @@ impl Pipeline {
 /// As of [`Pipeline::load`] and [`Pipeline::plan`].
 pub fn outline(options: &LoadOptions, request: &Request) -> Result<Planned> {
     let pipeline = match options.model.as_slice() {
-        [name] if is_known_only(name) => Pipeline::of(random_model(name)?, options)?,
+        [name] if is_known_only(name) => Pipeline::random(name, options)?,
         _ => Pipeline::load(options)?,
     };
     pipeline.plan(request)

@@ -37,7 +37,7 @@ impl Folder {
 
     fn find(&self, names: &[&str]) -> Result<Found> {
         let paths: Vec<PathBuf> = names.iter().map(|name| self.path(name)).collect();
-        find(&paths, FAMILIES, &|_| None)
+        find(&paths, FAMILIES, &|_| Err(None))
     }
 
     /// One line per component: its name, and its weights or its problem.
@@ -219,13 +219,15 @@ fn single_files_and_their_shards() {
 
 #[test]
 fn names_that_nothing_has() {
-    let error = find(&["no-such-model"], FAMILIES, &|_| None).err().expect("an error");
+    let error = find(&["no-such-model"], FAMILIES, &|_| Err(None)).err().expect("an error");
     assert!(matches!(error, Error::UnknownModel { .. }), "{error}");
     let known = Manifest::known().into_iter().find(|manifest| manifest.repository.is_some()).expect("one");
-    let error = find(&[&known.name], FAMILIES, &|_| None).err().expect("an error");
+    let error = find(&[&known.name], FAMILIES, &|_| Err(None)).err().expect("an error");
     assert!(error.hint().expect("a hint").contains("kinora pull"), "{error}");
     let folder = diffusers_folder(&[]);
-    let cached = |repository: &str| (Some(repository) == known.repository.as_deref()).then(|| folder.path(""));
+    let cached = |repository: &str| {
+        if Some(repository) == known.repository.as_deref() { Ok(folder.path("")) } else { Err(None) }
+    };
     let found = find(&[&known.name], FAMILIES, &cached).expect("a directory");
     assert_eq!(found.manifest.expect("its own").name, known.name);
 }
