@@ -11,7 +11,7 @@ pub fn run(args: &InspectArgs) -> Result<()> {
         inspection.parts.iter_mut().for_each(|part| part.tensors.clear());
     }
     if args.json {
-        report::line(&serde_json::to_string_pretty(&inspection).expect("plain data"));
+        report::pretty_json(&inspection);
         return Ok(());
     }
     report::line(&format!("layout   {}", inspection.layout));
