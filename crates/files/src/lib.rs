@@ -4,14 +4,24 @@
 //! folder is synced. A process that is killed at any point leaves the old file or the new one, and no file of the user's
 //! is ever overwritten but the target.
 //!
+//! A hidden name is locked by the process that writes there; what a killed one has left in a folder is removed when the
+//! next file is written into it.
+//!
 //! [`write()`], [`copy`] and [`rename`] do all of it at once, [`AtomicFile`] is a writer, and [`HiddenFolder`] holds
-//! several files that get their names together. All errors are those of [`std::io`]; the caller knows the path.
+//! several files that get their names together. [`Claim`] is a name that nobody else takes; [`shell_word`], [`path_text`]
+//! and [`beside`] are about names themselves. All errors are those of [`std::io`]; the caller knows the path.
 
+mod claim;
 mod file;
 mod folder;
+mod name;
+mod temporary;
 
+pub use claim::Claim;
 pub use file::AtomicFile;
 pub use folder::HiddenFolder;
+pub use name::{beside, is_hidden, path_of_text, path_text, shell_word};
+pub use temporary::is_temporary;
 
 use std::fs::File;
 use std::io::{self, Write};

@@ -45,7 +45,7 @@ pub use error::{Error, Result};
 pub use families::capabilities::{Capabilities, Continuation, ImageInput, LastImageInput};
 pub use kinora_camera::{Camera, CameraMove, CameraPath, CameraPreset, Language, Lens, Pose, Trajectory};
 pub use kinora_checkpoint::Quant;
-pub use kinora_kernels::LargeBlocks;
+pub use kinora_kernels::{LargeBlocks, OrElse};
 pub use kinora_media::{Fit, Frame, Picture, UpscaleTarget};
 pub use kinora_sampler::SamplerKind;
 pub use kinora_text_encoder::panic_is_contained;

@@ -87,7 +87,7 @@ fn make(pipeline: &Pipeline, request: &Request, json: bool, preview: Option<&Pre
 /// Prints the result of a run.
 pub fn print(report: &Report, json: bool) {
     if json {
-        report::line(&serde_json::to_string(report).expect("a report is plain data"));
+        report::json(report);
         return;
     }
     let reused = report

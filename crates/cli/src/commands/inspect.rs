@@ -14,7 +14,7 @@ pub fn run(args: &InspectArgs) -> Result<()> {
         inspection.parts.iter_mut().for_each(|part| part.tensors.clear());
     }
     if args.json {
-        report::line(&serde_json::to_string_pretty(&inspection).expect("plain data"));
+        report::pretty_json(&inspection);
     } else {
         print(&inspection);
     }

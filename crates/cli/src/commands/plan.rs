@@ -59,5 +59,5 @@ fn as_json(planned: &Planned) {
         "memory": memory,
         "notices": notices,
     });
-    report::line(&value.to_string());
+    report::json(&value);
 }

@@ -88,7 +88,7 @@ pub fn run(args: &SuiteArgs) -> Result<()> {
         let pipeline = Pipeline::load(&args.compute.load_options(vec![column.model.clone()]))?;
         pipeline.check_results(&[("the page", &path)], &[("the prompts", &args.prompts)], &Output::default())?;
         for (index, ((number, prompt), row)) in prompts.iter().zip(&mut rows).enumerate() {
-            eprintln!("{}, {} of {}: {}", column.name, index + 1, prompts.len(), prompt.text);
+            report::say(&format!("{}, {} of {}: {}", column.name, index + 1, prompts.len(), prompt.text));
             row.push(cell(&pipeline, args, column, *number, prompt)?);
         }
     }
@@ -174,7 +174,7 @@ fn parsed(settings: &[String]) -> Result<DenoisingArgs> {
     match Settings::try_parse_from(flags) {
         Ok(parsed) => Ok(parsed.denoising),
         Err(error) => {
-            let text = error.render().to_string();
+            let text = report::words(&error);
             let line = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_string();
             Err(Error::Request {
                 what: format!("--set: {line}"),

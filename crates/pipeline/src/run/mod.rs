@@ -66,17 +66,20 @@ impl Pipeline {
     /// No such model, or files that do not make one; a device that is not there.
     pub fn load(options: &LoadOptions) -> Result<Self> {
         let model = find_model(&options.model)?;
-        let (placement, threads) = (Placement::of(options)?, device::threads(options.threads)?);
         let (family, limits) = checked(&model)?;
-        Ok(Self { model, family, limits, placement, threads, turn: Mutex::default() })
+        Self::of(model, family, limits, options)
     }
 
     /// A model without files.
     fn random(name: &str, options: &LoadOptions) -> Result<Self> {
         let model = random_model(name)?;
-        let (placement, threads) = (Placement::of(options)?, device::threads(options.threads)?);
         let family = family_of(&model)?;
         let limits = family.limits(&model)?;
+        Self::of(model, family, limits, options)
+    }
+
+    fn of(model: Model, family: &'static dyn Family, limits: Limits, options: &LoadOptions) -> Result<Self> {
+        let (placement, threads) = (Placement::of(options)?, device::threads(options.threads)?);
         let readers = Readers { ffmpeg: options.ffmpeg.clone() };
         Ok(Self { model, family, limits, placement, threads, readers, turn: Mutex::default() })
     }
