@@ -237,6 +237,16 @@ pub enum MediaError {
         /// The failure, with the first line that the program printed.
         what: String,
     },
+    /// A picture has another size than the first one of its clip.
+    #[error("`{}` is {}×{}, the pictures before it are {}×{}", path.display(), got.0, got.1, expected.0, expected.1)]
+    UnequalSize {
+        /// The picture.
+        path: PathBuf,
+        /// Its width and height.
+        got: (usize, usize),
+        /// The width and height of the first picture.
+        expected: (usize, usize),
+    },
     /// The file of a clip is a pipe or a device.
     #[error("`{}` is not a regular file", path.display())]
     NotRegular {
@@ -315,6 +325,10 @@ impl MediaError {
             }
             Self::PictureFormat { path, .. } => {
                 format!("convert it to PNG or JPEG first: magick {} picture.png", quoted(path))
+            }
+            Self::UnequalSize { .. } => "give all pictures of a clip one size".into(),
+            Self::NotAPicture { path, what } if what.contains("video") => {
+                format!("give a picture of it: ffmpeg -i {} -frames:v 1 picture.png", quoted(path))
             }
             Self::NotAPicture { .. } => "PNG, JPEG, WebP, GIF, BMP and TIFF files are read".into(),
             Self::PictureTooLarge { path, .. } => {

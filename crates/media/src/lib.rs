@@ -25,6 +25,7 @@
 
 mod clip;
 mod color;
+mod container;
 mod error;
 #[cfg(feature = "ffmpeg")]
 mod ffmpeg;
@@ -37,6 +38,7 @@ mod png;
 mod raw;
 mod read;
 mod recipe;
+mod regular;
 mod resample;
 mod upscale;
 mod webp;

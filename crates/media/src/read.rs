@@ -30,11 +30,12 @@ mod webp;
 mod y4m;
 
 use crate::clip::{ClipSpec, Fps, Frame};
+use crate::container;
 use crate::error::{MediaError, Result};
 use crate::picture::{readable, refused};
 use crate::png::Pattern;
+use crate::regular::regular;
 use image::ImageFormat;
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -118,7 +119,7 @@ impl Readers {
         if let Some(format) = refused(start) {
             return Err(MediaError::PictureFormat { path: path.to_path_buf(), format: format.into() });
         }
-        let opened = match container(start) {
+        let opened = match container::other_than_mp4(start) {
             Some(name) => {
                 Err(MediaError::Unsupported { path: path.to_path_buf(), what: format!("it is {name}, not MP4") })
             }
@@ -153,33 +154,6 @@ impl Readers {
 /// As of [`Readers::open`].
 pub fn open(path: &Path) -> Result<Box<dyn ClipReader>> {
     Readers::default().open(path)
-}
-
-/// Returns the name of a container that is no MP4, by the first bytes of a file.
-fn container(start: &[u8]) -> Option<&'static str> {
-    let is = |at: usize, bytes: &[u8]| start.get(at..).is_some_and(|rest| rest.starts_with(bytes));
-    let known: [(bool, &str); 9] = [
-        (is(0, b"\x1a\x45\xdf\xa3"), "Matroska (MKV or WebM)"),
-        (is(0, b"RIFF") && is(8, b"AVI"), "AVI"),
-        (is(0, b"RIFF"), "RIFF"),
-        (is(0, b"OggS"), "Ogg"),
-        (is(0, b"FLV\x01"), "FLV"),
-        (is(0, b"\x30\x26\xb2\x75"), "ASF (WMV)"),
-        (is(0, b"\x47\x40"), "an MPEG transport stream"),
-        (is(0, b"\0\0\x01\xba"), "an MPEG program stream"),
-        (is(0, b"\0\0\x01") || is(0, b"\0\0\0\x01"), "a raw stream (Annex B)"),
-    ];
-    known.into_iter().find_map(|(found, name)| found.then_some(name))
-}
-
-/// Opens a file that is there to stay: it is read more than once.
-pub(crate) fn regular(path: &Path) -> Result<File> {
-    let failed = |source| MediaError::io("read", path, source);
-    // Asked for before it is opened: opening a pipe waits for someone who writes to it.
-    if !std::fs::metadata(path).map_err(failed)?.is_file() {
-        return Err(MediaError::NotRegular { path: path.to_path_buf() });
-    }
-    File::open(path).map_err(failed)
 }
 
 /// Returns the first 64 bytes of a file, by which formats are recognised; fewer of a shorter file.
@@ -221,6 +195,19 @@ fn uneven(least: u64, most: u64, units: f64, fps: Fps) -> Option<String> {
 /// Chromium and others draw the line at 720 rows.
 fn usual_matrix(height: usize) -> u8 {
     if height < 720 { 6 } else { 1 }
+}
+
+/// Returns `text` with what moves a terminal's cursor or turns its lines as escapes.
+pub(crate) fn shown(text: &str) -> String {
+    let plain = |character: char| matches!(character, '\'' | '"' | '\\');
+    text.chars().fold(String::new(), |mut text, character| {
+        if plain(character) {
+            text.push(character);
+        } else {
+            text.extend(character.escape_debug());
+        }
+        text
+    })
 }
 
 #[cfg(test)]

@@ -198,6 +198,34 @@ fn what_is_not_followed_is_said() {
     }
 }
 
+/// A picture, and a track that is turned off, come before the video; of two videos one is read.
+#[test]
+fn the_video_among_the_tracks_is_read() {
+    if !have_ffmpeg() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let spec = spec(96, 64, 24);
+    let video = ffmpeg(dir.path(), "video.mp4", &spec, 12, &format!("-c:v libx264 {TAGGED}"));
+    let make = |name: &str, args: &str| {
+        let path = dir.path().join(name);
+        let input = format!("-v error -y -f lavfi -i testsrc2=s=32x32:r=24:d=1 -i {} {args}", video.display());
+        assert!(Command::new("ffmpeg").args(input.split_whitespace()).arg(&path).status().unwrap().success());
+        path
+    };
+    let cover = make("cover.mp4", "-map 0:v -map 1:v -c:v:0 mjpeg -frames:v:0 1 -c:v:1 copy");
+    let two = make("two.mp4", "-map 0:v -map 1:v -c:v:0 libx264 -pix_fmt yuv420p -c:v:1 copy");
+    assert_eq!((read(&cover).unwrap().1.len(), read(&cover).unwrap().0), (12, spec));
+    let clip = open(&two).unwrap();
+    assert_eq!((clip.spec().width, clip.notes()), (32, vec!["it has 2 video tracks: one is read".to_owned()]));
+    let mut bytes = std::fs::read(&two).unwrap();
+    let header = bytes.windows(4).position(|four| four == b"tkhd").unwrap();
+    bytes[header + 7] &= !1;
+    std::fs::write(&two, bytes).unwrap();
+    let clip = open(&two).unwrap();
+    assert_eq!((clip.spec().width, clip.notes().len()), (96, 0));
+}
+
 #[test]
 fn files_without_frames_are_errors_with_hints() {
     let dir = tempfile::tempdir().unwrap();

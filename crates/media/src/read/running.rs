@@ -1,5 +1,6 @@
 //! [`Running`]: a program whose output is read while it works. No shell is asked, and no program outlives its reader.
 
+use crate::read::shown;
 use std::ffi::OsStr;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
@@ -102,17 +103,4 @@ fn first_line(stream: &mut impl BufRead) -> String {
             return line;
         }
     }
-}
-
-/// Returns `text` with what moves a terminal's cursor or turns its lines as escapes.
-pub(crate) fn shown(text: &str) -> String {
-    let plain = |character: char| matches!(character, '\'' | '"' | '\\');
-    text.chars().fold(String::new(), |mut text, character| {
-        if plain(character) {
-            text.push(character);
-        } else {
-            text.extend(character.escape_debug());
-        }
-        text
-    })
 }

@@ -93,24 +93,24 @@ struct Tracks<'a> {
     has_sound: bool,
 }
 
-/// Sorts the tracks: of the video tracks, the first one is read that is enabled and coded in H.264, else the first enabled
-/// one, else the first. Cover pictures are tracks too, and may come before the video.
+/// Sorts the tracks. Of the video tracks, a picture that moves is read rather than a cover, one that is enabled rather than
+/// one that is not, and one in H.264 rather than another; the first of those that are equal.
 fn tracks<'a>(moov: &[Child<'a>]) -> Result<Tracks<'a>, String> {
     let (mut found, mut best) = (Tracks::default(), None);
     for track in moov.iter().filter(|child| &child.kind == b"trak") {
         let parts = boxes::children(track.payload)?;
-        let media = boxes::find(&parts, *b"mdia").ok_or("a track has no media (mdia)")?;
-        let handler = boxes::find(&boxes::children(media)?, *b"hdlr").ok_or("a track has no handler (hdlr)")?;
+        let media = boxes::children(boxes::find(&parts, *b"mdia").ok_or("a track has no media (mdia)")?)?;
+        let handler = boxes::find(&media, *b"hdlr").ok_or("a track has no handler (hdlr)")?;
         match handler.get(8..12) {
             Some(b"vide") => {
-                let coding = coding(media).unwrap_or_default();
-                let is_enabled = boxes::find(&parts, *b"tkhd")
-                    .is_some_and(|header| header.get(3).is_some_and(|&flags| flags & 1 == 1));
-                let merit = usize::from(is_enabled) * (1 + usize::from(&coding == b"avc1"));
-                if best.is_none_or(|best| merit > best) {
-                    (best, found.video) = (Some(merit), Some(track.whole));
+                let is_enabled =
+                    boxes::find(&parts, *b"tkhd").and_then(|header| header.get(3)).is_some_and(|flags| flags & 1 == 1);
+                let (is_h264, is_cover) = coding(&media).unwrap_or_default();
+                let merit = Some((!is_cover, is_enabled, is_h264));
+                if merit > best {
+                    (best, found.video) = (merit, Some(track.whole));
                 }
-                found.count += usize::from(is_enabled && !COVERS.contains(&&coding));
+                found.count += usize::from(is_enabled && !is_cover);
             }
             Some(b"soun") => found.has_sound = true,
             _ => {}
@@ -119,16 +119,13 @@ fn tracks<'a>(moov: &[Child<'a>]) -> Result<Tracks<'a>, String> {
     Ok(found)
 }
 
-/// The codings of cover pictures.
-const COVERS: [&[u8; 4]; 3] = [b"jpeg", b"png ", b"mp4v"];
-
-/// Returns the kind of the first sample entry of a track with this content of its media box.
-fn coding(media: &[u8]) -> Option<[u8; 4]> {
-    let inner = |outer: &'_ [u8], kind| {
-        boxes::children(outer).ok().and_then(|parts| boxes::find(&parts, kind).map(<[u8]>::to_vec))
-    };
-    let entries = inner(&inner(&inner(media, *b"minf")?, *b"stbl")?, *b"stsd")?;
-    entries.get(12..)?.first_chunk().copied()
+/// Returns whether a track with these parts of its media box is H.264 as it can be read, and whether it is one picture.
+fn coding(media: &[Child]) -> Option<(bool, bool)> {
+    let information = boxes::children(boxes::find(media, *b"minf")?).ok()?;
+    let table = boxes::children(boxes::find(&information, *b"stbl")?).ok()?;
+    let entry = boxes::find(&table, *b"stsd").and_then(|entries| entries.get(12..16));
+    let count = boxes::find(&table, *b"stsz").and_then(|sizes| sizes.get(8..12));
+    Some((entry == Some(b"avc1"), count == Some(&[0, 0, 0, 1])))
 }
 
 /// Returns the range of times in which samples are shown, in ticks of the track.
