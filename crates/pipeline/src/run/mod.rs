@@ -38,6 +38,8 @@ pub struct Pipeline {
     pub(crate) model: Model,
     pub(crate) family: &'static dyn Family,
     pub(crate) limits: Limits,
+    /// What the user should know about how the model's files are read.
+    notices: Vec<String>,
     pub(crate) placement: Placement,
     pub(crate) threads: rayon::ThreadPool,
     /// Held by the run that a GPU works for.
@@ -61,8 +63,8 @@ impl Pipeline {
     pub fn load(options: &LoadOptions) -> Result<Self> {
         let model = find_model(&options.model)?;
         let (placement, threads) = (Placement::of(options)?, device::threads(options.threads)?);
-        let (family, limits) = checked(&model)?;
-        Ok(Self { model, family, limits, placement, threads, turn: Mutex::default() })
+        let (family, limits, notices) = checked(&model)?;
+        Ok(Self { model, family, limits, notices, placement, threads, turn: Mutex::default() })
     }
 
     /// A model without files.
@@ -71,7 +73,7 @@ impl Pipeline {
         let (placement, threads) = (Placement::of(options)?, device::threads(options.threads)?);
         let family = family_of(&model)?;
         let limits = family.limits(&model)?;
-        Ok(Self { model, family, limits, placement, threads, turn: Mutex::default() })
+        Ok(Self { model, family, limits, notices: Vec::new(), placement, threads, turn: Mutex::default() })
     }
 
     /// The plan that [`Pipeline::generate`] would follow: the request with every default filled in, checked and snapped.
@@ -91,6 +93,7 @@ impl Pipeline {
         let probed = Probed::new(request, earlier.map(|recipe| recipe.seed), continues)?;
         let (plan, mut notices) = Plan::new(request, probed, manifest, limits)?;
         notices.extend(crate::plan::guide::notices(&request.inputs));
+        notices.extend(self.notices.iter().cloned());
         self.fitting().fit(plan, notices, &request.output)
     }
 
