@@ -38,6 +38,7 @@ pub struct TensorFile {
     data: Data,
     entries: BTreeMap<String, Entry>,
     metadata: BTreeMap<String, String>,
+    choice: Option<String>,
 }
 
 impl TensorFile {
@@ -60,11 +61,14 @@ impl TensorFile {
     }
 
     fn new(path: &Path, data: Data) -> Result<Self> {
-        let (entries, metadata) = match Content::of(&data.start(LOOKED_AT)) {
-            Some(Content::Zip) => (read_pth(path, &data)?, BTreeMap::new()),
+        let (entries, metadata, choice) = match Content::of(&data.start(LOOKED_AT)) {
+            Some(Content::Zip) => {
+                let (entries, choice) = read_pth(path, &data)?;
+                (entries, BTreeMap::new(), choice)
+            }
             None | Some(Content::Safetensors) => {
                 let header = read_header(path, &data)?;
-                (header.entries, header.metadata)
+                (header.entries, header.metadata, None)
             }
             Some(content) => return Err(Error::Content { path: path.to_path_buf(), content, wanted: "tensors" }),
         };
@@ -72,7 +76,7 @@ impl TensorFile {
             let problem = format!("a tensor's name has {} bytes, at most {LONGEST_NAME} are read", name.len());
             return Err(Error::Invalid { path: path.to_path_buf(), problem });
         }
-        Ok(Self { path: path.to_path_buf(), data, entries, metadata })
+        Ok(Self { path: path.to_path_buf(), data, entries, metadata, choice })
     }
 
     /// Returns the file's path.
@@ -83,6 +87,11 @@ impl TensorFile {
     /// Returns the metadata strings of a safetensors file.
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.metadata
+    }
+
+    /// Returns a sentence about the set of tensors that is read, of a file that holds several.
+    pub fn choice(&self) -> Option<&str> {
+        self.choice.as_deref()
     }
 
     /// Returns the descriptions of all tensors, sorted by name.

@@ -18,7 +18,7 @@ const NO_NUMBERS: [&[u8]; 3] = [b"-Infinity", b"Infinity", b"NaN"];
 pub fn read_json<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T> {
     let read = serde_json::from_slice(&plain_json(bytes));
     read.map_err(|error| match Content::of(bytes) {
-        None | Some(Content::Json | Content::Text(_)) if !bytes.is_empty() => {
+        None | Some(Content::Json) if !bytes.is_empty() => {
             let text = std::str::from_utf8(bytes).is_ok();
             let problem = if text { error.to_string() } else { "it is not UTF-8 text".to_string() };
             Error::NotJson { path: path.to_path_buf(), problem }

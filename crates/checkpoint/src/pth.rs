@@ -46,11 +46,15 @@ impl Problem {
     }
 }
 
+/// The tensors of a `PyTorch` file, and the choice that was made where it holds several sets of them.
+pub(crate) type Tensors = (BTreeMap<String, Entry>, Option<String>);
+
 /// Returns the tensors of the `PyTorch` file `path`.
-pub(crate) fn read_pth(path: &Path, data: &Data) -> Result<BTreeMap<String, Entry>> {
+pub(crate) fn read_pth(path: &Path, data: &Data) -> Result<Tensors> {
     let archive = Archive::read(data).map_err(|problem| problem.error(path))?;
     let mut entries = BTreeMap::new();
-    for (key, value) in archive.state_dict().map_err(|problem| problem.error(path))? {
+    let (items, choice) = archive.state_dict().map_err(|problem| problem.error(path))?;
+    for (key, value) in items {
         let text = archive.pickle.text(*key);
         let name = text.ok_or_else(|| Problem::from("a tensor's name is not text".to_string()).error(path))?;
         let problem = match archive.entry(*value) {
@@ -63,7 +67,7 @@ pub(crate) fn read_pth(path: &Path, data: &Data) -> Result<BTreeMap<String, Entr
         };
         return Err(Error::InvalidTensor { path: path.to_path_buf(), name: name.to_string(), problem });
     }
-    Ok(entries)
+    Ok((entries, choice.map(|choice| format!("{}: {choice}", path.display()))))
 }
 
 struct Archive {
@@ -96,17 +100,28 @@ impl Archive {
         Ok(Self { members, folder, pickle })
     }
 
-    /// Returns the dictionary of tensors, without its wrappers.
-    fn state_dict(&self) -> std::result::Result<&[(Id, Id)], Problem> {
+    /// Returns the dictionary of tensors, without its wrappers, and the choice between several.
+    fn state_dict(&self) -> std::result::Result<(&[(Id, Id)], Option<String>), Problem> {
         let mut id = self.pickle.root();
+        let mut choice = None;
+        let has_tensors = |id: Id| {
+            let items = self.pickle.dict(id).unwrap_or_default();
+            items.iter().any(|(_, value)| self.pickle.call(*value).is_some())
+        };
         for _ in 0..=WRAPPERS.len() {
             let Some(items) = self.pickle.dict(id) else { break };
-            if items.iter().any(|(_, value)| self.pickle.call(*value).is_some()) {
-                return Ok(items);
+            if has_tensors(id) {
+                return Ok((items, choice));
             }
             let wrapped = |name: &&str| items.iter().find(|(key, _)| self.pickle.text(*key) == Some(name));
-            let Some((_, inner)) = WRAPPERS.iter().find_map(wrapped) else { break };
+            let Some((taken, inner)) = WRAPPERS.iter().find_map(wrapped) else { break };
             id = *inner;
+            let others = items.iter().filter(|(_, value)| *value != id && has_tensors(*value));
+            let others: Vec<&str> = others.filter_map(|(key, _)| self.pickle.text(*key)).take(SHOWN_KEYS).collect();
+            if !others.is_empty() {
+                let taken = self.pickle.text(*taken).unwrap_or_default();
+                choice = Some(format!("it holds `{taken}` and `{}`, and `{taken}` is read", others.join("`, `")));
+            }
         }
         let items = self.pickle.dict(id).unwrap_or_default();
         let keys = items.iter().filter_map(|(key, _)| self.pickle.text(*key)).take(SHOWN_KEYS);

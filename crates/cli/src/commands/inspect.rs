@@ -32,10 +32,10 @@ fn print(inspection: &Inspection) {
     report::line(&format!("variant  {}", inspection.variant.as_deref().unwrap_or("not known")));
     inspection.parts.iter().for_each(part);
     inspection.problems.iter().for_each(|problem| report::line(&format!("usable   no: {problem}")));
-    inspection.notes.iter().for_each(|note| report::line(&format!("usable   with --sampler: {note}")));
-    if inspection.problems.is_empty() && inspection.notes.is_empty() {
+    if inspection.problems.is_empty() {
         report::line("usable   yes");
     }
+    inspection.notes.iter().for_each(|note| report::line(&format!("note     {note}")));
 }
 
 fn part(part: &PartInspection) {

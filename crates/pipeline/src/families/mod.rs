@@ -56,16 +56,16 @@ pub(crate) fn is_known_only(name: &str) -> bool {
         && find::known_manifest(name).is_ok_and(|manifest| !manifest.repository.is_some_and(cached))
 }
 
-/// The family of `model` and its limits, after everything that a run will open was opened and checked: weights by their
+/// The family of `model`, its limits and what the user should know of it, after everything that a run will open was opened and checked: weights by their
 /// headers, tokenizer and configurations.
 ///
 /// # Errors
 /// The first thing that cannot be used.
-pub(crate) fn checked(model: &Model) -> Result<(&'static dyn Family, Limits)> {
+pub(crate) fn checked(model: &Model) -> Result<(&'static dyn Family, Limits, Vec<String>)> {
     let family = family_of(model)?;
     let limits = family.limits(model)?;
     family.check(model)?;
-    Ok((family, limits))
+    Ok((family, limits, model.notices()?))
 }
 
 /// The family of `model`.

@@ -10,7 +10,7 @@ use crate::model::manifest::Manifest;
 use crate::model::role::Role;
 use crate::model::root::Root;
 use crate::{Error, Result};
-use kinora_checkpoint::{WeightSet, is_plain_name, shard_paths};
+use kinora_checkpoint::{Content, WeightSet, is_plain_name, shard_paths};
 use kinora_hub::snapshots_in;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -86,10 +86,13 @@ impl Found {
     /// The reason why a diffusers directory has no tokenizer.
     pub(crate) fn tokenizer_problem(&self) -> Option<Error> {
         let (None, Layout::Diffusers { root, .. }) = (&self.tokenizer, &self.layout) else { return None };
-        let other = root.file(SENTENCE_PIECE).map(|_| {
-            root.not_a_model(format!("{TOKENIZER} is missing; {SENTENCE_PIECE} has the same words, but is not read"))
-        });
-        Some(other.unwrap_or_else(|| root.missing(TOKENIZER)))
+        Some(match root.file(SENTENCE_PIECE) {
+            Some(blob) => {
+                let (path, content) = (blob.path().to_path_buf(), Content::SentencePiece);
+                kinora_checkpoint::Error::Content { path, content, wanted: "a tokenizer.json" }.into()
+            }
+            _ => root.missing(TOKENIZER),
+        })
     }
 }
 

@@ -26,7 +26,7 @@ pub struct Inspection {
     pub parts: Vec<PartInspection>,
     /// The reasons why the files are not a usable model; empty if they are.
     pub problems: Vec<String>,
-    /// What a run with them has to be told: the reason why it needs `--sampler`.
+    /// What a user should know of a usable model.
     pub notes: Vec<String>,
     /// What to do about the problems, where that is known.
     pub hint: Option<String>,
@@ -55,7 +55,7 @@ pub struct PartInspection {
 /// the embedded model (`embedded`). Everything that a run would open is opened and checked.
 ///
 /// # Errors
-/// Nothing there.
+/// Nothing there, or nothing that can be read.
 pub fn inspect(argument: &[impl AsRef<Path>]) -> Result<Inspection> {
     let families = families::files();
     let found = families::find_files(argument)?;
@@ -70,16 +70,21 @@ pub fn inspect(argument: &[impl AsRef<Path>]) -> Result<Inspection> {
             Err(error) => errors.push(error),
         }
     }
+    if parts.is_empty() && !errors.is_empty() {
+        return Err(errors.swap_remove(0));
+    }
     let several = problems(&found, &families);
     let model = Model::of(found, &families).and_then(|model| {
-        let (_, limits) = checked(&model)?;
-        Ok((model, limits))
+        let (_, limits, notices) = checked(&model)?;
+        Ok((model, limits, notices))
     });
     let mut inspection =
         Inspection { layout, family: None, variant: None, parts, problems: several, notes: Vec::new(), hint: None };
     match model {
-        Ok((model, limits)) => {
-            inspection.notes.extend(limits.scheduler.and_then(|scheduler| scheduler.sampler.err()));
+        Ok((model, limits, notices)) => {
+            let scheduler = limits.scheduler.and_then(|scheduler| scheduler.sampler.err());
+            inspection.notes.extend(scheduler.map(|reason| format!("a run needs --sampler: {reason}")));
+            inspection.notes.extend(notices);
             inspection.family = Some(model.manifest.family);
             inspection.variant = Some(model.manifest.name);
         }

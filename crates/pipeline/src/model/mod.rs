@@ -118,6 +118,18 @@ impl Model {
         first.ok_or_else(|| lacks(&self.place, role.name()))
     }
 
+    /// What the user should know about how the model's files are read.
+    ///
+    /// # Errors
+    /// Files that cannot be read.
+    pub(crate) fn notices(&self) -> Result<Vec<String>> {
+        let mut notices = Vec::new();
+        for component in self.components.values().flatten() {
+            notices.extend(component.choices()?);
+        }
+        Ok(notices)
+    }
+
     /// The tokenizer's JSON.
     ///
     /// # Errors

@@ -43,6 +43,8 @@ pub struct Pipeline {
     pub(crate) model: Model,
     pub(crate) family: &'static dyn Family,
     pub(crate) limits: Limits,
+    /// What the user should know about how the model's files are read.
+    notices: Vec<String>,
     pub(crate) placement: Placement,
     pub(crate) threads: rayon::ThreadPool,
     pub(crate) readers: Readers,
@@ -66,8 +68,8 @@ impl Pipeline {
     /// No such model, or files that do not make one; a device that is not there.
     pub fn load(options: &LoadOptions) -> Result<Self> {
         let model = find_model(&options.model)?;
-        let (family, limits) = checked(&model)?;
-        Self::of(model, family, limits, options)
+        let (family, limits, notices) = checked(&model)?;
+        Ok(Self { notices, ..Self::of(model, family, limits, options)? })
     }
 
     /// A model without files.
@@ -81,7 +83,7 @@ impl Pipeline {
     fn of(model: Model, family: &'static dyn Family, limits: Limits, options: &LoadOptions) -> Result<Self> {
         let (placement, threads) = (Placement::of(options)?, device::threads(options.threads)?);
         let readers = Readers { ffmpeg: options.ffmpeg.clone() };
-        Ok(Self { model, family, limits, placement, threads, readers, turn: Mutex::default() })
+        Ok(Self { model, family, limits, notices: Vec::new(), placement, threads, readers, turn: Mutex::default() })
     }
 
     /// The plan that [`Pipeline::generate`] would follow: the request with every default filled in, checked and snapped.
@@ -102,6 +104,7 @@ impl Pipeline {
         let (plan, mut notices) = Plan::new(request, probed, manifest, limits)?;
         notices.extend(self.unread(&plan)?);
         notices.extend(crate::plan::inputs::notices(&plan, &self.readers)?);
+        notices.extend(self.notices.iter().cloned());
         self.fitting().fit(plan, notices, &request.output)
     }
 
