@@ -1,5 +1,6 @@
 //! Errors of reading and writing media, with the values that caused them and a hint for the user.
 
+use kinora_files::shell_word;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -264,14 +265,14 @@ impl MediaError {
             Self::HighDynamicRange { path, .. } => format!(
                 "map it to SDR first: ffmpeg -i {} -an -vf zscale=t=linear:npl=100,tonemap=hable,zscale=p=bt709:t=bt709:m=bt709:r=tv,\
                  format=yuv420p -crf 12 clip.mp4",
-                quoted(path)
+                shell_word(path)
             ),
             Self::PictureFormat { path, .. } => {
-                format!("convert it to PNG or JPEG first: magick '{}' picture.png", path.display())
+                format!("convert it to PNG or JPEG first: magick {} picture.png", shell_word(path))
             }
             Self::NotAPicture { .. } => "PNG, JPEG, WebP, GIF, BMP and TIFF files are read".into(),
             Self::PictureTooLarge { path, .. } => {
-                format!("make it smaller first: magick '{}' -resize 4096x4096 picture.png", path.display())
+                format!("make it smaller first: magick {} -resize 4096x4096 picture.png", shell_word(path))
             }
             Self::NoPictures { .. } => {
                 "give a directory with pictures in it, or a pattern such as frames/%04d.png".into()
@@ -297,13 +298,8 @@ impl MediaError {
     }
 }
 
-/// Returns the path as one word of a shell.
-fn quoted(path: &Path) -> String {
-    format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
-}
-
 fn unsupported_hint(path: &Path) -> String {
-    let convert = format!("ffmpeg -i {} -an -pix_fmt yuv420p -crf 12 clip.mp4", quoted(path));
+    let convert = format!("ffmpeg -i {} -an -pix_fmt yuv420p -crf 12 clip.mp4", shell_word(path));
     if cfg!(feature = "ffmpeg") {
         format!(
             "raw frames end in .safetensors; anything else must be a picture, or a video that FFmpeg reads: try {convert}"

@@ -18,6 +18,7 @@ use crate::families::{family_of, find_model, is_known_only, random_model};
 use crate::model::Model;
 use crate::model::manifest::Manifest;
 use crate::plan::fit::Fitting;
+use crate::plan::machine::resident;
 use crate::plan::placement::Placement;
 use crate::plan::{Plan, Planned, Probed, check};
 use crate::preview::LatentRgb;
@@ -40,6 +41,8 @@ pub struct Pipeline {
     pub(crate) limits: Limits,
     pub(crate) placement: Placement,
     pub(crate) threads: rayon::ThreadPool,
+    /// Bytes that were resident when the model was loaded.
+    idle: Option<u64>,
     /// Held by the run that a GPU works for.
     turn: Mutex<()>,
 }
@@ -69,7 +72,7 @@ impl Pipeline {
         let threads = device::threads(options.threads)?;
         let family = family_of(&model)?;
         let limits = family.limits(&model)?;
-        Ok(Self { model, family, limits, placement, threads, turn: Mutex::default() })
+        Ok(Self { model, family, limits, placement, threads, idle: resident(), turn: Mutex::default() })
     }
 
     /// The plan that [`Pipeline::generate`] would follow: the request with every default filled in, checked and snapped.
@@ -94,8 +97,9 @@ impl Pipeline {
 
     /// The model on this machine, as plans are fitted into its memory.
     fn fitting(&self) -> Fitting<'_> {
-        let Self { model, family, limits, placement, .. } = self;
-        Fitting { model, family: *family, limits, placement, threads: self.threads.current_num_threads() }
+        let Self { model, family, limits, placement, idle, .. } = self;
+        let threads = self.threads.current_num_threads();
+        Fitting { model, family: *family, limits, placement, threads, idle: *idle }
     }
 
     /// The recipe that the clip of `request` would have.
