@@ -13,8 +13,7 @@ mod shown;
 mod signals;
 mod terminal;
 
-use args::{Cli, Command};
-use clap::Parser;
+use args::Command;
 use kinora::{LargeBlocks, OrElse};
 use mimalloc::MiMalloc;
 use std::process::ExitCode;
@@ -27,7 +26,7 @@ static ALLOCATOR: OrElse<LargeBlocks<MiMalloc>> = OrElse(LargeBlocks(MiMalloc), 
 pub fn main() -> ExitCode {
     report_panics();
     signals::survive_limits();
-    let cli = match Cli::try_parse() {
+    let cli = match args::parse() {
         Ok(cli) => cli,
         Err(error) => return report::usage(&error),
     };

@@ -78,7 +78,14 @@ impl Progress {
         self
     }
 
-    /// Shows one event; returns `Break` after Ctrl-C or SIGTERM.
+    /// Shows a note.
+    pub fn note(&self, text: &str) {
+        if !self.quiet {
+            self.bar.above(|| report::note(text));
+        }
+    }
+
+    /// Shows one event; returns `Break` after a signal to stop.
     pub fn handle(&mut self, event: &Event) -> ControlFlow<()> {
         if !self.quiet {
             self.show(event);

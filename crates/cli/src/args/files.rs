@@ -80,7 +80,7 @@ pub struct ShowArgs {
 pub struct RerunArgs {
     /// A clip that Kinora wrote.
     pub clip: PathBuf,
-    /// The model and how it runs [default: as recorded].
+    /// The model and how it runs.
     #[command(flatten)]
     pub model: ModelArgs,
     /// Denoising; settings that are not given are those of the recipe.

@@ -21,7 +21,7 @@ pub fn list(args: &ModelsArgs) -> Result<()> {
         let row = |m: &Manifest| {
             serde_json::json!({
                 "name": m.name, "title": m.title, "licence": m.licence, "parameters": m.parameters,
-                "repository": m.repository, "here": here(m),
+                "repository": m.repository, "here": here(m).map(|path| kinora_files::path_text(&path)),
             })
         };
         let rows: Vec<_> = known.iter().map(row).collect();

@@ -6,7 +6,7 @@ use crate::args::{DenoisingArgs, SuiteArgs};
 use crate::progress::Progress;
 use crate::report;
 use clap::Parser;
-use kinora::{Error, LoadOptions, Output, Pipeline, Recipe, Report, Request, Result};
+use kinora::{Error, LoadOptions, Output, Pipeline, Recipe, Report, Request, Result, SeedChoice};
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -141,6 +141,12 @@ fn columns(args: &SuiteArgs) -> Result<Vec<Column>> {
         for set in &sets {
             let settings = settings(set);
             let own = parsed(&settings)?; // settings are checked before the first clip is made
+            if own.seed == Some(SeedChoice::Random) {
+                return Err(Error::Request {
+                    what: format!("--set {set}: all clips of a column have one seed"),
+                    hint: "write a number, such as seed=7".into(),
+                });
+            }
             let denoising = DenoisingArgs { sampling: own.sampling.or(&args.sampling), seed: own.seed };
             let last = Path::new(model).file_name().unwrap_or_default().to_string_lossy();
             let name = [&[last.into_owned()], &settings[..]].concat().join(" ");

@@ -4,6 +4,7 @@ pub(crate) mod fit;
 mod frames;
 pub(crate) mod guide;
 pub(crate) mod inputs;
+pub(crate) mod machine;
 pub(crate) mod memory;
 pub(crate) mod placement;
 mod planned;
@@ -18,6 +19,7 @@ use crate::plan::sampling::Denoising;
 use crate::request::Request;
 use crate::request::inputs::Inputs;
 use crate::request::sampling::Sampling;
+use crate::request::seed::random_seed;
 use crate::step_cache::CacheRule;
 use crate::{Error, Result};
 pub(crate) use fit::in_tiles;
@@ -229,12 +231,6 @@ fn within(name: &str, value: f64, low: f64, high: f64) -> Result<f64> {
             "leave it out for the model's default",
         ))
     }
-}
-
-/// Returns a seed of 32 bits, which can be typed and which other tools accept.
-fn random_seed() -> u64 {
-    use std::hash::{BuildHasher, Hasher};
-    u64::from(std::collections::hash_map::RandomState::new().build_hasher().finish() as u32)
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use crate::families::{checked, family_of, find_model, is_known_only, random_mode
 use crate::model::Model;
 use crate::model::manifest::Manifest;
 use crate::plan::fit::Fitting;
+use crate::plan::machine::resident;
 use crate::plan::placement::Placement;
 use crate::plan::{Plan, Planned, Probed, check};
 use crate::preview::LatentRgb;
@@ -48,6 +49,8 @@ pub struct Pipeline {
     pub(crate) placement: Placement,
     pub(crate) threads: rayon::ThreadPool,
     pub(crate) readers: Readers,
+    /// Bytes that were resident when the model was loaded.
+    idle: Option<u64>,
     /// Held by the run that a GPU works for.
     turn: Mutex<()>,
 }
@@ -83,7 +86,17 @@ impl Pipeline {
     fn of(model: Model, family: &'static dyn Family, limits: Limits, options: &LoadOptions) -> Result<Self> {
         let (placement, threads) = (Placement::of(options)?, device::threads(options.threads)?);
         let readers = Readers { ffmpeg: options.ffmpeg.clone() };
-        Ok(Self { model, family, limits, notices: Vec::new(), placement, threads, readers, turn: Mutex::default() })
+        Ok(Self {
+            model,
+            family,
+            limits,
+            notices: Vec::new(),
+            placement,
+            threads,
+            readers,
+            idle: resident(),
+            turn: Mutex::default(),
+        })
     }
 
     /// The plan that [`Pipeline::generate`] would follow: the request with every default filled in, checked and snapped.
@@ -125,8 +138,9 @@ impl Pipeline {
 
     /// The model on this machine, as plans are fitted into its memory.
     fn fitting(&self) -> Fitting<'_> {
-        let Self { model, family, limits, placement, .. } = self;
-        Fitting { model, family: *family, limits, placement, threads: self.threads.current_num_threads() }
+        let Self { model, family, limits, placement, idle, .. } = self;
+        let threads = self.threads.current_num_threads();
+        Fitting { model, family: *family, limits, placement, threads, idle: *idle }
     }
 
     /// The recipe that the clip of `request` would have.

@@ -5,7 +5,7 @@ use super::windows::least_frames;
 use crate::families::capabilities::Continuation;
 use crate::families::family::ClipEnd;
 use crate::plan::inputs::named;
-use crate::request::output::{Output, Report};
+use crate::request::output::{LATENTS_SUFFIX, Output, Report};
 use crate::run::Pipeline;
 use crate::run::decode::{Decoding, Stream, writer};
 use crate::run::encode::{Encoding, fitted_frame};
@@ -66,8 +66,7 @@ struct Reel {
 
 /// The path of the latents from which a clip can be continued.
 pub(super) fn sidecar(clip: &Path) -> PathBuf {
-    let name = clip.file_name().unwrap_or_default().to_string_lossy();
-    clip.with_file_name(format!("{name}.latents.safetensors"))
+    kinora_files::beside(clip, LATENTS_SUFFIX)
 }
 
 impl<'a> Film<'a> {

@@ -10,7 +10,7 @@ use crate::request::output::{Output, Predictions, Report, Seconds};
 use crate::request::recipe::Recipe;
 use crate::request::story::{Join, MOST_SECONDS, Shot, Story};
 use crate::request::{Request, Size};
-use crate::run::directory::{LOCK, Lock, tidied};
+use crate::run::directory::{Lock, check_own, tidied};
 use crate::run::observer::Observer;
 use crate::run::run_dir::{check_inputs, write_text};
 use crate::run::{Part, Pipeline};
@@ -141,12 +141,7 @@ impl<'a> Filming<'a> {
     fn keep_story(&self) -> Result<Lock> {
         let path = self.project.join(STORY);
         let io = |source| Error::Io { path: path.clone(), source };
-        // Nothing is written into a directory of somebody else's.
-        let mut names = std::fs::read_dir(self.project).into_iter().flatten().flatten().map(|entry| entry.file_name());
-        if !path.exists() && names.any(|name| name != LOCK) {
-            let what = format!("`{}` is not empty, and no project of a story", self.project.display());
-            return Err(Error::request(what, "name another directory with --project"));
-        }
+        check_own(self.project, STORY, "story", "--project")?;
         let lock = Lock::take(self.project)?;
         let own: Recipe = serde_json::from_str(&self.recipe).expect("its own text");
         match std::fs::read_to_string(&path) {
