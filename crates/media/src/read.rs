@@ -12,6 +12,7 @@ mod ffmpeg;
 mod fragments;
 mod gif;
 mod mp4;
+mod packets;
 #[cfg(not(feature = "ffmpeg"))]
 mod probe;
 #[cfg(not(feature = "ffmpeg"))]

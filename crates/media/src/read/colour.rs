@@ -55,6 +55,7 @@ impl Colour {
     }
 
     /// Returns the colour with the same matrix and this range.
+    #[cfg(not(feature = "ffmpeg"))]
     pub(crate) fn of_range(self, full_range: bool) -> Self {
         Self { full_range, ..self }
     }

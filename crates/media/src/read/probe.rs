@@ -2,7 +2,7 @@
 
 use crate::clip::Fps;
 use crate::read::colour::{Colour, LEFT};
-use crate::read::facts::{Facts, speed};
+use crate::read::facts::Facts;
 use crate::read::refused::Refused;
 use crate::read::turn::Turn;
 use crate::read::usual_matrix;
@@ -28,11 +28,11 @@ pub(crate) struct Probe {
     pub(crate) pixels: (String, bool),
     pub(crate) facts: Facts,
     /// The frames per second that all times are multiples of.
-    rate: Option<Fps>,
+    pub(crate) rate: Option<Fps>,
     /// The unit of times in seconds.
-    unit: (u32, NonZeroU32),
+    pub(crate) unit: (u32, NonZeroU32),
     /// Whether each packet is one picture.
-    is_picture_by_packet: bool,
+    pub(crate) is_picture_by_packet: bool,
 }
 
 /// The codings whose packets are pictures, one each. Others have pictures that are not shown, or shown twice.
@@ -91,56 +91,6 @@ impl Probe {
                 .unwrap_or((1, NonZeroU32::MIN)),
             is_picture_by_packet: stream["codec_name"].as_str().is_some_and(|name| PICTURE_BY_PACKET.contains(&name)),
         })
-    }
-
-    /// Returns the frames per second and the number of frames of a track with these packets, if it is known, and a note if
-    /// frames are shown for different times.
-    pub(crate) fn pace(&self, packets: &Packets) -> Result<(Fps, Option<usize>, Option<String>), Refused> {
-        let count = Some(packets.count).filter(|_| self.is_picture_by_packet);
-        let (num, den) = self.unit;
-        let mut times: Vec<i64> = packets.times.iter().map(|&time| time.saturating_mul(num.into())).collect();
-        times.sort_unstable();
-        times.dedup();
-        // Some containers have no times, or only those of some pictures.
-        let are_whole = packets.times.len() == packets.count && times.len() > 1;
-        let (fps, note) = match self.rate {
-            Some(rate) if !are_whole => (rate, None),
-            _ => speed(&times, 0, den)?,
-        };
-        // Times in coarse units hide the rate that the file or the stream names.
-        let named = self.rate.filter(|rate| note.is_none() && (rate.as_f64() / fps.as_f64() - 1.0).abs() < 0.01);
-        Ok((named.unwrap_or(fps), count, note))
-    }
-}
-
-/// The packets of a track.
-#[derive(Debug, Default, PartialEq)]
-pub(crate) struct Packets {
-    /// The number of those that are shown.
-    count: usize,
-    /// The times of those that are shown, as far as they have one.
-    times: Vec<i64>,
-    /// The time of the first keyframe; pictures that are shown before it cannot be decoded.
-    start: Option<i64>,
-}
-
-impl Packets {
-    /// Adds a line of `ffprobe -show_entries packet=pts,flags -of csv=p=0`; others are skipped.
-    pub(crate) fn add(&mut self, line: &str) {
-        let mut fields = line.trim().split(',');
-        let (Some(time), Some(flags)) = (fields.next(), fields.next()) else { return };
-        if !flags.starts_with(['K', '_']) {
-            return;
-        }
-        let time = time.parse::<i64>().ok();
-        if flags.starts_with('K') && self.start.is_none() {
-            self.start = time;
-        }
-        let is_early = time.zip(self.start).is_some_and(|(time, start)| time < start);
-        if !flags.contains('D') && !is_early {
-            self.count += 1;
-            self.times.extend(time);
-        }
     }
 }
 
@@ -266,16 +216,6 @@ mod tests {
         ] {
             assert_eq!(planar(name).as_deref(), expected, "{name}");
         }
-    }
-
-    #[test]
-    fn packets_that_are_not_shown_do_not_count() {
-        let mut packets = Packets::default();
-        // Shown before the edit, before the first keyframe, without a time; lines of other tables.
-        for line in ["-12,KD", "0,K_", "-40,__", "1024,__,", "", "512,___", "N/A,__", "program,stream,24/1", "7"] {
-            packets.add(line);
-        }
-        assert_eq!(packets, Packets { count: 4, times: vec![0, 1024, 512], start: Some(-12) });
     }
 
     #[test]

@@ -7,7 +7,8 @@ use crate::ClipReader;
 use crate::clip::{ClipSpec, Frame};
 use crate::error::{MediaError, Result};
 use crate::read::colour::{Colour, Yuv};
-use crate::read::probe::{Packets, Probe};
+use crate::read::packets::Packets;
+use crate::read::probe::Probe;
 use crate::read::refused::Refused;
 use crate::read::running::Running;
 use crate::read::shown;
@@ -51,7 +52,8 @@ impl ProgramReader {
         let probe = probe(&ffprobe, &url, path, why)?;
         let packets = packets(&ffprobe, &url, probe.track).map_err(|what| failed(path, what))?;
         let facts = probe.facts.notes().map_err(|reason| reason.of(path))?;
-        let (fps, frames, uneven) = probe.pace(&packets).map_err(|reason| reason.of(path))?;
+        let (fps, uneven) = packets.pace(probe.unit, probe.rate).map_err(|reason| reason.of(path))?;
+        let frames = Some(packets.count).filter(|_| probe.is_picture_by_packet);
         let mut program = start(ffmpeg, &url, &probe).map_err(|what| failed(path, what))?;
         let header = Header::read(program.output());
         let header = header.map_err(|error| failed(path, broken(&mut program, &error)))?;
@@ -165,7 +167,14 @@ fn packets(ffprobe: &Path, url: &OsStr, track: u64) -> Result<Packets, String> {
         if read.map_err(|error| error.to_string())? == 0 {
             break;
         }
-        packets.add(&String::from_utf8_lossy(&line));
+        let line = String::from_utf8_lossy(&line);
+        let mut fields = line.trim().split(',');
+        // A time or `N/A`, then flags: keyframe, discarded. Other lines are those of other tables.
+        if let (Some(time), Some(flags)) = (fields.next(), fields.next())
+            && flags.starts_with(['K', '_'])
+        {
+            packets.add(time.parse().ok(), flags.starts_with('K'), !flags.contains('D'));
+        }
     }
     match program.finish()?.as_str() {
         "" => Ok(packets),
