@@ -58,6 +58,11 @@ fn latents_that_are_something_else() {
     for latents in ["page.safetensors", "wide.safetensors"] {
         t.kinora(&sandbox, &["decode", latents, "--model", "model", "-o", "clip.mp4"]);
     }
+    let other = kinora_tests::fixture("wan22_ti2v_t2v").to_string_lossy().into_owned();
+    let made = sandbox.generate(&["--model", &other, "--save-latents", "other.safetensors"]);
+    assert_eq!(made.status, Some(0), "{made:#?}");
+    let error = sandbox.kinora(&["decode", "other.safetensors", "--model", "model", "-o", "clip.mp4"]).failure();
+    assert!(error.contains(&format!("they were made with --model {other}")), "{error}");
     insta::assert_snapshot!(t.0);
 }
 
