@@ -89,7 +89,7 @@ fn kinds_of_models_that_are_not_read() {
     refused(&mut t, "a LoRA", |s| rename(s, TRANSFORMER, |name| format!("{name}.lora_A.weight")));
     refused(&mut t, "scaled fp8", |s| add(s, TRANSFORMER, "scaled_fp8", &[]));
     refused(&mut t, "a scale per matrix", |s| {
-        add(s, TEXT_ENCODER, "encoder.block.0.layer.0.SelfAttention.q.weight_scale", &[])
+        add(s, TEXT_ENCODER, "encoder.block.0.layer.0.SelfAttention.q.weight_scale", &[]);
     });
     refused(&mut t, "bitsandbytes", |s| {
         add(s, TRANSFORMER, "blocks.0.attn1.to_q.weight.quant_state.bitsandbytes__nf4", &[8]);
