@@ -27,6 +27,8 @@ fn a_model_is_pulled_found_and_usable() {
     let inspected = kinora(&home, &hub.address, &["inspect", &place.to_string_lossy()]);
     assert_eq!(inspected.status, Some(0), "{}", inspected.stderr);
     assert!(inspected.stdout.contains("usable   yes"), "{}", inspected.stdout);
+    let by_name = kinora(&home, &hub.address, &["inspect", NAME]);
+    assert_eq!((by_name.status, by_name.stdout.contains("usable   yes")), (Some(0), true), "{}", by_name.stderr);
 }
 
 #[test]
@@ -285,6 +287,44 @@ fn settings_that_cannot_be_used_are_named() {
         assert!(text.contains(error) && text.contains(&format!("hint: {hint}")), "{name}: {text}");
         assert!(!text.contains("secret") && !text.contains("hf_"), "{name}: {text}");
         assert!(hub.requests().is_empty(), "{name}");
+    }
+}
+
+/// A certificate that another authority than the usual ones signed, made by OpenSSL's command where there is one.
+#[cfg(unix)]
+#[test]
+fn an_authority_of_ones_own_is_trusted_when_it_is_named() {
+    let home = home();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let script = "openssl req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=own 2>log && \
+        openssl req -newkey rsa:2048 -nodes -keyout key.pem -out request -subj /CN=localhost 2>log && \
+        printf 'subjectAltName=DNS:localhost\\nbasicConstraints=CA:FALSE' > more && \
+        openssl x509 -req -in request -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -out own.pem -extfile more 2>log && \
+        mkdir authorities && cp ca.pem authorities/own.0";
+    let shell = |script: &str| Command::new("sh").args(["-c", script]).current_dir(home.path()).status().unwrap();
+    if !shell(script).success() {
+        return;
+    }
+    let arguments = ["s_server", "-quiet", "-accept", &port.to_string(), "-cert", "own.pem", "-key", "key.pem", "-WWW"];
+    let mut server = Command::new("openssl");
+    let server = server.args(arguments).current_dir(home.path()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut server = server.stdin(Stdio::piped()).spawn().unwrap();
+    let start = Instant::now();
+    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+        assert!(start.elapsed() < Duration::from_mins(1), "no server");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let refusal = |name: &str, value: &str| {
+        let mut command = command(&home, &format!("https://localhost:{port}"), &["pull", NAME]);
+        String::from_utf8_lossy(&command.env(name, value).output().unwrap().stderr).into_owned()
+    };
+    let unknown = refusal("UNUSED", "");
+    let trusted = [refusal("SSL_CERT_FILE", "ca.pem"), refusal("SSL_CERT_DIR", "authorities")];
+    server.kill().unwrap();
+    server.wait().unwrap();
+    assert!(unknown.contains("UnknownIssuer") && unknown.contains("hint: where a company's own"), "{unknown}");
+    for answer in trusted {
+        assert!(answer.contains("does not answer as the hub does"), "{answer}");
     }
 }
 

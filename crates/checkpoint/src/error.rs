@@ -159,16 +159,14 @@ pub enum Error {
         second: PathBuf,
     },
     /// No rule of the key map matches these tensors' names.
-    #[error("{} not known in the layout `{layout}`{}{}", unknown(.names), did_you_mean(.similar.as_ref()), all_below(.prefix))]
+    #[error("{} not known in the layout `{layout}`{remark}", unknown(.names))]
     Unmapped {
         /// The tensors' names in the file, sorted.
         names: Vec<String>,
-        /// What all names of the file begin with, if they do.
-        prefix: String,
         /// The name of the key map.
         layout: String,
-        /// The closest name to the first one that a rule matches.
-        similar: Option<String>,
+        /// Empty, or the closest name to the first one that a rule matches, or what all names begin with.
+        remark: String,
     },
     /// Two tensors that are one in the model have different values.
     #[error("tensors `{first}` and `{second}` are one in the model, but differ")]
@@ -211,13 +209,14 @@ impl Error {
             Self::Shape { .. } => "the checkpoint belongs to another variant than its configuration says",
             Self::Unused { .. } | Self::Unmapped { .. } => "the checkpoint belongs to another model or variant",
             Self::Dtype { .. } => "use a checkpoint in f32, bf16 or f16",
-            Self::NotFinite { .. } | Self::Zeros { .. } => "the file is damaged: download it again",
+            Self::NotFinite { .. } | Self::Zeros { .. } | Self::NotJson { .. } => {
+                "the file is damaged: download it again"
+            }
             Self::OutOfRange { .. } => "use --dtype bf16 or f32",
             Self::Io { source, .. } => io_hint(source.kind()),
             Self::Invalid { .. } | Self::InvalidTensor { .. } => {
                 "the file is damaged or only partly downloaded: download it again"
             }
-            Self::NotJson { .. } => "the file is damaged: download it again",
             Self::Content { content, .. } => content.hint(),
             Self::NotRead { hint, .. } => hint,
             Self::DanglingLink { .. } => {
@@ -243,7 +242,7 @@ fn io_hint(kind: std::io::ErrorKind) -> &'static str {
     }
 }
 
-fn did_you_mean(similar: Option<&String>) -> String {
+pub(crate) fn did_you_mean(similar: Option<&String>) -> String {
     similar.map(|name| format!("; did you mean `{name}`?")).unwrap_or_default()
 }
 
@@ -253,10 +252,6 @@ fn unknown(names: &[String]) -> String {
         [one] => format!("tensor `{one}` is"),
         several => format!("{} tensors ({}) are", several.len(), first_few(several)),
     }
-}
-
-fn all_below(prefix: &str) -> String {
-    if prefix.is_empty() { String::new() } else { format!("; all names begin with `{prefix}`") }
 }
 
 fn first_few(names: &[String]) -> String {

@@ -7,6 +7,7 @@
 //! Tools put segments of their own before every name, and wrappers in the middle. Both are found by rule: wrappers are left
 //! out, and what all names begin with is left out if the rest are names of the layout.
 
+use crate::error::did_you_mean;
 use crate::pattern::{Captures, Pattern};
 use crate::similar::most_similar;
 use crate::{Error, Result};
@@ -120,11 +121,15 @@ impl KeyMap {
                 Err(Error::MappedTwice { name, layout: self.layout.clone(), first, second })
             }
             (Some((own, _)), _) => {
-                let similar = self.similar_source(own, sources, &prefix);
                 let none_known = unknown.len() > 1 && unknown.len() == sources.plain.len();
-                let prefix = if none_known { sources.common() } else { String::new() };
+                let common = if none_known { sources.common() } else { String::new() };
+                let remark = if common.is_empty() {
+                    did_you_mean(self.similar_source(own, sources, &prefix).as_ref())
+                } else {
+                    format!("; all names begin with `{common}`")
+                };
                 let names = unknown.into_iter().map(|(_, source)| source).collect();
-                Err(Error::Unmapped { names, prefix, layout: self.layout.clone(), similar })
+                Err(Error::Unmapped { names, layout: self.layout.clone(), remark })
             }
         }
     }

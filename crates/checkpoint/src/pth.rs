@@ -49,6 +49,9 @@ impl Problem {
 /// The tensors of a `PyTorch` file, and the choice that was made where it holds several sets of them.
 pub(crate) type Tensors = (BTreeMap<String, Entry>, Option<String>);
 
+/// The items of a dictionary of tensors, and the choice.
+type StateDict<'a> = (&'a [(Id, Id)], Option<String>);
+
 /// Returns the tensors of the `PyTorch` file `path`.
 pub(crate) fn read_pth(path: &Path, data: &Data) -> Result<Tensors> {
     let archive = Archive::read(data).map_err(|problem| problem.error(path))?;
@@ -101,12 +104,12 @@ impl Archive {
     }
 
     /// Returns the dictionary of tensors, without its wrappers, and the choice between several.
-    fn state_dict(&self) -> std::result::Result<(&[(Id, Id)], Option<String>), Problem> {
+    fn state_dict(&self) -> std::result::Result<StateDict<'_>, Problem> {
         let mut id = self.pickle.root();
         let mut choice = None;
         let has_tensors = |id: Id| {
             let items = self.pickle.dict(id).unwrap_or_default();
-            items.iter().any(|(_, value)| self.pickle.call(*value).is_some())
+            items.iter().any(|(_, value)| self.is_tensor(*value))
         };
         for _ in 0..=WRAPPERS.len() {
             let Some(items) = self.pickle.dict(id) else { break };
@@ -128,6 +131,12 @@ impl Archive {
         let keys: Vec<String> = keys.map(|key| format!("`{key}`")).collect();
         let there = if keys.is_empty() { String::new() } else { format!(", but {}", keys.join(", ")) };
         Err(Problem::NotRead(format!("it holds no state dict (a dictionary of tensors){there}")))
+    }
+
+    /// Whether the value is a tensor: other things are made by calls, too, such as the settings of a training.
+    fn is_tensor(&self, id: Id) -> bool {
+        let rebuilds = |function: &str| ["torch._utils.", "torch._tensor."].iter().any(|m| function.starts_with(m));
+        self.pickle.call(id).is_some_and(|(function, _)| rebuilds(function))
     }
 
     fn entry(&self, id: Id) -> std::result::Result<Entry, Problem> {

@@ -58,19 +58,14 @@ fn directory(data: &Data) -> Option<(u64, Range<usize>)> {
         let start = usize::try_from(start).ok()?;
         Some(start..start.checked_add(usize::try_from(size).ok()?)?)
     };
-    match locator.filter(|locator| locator.starts_with(LOCATOR64)) {
-        Some(locator) => {
-            let start = usize::try_from(number(&locator, 8, 8)?).ok()?;
-            let record = data.get(start..start.checked_add(END64_LENGTH)?)?;
-            let range = place(number(&record, 40, 8)?, number(&record, 48, 8)?)?;
-            record.starts_with(END64).then_some((number(&record, 32, 8)?, range))
-        }
-        None => {
-            let record = &tail[end..];
-            let range = place(number(record, 12, 4)?, number(record, 16, 4)?)?;
-            Some((number(record, 10, 2)?, range))
-        }
+    if let Some(locator) = locator.filter(|locator| locator.starts_with(LOCATOR64)) {
+        let start = usize::try_from(number(&locator, 8, 8)?).ok()?;
+        let record = data.get(start..start.checked_add(END64_LENGTH)?)?;
+        let range = place(number(&record, 40, 8)?, number(&record, 48, 8)?)?;
+        return record.starts_with(END64).then_some((number(&record, 32, 8)?, range));
     }
+    let record = &tail[end..];
+    Some((number(record, 10, 2)?, place(number(record, 12, 4)?, number(record, 16, 4)?)?))
 }
 
 struct Member {

@@ -58,6 +58,11 @@ fn latents_that_are_something_else() {
     for latents in ["page.safetensors", "wide.safetensors"] {
         t.kinora(&sandbox, &["decode", latents, "--model", "model", "-o", "clip.mp4"]);
     }
+    let other = kinora_tests::fixture("wan22_ti2v_t2v").to_string_lossy().into_owned();
+    let made = sandbox.generate(&["--model", &other, "--save-latents", "other.safetensors"]);
+    assert_eq!(made.status, Some(0), "{made:#?}");
+    let error = sandbox.kinora(&["decode", "other.safetensors", "--model", "model", "-o", "clip.mp4"]).failure();
+    assert!(error.contains(&format!("they were made with --model {other}")), "{error}");
     insta::assert_snapshot!(t.0);
 }
 
@@ -84,7 +89,7 @@ fn kinds_of_models_that_are_not_read() {
     refused(&mut t, "a LoRA", |s| rename(s, TRANSFORMER, |name| format!("{name}.lora_A.weight")));
     refused(&mut t, "scaled fp8", |s| add(s, TRANSFORMER, "scaled_fp8", &[]));
     refused(&mut t, "a scale per matrix", |s| {
-        add(s, TEXT_ENCODER, "encoder.block.0.layer.0.SelfAttention.q.weight_scale", &[])
+        add(s, TEXT_ENCODER, "encoder.block.0.layer.0.SelfAttention.q.weight_scale", &[]);
     });
     refused(&mut t, "bitsandbytes", |s| {
         add(s, TRANSFORMER, "blocks.0.attn1.to_q.weight.quant_state.bitsandbytes__nf4", &[8]);

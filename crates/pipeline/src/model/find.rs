@@ -215,7 +215,10 @@ fn component(root: &Root, folder: &str) -> Result<ComponentFiles> {
 
 /// The files of a component without weights that may have been meant for them, for a message.
 fn others(names: &[&str]) -> String {
-    let is_other = |name: &&&str| !name.ends_with(".json") && !name.ends_with(".md");
+    let is_other = |name: &&&str| {
+        let ending = Path::new(name).extension().unwrap_or_default();
+        !["json", "md", "txt"].iter().any(|text| ending == *text)
+    };
     let others: Vec<String> = names.iter().filter(is_other).take(3).map(|name| format!("`{name}`")).collect();
     if others.is_empty() { String::new() } else { format!(", but {}", others.join(", ")) }
 }

@@ -113,12 +113,11 @@ fn problems(found: &Found, families: Families) -> Vec<String> {
     };
     let components = found.components.iter().filter(named).filter_map(|component| component.problem.as_ref());
     let mut problems: Vec<String> = components.map(ToString::to_string).collect();
-    match &found.layout {
-        Layout::Diffusers { .. } => problems.extend(found.tokenizer_problem().map(|problem| problem.to_string())),
-        _ => {
-            let lacking = Recognised::of(found, families).map(|files| files.lacking).unwrap_or_default();
-            problems.extend(lacking.iter().map(|what| format!("it has no {what}")));
-        }
+    if matches!(found.layout, Layout::Diffusers { .. }) {
+        problems.extend(found.tokenizer_problem().map(|problem| problem.to_string()));
+    } else {
+        let lacking = Recognised::of(found, families).map(|files| files.lacking).unwrap_or_default();
+        problems.extend(lacking.iter().map(|what| format!("it has no {what}")));
     }
     problems
 }
