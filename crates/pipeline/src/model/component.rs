@@ -73,7 +73,7 @@ impl Blob {
     /// All bytes.
     pub(crate) fn read(&self) -> Result<Vec<u8>> {
         match self {
-            Self::File(path) => std::fs::read(path).map_err(|source| Error::Io { path: path.clone(), source }),
+            Self::File(path) => kinora_files::read(path).map_err(|source| Error::Io { path: path.clone(), source }),
             Self::Static(_, bytes) => Ok(bytes.to_vec()),
         }
     }
