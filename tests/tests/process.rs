@@ -46,7 +46,8 @@ fn a_result_that_cannot_be_printed_is_an_error() {
     succeeded(sandbox.generate(&["-o", "clip.safetensors", "--save-latents", "l.safetensors"]));
     let small = ["--width", "32", "--height", "32", "--frames", "5", "--steps", "1"];
     let suite = [&["suite", "prompts.toml", "--model", "model", "-o", "page"][..], &small].concat();
-    let (made, json) = (Sandbox::generate_arguments(&["-o", "a.mp4"]), Sandbox::generate_arguments(&["--json", "-o", "b.mp4"]));
+    let (made, json) =
+        (Sandbox::generate_arguments(&["-o", "a.mp4"]), Sandbox::generate_arguments(&["--json", "-o", "b.mp4"]));
     let commands: &[&[&str]] = &[
         &made,
         &json,
@@ -153,7 +154,8 @@ fn text_of_others_is_seen_not_obeyed() {
         metadata["recipe"] = recipe.to_string().into();
     });
     let recorded = |recipe: &serde_json::Value| {
-        sandbox.edit_weights("clip.safetensors", |header, _| header["__metadata__"]["recipe"] = recipe.to_string().into());
+        sandbox
+            .edit_weights("clip.safetensors", |header, _| header["__metadata__"]["recipe"] = recipe.to_string().into());
     };
     let clip = "clip.safetensors";
     let shown = succeeded(sandbox.kinora(&["show", clip]));
@@ -265,7 +267,10 @@ fn names_are_bytes() {
     }
     run(&["encode".as_ref(), &raw, "-o".as_ref(), &name(".latents"), "--model".as_ref(), "model".as_ref()]);
     let decode = ["decode".as_ref(), &*name(".latents"), "--model".as_ref(), "model".as_ref(), "--json".as_ref()];
-    assert_eq!(run(&decode).stdout.parse::<serde_json::Value>().expect("JSON")["clip"], "caf\\xE9-3.mp4".replace("-3", ""));
+    assert_eq!(
+        run(&decode).stdout.parse::<serde_json::Value>().expect("JSON")["clip"],
+        "caf\\xE9-3.mp4".replace("-3", "")
+    );
 }
 
 #[test]

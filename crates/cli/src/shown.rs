@@ -15,7 +15,8 @@ pub fn shown(text: &str) -> Cow<'_, str> {
     let mut before = '\0';
     let mut rest = text.chars().peekable();
     while let Some(c) = rest.next() {
-        let joins = matches!(c, '\u{200c}' | '\u{200d}') && is_joined(before) && rest.peek().copied().is_some_and(is_joined);
+        let joins =
+            matches!(c, '\u{200c}' | '\u{200d}') && is_joined(before) && rest.peek().copied().is_some_and(is_joined);
         let _ = match c {
             '\n' | '\t' | '\r' => write!(result, "{}", c.escape_default()),
             c if is_hidden(c) && !joins => write!(result, "{}", c.escape_unicode()),

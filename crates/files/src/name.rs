@@ -91,7 +91,9 @@ pub fn beside(path: &Path, suffix: &str) -> PathBuf {
 
 /// FNV-1a, <http://www.isthe.com/chongo/tech/comp/fnv/>.
 pub(crate) fn hash(name: &OsStr) -> u64 {
-    name.as_encoded_bytes().iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+    name.as_encoded_bytes()
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 #[cfg(test)]
@@ -100,7 +102,8 @@ mod tests {
 
     #[test]
     fn a_shell_reads_every_word_back() {
-        let words = ["a.mp4", "it's", "a b", "$HOME `x` \"y\"", "", "-v", "~", "tab\there", "\u{202e}evil", "é", "a\\x41"];
+        let words =
+            ["a.mp4", "it's", "a b", "$HOME `x` \"y\"", "", "-v", "~", "tab\there", "\u{202e}evil", "é", "a\\x41"];
         for word in words {
             let script = format!("printf %s {}", shell_word(word));
             let output = std::process::Command::new("sh").args(["-c", &script]).output().expect("a shell");
@@ -114,7 +117,9 @@ mod tests {
     #[test]
     fn names_of_any_bytes_survive() {
         use std::os::unix::ffi::OsStrExt;
-        for bytes in [&b"caf\xe9.png"[..], b"\xff\xfe", b"a\\x41", b"a\\", b"a\\xZZ", b"\\x5Cx", "é/\u{fffd}".as_bytes()] {
+        for bytes in
+            [&b"caf\xe9.png"[..], b"\xff\xfe", b"a\\x41", b"a\\", b"a\\xZZ", b"\\x5Cx", "é/\u{fffd}".as_bytes()]
+        {
             let path = Path::new(OsStr::from_bytes(bytes));
             let text = path_text(path);
             assert_eq!(path_of_text(&text), path, "{text}");

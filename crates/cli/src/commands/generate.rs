@@ -159,6 +159,7 @@ fn numbered(path: &Path, index: u64, count: u64) -> PathBuf {
         name.push(extension);
     }
     let numbered = path.with_file_name(name);
-    let is_folder = path.as_os_str().as_encoded_bytes().last().is_some_and(|last| std::path::is_separator(*last as char));
+    let is_folder =
+        path.as_os_str().as_encoded_bytes().last().is_some_and(|last| std::path::is_separator(*last as char));
     if is_folder { numbered.join("") } else { numbered }
 }
