@@ -57,7 +57,11 @@ impl Bar {
         let columns = console::Term::stderr().size_checked().map_or(WIDE, |(_, columns)| columns);
         let template = if columns < WIDE { format!("{name} {narrow}") } else { format!("{name} {{bar:30}} {wide}") };
         let now = Instant::now();
-        Self::new(template.trim_start(), "", Some(Lines { name, begun: now, last: now, part: 0, from: None }))
+        Self::new(
+            template.trim_start(),
+            "",
+            Some(Lines { name: name.trim_end(), begun: now, last: now, part: 0, from: None }),
+        )
     }
 
     #[expect(clippy::disallowed_methods, reason = "the one place that makes bars")]

@@ -113,7 +113,14 @@ pub fn words(error: &clap::Error) -> String {
     ]
     .iter()
     .fold(error.render().to_string(), |text, (from, to)| text.replace(from, to))
+    .lines()
+    .map(|line| if line.starts_with("hint: to pass '") { DASHES } else { line })
+    .fold(String::new(), |text, line| text + line + "\n")
 }
+
+/// Instead of clap's advice, which takes a word apart into options of one letter.
+const DASHES: &str =
+    "hint: a prompt that begins with a dash goes behind `--` and the options, the value of an option behind `=`";
 
 /// Says that there is no memory for `bytes` more, and ends the process: whatever asked for them cannot go on. Takes no
 /// memory itself.

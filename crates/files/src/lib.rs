@@ -64,6 +64,28 @@ pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Reads a whole file.
+///
+/// # Errors
+/// [`InvalidInput`](io::ErrorKind::InvalidInput) for what is no regular file: reading a pipe waits for a writer, who may
+/// never come.
+pub fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let data = std::fs::metadata(path)?;
+    if !data.is_file() && !data.is_dir() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    std::fs::read(path)
+}
+
+/// Reads a whole text.
+///
+/// # Errors
+/// Those of [`read`], and [`InvalidData`](io::ErrorKind::InvalidData) for what is not UTF-8.
+pub fn read_text(path: &Path) -> io::Result<String> {
+    let no_text = |_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text");
+    String::from_utf8(read(path)?).map_err(no_text)
+}
+
 /// Checks that an [`AtomicFile`] can be created for `path`, so that this is known before its content is computed.
 ///
 /// # Errors

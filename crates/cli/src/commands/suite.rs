@@ -122,7 +122,7 @@ fn chosen(args: &SuiteArgs) -> Result<Vec<(usize, Prompt)>> {
 
 /// Reads all prompts of a file.
 fn read(path: &Path) -> Result<Vec<Prompt>> {
-    let text = fs::read_to_string(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
+    let text = kinora_files::read_text(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
     let all: Prompts = toml::from_str(&text).map_err(|error| bad(path, error.message().to_string()))?;
     Ok(all.prompt)
 }
@@ -215,7 +215,7 @@ fn cell(pipeline: &Pipeline, args: &SuiteArgs, column: &Column, number: usize, p
     let recipe = pipeline.recipe_of(&request)?;
     let (clip_path, sheet_path, note_path) =
         (args.output.join(&clip), args.output.join(&sheet), args.output.join(&note));
-    let kept = fs::read_to_string(&note_path).ok().and_then(|text| serde_json::from_str::<Made>(&text).ok());
+    let kept = kinora_files::read_text(&note_path).ok().and_then(|text| serde_json::from_str::<Made>(&text).ok());
     let fits = |_: &Made| {
         let same = Recipe::read(&clip_path).is_ok_and(|kept| recipe.difference(&kept).is_none());
         same && sheet_path.exists()

@@ -77,7 +77,7 @@ impl Story {
     pub fn read(path: &Path) -> Result<Self> {
         let hint = "a story is TOML with `[[shot]]` tables of prompt, seconds, join (continue or cut), camera, image";
         let bad = |reason: String| Error::BadFile { path: path.to_path_buf(), reason, hint };
-        let text = std::fs::read_to_string(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
+        let text = kinora_files::read_text(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
         let mut story: Self = toml::from_str(&text).map_err(|error| bad(error.message().to_string()))?;
         if story.shots.is_empty() {
             return Err(bad("it has no shots".into()));

@@ -44,9 +44,10 @@ pub(crate) struct RunDir {
 pub(crate) fn check_inputs(dir: &Path, recipe: &Recipe, model: &ModelFiles) -> Result<()> {
     let now = inputs(recipe, model)?;
     let file = dir.join(INPUTS);
-    let Ok(text) = std::fs::read_to_string(&file) else {
+    if !file.exists() {
         return write_text(&file, &serde_json::to_string_pretty(&now).expect("plain data"));
-    };
+    }
+    let text = kinora_files::read_text(&file).map_err(|error| bad_run(dir, format!("{INPUTS}: {error}")))?;
     let before: BTreeMap<String, Input> = serde_json::from_str(&text).map_err(|error| bad_run(dir, error))?;
     let mut paths = before.keys().chain(now.keys());
     let difference = paths.find_map(|path| match (before.get(path), now.get(path)) {
@@ -85,7 +86,7 @@ fn inputs(recipe: &Recipe, model: &ModelFiles) -> Result<BTreeMap<String, Input>
 /// The recipe of the run that `dir` holds, if it holds one: a resumed run keeps its random seed.
 pub(crate) fn recorded(dir: &Path) -> Result<Option<Recipe>> {
     let file = dir.join(RECIPE);
-    match std::fs::read_to_string(&file) {
+    match kinora_files::read_text(&file) {
         Ok(text) => serde_json::from_str(&text)
             .map(Some)
             .map_err(|error| bad_run(dir, format!("{RECIPE} does not parse: {error}"))),

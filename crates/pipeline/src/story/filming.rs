@@ -144,7 +144,7 @@ impl<'a> Filming<'a> {
         check_own(self.project, STORY, "story", "--project")?;
         let lock = Lock::take(self.project)?;
         let own: Recipe = serde_json::from_str(&self.recipe).expect("its own text");
-        match std::fs::read_to_string(&path) {
+        match kinora_files::read_text(&path) {
             Ok(kept) => {
                 let read = |text: &str| serde_json::from_str::<Recipe>(text);
                 let bad = |error: serde_json::Error| Error::BadRun { path: path.clone(), reason: error.to_string() };
