@@ -27,9 +27,13 @@ impl CameraPath {
     pub fn read(path: &Path) -> Result<Self> {
         let io = |source| Error::Io { path: path.into(), source };
         let bad = |reason| Error::BadFile { path: path.into(), reason };
-        let bytes = std::fs::read(path).map_err(io)?;
-        let text = String::from_utf8(bytes).map_err(|_| bad("it is not UTF-8 text".into()))?;
-        Ok(Self { file: path.into(), poses: parse(&text).map_err(bad)? })
+        // Reading a pipe waits for a writer, who may never come.
+        if std::fs::metadata(path).map_err(io)?.is_file() {
+            let bytes = std::fs::read(path).map_err(io)?;
+            let text = String::from_utf8(bytes).map_err(|_| bad("it is not UTF-8 text".into()))?;
+            return Ok(Self { file: path.into(), poses: parse(&text).map_err(bad)? });
+        }
+        Err(bad("it is not a regular file".into()))
     }
 
     /// Returns the poses of the file; there is at least one.

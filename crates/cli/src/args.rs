@@ -5,6 +5,7 @@ mod files;
 mod inputs;
 mod model;
 mod output;
+mod prompt;
 mod sampling;
 mod shape;
 mod story;
@@ -16,6 +17,7 @@ pub use inputs::{InputArgs, PreviewArgs};
 use kinora::Request;
 pub use model::{ComputeArgs, ModelArgs};
 pub use output::OutputArgs;
+pub use prompt::{Prompt, parse};
 pub use sampling::{DenoisingArgs, SamplingArgs};
 pub use shape::ShapeArgs;
 use std::path::PathBuf;
@@ -90,7 +92,7 @@ pub enum Command {
 /// `kinora generate`.
 #[derive(Debug, Clone, Args)]
 pub struct GenerateArgs {
-    /// What the clip should show.
+    /// What the clip should show; - reads it from standard input.
     pub prompt: String,
     /// The negative prompt, things that the clip should not show; may be empty [default: the model's own].
     #[arg(long, value_name = "TEXT")]
@@ -128,11 +130,11 @@ pub struct GenerateArgs {
 }
 
 impl GenerateArgs {
-    /// Returns the request that the options describe.
-    pub fn request(&self) -> Request {
+    /// Returns the request that the options describe, with `prompt`.
+    pub fn request(&self, prompt: &str) -> Request {
         let shape = &self.shape;
         self.denoising.apply(Request {
-            prompt: self.prompt.clone(),
+            prompt: prompt.to_string(),
             negative_prompt: self.negative_prompt.clone(),
             size: shape.size(),
             frames: shape.frames,

@@ -1,37 +1,38 @@
 //! The `kinora` command: parses the command line, calls the library and prints. It is built into two programs, `kinora`
 //! and `kinora-cuda`.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command prints")]
 
 mod args;
+mod bar;
 mod commands;
 #[cfg(all(target_os = "linux", not(feature = "cuda")))]
 mod cuda;
 mod ffmpeg;
 mod progress;
 mod report;
+mod shown;
 mod signals;
 mod terminal;
 
-use args::{Cli, Command};
-use clap::Parser;
-use kinora::LargeBlocks;
+use args::Command;
+use kinora::{LargeBlocks, OrElse};
 use mimalloc::MiMalloc;
 use std::process::ExitCode;
 
 /// Large tensors come from the system and go back to it, so that long clips do not fragment the memory.
 #[global_allocator]
-static ALLOCATOR: LargeBlocks<MiMalloc> = LargeBlocks(MiMalloc);
+static ALLOCATOR: OrElse<LargeBlocks<MiMalloc>> = OrElse(LargeBlocks(MiMalloc), report::out_of_memory);
 
 /// Runs the subcommand of the command line.
 pub fn main() -> ExitCode {
-    keep_contained_panics_quiet();
-    let cli = match Cli::try_parse() {
+    report_panics();
+    signals::survive_limits();
+    let cli = match args::parse() {
         Ok(cli) => cli,
         Err(error) => return report::usage(&error),
     };
     #[cfg(all(target_os = "linux", not(feature = "cuda")))]
     if let Err(error) = cuda::hand_over(&cli.command) {
-        return report::failure(&error);
+        return report::finish(Err(error));
     }
     let result = match &cli.command {
         Command::Generate(args) => commands::generate::run(args),
@@ -48,18 +49,15 @@ pub fn main() -> ExitCode {
         Command::Show(args) => commands::show::run(args),
         Command::Rerun(args) => commands::generate::rerun(args),
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => report::failure(&error),
-    }
+    report::finish(result)
 }
 
-/// Silences the message of a panic that becomes an error: a damaged tokenizer makes the tokenizers library panic.
-fn keep_contained_panics_quiet() {
-    let print = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
+/// A panic is told in our own words, and not at all where it becomes an error: a damaged tokenizer makes the tokenizers
+/// library panic.
+fn report_panics() {
+    std::panic::set_hook(Box::new(|panic| {
         if !kinora::panic_is_contained() {
-            print(panic);
+            report::panicked(panic);
         }
     }));
 }

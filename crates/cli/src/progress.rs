@@ -1,9 +1,10 @@
-//! Shows progress on stderr: a bar for the steps, one for the frames, and notices above them.
+//! Shows the events of a run on stderr: progress of the steps and of the frames, and notices above it.
 
 use crate::args::PreviewArgs;
-use crate::signals;
+use crate::bar::{Bar, Look};
 use crate::terminal::Protocol;
-use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
+use crate::{report, signals};
+use indicatif::HumanDuration;
 use kinora::{Event, LatentRgb, Picture, Pipeline, Plan, Planned, Stage, write_preview};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 /// Shows the events of one run.
 pub struct Progress {
-    bar: ProgressBar,
+    bar: Bar,
     quiet: bool,
     /// The number of steps that this process has done, and the time they took.
     steps: (u32, Duration),
@@ -65,19 +66,26 @@ impl Progress {
     /// Returns a display of progress; it shows nothing if `quiet`.
     pub fn new(quiet: bool) -> Self {
         signals::listen();
-        Self { bar: ProgressBar::hidden(), quiet, steps: (0, Duration::ZERO), preview: None }
+        Self { bar: Bar::hidden(), quiet, steps: (0, Duration::ZERO), preview: None }
     }
 
     /// Adds previews of the latents.
     pub fn with_preview(mut self, args: &PreviewArgs, pipeline: &Pipeline) -> Self {
         match Preview::new(args, pipeline) {
             Ok(preview) => self.preview = preview,
-            Err(reason) => eprintln!("note: no preview: {reason}"),
+            Err(reason) => report::note(&format!("no preview: {reason}")),
         }
         self
     }
 
-    /// Shows one event; returns `Break` after Ctrl-C or SIGTERM.
+    /// Shows a note.
+    pub fn note(&self, text: &str) {
+        if !self.quiet {
+            self.bar.above(|| report::note(text));
+        }
+    }
+
+    /// Shows one event; returns `Break` after a signal to stop.
     pub fn handle(&mut self, event: &Event) -> ControlFlow<()> {
         if !self.quiet {
             self.show(event);
@@ -94,9 +102,9 @@ impl Progress {
             Event::Step { done, total, denoised, .. } if done % preview.every == 0 || done == total => {
                 match preview.step(denoised) {
                     Ok(None) => {}
-                    Ok(Some(picture)) => self.bar.suspend(|| eprint!("{picture}")),
+                    Ok(Some(picture)) => self.bar.above(|| report::raw(&picture)),
                     Err(error) => {
-                        self.bar.suspend(|| eprintln!("note: no preview: {error}"));
+                        self.bar.above(|| report::note(&format!("no preview: {error}")));
                         self.preview = None;
                     }
                 }
@@ -107,47 +115,36 @@ impl Progress {
 
     fn show(&mut self, event: &Event) {
         match event {
-            Event::Planned(Planned { plan, memory, .. }) => self.bar.suspend(|| {
-                eprintln!(
-                    "{}×{}, {} frames at {} fps, {} steps of {}, seed {}",
-                    plan.width,
-                    plan.height,
-                    plan.frames,
-                    plan.fps,
-                    plan.steps(),
-                    plan.sampler,
-                    plan.seed
-                );
-                eprintln!("{memory}");
+            Event::Planned(Planned { plan, memory, .. }) => self.bar.above(|| {
+                let (size, steps) = (format!("{}×{}", plan.width, plan.height), plan.steps());
+                let Plan { frames, fps, sampler, seed, .. } = plan;
+                report::say(&format!("{size}, {frames} frames at {fps} fps, {steps} steps of {sampler}, seed {seed}"));
+                report::say(&memory.to_string());
             }),
-            Event::Notice(text) => self.bar.suspend(|| eprintln!("note: {text}")),
-            Event::Stage(stage) => self.start(*stage),
+            Event::Notice(text) => self.bar.above(|| report::note(text)),
+            Event::Stage(stage) => {
+                self.bar = Bar::hidden(); // the old one goes before the new one comes
+                self.bar = bar_of(*stage);
+            }
             Event::Step { done, total, elapsed, .. } => {
-                self.bar.set_length(*total as u64);
-                self.bar.set_position(*done as u64);
                 self.steps = (self.steps.0 + 1, self.steps.1 + *elapsed);
                 let left = HumanDuration(remaining(self.steps, total - done));
-                self.bar.set_message(format!("{left:#} left  {:.2} s/step", elapsed.as_secs_f64()));
+                self.bar.message(&format!("{left:#} left  {:.2} s/step", elapsed.as_secs_f64()));
+                self.bar.at(*done as u64, *total as u64, " steps");
             }
-            Event::Frames { done, total } => {
-                self.bar.set_length(*total as u64);
-                self.bar.set_position(*done as u64);
-            }
+            Event::Frames { done, total } => self.bar.at(*done as u64, *total as u64, " frames"),
             _ => {}
         }
     }
+}
 
-    fn start(&mut self, stage: Stage) {
-        let (name, style) = match stage {
-            Stage::Text => ("reading the prompt", "{msg}"),
-            Stage::Denoise => ("", "denoising {bar:30} {pos}/{len} {elapsed} / {msg}"),
-            Stage::Decode => ("", "decoding  {bar:30} {pos}/{len} frames {elapsed} / {eta} left"),
-            Stage::Encode => ("", "encoding  {bar:30} {pos}/{len} frames {elapsed}"),
-        };
-        self.bar.finish_and_clear();
-        self.bar = ProgressBar::new(0).with_message(name);
-        self.bar.set_style(ProgressStyle::with_template(style).expect("templates are constants"));
-        self.bar.tick();
+fn bar_of(stage: Stage) -> Bar {
+    let of = |name, wide, narrow| Bar::of(Look { name, wide, narrow });
+    match stage {
+        Stage::Text => Bar::text("reading the prompt"),
+        Stage::Denoise => of("denoising", "{pos}/{len} {elapsed} / {msg}", "{pos}/{len} {wide_msg}"),
+        Stage::Decode => of("decoding ", "{pos}/{len} frames {elapsed} / {eta} left", "{pos}/{len}"),
+        Stage::Encode => of("encoding ", "{pos}/{len} frames {elapsed}", "{pos}/{len}"),
     }
 }
 
@@ -155,12 +152,6 @@ impl Progress {
 /// count.
 fn remaining((steps, elapsed): (u32, Duration), left: usize) -> Duration {
     elapsed.checked_div(steps).unwrap_or_default().saturating_mul(u32::try_from(left).unwrap_or(u32::MAX))
-}
-
-impl Drop for Progress {
-    fn drop(&mut self) {
-        self.bar.finish_and_clear();
-    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! [`AtomicFile`]: a buffered writer whose file gets its name at the end.
 
-use crate::{PROBE, folder_of, plain, sync_folder};
+use crate::{PROBE, folder_of, sync_folder, temporary};
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
@@ -28,12 +28,8 @@ impl AtomicFile {
     /// written to.
     pub fn create(path: &Path) -> io::Result<Self> {
         let target = resolve(path)?;
-        let (prefix, suffix) = affixes(&target);
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(&prefix).suffix(&suffix);
-        #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666)); // less the umask
-        let file = builder.tempfile_in(folder_of(&target)).map_err(|error| plain(&error))?;
+        let (stem, suffix) = parts(&target);
+        let file = temporary::file_in(folder_of(&target), &stem, &suffix)?;
         Ok(Self { out: BufWriter::with_capacity(BUFFER_BYTES, file), target, failed: false })
     }
 
@@ -99,6 +95,7 @@ impl AtomicFile {
         file.as_file().sync_all()?;
         let file = file.persist(&target).map_err(|error| error.error)?;
         sync_folder(folder_of(&target));
+        let _ = file.unlock(); // it is whole
         Ok(file)
     }
 }
@@ -135,12 +132,12 @@ fn resolve(path: &Path) -> io::Result<PathBuf> {
     }
 }
 
-/// Returns what is before and after the random part of the temporary name: `clip.mp4` is written as `.clip.XXXXXX.mp4`,
-/// hidden, and with an extension that a library recognises.
-fn affixes(target: &Path) -> (String, String) {
+/// Returns what is before and after the random part of the temporary name: `clip.mp4` is written as
+/// `.clip.kinora-XXXXXXXX.mp4`, hidden, and with an extension that a library recognises.
+fn parts(target: &Path) -> (String, String) {
     let text = |part: Option<&OsStr>| part.map(|part| part.to_string_lossy().into_owned());
     // File systems limit names to 255 bytes; a long name must still fit with the random part.
     let stem: String = text(target.file_stem()).unwrap_or_default().chars().take(40).collect();
-    let extension = text(target.extension()).map(|extension| format!(".{extension}"));
-    (format!(".{stem}."), extension.unwrap_or_default())
+    let extension = text(target.extension()).filter(|extension| extension.len() <= 16);
+    (stem, extension.map(|extension| format!(".{extension}")).unwrap_or_default())
 }

@@ -1,6 +1,7 @@
 //! [`HiddenFolder`]: several files that get their names together.
 
-use crate::{PROBE, plain};
+use crate::{PROBE, temporary};
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
@@ -8,7 +9,11 @@ use tempfile::TempDir;
 /// A hidden folder of finished files that do not have their names yet; removed, with the files left in it, when it is
 /// dropped.
 #[derive(Debug)]
-pub struct HiddenFolder(TempDir);
+pub struct HiddenFolder {
+    folder: TempDir,
+    /// Held until the folder is gone.
+    _lock: Option<File>,
+}
 
 impl HiddenFolder {
     /// Creates a folder in `folder`, with a random hidden name. Only the user can read it; the files in it get the
@@ -17,17 +22,17 @@ impl HiddenFolder {
     /// # Errors
     /// `folder` is missing or cannot be written to.
     pub fn create_in(folder: &Path) -> io::Result<Self> {
-        tempfile::Builder::new().prefix(".files.").tempdir_in(folder).map(Self).map_err(|error| plain(&error))
+        temporary::folder_in(folder).map(|(folder, lock)| Self { folder, _lock: lock })
     }
 
     /// Writes 64 KiB and removes them again, so that a full disk is noticed before anything is computed.
     pub fn probe_space(&self) -> io::Result<()> {
-        tempfile::tempfile_in(self.0.path())?.write_all(&PROBE)
+        tempfile::tempfile_in(self.folder.path())?.write_all(&PROBE)
     }
 
     /// Returns the path of the file `name` in this folder. The caller creates the file and syncs it.
     pub fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
+        self.folder.path().join(name)
     }
 
     /// Moves the file `name` out of this folder to `target`, replacing the file that was there. After the last file,

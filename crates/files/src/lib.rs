@@ -4,14 +4,24 @@
 //! folder is synced. A process that is killed at any point leaves the old file or the new one, and no file of the user's
 //! is ever overwritten but the target.
 //!
+//! A hidden name is locked by the process that writes there; what a killed one has left in a folder is removed when the
+//! next file is written into it.
+//!
 //! [`write()`], [`copy`] and [`rename`] do all of it at once, [`AtomicFile`] is a writer, and [`HiddenFolder`] holds
-//! several files that get their names together. All errors are those of [`std::io`]; the caller knows the path.
+//! several files that get their names together. [`Claim`] is a name that nobody else takes; [`shell_word`], [`path_text`]
+//! and [`beside`] are about names themselves. All errors are those of [`std::io`]; the caller knows the path.
 
+mod claim;
 mod file;
 mod folder;
+mod name;
+mod temporary;
 
+pub use claim::Claim;
 pub use file::AtomicFile;
 pub use folder::HiddenFolder;
+pub use name::{beside, is_hidden, path_of_text, path_text, shell_word};
+pub use temporary::is_temporary;
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -52,6 +62,28 @@ pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     std::fs::rename(from, to)?;
     sync_folder(folder_of(to));
     Ok(())
+}
+
+/// Reads a whole file.
+///
+/// # Errors
+/// [`InvalidInput`](io::ErrorKind::InvalidInput) for what is no regular file: reading a pipe waits for a writer, who may
+/// never come.
+pub fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let data = std::fs::metadata(path)?;
+    if !data.is_file() && !data.is_dir() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    std::fs::read(path)
+}
+
+/// Reads a whole text.
+///
+/// # Errors
+/// Those of [`read`], and [`InvalidData`](io::ErrorKind::InvalidData) for what is not UTF-8.
+pub fn read_text(path: &Path) -> io::Result<String> {
+    let no_text = |_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text");
+    String::from_utf8(read(path)?).map_err(no_text)
 }
 
 /// Checks that an [`AtomicFile`] can be created for `path`, so that this is known before its content is computed.

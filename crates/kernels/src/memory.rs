@@ -1,4 +1,4 @@
-//! [`LargeBlocks`]: an allocator for programs whose memory is tensors.
+//! [`LargeBlocks`]: an allocator for programs whose memory is tensors; [`OrElse`]: what happens where there is none.
 #![allow(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout};
@@ -45,6 +45,42 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for LargeBlocks<A> {
             }
             moved
         }
+    }
+}
+
+/// Hands blocks of another allocator out, and calls a function with the bytes that it did not have. Without it, most of the
+/// standard library ends the process with a message of its own.
+pub struct OrElse<A>(pub A, pub fn(usize));
+
+impl<A> OrElse<A> {
+    fn checked(&self, block: *mut u8, bytes: usize) -> *mut u8 {
+        if block.is_null() {
+            (self.1)(bytes);
+        }
+        block
+    }
+}
+
+// SAFETY: every block is the other allocator's.
+unsafe impl<A: GlobalAlloc> GlobalAlloc for OrElse<A> {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: as the caller vouches.
+        self.checked(unsafe { self.0.alloc(layout) }, layout.size())
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: as the caller vouches.
+        self.checked(unsafe { self.0.alloc_zeroed(layout) }, layout.size())
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: as the caller vouches.
+        unsafe { self.0.dealloc(block, layout) }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // SAFETY: as the caller vouches.
+        self.checked(unsafe { self.0.realloc(block, layout, size) }, size)
     }
 }
 

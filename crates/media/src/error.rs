@@ -1,5 +1,6 @@
 //! Errors of reading and writing media, with the values that caused them and a hint for the user.
 
+use kinora_files::shell_word;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -272,7 +273,7 @@ impl MediaError {
                  an existing directory (or one written with a final '/') for PNG frames"
                     .into()
             }
-            Self::MissingDirectory { directory } => format!("create it first: mkdir -p {}", quoted(directory)),
+            Self::MissingDirectory { directory } => format!("create it first: mkdir -p {}", shell_word(directory)),
             Self::NotAFile { .. } => "choose another output file".into(),
             Self::NotWritable { .. } => "check the permissions of the directory, or choose another output file".into(),
             Self::DiskFull { .. } => "free some space, or choose an output file on another disk".into(),
@@ -324,15 +325,15 @@ impl MediaError {
                 format!("map it to SDR first: {}", convert(path, map))
             }
             Self::PictureFormat { path, .. } => {
-                format!("convert it to PNG or JPEG first: magick {} picture.png", quoted(path))
+                format!("convert it to PNG or JPEG first: magick {} picture.png", shell_word(path))
             }
             Self::UnequalSize { .. } => "give all pictures of a clip one size".into(),
             Self::NotAPicture { path, what } if what.contains("video") => {
-                format!("give a picture of it: ffmpeg -i {} -frames:v 1 picture.png", quoted(path))
+                format!("give a picture of it: ffmpeg -i {} -frames:v 1 picture.png", shell_word(path))
             }
             Self::NotAPicture { .. } => "PNG, JPEG, WebP, GIF, BMP and TIFF files are read".into(),
             Self::PictureTooLarge { path, .. } => {
-                format!("make it smaller first: magick {} -resize 4096x4096 picture.png", quoted(path))
+                format!("make it smaller first: magick {} -resize 4096x4096 picture.png", shell_word(path))
             }
             Self::NoPictures { .. } => {
                 "give a directory with pictures in it, or a pattern such as frames/%04d.png".into()
@@ -358,11 +359,6 @@ impl MediaError {
     }
 }
 
-/// Returns the path as one word of a shell.
-fn quoted(path: &Path) -> String {
-    format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
-}
-
 /// What this crate reads itself.
 const READ: &str =
     "MP4 with H.264 (8-bit 4:2:0, progressive), GIF, WebP, pictures and raw frames (.safetensors) are read";
@@ -371,7 +367,7 @@ const READ: &str =
 /// pixels.
 fn convert(path: &Path, filters: &str) -> String {
     let square = "scale=trunc(iw*sar/2)*2:trunc(ih/2)*2,setsar=1";
-    format!("ffmpeg -i {} -an -vf '{filters}{square}' -pix_fmt yuv420p -crf 12 converted.mp4", quoted(path))
+    format!("ffmpeg -i {} -an -vf '{filters}{square}' -pix_fmt yuv420p -crf 12 converted.mp4", shell_word(path))
 }
 
 #[cfg(test)]

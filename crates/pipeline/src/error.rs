@@ -1,5 +1,6 @@
 //! [`Error`]: the library's errors, with the values that are wrong, and hints.
 
+use kinora_files::shell_word;
 use std::path::PathBuf;
 
 /// Result of the library's functions.
@@ -148,10 +149,10 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Request { hint, .. } | Self::UnknownModel { hint, .. } => Some(hint.clone()),
-            Self::NotAModel { path, .. } => Some(format!("`kinora inspect {}` shows what is there", path.display())),
+            Self::NotAModel { path, .. } => Some(format!("`kinora inspect {}` shows what is there", shell_word(path))),
             Self::Component { source, .. } | Self::Checkpoint(source) => source.hint(),
             Self::Stopped { resumable: Some(dir) } => {
-                Some(format!("the same command with --resume {} continues", dir.display()))
+                Some(format!("the same command with --resume {} continues", shell_word(dir)))
             }
             Self::Stopped { resumable: None } => {
                 Some("nothing was written; `kinora generate` with --resume DIR can be stopped and continued".into())
@@ -166,11 +167,11 @@ impl Error {
             Self::BadRun { .. } => Some("delete that directory to start anew, or name another one".into()),
             Self::AfterLatents { source, latents, model } => {
                 let first = source.hint().filter(|_| !source.is_stop()).map(|hint| format!("{hint}; "));
-                let words: Vec<String> = model.iter().map(|word| shell_word(word)).collect();
+                let words: Vec<String> = model.iter().map(shell_word).collect();
                 Some(format!(
                     "{}nothing is lost: `kinora decode {} --model {} -o clip.mp4` goes on from the denoised latents",
                     first.unwrap_or_default(),
-                    shell_word(&latents.to_string_lossy()),
+                    shell_word(latents),
                     words.join(" ")
                 ))
             }
@@ -190,6 +191,9 @@ impl Error {
             | Self::Vae(kinora_vae::Error::Json(_) | kinora_vae::Error::Config { .. }) => {
                 Some("the file is damaged or not of this model: take config.json and weights from one source".into())
             }
+            Self::Dit(kinora_dit::Error::Unsupported { field, .. }) if field.contains("quantization") => Some(
+                "its weights are quantised in a way that is not read: take the bf16 files of the same model".into(),
+            ),
             Self::Dit(kinora_dit::Error::Unsupported { .. } | kinora_dit::Error::Infer { .. }) => {
                 Some("`kinora models` lists the models that can be loaded".into())
             }
@@ -205,10 +209,4 @@ fn io_hint(kind: std::io::ErrorKind) -> &'static str {
         StorageFull | QuotaExceeded | FileTooLarge => "free some space, or choose a place on another disk",
         _ => "check the path",
     }
-}
-
-/// A word as a shell takes it.
-fn shell_word(word: &str) -> String {
-    let plain = |c: char| c.is_alphanumeric() || "/._-+:=@%,".contains(c);
-    if !word.is_empty() && word.chars().all(plain) { word.into() } else { format!("'{}'", word.replace('\'', "'\\''")) }
 }

@@ -36,8 +36,9 @@ pub struct EncodeArgs {
 /// `kinora inspect`.
 #[derive(Debug, Clone, Args)]
 pub struct InspectArgs {
-    /// A known name, a model directory or a file.
-    pub path: PathBuf,
+    /// A known name, a model directory, or files, as after --model.
+    #[arg(required = true, num_args = 1..)]
+    pub model: Vec<PathBuf>,
     /// Print every tensor.
     #[arg(long)]
     pub tensors: bool,
@@ -79,7 +80,7 @@ pub struct ShowArgs {
 pub struct RerunArgs {
     /// A clip that Kinora wrote.
     pub clip: PathBuf,
-    /// The model and how it runs [default: as recorded].
+    /// The model and how it runs.
     #[command(flatten)]
     pub model: ModelArgs,
     /// Denoising; settings that are not given are those of the recipe.

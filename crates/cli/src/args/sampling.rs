@@ -1,7 +1,7 @@
 //! The options of denoising: a mode, and the library's settings.
 
 use clap::Args;
-use kinora::{Mode, Request, Sampling};
+use kinora::{Mode, Request, Sampling, SeedChoice};
 
 /// A mode, and settings that replace its own.
 #[derive(Debug, Clone, Default, Args)]
@@ -23,9 +23,9 @@ pub struct DenoisingArgs {
     /// Mode and settings.
     #[command(flatten)]
     pub sampling: SamplingArgs,
-    /// Seed of the noise; random by default, printed and recorded.
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    pub seed: Option<u64>,
+    /// Seed of the noise, a number or `random` [default: random; printed and recorded].
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = kinora::parse_seed)]
+    pub seed: Option<SeedChoice>,
 }
 
 impl SamplingArgs {
@@ -45,6 +45,6 @@ impl DenoisingArgs {
     /// Returns `request` with these settings and the seed.
     pub fn apply(&self, request: Request) -> Request {
         let request = self.sampling.apply(request);
-        Request { seed: self.seed.or(request.seed), ..request }
+        Request { seed: self.seed.map_or(request.seed, SeedChoice::fixed), ..request }
     }
 }

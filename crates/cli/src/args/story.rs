@@ -9,7 +9,8 @@ use std::path::PathBuf;
 pub struct ExtendArgs {
     /// The clip to continue: one that Kinora made, or any other that it can read.
     pub clip: PathBuf,
-    /// What happens next [default: the prompt of the clip].
+    /// What happens next; - reads it from standard input [default: the prompt of the clip].
+    #[arg(value_name = "PROMPT")]
     pub prompt: Option<String>,
     /// The negative prompt, things that the continuation should not show [default: as in the clip, else the model's own].
     #[arg(long, value_name = "TEXT")]
@@ -83,7 +84,7 @@ pub struct SuiteArgs {
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
     /// Seed of every clip; the same for all columns.
-    #[arg(long, value_name = "N", default_value_t = 42)]
+    #[arg(long, value_name = "N", default_value_t = 42, allow_negative_numbers = true, value_parser = fixed_seed)]
     pub seed: u64,
     /// The directory of the page; clips that are already there are not made again.
     #[arg(short, long, value_name = "DIR")]
@@ -97,4 +98,10 @@ pub struct SuiteArgs {
     /// How the models run.
     #[command(flatten)]
     pub compute: ComputeArgs,
+}
+
+/// Reads a seed that all clips share.
+fn fixed_seed(text: &str) -> Result<u64, String> {
+    let needed = "all clips have one seed: write a number";
+    kinora::parse_seed(text)?.fixed().ok_or_else(|| needed.to_string())
 }

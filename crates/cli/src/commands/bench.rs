@@ -17,17 +17,17 @@ pub fn run(args: &BenchArgs) -> Result<()> {
     };
     // An earlier result that cannot be read is an error before the measurements, not after them.
     let earlier = args.compare.as_deref().map(BenchReport::read).transpose()?;
-    let mut found = bench(&options, |part| eprintln!("measuring {part} …"))?;
+    let mut found = bench(&options, |part| report::say(&format!("measuring {part} …")))?;
     if let Some(earlier) = &earlier {
         found.compare(earlier);
         if earlier.threads != found.threads {
-            eprintln!("note: the earlier result used {} threads, this one {}", earlier.threads, found.threads);
+            report::note(&format!("the earlier result used {} threads, this one {}", earlier.threads, found.threads));
         }
     }
     match args.format {
         Format::Md => markdown(&found, earlier.is_some()),
         Format::Csv => csv(&found),
-        Format::Json => report::line(&serde_json::to_string_pretty(&found).expect("plain data")),
+        Format::Json => report::pretty_json(&found),
     }
     Ok(())
 }

@@ -1,53 +1,85 @@
 //! `kinora generate` and `kinora rerun`.
 
-use crate::args::{GenerateArgs, OutputArgs, PreviewArgs, RerunArgs};
+use crate::args::{GenerateArgs, OutputArgs, PreviewArgs, Prompt, RerunArgs};
 use crate::progress::Progress;
 use crate::report;
-use kinora::{Output, Pipeline, Recipe, Report, Request, Result, unused_name};
+use kinora::{Claim, Error, Output, Pipeline, Recipe, Report, Request, Result};
 use std::path::{Path, PathBuf};
 
 /// Makes `--count` clips.
 pub fn run(args: &GenerateArgs) -> Result<()> {
-    let mut request = args.request();
+    let prompt = Prompt::of(&args.prompt)?;
     let pipeline = Pipeline::load(&args.model.load_options())?;
+    let mut request = Request { output: output_of(args, 0), ..args.request(&prompt.text) };
+    check_all(&pipeline, args, &request)?;
     for index in 0..args.count {
-        request.output = Output {
-            latents: args.save_latents.as_ref().map(|path| numbered(path, index, args.count)),
-            preview: args.preview.preview.clone(),
-            resume: args
-                .resume
-                .as_ref()
-                .map(|dir| if args.count > 1 { dir.join(index.to_string()) } else { dir.clone() }),
-            ..output(&args.output)
-        };
+        request.output = output_of(args, index);
         // A continued run keeps the random seed that is recorded in its directory.
         let plan = pipeline.plan(&request)?.plan;
         request.seed = Some(plan.seed);
-        request.output.clip = match &args.output.output {
-            Some(clip) => numbered(clip, index, args.count),
-            None => unused_name(&numbered(format!("kinora-{}.mp4", plan.seed).as_ref(), index, args.count)),
+        let usual = || numbered(format!("kinora-{}.mp4", plan.seed).as_ref(), index, args.count);
+        let (clip, _claim) = match &args.output.output {
+            Some(clip) => (numbered(clip, index, args.count), None),
+            None => clip_or(&args.output, usual),
         };
-        make(&pipeline, &request, args.output.json, Some(&args.preview))?;
+        request.output.clip = clip;
+        make(&pipeline, &request, args.output.json, Some(&args.preview), prompt.note.as_ref())?;
         request.seed = Some(plan.seed.wrapping_add(1));
     }
     Ok(())
+}
+
+/// Where clip number `index` and what belongs to it go; a clip that nobody named gets its name later.
+fn output_of(args: &GenerateArgs, index: u64) -> Output {
+    let several = args.count > 1;
+    let latents = args.save_latents.as_ref().map(|path| numbered(path, index, args.count));
+    let resume = args.resume.as_ref().map(|dir| if several { dir.join(index.to_string()) } else { dir.clone() });
+    let clip = args.output.output.as_ref().map(|clip| numbered(clip, index, args.count));
+    let usual = Output { latents, preview: args.preview.preview.clone(), resume, ..output(&args.output) };
+    Output { clip: clip.unwrap_or_else(|| usual.clip.clone()), ..usual }
+}
+
+/// Checks, before the first of several clips is made, that all of them have a seed and can be written.
+fn check_all(pipeline: &Pipeline, args: &GenerateArgs, request: &Request) -> Result<()> {
+    if args.count == 1 {
+        return Ok(());
+    }
+    if let Some(seed) = request.seed.filter(|seed| seed.checked_add(args.count - 1).is_none()) {
+        return Err(Error::Request {
+            what: format!("--seed {seed} with --count {} goes past the largest seed, {}", args.count, u64::MAX),
+            hint: "choose a smaller seed".into(),
+        });
+    }
+    let outputs = (0..args.count).map(|index| output_of(args, index)).collect::<Vec<_>>();
+    pipeline.check_outputs(request, &outputs)
 }
 
 /// Makes a clip again from its recipe.
 pub fn rerun(args: &RerunArgs) -> Result<()> {
     let recipe = Recipe::read(&args.clip)?;
     let mut request = args.denoising.apply(recipe.request()?);
-    let seed = request.seed.unwrap_or(recipe.seed);
-    let default = || unused_name(format!("kinora-{seed}-again.mp4").as_ref());
-    let clip = args.output.output.clone().unwrap_or_else(default);
+    let seed = *request.seed.get_or_insert_with(kinora::random_seed);
+    let (clip, _claim) = clip_or(&args.output, || format!("kinora-{seed}-again.mp4").into());
     let reads = vec![args.clip.clone()];
     request.output = Output { clip, reads, ..output_over(&args.output, request.output) };
     let options = args.model.load_options_of(&recipe)?;
     if let Some(story) = &recipe.story {
-        return super::story::film(&options, story, request, args.output.json, None);
+        return super::story::film(&options, story, request, args.output.json, None, None);
     }
     let pipeline = Pipeline::load(&options)?;
-    make(&pipeline, &request, args.output.json, None)
+    make(&pipeline, &request, args.output.json, None, None)
+}
+
+/// Returns the clip that is named, or one with the `usual` name or a number behind it, which is this process's alone
+/// while the claim lives.
+pub fn clip_or(args: &OutputArgs, usual: impl FnOnce() -> PathBuf) -> (PathBuf, Option<Claim>) {
+    match &args.output {
+        Some(clip) => (clip.clone(), None),
+        None => {
+            let claim = Claim::unused(&usual());
+            (claim.path().to_path_buf(), Some(claim))
+        }
+    }
 }
 
 /// Returns the settings of [`Output`] that all commands share.
@@ -73,13 +105,23 @@ pub fn output_over(args: &OutputArgs, recorded: Output) -> Output {
     }
 }
 
-fn make(pipeline: &Pipeline, request: &Request, json: bool, preview: Option<&PreviewArgs>) -> Result<()> {
+fn make(
+    pipeline: &Pipeline,
+    request: &Request,
+    json: bool,
+    preview: Option<&PreviewArgs>,
+    note: Option<&String>,
+) -> Result<()> {
     let mut progress = Progress::new(json);
+    if let Some(note) = note {
+        progress.note(note);
+    }
     if let Some(preview) = preview {
         progress = progress.with_preview(preview, pipeline);
     }
-    let report = pipeline.generate(request, |event| progress.handle(&event))?;
+    let mut report = pipeline.generate(request, |event| progress.handle(&event))?;
     drop(progress);
+    report.notices.extend(note.cloned());
     print(&report, json);
     Ok(())
 }
@@ -87,7 +129,7 @@ fn make(pipeline: &Pipeline, request: &Request, json: bool, preview: Option<&Pre
 /// Prints the result of a run.
 pub fn print(report: &Report, json: bool) {
     if json {
-        report::line(&serde_json::to_string(report).expect("a report is plain data"));
+        report::json(report);
         return;
     }
     let reused = report
@@ -110,9 +152,14 @@ fn numbered(path: &Path, index: u64, count: u64) -> PathBuf {
     if count == 1 {
         return path.to_path_buf();
     }
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-    let extension = path.extension().map(|e| format!(".{}", e.to_string_lossy())).unwrap_or_default();
-    let numbered = path.with_file_name(format!("{stem}-{}{extension}", index + 1));
-    let is_folder = path.as_os_str().to_string_lossy().ends_with(std::path::is_separator);
+    let mut name = path.file_stem().unwrap_or_default().to_os_string();
+    name.push(format!("-{}", index + 1));
+    if let Some(extension) = path.extension() {
+        name.push(".");
+        name.push(extension);
+    }
+    let numbered = path.with_file_name(name);
+    let is_folder =
+        path.as_os_str().as_encoded_bytes().last().is_some_and(|last| std::path::is_separator(*last as char));
     if is_folder { numbered.join("") } else { numbered }
 }

@@ -1,8 +1,8 @@
 //! `kinora models` and `kinora pull`.
 
 use crate::args::{ModelsArgs, PullArgs};
+use crate::bar::{Bar, Look};
 use crate::{report, signals};
-use indicatif::{ProgressBar, ProgressStyle};
 use kinora::{Manifest, Result, Sampling, hub};
 use std::ops::ControlFlow;
 
@@ -21,11 +21,11 @@ pub fn list(args: &ModelsArgs) -> Result<()> {
         let row = |m: &Manifest| {
             serde_json::json!({
                 "name": m.name, "title": m.title, "licence": m.licence, "parameters": m.parameters,
-                "repository": m.repository, "here": here(m),
+                "repository": m.repository, "here": here(m).map(|path| kinora_files::path_text(&path)),
             })
         };
         let rows: Vec<_> = known.iter().map(row).collect();
-        report::line(&serde_json::to_string_pretty(&rows).expect("plain data"));
+        report::pretty_json(&rows);
         return Ok(());
     }
     report::line(&format!(
@@ -64,7 +64,7 @@ fn show_one(known: &[Manifest], name: &str, json: bool) -> Result<()> {
         "quality": manifest.modes.quality,
     });
     if json {
-        report::line(&value.to_string());
+        report::json(&value);
         return Ok(());
     }
     report::line(&format!("{}: {}", manifest.name, manifest.title));
@@ -92,25 +92,21 @@ fn show_one(known: &[Manifest], name: &str, json: bool) -> Result<()> {
 /// Downloads a known model; prints its directory.
 pub fn pull(args: &PullArgs) -> Result<()> {
     signals::listen();
-    let bar = ProgressBar::new(0);
-    let template = "{bar:30} {bytes} / {total_bytes}  {bytes_per_sec}  {eta} left  {msg}";
-    bar.set_style(ProgressStyle::with_template(template).expect("the template is a constant"));
-    let place = hub::pull(&args.name, |progress| show(&bar, progress));
-    bar.finish_and_clear();
+    let wide = "{bytes} / {total_bytes}  {bytes_per_sec}  {eta} left  {wide_msg}";
+    let mut bar = Bar::of(Look { name: "", wide, narrow: "{bytes} / {total_bytes}  {wide_msg}" });
+    let mut total = None;
+    let place = hub::pull(&args.name, |progress| show(&mut bar, &mut total, progress));
+    drop(bar);
     report::line(&place?.display().to_string());
     Ok(())
 }
 
-fn show(bar: &ProgressBar, progress: hub::Progress) -> ControlFlow<()> {
-    if bar.length() != Some(progress.total) {
-        bar.set_length(progress.total);
+fn show(bar: &mut Bar, total: &mut Option<u64>, progress: hub::Progress) -> ControlFlow<()> {
+    if total.replace(progress.total) != Some(progress.total) {
         // Speed and remaining time count only this download, not the bytes of earlier ones.
-        bar.set_position(progress.done);
-        bar.reset_eta();
+        bar.begin_at(progress.done);
     }
-    bar.set_position(progress.done);
-    if bar.message() != progress.file {
-        bar.set_message(progress.file.to_string());
-    }
+    bar.message(progress.file);
+    bar.at(progress.done, progress.total, " bytes");
     if signals::interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
 }

@@ -1,13 +1,15 @@
 //! `kinora plan`.
 
-use crate::args::GenerateArgs;
+use crate::args::{GenerateArgs, Prompt};
 use crate::report;
 use kinora::{PartMemory, PartsMemory, Planned, Result};
 use serde_json::json;
 
 /// Prints what `kinora generate` would do with the same arguments.
 pub fn run(args: &GenerateArgs) -> Result<()> {
-    let planned = kinora::outline(&args.model.load_options(), &args.request())?;
+    let prompt = Prompt::of(&args.prompt)?;
+    let mut planned = kinora::outline(&args.model.load_options(), &args.request(&prompt.text))?;
+    planned.notices.extend(prompt.note);
     if args.output.json {
         as_json(&planned);
     } else {
@@ -59,5 +61,5 @@ fn as_json(planned: &Planned) {
         "memory": memory,
         "notices": notices,
     });
-    report::line(&value.to_string());
+    report::json(&value);
 }

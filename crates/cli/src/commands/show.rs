@@ -9,11 +9,11 @@ use serde_json::Value;
 /// Prints the recipe stored in a clip.
 pub fn run(args: &ShowArgs) -> Result<()> {
     let recipe = Recipe::read(&args.clip)?;
-    let text = serde_json::to_string(&recipe).expect("a recipe is plain data");
     if args.json {
-        report::line(&text);
+        report::json(&recipe);
         return Ok(());
     }
+    let text = serde_json::to_string(&recipe).expect("a recipe is plain data");
     let Fields(fields) = serde_json::from_str(&text).expect("a recipe is an object");
     let width = fields.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     for (name, value) in fields {

@@ -1,9 +1,9 @@
 //! `kinora extend` and `kinora story`.
 
-use super::generate::{output, output_over, print};
-use crate::args::{ExtendArgs, StoryArgs};
+use super::generate::{clip_or, output, output_over, print};
+use crate::args::{ExtendArgs, Prompt, StoryArgs};
 use crate::progress::Progress;
-use kinora::{Error, LoadOptions, Output, Pipeline, Recipe, Report, Request, Result, Shot, Story, unused_name};
+use kinora::{Error, LoadOptions, Output, Pipeline, Recipe, Report, Request, Result, Shot, Story};
 use std::path::{Path, PathBuf};
 
 /// Continues a clip from its end.
@@ -18,7 +18,9 @@ pub fn extend(args: &ExtendArgs) -> Result<()> {
     };
     let last = recipe.as_ref().and_then(|recipe| recipe.story.as_ref()?.shots.last());
     let own_prompt = last.map(|shot| shot.prompt.clone()).or(made.as_ref().map(|request| request.prompt.clone()));
-    let prompt = args.prompt.clone().or(own_prompt).ok_or_else(|| Error::Request {
+    let given = args.prompt.as_deref().map(Prompt::of).transpose()?;
+    let note = given.as_ref().and_then(|prompt| prompt.note.clone());
+    let prompt = given.map(|prompt| prompt.text).or(own_prompt).ok_or_else(|| Error::Request {
         what: format!("`{}` has no recorded prompt", args.clip.display()),
         hint: "write what happens next: `kinora extend CLIP PROMPT`".into(),
     })?;
@@ -41,16 +43,16 @@ pub fn extend(args: &ExtendArgs) -> Result<()> {
     request.negative_prompt = args.negative_prompt.clone().or(request.negative_prompt);
     let shot = Shot { prompt, seconds: Some(args.seconds), camera: args.camera.clone(), ..Shot::default() };
     let story = Story { after: Some(args.clip.clone()), shots: vec![shot; usize::from(args.times)] };
-    let clip = args.output.output.clone().unwrap_or_else(|| unused_name(&extended(&args.clip)));
+    let (clip, _claim) = clip_or(&args.output, || extended(&args.clip));
     request.output = Output { clip, ..output_over(&args.output, request.output) };
-    film(&options, &story, request, args.output.json, args.project.as_deref())
+    film(&options, &story, request, args.output.json, args.project.as_deref(), note)
 }
 
 /// Makes the clip of a story.
 pub fn run(args: &StoryArgs) -> Result<()> {
     let story = Story::read(&args.story)?;
     let shape = &args.shape;
-    let clip = args.output.output.clone().unwrap_or_else(|| unused_name(&args.story.with_extension("mp4")));
+    let (clip, _claim) = clip_or(&args.output, || args.story.with_extension("mp4"));
     let request = args.denoising.apply(Request {
         output: Output { clip, reads: vec![args.story.clone()], ..output(&args.output) },
         negative_prompt: args.negative_prompt.clone(),
@@ -60,7 +62,7 @@ pub fn run(args: &StoryArgs) -> Result<()> {
         fps: shape.fps,
         ..Request::default()
     });
-    film(&args.model.load_options(), &story, request, args.output.json, args.project.as_deref())
+    film(&args.model.load_options(), &story, request, args.output.json, args.project.as_deref(), None)
 }
 
 /// Films `story`. The project directory is deleted after the clip is written, unless `project` names it.
@@ -70,14 +72,19 @@ pub fn film(
     mut request: Request,
     json: bool,
     project: Option<&Path>,
+    note: Option<String>,
 ) -> Result<()> {
     let project_path = project.map_or_else(|| project_of(&request.output.clip), Path::to_path_buf);
     // A random seed is drawn once per project.
     request.seed = request.seed.or(kinora::story_seed(&project_path));
     let pipeline = Pipeline::load(options)?;
     let mut progress = Progress::new(json);
-    let report: Report = pipeline.film(story, &request, &project_path, |event| progress.handle(&event))?;
+    if let Some(note) = &note {
+        progress.note(note);
+    }
+    let mut report: Report = pipeline.film(story, &request, &project_path, |event| progress.handle(&event))?;
     drop(progress);
+    report.notices.extend(note);
     if project.is_none() {
         kinora::discard_project(&project_path);
     }
@@ -95,7 +102,5 @@ fn extended(clip: &Path) -> PathBuf {
 /// Returns the directory of the intermediate results of `clip`; the extension is kept, because `a.mp4` and `a.gif` are two
 /// clips.
 fn project_of(clip: &Path) -> PathBuf {
-    let mut name = clip.file_name().unwrap_or_default().to_os_string();
-    name.push(".project");
-    clip.with_file_name(name)
+    kinora_files::beside(clip, ".project")
 }

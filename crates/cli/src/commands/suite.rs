@@ -6,7 +6,7 @@ use crate::args::{DenoisingArgs, SuiteArgs};
 use crate::progress::Progress;
 use crate::report;
 use clap::Parser;
-use kinora::{Error, LoadOptions, Output, Pipeline, Recipe, Report, Request, Result};
+use kinora::{Error, LoadOptions, Output, Pipeline, Recipe, Report, Request, Result, SeedChoice};
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -88,7 +88,7 @@ pub fn run(args: &SuiteArgs) -> Result<()> {
         let pipeline = Pipeline::load(&args.compute.load_options(vec![column.model.clone()]))?;
         pipeline.check_results(&[("the page", &path)], &[("the prompts", &args.prompts)], &Output::default())?;
         for (index, ((number, prompt), row)) in prompts.iter().zip(&mut rows).enumerate() {
-            eprintln!("{}, {} of {}: {}", column.name, index + 1, prompts.len(), prompt.text);
+            report::say(&format!("{}, {} of {}: {}", column.name, index + 1, prompts.len(), prompt.text));
             row.push(cell(&pipeline, args, column, *number, prompt)?);
         }
     }
@@ -122,7 +122,7 @@ fn chosen(args: &SuiteArgs) -> Result<Vec<(usize, Prompt)>> {
 
 /// Reads all prompts of a file.
 fn read(path: &Path) -> Result<Vec<Prompt>> {
-    let text = fs::read_to_string(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
+    let text = kinora_files::read_text(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
     let all: Prompts = toml::from_str(&text).map_err(|error| bad(path, error.message().to_string()))?;
     Ok(all.prompt)
 }
@@ -141,6 +141,12 @@ fn columns(args: &SuiteArgs) -> Result<Vec<Column>> {
         for set in &sets {
             let settings = settings(set);
             let own = parsed(&settings)?; // settings are checked before the first clip is made
+            if own.seed == Some(SeedChoice::Random) {
+                return Err(Error::Request {
+                    what: format!("--set {set}: all clips of a column have one seed"),
+                    hint: "write a number, such as seed=7".into(),
+                });
+            }
             let denoising = DenoisingArgs { sampling: own.sampling.or(&args.sampling), seed: own.seed };
             let last = Path::new(model).file_name().unwrap_or_default().to_string_lossy();
             let name = [&[last.into_owned()], &settings[..]].concat().join(" ");
@@ -174,7 +180,7 @@ fn parsed(settings: &[String]) -> Result<DenoisingArgs> {
     match Settings::try_parse_from(flags) {
         Ok(parsed) => Ok(parsed.denoising),
         Err(error) => {
-            let text = error.render().to_string();
+            let text = report::words(&error);
             let line = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_string();
             Err(Error::Request {
                 what: format!("--set: {line}"),
@@ -209,7 +215,7 @@ fn cell(pipeline: &Pipeline, args: &SuiteArgs, column: &Column, number: usize, p
     let recipe = pipeline.recipe_of(&request)?;
     let (clip_path, sheet_path, note_path) =
         (args.output.join(&clip), args.output.join(&sheet), args.output.join(&note));
-    let kept = fs::read_to_string(&note_path).ok().and_then(|text| serde_json::from_str::<Made>(&text).ok());
+    let kept = kinora_files::read_text(&note_path).ok().and_then(|text| serde_json::from_str::<Made>(&text).ok());
     let fits = |_: &Made| {
         let same = Recipe::read(&clip_path).is_ok_and(|kept| recipe.difference(&kept).is_none());
         same && sheet_path.exists()

@@ -66,7 +66,9 @@ mod tests {
     fn the_named_rate_counts_where_times_fit_it() {
         let pace = |times: &[i64], rate: Option<u32>| {
             let mut packets = Packets::default();
-            times.iter().for_each(|&time| packets.add(Some(time), false, true));
+            for &time in times {
+                packets.add(Some(time), false, true);
+            }
             let rate = rate.map(|rate| Fps::new(rate, 1001).unwrap());
             let (fps, note) = packets.pace((1, NonZeroU32::new(1000).unwrap()), rate).unwrap();
             (fps.to_string(), note.is_some())

@@ -85,7 +85,7 @@ impl BenchReport {
             reason,
             hint: "an earlier result is what `kinora bench --format json` of this version prints",
         };
-        let text = std::fs::read_to_string(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
+        let text = kinora_files::read_text(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
         serde_json::from_str(&text).map_err(|error| bad(format!("it is no result of a benchmark: {error}")))
     }
 

@@ -1,6 +1,7 @@
 //! [`Fitting`]: fits a plan into the memory of this machine.
 
 use super::Plan;
+use super::machine;
 use super::memory::{self, Demand, MemoryPlan, PartMemory};
 use super::placement::Placement;
 use super::planned::Planned;
@@ -18,6 +19,8 @@ pub(crate) struct Fitting<'a> {
     pub limits: &'a Limits,
     pub placement: &'a Placement,
     pub threads: usize,
+    /// Bytes that were resident when the model was loaded.
+    pub idle: Option<u64>,
 }
 
 impl Fitting<'_> {
@@ -63,8 +66,8 @@ impl Fitting<'_> {
             if let Some(room) = placement.gpu_memory {
                 return Ok(MemoryPlan::on_gpu(parts, room));
             }
-            let available = if placement.device.is_cpu() { memory::available() } else { None };
-            Ok(MemoryPlan::new(parts, self.model.bytes_in_program(), available))
+            let available = if placement.device.is_cpu() { machine::available() } else { None };
+            Ok(MemoryPlan::new(parts, self.model.bytes_in_program(), self.idle, available))
         };
         let mut memory = needed(placement, plan.latent_shape)?;
         if !memory.fits() {
@@ -115,7 +118,7 @@ impl Fitting<'_> {
         }
         let (available, threads) = match (placement.gpu_memory, placement.device.is_cpu()) {
             (Some(room), _) => (Some(room), 0),
-            (None, true) => (memory::available(), threads),
+            (None, true) => (machine::available(), threads),
             (None, false) => (None, threads),
         };
         let Some(available) = available else { return Ok(None) };

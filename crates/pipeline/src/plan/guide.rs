@@ -3,7 +3,6 @@
 use crate::Result;
 use crate::request::inputs::Inputs;
 use kinora_media::Readers;
-use std::path::Path;
 
 /// Size and length of the picture or clip that a clip is made from, for what the request leaves open.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -33,17 +32,4 @@ impl Guide {
         let picture = picture.map(kinora_media::read_image).transpose()?;
         Ok(Self { ratio: picture.map(|picture| picture.width as f64 / picture.height as f64), ..Self::default() })
     }
-}
-
-/// Returns notices of what is not read of the pictures and clips among the conditioning inputs, or not as they show it. Files
-/// that cannot be opened have none: they are refused where they are used.
-pub(crate) fn notices(inputs: &Inputs, readers: &Readers) -> Vec<String> {
-    let files = [&inputs.image, &inputs.last_image, &inputs.video, &inputs.control, &inputs.mask];
-    let files = files.into_iter().flatten().chain(&inputs.references);
-    files.flat_map(|path| readers.open(path).map_or_else(|_| Vec::new(), |clip| named(path, &clip.notes()))).collect()
-}
-
-/// Returns a reader's notes as sentences that name its file.
-pub(crate) fn named(path: &Path, notes: &[String]) -> Vec<String> {
-    notes.iter().map(|note| format!("`{}`: {note}", path.display())).collect()
 }

@@ -1,5 +1,6 @@
-//! [`MemoryPlan`]: the predicted peak memory of a run; the memory of the machine and of this process.
+//! [`MemoryPlan`]: the predicted peak memory of a run.
 
+use super::machine::resident;
 use crate::plan::Plan;
 use serde::Serialize;
 use std::fmt;
@@ -88,16 +89,17 @@ pub struct MemoryPlan {
 
 impl MemoryPlan {
     /// Returns the plan of components in host memory; `in_program` are bytes of weights that are compiled in, which count
-    /// when they are read.
-    pub(crate) fn new(mut parts: PartsMemory, in_program: u64, available: Option<u64>) -> Self {
+    /// when they are read; `idle` are those that were resident when the model was loaded.
+    pub(crate) fn new(mut parts: PartsMemory, in_program: u64, idle: Option<u64>, available: Option<u64>) -> Self {
         for part in [&mut parts.text, &mut parts.denoise, &mut parts.decode] {
             part.working = (part.working as f64 * FRAYED) as u64;
         }
         let largest = [parts.text, parts.denoise, parts.decode].iter().map(PartMemory::total).max().unwrap_or(0);
-        let so_far = resident().unwrap_or(SO_FAR);
-        let process = so_far + LATER + in_program;
+        // Of what is resident now, the allocator has the rest for the next stages: it kept it of an earlier run.
+        let now = resident().unwrap_or(SO_FAR);
+        let process = idle.unwrap_or(now).min(now) + LATER + in_program;
         // What is resident already is not counted as free.
-        let available = available.map(|available| available + so_far);
+        let available = available.map(|available| available + now);
         Self { parts, process, peak: process + largest, available, would_fit: Vec::new() }
     }
 
@@ -153,36 +155,6 @@ pub(crate) fn gb(bytes: u64) -> String {
     }
 }
 
-/// Returns the highest resident set of this process since its start or the last [`reset_peak`], bytes.
-pub fn peak_memory() -> Option<u64> {
-    kib(&std::fs::read_to_string("/proc/self/status").ok()?, "VmHWM:")
-}
-
-/// Returns the resident set of this process, bytes.
-fn resident() -> Option<u64> {
-    kib(&std::fs::read_to_string("/proc/self/status").ok()?, "VmRSS:")
-}
-
-/// Resets [`peak_memory`] to the resident set of now; returns whether the system allowed it.
-pub(crate) fn reset_peak() -> bool {
-    std::fs::write("/proc/self/clear_refs", "5").is_ok()
-}
-
-/// Returns the bytes that this process can still get: those of the machine, or fewer if its control group has a limit.
-pub(crate) fn available() -> Option<u64> {
-    let machine = kib(&std::fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable:")?;
-    let number = |path: &str| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
-    let group = number("/sys/fs/cgroup/memory.max").zip(number("/sys/fs/cgroup/memory.current"));
-    Some(group.map_or(machine, |(most, taken)| machine.min(most.saturating_sub(taken))))
-}
-
-/// Returns the bytes of a line `name   123 kB`.
-fn kib(text: &str, name: &str) -> Option<u64> {
-    let line = text.lines().find(|line| line.starts_with(name))?;
-    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kib * 1024)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -192,7 +164,7 @@ mod tests {
         let part = |weights, working| PartMemory { weights, working };
         let (text, denoise) = (part(11_000_000_000, 400_000_000), part(2_000_000_000, 800_000_000));
         let parts = PartsMemory { text, denoise, decode: part(300_000_000, 80_000_000) };
-        let plan = MemoryPlan::new(parts, 0, None);
+        let plan = MemoryPlan::new(parts, 0, None, None);
         let peak = plan.peak - plan.process + 1_000_000_000;
         MemoryPlan { process: 1_000_000_000, peak, available: Some(available), ..plan }
     }
@@ -213,11 +185,5 @@ mod tests {
         assert_eq!(plan.warning(), Some(format!("{start}only a smaller model would fit")));
         plan.would_fit = vec!["--dtype bf16 (6.0 GB)".into(), "--frames 17 (7.0 GB)".into()];
         assert_eq!(plan.warning(), Some(format!("{start}--dtype bf16 (6.0 GB), or --frames 17 (7.0 GB) would fit")));
-    }
-
-    #[test]
-    fn fields_of_proc_are_in_kib() {
-        assert_eq!(kib("VmPeak:\t  9 kB\nVmHWM:\t    12 kB\n", "VmHWM:"), Some(12 * 1024));
-        assert_eq!(kib("VmPeak: 9 kB", "VmHWM:"), None);
     }
 }

@@ -35,5 +35,6 @@ impl Recipe {
 /// A clip may be made again from another directory: a path is kept whole, a known name as it is.
 fn with_whole_path(word: &str) -> String {
     let whole = std::path::absolute(word).ok().filter(|path| word != EMBEDDED && path.exists());
-    whole.map_or_else(|| word.to_string(), |path| path.to_string_lossy().into_owned())
+    // Words are text: in a folder whose name is none, the path stays as it was given.
+    whole.and_then(|path| path.into_os_string().into_string().ok()).unwrap_or_else(|| word.to_string())
 }

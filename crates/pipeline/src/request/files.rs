@@ -60,33 +60,6 @@ pub(crate) fn files_of(path: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// The first of `path`, `name-2.ext`, `name-3.ext` and so on where nothing is yet.
-pub fn unused_name(path: &Path) -> PathBuf {
-    let taken = |path: &Path| path.symlink_metadata().is_ok();
-    if !taken(path) {
-        return path.to_path_buf();
-    }
-    let mut number = 2;
-    loop {
-        let numbered = with_number(path, number);
-        if !taken(&numbered) {
-            return numbered;
-        }
-        number += 1;
-    }
-}
-
-/// `name-7.ext` for `name.ext`.
-fn with_number(path: &Path, number: u64) -> PathBuf {
-    let mut name = path.file_stem().unwrap_or_default().to_os_string();
-    name.push(format!("-{number}"));
-    if let Some(extension) = path.extension() {
-        name.push(".");
-        name.push(extension);
-    }
-    path.with_file_name(name)
-}
-
 /// One file, whatever its name: two paths of the same file have equal identities.
 #[derive(PartialEq, Eq)]
 enum Identity {
@@ -174,12 +147,6 @@ impl Pictures {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_come_before_the_extension() {
-        assert_eq!(with_number(Path::new("a/kinora-7.mp4"), 2), Path::new("a/kinora-7-2.mp4"));
-        assert_eq!(with_number(Path::new("clip"), 3), Path::new("clip-3"));
-    }
 
     #[test]
     fn pictures_are_told_by_the_name_of_the_clip() {

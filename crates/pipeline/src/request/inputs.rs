@@ -2,6 +2,7 @@
 
 use crate::families::capabilities::{Capabilities, ImageInput, LastImageInput};
 use crate::model::manifest::Manifest;
+use crate::request::path_text;
 use crate::{Error, Result};
 use kinora_camera::Camera;
 use kinora_media::Fit;
@@ -16,28 +17,28 @@ use std::str::FromStr;
 #[serde(default, deny_unknown_fields)]
 pub struct Inputs {
     /// The picture that the clip begins with.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", with = "path_text")]
     pub image: Option<PathBuf>,
     /// The picture that the clip ends with.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", with = "path_text")]
     pub last_image: Option<PathBuf>,
     /// The way in which pictures and clips of another shape get the clip's shape.
     #[serde(skip_serializing_if = "is_crop", serialize_with = "as_text", deserialize_with = "from_text")]
     pub fit: Fit,
     /// A clip to change: the new one starts from its latents, noised.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", with = "path_text")]
     pub video: Option<PathBuf>,
     /// The part of `video` that is replaced, above 0 (nothing) to 1 (everything).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub strength: Option<f64>,
     /// A clip that controls the new one: depth, pose or edges, or frames of which `mask` says what is replaced.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", with = "path_text")]
     pub control: Option<PathBuf>,
     /// A clip or picture: what is white there is generated, what is black is kept from `control`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", with = "path_text")]
     pub mask: Option<PathBuf>,
     /// Pictures of what should be seen in the clip.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty", with = "path_text")]
     pub references: Vec<PathBuf>,
     /// The margins that are added around `control`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -46,7 +47,7 @@ pub struct Inputs {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub control_scale: Option<f64>,
     /// The camera's move.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", with = "path_text")]
     pub camera: Option<Camera>,
     /// Say the camera's move in the prompt, instead of giving it to the network; `None` is what the model was made for.
     #[serde(skip_serializing_if = "Option::is_none")]

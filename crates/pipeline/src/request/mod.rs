@@ -5,8 +5,10 @@ pub(crate) mod files;
 pub(crate) mod inputs;
 pub(crate) mod load;
 pub(crate) mod output;
+pub(crate) mod path_text;
 pub(crate) mod recipe;
 pub(crate) mod sampling;
+pub(crate) mod seed;
 pub(crate) mod story;
 
 use crate::request::inputs::Inputs;

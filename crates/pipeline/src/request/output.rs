@@ -1,8 +1,12 @@
 //! [`Output`]: the files that results are written to; [`Report`]: the result of a run.
 
+use crate::request::path_text;
 use kinora_media::UpscaleTarget;
 use serde::Serialize;
 use std::path::PathBuf;
+
+/// Added to the name of a clip, the name of its latents.
+pub(crate) const LATENTS_SUFFIX: &str = ".latents.safetensors";
 
 /// The files that the results of a run are written to.
 #[derive(Debug, Clone, PartialEq)]
@@ -55,8 +59,11 @@ impl Output {
     pub(crate) fn latents_beside_clip(&self) -> PathBuf {
         let folder = self.clip.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir());
         let beside = folder.unwrap_or(&self.clip);
-        let name = beside.file_name().unwrap_or_default().to_string_lossy().replace('%', "");
-        beside.with_file_name(format!("{name}.latents.safetensors"))
+        // Of a pattern of pictures, without the sign that makes it one.
+        match beside.file_name().and_then(|name| name.to_str()).filter(|name| name.contains('%')) {
+            Some(name) => kinora_files::beside(&beside.with_file_name(name.replace('%', "")), LATENTS_SUFFIX),
+            None => kinora_files::beside(beside, LATENTS_SUFFIX),
+        }
     }
 }
 
@@ -88,6 +95,7 @@ pub struct Predictions {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
     /// Its file.
+    #[serde(with = "path_text")]
     pub clip: PathBuf,
     /// Width in pixels, as written.
     pub width: usize,
@@ -100,6 +108,7 @@ pub struct Report {
     /// Seed of the noise; `None` for decoded latents.
     pub seed: Option<u64>,
     /// Denoised latents that were kept.
+    #[serde(with = "path_text")]
     pub latents: Option<PathBuf>,
     /// Sentences about changed values and other facts worth knowing.
     pub notices: Vec<String>,

@@ -2,6 +2,7 @@
 
 use crate::request::inputs::Inputs;
 use crate::request::output::Output;
+use crate::request::path_text;
 use crate::request::sampling::Sampling;
 use crate::request::story::Story;
 use crate::request::{Request, Size};
@@ -45,7 +46,7 @@ pub struct Recipe {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub story: Option<Story>,
     /// The file whose noise replaced the seeded one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "path_text")]
     pub init_latents: Option<std::path::PathBuf>,
     /// The dtype of the networks.
     pub dtype: String,
@@ -73,6 +74,10 @@ impl Recipe {
         let bad = |reason: String| Error::BadFile { path: path.to_path_buf(), reason, hint };
         let text = kinora_media::read_recipe(path)?
             .ok_or_else(|| bad("it carries no recipe: Kinora did not make it, or was told --no-metadata".into()))?;
+        if !is_own(&text) {
+            let of_whom = whose(&text).map_or_else(String::new, |whose| format!(", but {whose}"));
+            return Err(bad(format!("it carries no recipe of Kinora{of_whom}")));
+        }
         serde_json::from_str(&text).map_err(|error| bad(format!("its recipe does not parse: {error}")))
     }
 
@@ -185,6 +190,23 @@ fn shown(value: &Value) -> String {
         Value::Object(_) => "set".to_string(),
         value => value.to_string(),
     }
+}
+
+/// Whether a clip's comment is a recipe of ours: a JSON object that names the version.
+fn is_own(comment: &str) -> bool {
+    serde_json::from_str::<Map<String, Value>>(comment).is_ok_and(|object| object.contains_key("kinora"))
+}
+
+/// What a comment is that other programs for clips and pictures write.
+fn whose(comment: &str) -> Option<&'static str> {
+    let object = serde_json::from_str::<Map<String, Value>>(comment).unwrap_or_default();
+    let is_node = |value: &Value| value.get("class_type").is_some();
+    let nodes = object.contains_key("nodes") || object.values().any(is_node);
+    if nodes || object.contains_key("workflow") || comment.contains("\"class_type\"") {
+        return Some("a graph of ComfyUI");
+    }
+    let is_a1111 = comment.contains("Steps: ") && comment.contains("Sampler: ");
+    is_a1111.then_some("the parameters of AUTOMATIC1111's web UI")
 }
 
 fn upscale(text: &str) -> Result<UpscaleTarget> {

@@ -1,5 +1,6 @@
 //! [`Story`]: the shots of a clip.
 
+use crate::request::{path_text, seed};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ pub(crate) const MOST_SECONDS: f64 = 3600.0;
 #[serde(deny_unknown_fields)]
 pub struct Story {
     /// The clip that the first shot continues.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "path_text")]
     pub after: Option<PathBuf>,
     /// In their order.
     #[serde(rename = "shot", default)]
@@ -35,13 +36,13 @@ pub struct Shot {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub negative_prompt: Option<String>,
     /// The picture that it begins with; only after a cut.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "path_text")]
     pub image: Option<PathBuf>,
     /// How the camera moves, such as `pan=5,zoom=-3`, or a preset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub camera: Option<String>,
     /// Seed of its first window; else it follows from the story's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "seed::deserialize")]
     pub seed: Option<u64>,
 }
 
@@ -76,7 +77,7 @@ impl Story {
     pub fn read(path: &Path) -> Result<Self> {
         let hint = "a story is TOML with `[[shot]]` tables of prompt, seconds, join (continue or cut), camera, image";
         let bad = |reason: String| Error::BadFile { path: path.to_path_buf(), reason, hint };
-        let text = std::fs::read_to_string(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
+        let text = kinora_files::read_text(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
         let mut story: Self = toml::from_str(&text).map_err(|error| bad(error.message().to_string()))?;
         if story.shots.is_empty() {
             return Err(bad("it has no shots".into()));

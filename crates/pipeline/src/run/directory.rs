@@ -56,6 +56,23 @@ pub(crate) fn tidied<T>(directory: Option<&Path>, run: impl FnOnce() -> Result<T
     result
 }
 
+/// Refuses a directory of somebody else's, into which nothing is written: one that is not empty and has no `file`, which
+/// stands in each of ours. `what` it should hold, and the `option` that names it.
+///
+/// # Errors
+/// [`Error::Request`] with the directory.
+pub(crate) fn check_own(directory: &Path, file: &str, what: &str, option: &str) -> Result<()> {
+    let is_other = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default();
+        name != LOCK && !kinora_files::is_temporary(name)
+    };
+    if directory.join(file).exists() || !entries(directory).any(|path| is_other(&path)) {
+        return Ok(());
+    }
+    let what = format!("`{}` is not empty, and holds no {what}", directory.display());
+    Err(Error::request(what, format!("name a new or an empty directory with {option}")))
+}
+
 fn entries(directory: &Path) -> impl Iterator<Item = PathBuf> {
     std::fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path())
 }

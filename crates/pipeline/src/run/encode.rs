@@ -68,7 +68,7 @@ pub(crate) fn encode_clip(
     observer: &mut Observer,
 ) -> Result<(Tensor, f64)> {
     let mut clip = readers.open(path)?;
-    for note in crate::plan::guide::named(path, &clip.notes()) {
+    for note in crate::plan::inputs::named(path, &clip.notes()) {
         observer.tell(Event::Notice(&note))?;
     }
     let LatentFormat { spatial_factor, temporal_factor, .. } = *vae.latent_format();

@@ -12,15 +12,13 @@ use super::{Pipeline, encode};
 use crate::families::family::{ClipEnd, Run, Tensors};
 use crate::plan::{Plan, Planned, in_tiles};
 use crate::request::Request;
-use crate::request::files::unused_name;
-use crate::request::output::{Output, Predictions, Report, Seconds};
+use crate::request::output::{LATENTS_SUFFIX, Output, Predictions, Report, Seconds};
 use crate::request::recipe::Recipe;
 use crate::{Error, Result};
 use candle_core::Tensor;
+use kinora_files::Claim;
 use kinora_sampler::Streams;
 use kinora_vae::Parts;
-use std::fs::File;
-use std::io::ErrorKind;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -51,6 +49,20 @@ impl Pipeline {
         self.run(|| {
             let observer = &mut Observer::new(&mut on_event);
             tidied(request.output.resume.as_deref(), || self.generate_clip(request, observer))
+        })
+    }
+
+    /// Checks that the clip of `request` could be written to each of the `outputs`, so that this is known before the first
+    /// of several is made.
+    ///
+    /// # Errors
+    /// As of [`Pipeline::generate`], of the first that cannot.
+    pub fn check_outputs(&self, request: &Request, outputs: &[Output]) -> Result<()> {
+        let plan = self.plan(request)?.plan;
+        outputs.iter().try_for_each(|output| {
+            let latents = latents_path(output);
+            self.check_files(&plan, output, &latents, None)?;
+            if output.resume.is_none() { Ok(kinora_checkpoint::check_writable(&latents)?) } else { Ok(()) }
         })
     }
 
@@ -165,7 +177,7 @@ impl Pipeline {
 
         let old_latents = output.latents.as_deref().and_then(replaced);
         let (mut seconds, mut predictions) = (Seconds::default(), Predictions::default());
-        let mut latents = latents;
+        let (mut latents, mut _claim) = (latents, None);
         // The run reads the file that it wrote, whatever another one gives the same name.
         let own = if run_dir.as_ref().map_or(Ok(false), |run_dir| run_dir.has_latents(plan))? {
             LatentsFile::open(&latents)?
@@ -173,7 +185,9 @@ impl Pipeline {
             let denoised;
             (denoised, predictions, seconds) = self.denoise(&planned, noise, None, run_dir.as_ref(), observer)?;
             if output.resume.is_none() && output.latents.is_none() {
-                latents = claimed(&output.latents_beside_clip());
+                let claim = Claim::unused(&output.latents_beside_clip());
+                latents = claim.path().to_path_buf();
+                _claim = Some(claim);
             }
             self.keep_latents(&latents, denoised, plan, stored)?
         };
@@ -234,7 +248,7 @@ impl Pipeline {
         let start = Instant::now();
         observer.tell(Event::Stage(Stage::Text))?;
         let Planned { plan, placement, .. } = planned;
-        let prompts = self.encode_prompts(planned, run_dir, observer)?;
+        let prompts = self.encode_prompts(planned, run_dir)?;
         let text = start.elapsed().as_secs_f64();
         let conditioning = self.conditioning(plan, end, run_dir, observer)?;
         observer.tell(Event::Stage(Stage::Denoise))?;
@@ -247,12 +261,7 @@ impl Pipeline {
     }
 
     /// The text contexts of the prompt and, where the plan is guided, of the negative prompt.
-    fn encode_prompts(
-        &self,
-        planned: &Planned,
-        run_dir: Option<&RunDir>,
-        observer: &mut Observer,
-    ) -> Result<Vec<Tensors>> {
+    fn encode_prompts(&self, planned: &Planned, run_dir: Option<&RunDir>) -> Result<Vec<Tensors>> {
         let (Planned { plan, placement, .. }, names) = (planned, self.family.context_names());
         if let Some(run_dir) = run_dir
             && let Some(prompts) = run_dir.load_contexts(plan, names, &placement.device)?
@@ -265,13 +274,9 @@ impl Pipeline {
         let texts = [Some(prompt.as_str()), plan.guided().then_some(plan.negative_prompt.as_str())];
         let mut prompts = Vec::new();
         for text in texts.into_iter().flatten() {
-            let encoded = encoder.encode(text)?;
-            if encoded.dropped > 0 {
-                let text = format!("the prompt is long: its last {} tokens are not read", encoded.dropped);
-                observer.tell(Event::Notice(&text))?;
-            }
+            let contexts = encoder.encode(text)?;
             let on_device = |(name, context): (String, Tensor)| Ok((name, context.to_device(&placement.device)?));
-            prompts.push(encoded.contexts.into_iter().map(on_device).collect::<Result<Tensors>>()?);
+            prompts.push(contexts.into_iter().map(on_device).collect::<Result<Tensors>>()?);
         }
         if let Some(run_dir) = run_dir {
             run_dir.save_contexts(&prompts)?;
@@ -307,15 +312,13 @@ impl Pipeline {
     /// Saves the denoised latents; where that fails, the system's temporary folder keeps them.
     fn keep_latents(&self, path: &Path, latents: Tensor, plan: &Plan, recipe: Option<&str>) -> Result<LatentsFile> {
         LatentsFile::save(path, latents.clone(), about(plan, recipe)).map_err(|error| {
-            // The name that was taken for them.
-            if std::fs::metadata(path).is_ok_and(|data| data.len() == 0) {
-                let _ = std::fs::remove_file(path);
-            }
-            let refuge = std::env::temp_dir().join(format!("kinora-{}.latents.safetensors", plan.seed));
-            let refuge = claimed(&refuge);
+            let Ok(refuge) = refuge(plan.seed) else { return error };
             match LatentsFile::save(&refuge, latents, about(plan, recipe)) {
                 Ok(_) => self.after_latents(error, &refuge),
-                Err(_) => error, // the first place is the one that the user knows
+                Err(_) => {
+                    let _ = std::fs::remove_file(&refuge); // it is empty
+                    error // the first place is the one that the user knows
+                }
             }
         })
     }
@@ -365,20 +368,15 @@ fn latents_path(output: &Output) -> PathBuf {
     match (&output.resume, &output.latents) {
         (Some(dir), _) => RunDir::latents_in(dir),
         (None, Some(path)) => path.clone(),
-        (None, None) => unused_name(&output.latents_beside_clip()),
+        (None, None) => Claim::unused(&output.latents_beside_clip()).path().to_path_buf(),
     }
 }
 
-/// Creates the file `path`, or one with a number where it is there already: it is this run's alone.
-fn claimed(path: &Path) -> PathBuf {
-    loop {
-        let free = unused_name(path);
-        match File::create_new(&free) {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {} // another run was faster
-            // Where it cannot be created, saving the latents says so and finds another place.
-            _ => return free,
-        }
-    }
+/// A new file in the system's temporary folder, with a name that nobody can guess.
+fn refuge(seed: u64) -> std::io::Result<PathBuf> {
+    let prefix = format!("kinora-{seed}-");
+    let file = tempfile::Builder::new().prefix(&prefix).suffix(LATENTS_SUFFIX).rand_bytes(10).tempfile()?;
+    Ok(file.into_temp_path().keep()?)
 }
 
 /// After the clip is complete: removes the file `latents`, or has `save` write them where they are asked for, as the

@@ -1,6 +1,6 @@
 //! The [`Report`] of a file that was written.
 
-use crate::plan::memory::peak_memory;
+use crate::plan::machine::peak_memory;
 use crate::request::output::{Report, Seconds};
 use kinora_media::Written;
 use std::path::Path;

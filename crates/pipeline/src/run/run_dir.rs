@@ -3,7 +3,7 @@
 //! Every file is written to a temporary name and renamed, so a run that is killed at any point leaves either the old
 //! state or the new one.
 
-use super::directory::{LOCK, Lock};
+use super::directory::{LOCK, Lock, check_own};
 use super::latents_file::LatentsFile;
 use crate::families::family::Tensors;
 use crate::plan::Plan;
@@ -14,6 +14,7 @@ use crate::step_cache::{CacheRule, StepCache};
 use crate::story::{BEFORE, STORY};
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
+use kinora_files::path_text;
 use kinora_sampler::{Sampler, SamplerState, all_finite};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -43,17 +44,19 @@ pub(crate) struct RunDir {
 pub(crate) fn check_inputs(dir: &Path, recipe: &Recipe, model: &ModelFiles) -> Result<()> {
     let now = inputs(recipe, model)?;
     let file = dir.join(INPUTS);
-    let Ok(text) = std::fs::read_to_string(&file) else {
+    if !file.exists() {
         return write_text(&file, &serde_json::to_string_pretty(&now).expect("plain data"));
-    };
-    let before: BTreeMap<PathBuf, Input> = serde_json::from_str(&text).map_err(|error| bad_run(dir, error))?;
-    match now.iter().find(|(path, input)| before.get(*path).is_some_and(|before| before != *input)) {
-        Some((path, _)) => {
-            let difference = format!("`{}` has changed since", path.display());
-            Err(Error::ResumeMismatch { path: dir.to_path_buf(), difference })
-        }
-        None => Ok(()),
     }
+    let text = kinora_files::read_text(&file).map_err(|error| bad_run(dir, format!("{INPUTS}: {error}")))?;
+    let before: BTreeMap<String, Input> = serde_json::from_str(&text).map_err(|error| bad_run(dir, error))?;
+    let mut paths = before.keys().chain(now.keys());
+    let difference = paths.find_map(|path| match (before.get(path), now.get(path)) {
+        (Some(before), Some(now)) if before == now => None,
+        (Some(_), Some(_)) => Some(format!("`{path}` has changed since")),
+        (_, None) => Some(format!("`{path}` is not there any more")),
+        (None, _) => Some(format!("`{path}` was not there then")),
+    });
+    difference.map_or(Ok(()), |difference| Err(Error::ResumeMismatch { path: dir.to_path_buf(), difference }))
 }
 
 /// A file that is read: its bytes, and the time of its last change, in nanoseconds.
@@ -63,14 +66,15 @@ struct Input {
     changed: Option<u64>,
 }
 
-fn inputs(recipe: &Recipe, model: &ModelFiles) -> Result<BTreeMap<PathBuf, Input>> {
+/// Those files by their absolute paths.
+fn inputs(recipe: &Recipe, model: &ModelFiles) -> Result<BTreeMap<String, Input>> {
     let given = recipe.inputs.files().into_iter().map(|(_, path)| path);
     let story = recipe.story.iter().flat_map(Story::files);
     let input = |path: &Path| {
         let data = std::fs::metadata(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
         let changed = data.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
         Ok((
-            path.to_path_buf(),
+            path_text(path),
             Input { bytes: data.len(), changed: changed.and_then(|time| u64::try_from(time.as_nanos()).ok()) },
         ))
     };
@@ -82,7 +86,7 @@ fn inputs(recipe: &Recipe, model: &ModelFiles) -> Result<BTreeMap<PathBuf, Input
 /// The recipe of the run that `dir` holds, if it holds one: a resumed run keeps its random seed.
 pub(crate) fn recorded(dir: &Path) -> Result<Option<Recipe>> {
     let file = dir.join(RECIPE);
-    match std::fs::read_to_string(&file) {
+    match kinora_files::read_text(&file) {
         Ok(text) => serde_json::from_str(&text)
             .map(Some)
             .map_err(|error| bad_run(dir, format!("{RECIPE} does not parse: {error}"))),
@@ -94,6 +98,7 @@ pub(crate) fn recorded(dir: &Path) -> Result<Option<Recipe>> {
 impl RunDir {
     /// Opens or creates `path` for `recipe`; a directory that holds another request is an error.
     pub(crate) fn open(path: &Path, recipe: &Recipe, model: &ModelFiles) -> Result<Self> {
+        check_own(path, RECIPE, "run", "--resume")?;
         let lock = Lock::take(path)?;
         match recorded(path)? {
             Some(earlier) => {

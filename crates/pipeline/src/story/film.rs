@@ -4,7 +4,8 @@ use super::colours::Colours;
 use super::windows::least_frames;
 use crate::families::capabilities::Continuation;
 use crate::families::family::ClipEnd;
-use crate::request::output::{Output, Report};
+use crate::plan::inputs::named;
+use crate::request::output::{LATENTS_SUFFIX, Output, Report};
 use crate::run::Pipeline;
 use crate::run::decode::{Decoding, Stream, writer};
 use crate::run::encode::{Encoding, fitted_frame};
@@ -65,8 +66,7 @@ struct Reel {
 
 /// The path of the latents from which a clip can be continued.
 pub(super) fn sidecar(clip: &Path) -> PathBuf {
-    let name = clip.file_name().unwrap_or_default().to_string_lossy();
-    clip.with_file_name(format!("{name}.latents.safetensors"))
+    kinora_files::beside(clip, LATENTS_SUFFIX)
 }
 
 impl<'a> Film<'a> {
@@ -115,9 +115,6 @@ impl<'a> Film<'a> {
     fn copy(&mut self, clip: &Path, kept: usize, observer: &mut Observer) -> Result<()> {
         let (width, height) = self.shape.size;
         let mut reader = self.pipeline.readers.open(clip)?;
-        for note in crate::plan::guide::named(clip, &reader.notes()) {
-            observer.tell(Event::Notice(&note))?;
-        }
         let total = reader.frames().unwrap_or_default();
         while let Some(frame) = reader.next_frame()? {
             let frame = match self.shape.cut {
@@ -274,14 +271,19 @@ impl Join {
     }
 }
 
-/// Refuses a clip that is too short to be continued, before anything is made. Of a clip without its latents, as many
-/// frames are read as are needed.
-pub(super) fn check_continued(pipeline: &Pipeline, clip: &Path, shape: Shape, tail: Continuation) -> Result<()> {
+/// Refuses a clip that is too short to be continued, before anything is made; returns sentences about what is not read of it
+/// and what it loses. Of a clip without its latents, as many frames are read as are needed.
+pub(super) fn check_continued(
+    pipeline: &Pipeline,
+    clip: &Path,
+    shape: Shape,
+    tail: Continuation,
+) -> Result<Vec<String>> {
     let latents = sidecar(clip);
     if let Continuation::Latents { frames, .. } = tail
         && belongs(pipeline, shape, &latents, clip)
     {
-        return LatentsFile::open(&latents)?.tail(frames, &Device::Cpu).map(drop);
+        return LatentsFile::open(&latents)?.tail(frames, &Device::Cpu).map(|_| Vec::new());
     }
     let least = least_frames(tail, pipeline.latent_format().temporal_factor);
     let mut reader = pipeline.readers.open(clip)?;
@@ -294,7 +296,8 @@ pub(super) fn check_continued(pipeline: &Pipeline, clip: &Path, shape: Shape, ta
             });
         }
     }
-    Ok(())
+    let again = "its frames are compressed again, which loses a little each time: its latents are not beside it";
+    Ok(named(clip, &[reader.notes(), vec![again.into()]].concat()))
 }
 
 /// Whether `latents` are there and those of `clip`: of its size, made by its recipe, and saved when it was as it is now.

@@ -4,13 +4,13 @@ use super::film::{Film, Shape, check_continued, sidecar};
 use super::windows::{Window, request_of, windows_of};
 use super::{BEFORE, STORY};
 use crate::families::capabilities::Continuation;
-use crate::plan::Plan;
+use crate::plan::{Plan, fps_of_clip};
 use crate::request::inputs::who_takes;
 use crate::request::output::{Output, Predictions, Report, Seconds};
 use crate::request::recipe::Recipe;
 use crate::request::story::{Join, MOST_SECONDS, Shot, Story};
 use crate::request::{Request, Size};
-use crate::run::directory::{LOCK, Lock, tidied};
+use crate::run::directory::{Lock, check_own, tidied};
 use crate::run::observer::Observer;
 use crate::run::run_dir::{check_inputs, write_text};
 use crate::run::{Part, Pipeline};
@@ -71,13 +71,14 @@ impl<'a> Filming<'a> {
         // Every window has the size that the first one got.
         let (width, height) = plan.cropped.unwrap_or((plan.width, plan.height));
         request.size = Size::Pixels { width: Some(width), height: Some(height) };
-        let windows = all_windows(story, &request, plan, tail, project)?;
-        let notices = check_windows(pipeline, &windows, &planned.notices)?;
+        let (windows, lengths) = all_windows(story, &request, plan, tail, project)?;
+        let mut notices = check_windows(pipeline, &windows, &planned.notices)?;
+        notices.extend(lengths);
         let output = Output { tile: planned.tile, ..request.output.clone() };
         check_names(pipeline, story, &request, &output)?;
         let shape = Shape { size: (plan.width, plan.height), cut: plan.cropped, fps: plan.fps };
         if let Some(clip) = &story.after {
-            check_continued(pipeline, clip, shape, tail)?;
+            notices.splice(0..0, check_continued(pipeline, clip, shape, tail)?);
         }
         let recipe = Recipe {
             story: Some(story.with_whole_paths()),
@@ -140,15 +141,10 @@ impl<'a> Filming<'a> {
     fn keep_story(&self) -> Result<Lock> {
         let path = self.project.join(STORY);
         let io = |source| Error::Io { path: path.clone(), source };
-        // Nothing is written into a directory of somebody else's.
-        let mut names = std::fs::read_dir(self.project).into_iter().flatten().flatten().map(|entry| entry.file_name());
-        if !path.exists() && names.any(|name| name != LOCK) {
-            let what = format!("`{}` is not empty, and no project of a story", self.project.display());
-            return Err(Error::request(what, "name another directory with --project"));
-        }
+        check_own(self.project, STORY, "story", "--project")?;
         let lock = Lock::take(self.project)?;
         let own: Recipe = serde_json::from_str(&self.recipe).expect("its own text");
-        match std::fs::read_to_string(&path) {
+        match kinora_files::read_text(&path) {
             Ok(kept) => {
                 let read = |text: &str| serde_json::from_str::<Recipe>(text);
                 let bad = |error: serde_json::Error| Error::BadRun { path: path.clone(), reason: error.to_string() };
@@ -189,19 +185,19 @@ fn take_size(readers: &Readers, clip: &Path, request: &mut Request) -> Result<()
     let made = Recipe::read(clip).ok().filter(|recipe| recipe.upscale.is_some());
     let (width, height) = made.map_or((spec.width, spec.height), |recipe| (recipe.width, recipe.height));
     request.size = Size::Pixels { width: Some(width), height: Some(height) };
-    request.fps = Some(request.fps.unwrap_or(spec.fps.as_f64()));
+    request.fps = Some(request.fps.map_or_else(|| fps_of_clip(spec.fps.as_f64()), Ok)?);
     Ok(())
 }
 
-/// The windows of every shot, with their seeds and directories.
+/// The windows of every shot, with their seeds and directories, and a sentence for each shot that has not the length asked for.
 fn all_windows(
     story: &Story,
     request: &Request,
     plan: &Plan,
     tail: Continuation,
     project: &Path,
-) -> Result<Vec<Window>> {
-    let mut windows = Vec::new();
+) -> Result<(Vec<Window>, Vec<String>)> {
+    let (mut windows, mut lengths) = (Vec::new(), Vec::new());
     // Frames since the last cut; a clip that is too short to continue is refused when it is read.
     let mut since_cut = if story.after.is_some() { usize::MAX } else { 0 };
     for (index, shot) in story.shots.iter().enumerate() {
@@ -215,13 +211,18 @@ fn all_windows(
         if !continues {
             since_cut = 0;
         }
-        windows.extend(windows_of(&own, shot, plan, tail, &mut since_cut)?);
+        let more = windows_of(&own, shot, plan, tail, &mut since_cut)?;
+        lengths.extend(shot.seconds.filter(|_| more.made != more.wanted).map(|asked| {
+            let made = more.made as f64 / plan.fps;
+            format!("shot {}: {asked} s became {made:.3} s, {} frames", index + 1, more.made)
+        }));
+        windows.extend(more.windows);
     }
     for (index, window) in windows.iter_mut().enumerate() {
         window.request.seed.get_or_insert(plan.seed.wrapping_add(index as u64));
         window.request.output.resume = Some(project.join(format!("{index:03}")));
     }
-    Ok(windows)
+    Ok((windows, lengths))
 }
 
 /// Plans one window of each kind, so that errors of a later one come out before the first is made; the notices of all,

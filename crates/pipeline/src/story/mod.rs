@@ -20,7 +20,7 @@ pub(crate) const BEFORE: &str = "before.safetensors";
 pub(crate) const STORY: &str = "story.json";
 /// The seed of the story that the project in `directory` holds, if it holds one.
 pub fn story_seed(directory: &Path) -> Option<u64> {
-    let text = std::fs::read_to_string(directory.join(STORY)).ok()?;
+    let text = kinora_files::read_text(&directory.join(STORY)).ok()?;
     serde_json::from_str::<Recipe>(&text).ok().map(|recipe| recipe.seed)
 }
 

@@ -2,7 +2,8 @@
 
 use super::{Cell, Prompt};
 use crate::report;
-use htmlize::{escape_attribute, escape_text};
+use crate::shown::shown;
+use htmlize::escape_attribute;
 use std::fmt::Write;
 
 const STYLE: &str = "body{font:15px/1.45 system-ui,sans-serif;margin:2rem;background:#fafafa;color:#222}\
@@ -22,7 +23,7 @@ pub fn html(title: &str, seed: u64, headings: &[&str], prompts: &[&Prompt], rows
         title = escape_text(title),
     );
     for name in headings {
-        let _ = write!(page, "<th>{}</th>", escape_text(*name));
+        let _ = write!(page, "<th>{}</th>", escape_text(name));
     }
     page.push_str("</tr></thead>\n<tbody>\n");
     for (prompt, cells) in prompts.iter().zip(rows) {
@@ -40,6 +41,11 @@ pub fn html(title: &str, seed: u64, headings: &[&str], prompts: &[&Prompt], rows
     }
     page.push_str("</tbody></table>\n</html>\n");
     page
+}
+
+/// `text`, which may be somebody else's, as text of HTML.
+fn escape_text(text: &str) -> String {
+    htmlize::escape_text(shown(text)).into_owned()
 }
 
 fn of_cell(Cell { clip, sheet, made }: &Cell) -> String {

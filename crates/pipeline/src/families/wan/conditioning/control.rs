@@ -3,6 +3,7 @@
 use super::Conditioner;
 use crate::families::family::{ClipEnd, Run};
 use crate::plan::Plan;
+use crate::plan::inputs::{GENERATED, mask_values};
 use crate::request::inputs::Expand;
 use crate::run::encode::{Encoding, fitted_frame};
 use crate::{Error, Result};
@@ -10,9 +11,6 @@ use candle_core::{DType, Device, Tensor};
 use kinora_media::{ClipReader, Filter, Fit, Frame, Picture, Readers};
 use kinora_vae::LatentFormat;
 use std::path::Path;
-
-/// A mask above this is to be generated.
-const GENERATED: f32 = 0.5;
 
 /// The frames of the control clip with their masks, one after another.
 struct ControlFrames<'a> {
@@ -157,13 +155,12 @@ impl Mask {
     }
 }
 
-/// The first of the three colours, 0..1.
+/// The values of a mask, 0..1, in the size of the control clip's part of the frame.
 fn values(frame: Frame, plan: &Plan) -> Result<Vec<f32>> {
     let whole = Inner { left: 0, top: 0, width: plan.width, height: plan.height };
     let Inner { width, height, .. } =
         plan.inputs.expand.map_or(whole, |expand| Inner::of(expand, plan.width, plan.height));
-    let frame = fitted_frame(frame, width, height, plan.inputs.fit)?;
-    Ok(frame.data[..width * height].iter().map(|value| value.clamp(0.0, 1.0)).collect())
+    Ok(mask_values(&fitted_frame(frame, width, height, plan.inputs.fit)?).collect())
 }
 
 /// The part of `frame` that is generated (`changed`) or kept; the rest is grey, the middle of the VAE's range.
