@@ -223,11 +223,18 @@ fn inspect_says_what_is_there() {
     let sandbox = Sandbox::new("wan21_t2v");
     let whole = succeeded(sandbox.kinora(&["inspect", "model"])).stdout;
     std::fs::remove_file(sandbox.path("model/vae/diffusion_pytorch_model.safetensors")).expect("a file");
-    let partial = succeeded(sandbox.kinora(&["inspect", "model"])).stdout;
+    // What is there is printed all the same.
+    let unusable = |arguments: &[&str]| {
+        let run = sandbox.kinora(arguments);
+        assert_eq!(run.status, Some(1), "{run:#?}");
+        assert!(run.stderr.contains("error: `") && run.stderr.contains("\n\nhint: "), "{run:#?}");
+        run.stdout
+    };
+    let partial = unusable(&["inspect", "model"]);
     std::fs::remove_file(sandbox.path("model/tokenizer/tokenizer.json")).expect("a file");
-    let value = json(sandbox.kinora(&["inspect", "model", "--json"]));
+    let value: Value = serde_json::from_str(&unusable(&["inspect", "model", "--json"])).expect("JSON");
     assert_eq!(value["problems"].as_array().map(Vec::len), Some(2), "{value}");
-    let file = succeeded(sandbox.kinora(&["inspect", "model/text_encoder/model.safetensors"])).stdout;
+    let file = unusable(&["inspect", "model/text_encoder/model.safetensors"]);
     insta::assert_snapshot!(format!("{whole}\n# without the VAE\n{partial}\n# one file\n{file}"));
 }
 

@@ -145,3 +145,47 @@ fn a_damaged_mp4_leaves_no_latents() {
     assert!(failure.contains("cut.mp4"), "{failure}");
     assert!(!sandbox.path("latents.safetensors").exists());
 }
+
+/// A video of another kind is read by the program `ffmpeg`, if one is on PATH and it is not turned off.
+#[cfg(unix)]
+#[test]
+fn other_videos_are_read_by_ffmpeg_where_it_may() {
+    let (sandbox, video) = with_clip(5, 32, 48, "25");
+    write_mp4(&sandbox, "clip.mp4", &video);
+    let mut copy = std::process::Command::new("ffmpeg");
+    copy.args(["-v", "error", "-i", "clip.mp4", "-c", "copy", "file:-it's.mkv"]).current_dir(sandbox.path("."));
+    if !copy.status().is_ok_and(|status| status.success()) {
+        let required = std::env::var("KINORA_REQUIRE_FFPROBE").is_ok_and(|value| value == "1");
+        assert!(!required, "ffmpeg is required and not on PATH");
+        return;
+    }
+    let arguments = |more: &'static str| {
+        let model = ["encode", "--model", "model", "--threads", "2", "-o", "latents.safetensors"];
+        model.into_iter().chain((!more.is_empty()).then_some(more)).chain(["--", "-it's.mkv"]).collect::<Vec<_>>()
+    };
+    let run = encode(&sandbox, "clip.mp4", "latents.safetensors");
+    assert!(run.status == Some(0) && !run.stderr.contains("read by"), "{run:#?}");
+    let expected = latents(&sandbox, "latents.safetensors");
+    std::fs::remove_file(sandbox.path("latents.safetensors")).expect("latents");
+    let run = sandbox.kinora(&arguments(""));
+    assert_eq!(run.status, Some(0), "{run:#?}");
+    assert_eq!(run.stderr.matches("`-it's.mkv`: read by ").count(), 1, "{run:#?}");
+    assert!(relative_l2(&latents(&sandbox, "latents.safetensors"), &expected) <= 0.0);
+    if run.stderr.contains("libraries") {
+        return; // of this build
+    }
+    // Programs in the current folder are passed over.
+    for name in ["ffmpeg", "ffprobe"] {
+        std::fs::copy(kinora_tests::root().join("tests/fixtures/media/stub").join(name), sandbox.path(name))
+            .expect("a copy");
+    }
+    let turned_off = sandbox.kinora(&arguments("--no-ffmpeg"));
+    let mut nowhere = std::process::Command::new(kinora_tests::binary());
+    nowhere.args(arguments("")).current_dir(sandbox.path(".")).env("PATH", ".::/nowhere").env("KINORA_CUDA_BINARY", "");
+    let nowhere = Run::of(&nowhere.output().expect("it runs"));
+    for run in [turned_off, nowhere] {
+        let failure = run.failure();
+        assert!(failure.contains("it is Matroska (MKV or WebM), not MP4"), "{failure}");
+        assert!(failure.contains(r"ffmpeg -i '-it'\''s.mkv' -an"), "{failure}");
+    }
+}

@@ -27,6 +27,8 @@ fn a_model_is_pulled_found_and_usable() {
     let inspected = kinora(&home, &hub.address, &["inspect", &place.to_string_lossy()]);
     assert_eq!(inspected.status, Some(0), "{}", inspected.stderr);
     assert!(inspected.stdout.contains("usable   yes"), "{}", inspected.stdout);
+    let by_name = kinora(&home, &hub.address, &["inspect", NAME]);
+    assert_eq!((by_name.status, by_name.stdout.contains("usable   yes")), (Some(0), true), "{}", by_name.stderr);
 }
 
 #[test]
@@ -215,6 +217,153 @@ fn only_known_models_can_be_pulled() {
     assert!(run.stderr.contains("error: there is no model `no-such-model`\n\nhint: `kinora models`"), "{}", run.stderr);
 }
 
+#[test]
+fn what_passes_is_waited_for() {
+    for status in [429, 503] {
+        let (hub, home) = (tiny(), home());
+        hub.fail(Fault::Passing { status, times: 2 });
+        pulled(&hub, &home);
+        let listings = hub.requests().iter().filter(|request| request.path.starts_with("/api/")).count();
+        assert_eq!(listings, 3);
+    }
+}
+
+#[test]
+fn a_file_that_was_flipped_once_is_fetched_again() {
+    let (hub, home) = (tiny(), home());
+    hub.fail(Fault::DamageOnce { file: WEIGHTS });
+    let place = pulled(&hub, &home);
+    assert_eq!(std::fs::read(place.join(WEIGHTS)).unwrap(), hub.file(WEIGHTS));
+    assert_eq!(hub.sent(WEIGHTS), 2 * hub.file(WEIGHTS).len() as u64);
+}
+
+#[test]
+fn packed_files_and_other_ranges_are_noticed() {
+    let (hub, home) = (tiny(), home());
+    hub.fail(Fault::Packed { file: WEIGHTS });
+    let run = pull(&home, &hub.address);
+    assert_eq!(run.status, Some(1));
+    assert!(
+        run.stderr.contains("(Content-Encoding: gzip)") && run.stderr.contains("hint: check HF_ENDPOINT"),
+        "{run:?}"
+    );
+
+    let half = hub.file(WEIGHTS).len() / 2;
+    let arrived = unfinished(&hub, &home);
+    let start = || std::fs::write(&arrived, &hub.file(WEIGHTS)[..half]).unwrap();
+    start();
+    hub.fail(Fault::OtherRange { file: WEIGHTS, by: 10 });
+    let run = pull(&home, &hub.address);
+    assert_eq!(run.status, Some(1));
+    let expected = format!("it sends the bytes from {} on, {half} were asked for", half + 10);
+    assert!(run.stderr.contains(&expected), "{}", run.stderr);
+    assert_eq!(std::fs::metadata(&arrived).unwrap().len(), half as u64, "what has arrived is kept");
+    hub.fail(Fault::OtherRange { file: WEIGHTS, by: -10 });
+    let place = pulled(&hub, &home);
+    assert_eq!(std::fs::read(place.join(WEIGHTS)).unwrap(), hub.file(WEIGHTS));
+}
+
+#[test]
+fn settings_that_cannot_be_used_are_named() {
+    let (hub, home) = (tiny(), home());
+    let nothing = home.path().join("nothing.pem");
+    std::fs::write(&nothing, "no certificate").unwrap();
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let proxy = format!("http://secret:word@{nobody}");
+    for (name, value, error, hint) in [
+        ("HF_TOKEN", "hf_a b", "HF_TOKEN holds no access token", "correct HF_TOKEN"),
+        ("HF_TOKEN", "hf_ü", "HF_TOKEN holds no access token", "correct HF_TOKEN"),
+        ("HF_ENDPOINT", "localhost:1", "HF_ENDPOINT is `localhost:1`", "correct HF_ENDPOINT"),
+        ("HF_HUB_OFFLINE", "1", "`HF_HUB_OFFLINE` is set", "unset HF_HUB_OFFLINE"),
+        ("TRANSFORMERS_OFFLINE", "1", "`TRANSFORMERS_OFFLINE` is set", "unset TRANSFORMERS_OFFLINE"),
+        ("SSL_CERT_FILE", &nothing.to_string_lossy(), "holds no certificate", "correct SSL_CERT_FILE"),
+        ("SSL_CERT_DIR", "/no/such/folder", "cannot be read", "correct SSL_CERT_DIR"),
+        ("HTTPS_PROXY", "not a proxy", "HTTPS_PROXY is not the address of a proxy", "correct HTTPS_PROXY"),
+        ("HTTP_PROXY", &proxy, &format!("through the proxy {nobody} failed"), "check the proxy"),
+    ] {
+        let output = command(&home, &hub.address, &["pull", NAME]).env(name, value).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{name}: {text}");
+        assert!(text.contains(error) && text.contains(&format!("hint: {hint}")), "{name}: {text}");
+        assert!(!text.contains("secret") && !text.contains("hf_"), "{name}: {text}");
+        assert!(hub.requests().is_empty(), "{name}");
+    }
+}
+
+/// A certificate that another authority than the usual ones signed, made by OpenSSL's command where there is one.
+#[cfg(unix)]
+#[test]
+fn an_authority_of_ones_own_is_trusted_when_it_is_named() {
+    let home = home();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let script = "openssl req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=own 2>log && \
+        openssl req -newkey rsa:2048 -nodes -keyout key.pem -out request -subj /CN=localhost 2>log && \
+        printf 'subjectAltName=DNS:localhost\\nbasicConstraints=CA:FALSE' > more && \
+        openssl x509 -req -in request -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -out own.pem -extfile more 2>log && \
+        mkdir authorities && cp ca.pem authorities/own.0";
+    let shell = |script: &str| Command::new("sh").args(["-c", script]).current_dir(home.path()).status().unwrap();
+    if !shell(script).success() {
+        return;
+    }
+    let arguments = ["s_server", "-quiet", "-accept", &port.to_string(), "-cert", "own.pem", "-key", "key.pem", "-WWW"];
+    let mut server = Command::new("openssl");
+    let server = server.args(arguments).current_dir(home.path()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut server = server.stdin(Stdio::piped()).spawn().unwrap();
+    let start = Instant::now();
+    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+        assert!(start.elapsed() < Duration::from_mins(1), "no server");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let refusal = |name: &str, value: &str| {
+        let mut command = command(&home, &format!("https://localhost:{port}"), &["pull", NAME]);
+        String::from_utf8_lossy(&command.env(name, value).output().unwrap().stderr).into_owned()
+    };
+    let unknown = refusal("UNUSED", "");
+    let trusted = [refusal("SSL_CERT_FILE", "ca.pem"), refusal("SSL_CERT_DIR", "authorities")];
+    server.kill().unwrap();
+    server.wait().unwrap();
+    assert!(unknown.contains("UnknownIssuer") && unknown.contains("hint: where a company's own"), "{unknown}");
+    for answer in trusted {
+        assert!(answer.contains("does not answer as the hub does"), "{answer}");
+    }
+}
+
+#[test]
+fn without_the_network_what_is_here_is_found() {
+    let (hub, home) = (tiny(), home());
+    let place = pulled(&hub, &home);
+    let asked = hub.requests().len();
+    std::fs::remove_dir_all(folder(&home).join("refs")).unwrap();
+    let output = command(&home, &hub.address, &["pull", NAME]).env("HF_HUB_OFFLINE", "1").output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), place.to_string_lossy());
+    assert_eq!(hub.requests().len(), asked);
+    assert_eq!(here(&home, NAME), Some(place.clone()));
+    // Another commit in the reference, and a snapshot that lacks a file.
+    std::fs::create_dir(folder(&home).join("refs")).unwrap();
+    std::fs::write(folder(&home).join("refs/main"), "1234567").unwrap();
+    let other = folder(&home).join("snapshots/1234567");
+    std::fs::create_dir(&other).unwrap();
+    std::fs::copy(place.join("model_index.json"), other.join("model_index.json")).unwrap();
+    assert_eq!(here(&home, NAME), Some(place));
+}
+
+/// A disk that is full in the middle: what has arrived is kept, and the same command goes on.
+#[cfg(unix)]
+#[test]
+fn a_full_disk_keeps_what_has_arrived() {
+    let (hub, home) = (tiny(), home());
+    let mut command = Command::new("sh");
+    // Blocks of 512 bytes; the shell hands the ignored signal on.
+    command.args(["-c", "trap '' XFSZ; ulimit -f 200; exec \"$0\" pull \"$1\""]).arg(binary()).arg(NAME);
+    command.env("HF_HOME", home.path()).env("HF_ENDPOINT", &hub.address).stdin(Stdio::null());
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("error: ") && text.contains("hint: free some space"), "{text}");
+    assert_eq!(here(&home, NAME), None);
+    pulled(&hub, &home);
+}
+
 fn tiny() -> Hub {
     Hub::serve(REPOSITORY, &fixture("wan21_t2v"))
 }
@@ -237,7 +386,10 @@ fn command(home: &TempDir, endpoint: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(binary());
     let foreign = std::env::vars_os().map(|(name, _)| name).filter(|name| {
         let name = name.to_string_lossy().to_lowercase();
-        name.starts_with("hf_") || name.ends_with("_proxy")
+        name.starts_with("hf_")
+            || name.starts_with("ssl_cert_")
+            || name.ends_with("_proxy")
+            || name.ends_with("_offline")
     });
     foreign.for_each(|name| {
         command.env_remove(name);

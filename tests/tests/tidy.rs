@@ -43,13 +43,8 @@ const MAY_DEPEND: &[(&str, &[&str])] = &[
 ];
 
 /// Crates that may contain `unsafe`, and where.
-const UNSAFE: &[&str] = &[
-    "crates/kernels/",
-    "crates/checkpoint/src/map.rs",
-    "crates/media/",
-    "crates/cli/src/cuda/library.rs",
-    "tests/tests/memory.rs",
-];
+const UNSAFE: &[&str] =
+    &["crates/kernels/", "crates/media/", "crates/cli/src/cuda/library.rs", "tests/tests/memory.rs"];
 
 /// Files that may be longer than [`LONGEST`], with the reason.
 const LONG: &[&str] = &[];

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 
-/// The length of the header is a multiple of this, so that mapped data is aligned.
+/// The length of the header is a multiple of this, so that data is aligned for readers that map it.
 const ALIGNMENT: usize = 8;
 const METADATA: &str = "__metadata__";
 

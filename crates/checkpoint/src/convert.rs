@@ -1,34 +1,63 @@
-//! Conversion of stored bytes to tensors: one pass from the mapped file to the requested dtype, which checks every value.
+//! Conversion of stored bytes to tensors: one pass from the file to the requested dtype, which checks every value.
 
+use crate::data::Data;
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor, WithDType};
 use half::vec::HalfBitsVecExt;
 use half::{bf16, f16};
 use rayon::prelude::*;
 use safetensors::Dtype;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-/// The number of elements converted per task.
-const CHUNK: usize = 1 << 16;
+/// The number of elements read and converted at a time: few enough for the caches, enough for a disk.
+const CHUNK: usize = 1 << 18;
 
-/// Returns the weights in `bytes` (row-major, little endian) as a tensor of `dtype` and `shape` on `device`.
+/// Stored elements, row-major and little endian.
+pub(crate) enum Elements<'a> {
+    Bytes(Vec<u8>),
+    /// Those at this place of a file.
+    File(&'a Data, Range<usize>),
+}
+
+impl Elements<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.len(),
+            Self::File(_, range) => range.len(),
+        }
+    }
+
+    /// Reads `out` from the position `start`.
+    fn read(&self, start: usize, out: &mut [u8]) -> std::io::Result<()> {
+        match self {
+            Self::Bytes(bytes) => out.copy_from_slice(&bytes[start..start + out.len()]),
+            Self::File(data, range) => data.read(range.start + start, out)?,
+        }
+        Ok(())
+    }
+}
+
+/// Returns the weights in `elements` as a tensor of `dtype` and `shape` on `device`.
 ///
 /// # Errors
-/// NaN, infinite values and values that `dtype` cannot hold; the error names the tensor.
-pub(crate) fn weights_from_bytes(
+/// NaN, infinite values, values that `dtype` cannot hold, and matrices of zeros; the error names the tensor. An
+/// [`Error::Io`] without a path is that of the file.
+pub(crate) fn weights_from(
     name: &str,
-    bytes: &[u8],
+    elements: &Elements,
     stored: Dtype,
     shape: &[usize],
-    dtype: DType,
-    device: &Device,
+    wanted: &Wanted,
 ) -> Result<Tensor> {
-    let to = Target { name, shape, dtype, device };
+    let to = Target { name, shape, wanted };
     match stored {
-        Dtype::F32 => to.read::<f32>(bytes),
-        Dtype::BF16 => to.read::<bf16>(bytes),
-        Dtype::F16 => to.read::<f16>(bytes),
-        Dtype::F64 => to.read::<f64>(bytes),
-        Dtype::F8_E4M3 => to.read::<F8E4M3>(bytes),
+        Dtype::F32 => to.read::<f32>(elements),
+        Dtype::BF16 => to.read::<bf16>(elements),
+        Dtype::F16 => to.read::<f16>(elements),
+        Dtype::F64 => to.read::<f64>(elements),
+        Dtype::F8_E4M3 => to.read::<F8E4M3>(elements),
         other => Err(Error::Dtype { name: name.to_string(), dtype: other.to_string() }),
     }
 }
@@ -64,42 +93,78 @@ pub(crate) fn tensor_from_bytes(bytes: &[u8], dtype: DType, shape: &[usize]) -> 
     Ok(Tensor::from_raw_buffer(bytes, dtype, shape, &Device::Cpu)?)
 }
 
+/// How a tensor is wanted.
+#[derive(Clone, Copy)]
+pub(crate) struct Wanted<'a> {
+    pub(crate) dtype: DType,
+    pub(crate) device: &'a Device,
+    /// Whether a matrix may be zero as a whole, because it is made so and may never have been trained.
+    pub(crate) zeros: bool,
+}
+
 struct Target<'a> {
     name: &'a str,
     shape: &'a [usize],
-    dtype: DType,
-    device: &'a Device,
+    wanted: &'a Wanted<'a>,
 }
 
 impl Target<'_> {
-    fn read<S: Stored>(&self, bytes: &[u8]) -> Result<Tensor> {
-        match self.dtype {
-            DType::F32 => self.convert::<S, f32>(bytes),
-            DType::BF16 => self.convert::<S, bf16>(bytes),
-            DType::F16 => self.convert::<S, f16>(bytes),
-            DType::F64 => self.convert::<S, f64>(bytes),
+    fn read<S: Stored>(&self, elements: &Elements) -> Result<Tensor> {
+        match self.wanted.dtype {
+            DType::F32 => self.convert::<S, f32>(elements),
+            DType::BF16 => self.convert::<S, bf16>(elements),
+            DType::F16 => self.convert::<S, f16>(elements),
+            DType::F64 => self.convert::<S, f64>(elements),
             other => Err(Error::Dtype { name: self.name.to_string(), dtype: other.as_str().to_string() }),
         }
     }
 
-    fn convert<S: Stored, T: Element>(&self, bytes: &[u8]) -> Result<Tensor> {
-        let mut values = T::zeros(bytes.len() / S::SIZE);
-        let bad = values.par_chunks_mut(CHUNK).zip(bytes.par_chunks(CHUNK * S::SIZE)).find_map_any(|(to, from)| {
-            let mut finite = true;
-            for (value, bytes) in to.iter_mut().zip(from.chunks_exact(S::SIZE)) {
+    fn convert<S: Stored, T: Element>(&self, elements: &Elements) -> Result<Tensor> {
+        let mut values = T::zeros(elements.len() / S::SIZE);
+        let has_value = AtomicBool::new(false);
+        let piece = |buffer: &mut Vec<u8>, (index, to): (usize, &mut [T])| {
+            buffer.resize(to.len() * S::SIZE, 0);
+            if let Err(error) = elements.read(index * CHUNK * S::SIZE, buffer) {
+                return Some(Problem::Io(error));
+            }
+            let (mut finite, mut zero) = (true, true);
+            for (value, bytes) in to.iter_mut().zip(buffer.chunks_exact(S::SIZE)) {
                 *value = S::read(bytes);
                 finite &= value.finite();
+                zero &= *value == T::zero();
             }
-            if finite { None } else { first_bad::<S, T>(from) }
-        });
-        match bad {
-            None => Ok(Tensor::from_vec(values, self.shape, self.device)?),
-            Some(value) if value.is_finite() => {
-                Err(Error::OutOfRange { name: self.name.to_string(), value, dtype: self.dtype.as_str() })
+            if !zero {
+                has_value.store(true, Ordering::Relaxed);
             }
-            Some(_) => Err(Error::NotFinite { name: self.name.to_string() }),
+            if finite { None } else { first_bad::<S, T>(buffer).map(Problem::Value) }
+        };
+        let pieces = values.par_chunks_mut(CHUNK).enumerate();
+        let problem = pieces.map_init(Vec::new, piece).find_map_any(|problem| problem);
+        let name = || self.name.to_string();
+        match problem {
+            None if !self.wanted.zeros && self.is_matrix() && !has_value.into_inner() => {
+                Err(Error::Zeros { name: name() })
+            }
+            None => Ok(Tensor::from_vec(values, self.shape, self.wanted.device)?),
+            Some(Problem::Io(source)) => Err(Error::Io { path: PathBuf::new(), source }),
+            Some(Problem::Value(value)) if value.is_finite() => {
+                Err(Error::OutOfRange { name: name(), value, dtype: self.wanted.dtype.as_str() })
+            }
+            Some(Problem::Value(_)) => Err(Error::NotFinite { name: name() }),
         }
     }
+
+    /// Whether the shape is that of a matrix, a kernel or a table, of which a vector is not one.
+    fn is_matrix(&self) -> bool {
+        self.shape.iter().filter(|size| **size > 1).count() > 1
+    }
+}
+
+/// What is wrong with a piece of a tensor.
+enum Problem {
+    Io(std::io::Error),
+    /// A value that is not a weight's.
+    Value(f64),
 }
 
 fn first_bad<S: Stored, T: Element>(bytes: &[u8]) -> Option<f64> {

@@ -1,5 +1,6 @@
 //! Loading errors, with the values that caused them and a hint for the user.
 
+use crate::Content;
 use std::path::PathBuf;
 
 /// The result of loading.
@@ -47,6 +48,12 @@ pub enum Error {
         /// The canonical name.
         name: String,
     },
+    /// A matrix of zeros only, which no trained model has.
+    #[error("tensor `{name}` holds nothing but zeros")]
+    Zeros {
+        /// The canonical name.
+        name: String,
+    },
     /// A value of the tensor is too large for the requested dtype.
     #[error("tensor `{name}` contains {value}, which {dtype} cannot hold")]
     OutOfRange {
@@ -83,13 +90,47 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
-    /// The format is known but not supported.
-    #[error("{}: {format} files cannot be read", .path.display())]
-    UnsupportedFormat {
+    /// The file is something else than its name promises.
+    #[error("{}: it is {content}, not {wanted}", .path.display())]
+    Content {
         /// The file.
         path: PathBuf,
-        /// The name of the format.
-        format: &'static str,
+        /// What it is.
+        content: Content,
+        /// What it should be.
+        wanted: &'static str,
+    },
+    /// The file is sound, but of a kind that is not read.
+    #[error("{}: {what}, which is not read yet", .path.display())]
+    NotRead {
+        /// The file.
+        path: PathBuf,
+        /// A sentence about what it is or holds.
+        what: String,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// The file is not JSON.
+    #[error("{}: it is not JSON: {problem}", .path.display())]
+    NotJson {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        problem: String,
+    },
+    /// The file is a link to a file that is not there.
+    #[error("{} is a link to `{}`, which is not there", .path.display(), .target.display())]
+    DanglingLink {
+        /// The link.
+        path: PathBuf,
+        /// The place that it leads to.
+        target: PathBuf,
+    },
+    /// Another program cut or wrote the file while it was in use.
+    #[error("{} changed while it was read", .path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
     },
     /// The index names a shard that is not a plain file name.
     #[error("{}: shard name `{shard}` leads out of the model's folder", .index.display())]
@@ -117,15 +158,23 @@ pub enum Error {
         /// The second file.
         second: PathBuf,
     },
-    /// No rule of the key map matches the tensor's name.
-    #[error("tensor `{name}` is not known in the layout `{layout}`{}", did_you_mean(.similar.as_ref()))]
+    /// No rule of the key map matches these tensors' names.
+    #[error("{} not known in the layout `{layout}`{remark}", unknown(.names))]
     Unmapped {
-        /// The tensor's name in the file.
-        name: String,
+        /// The tensors' names in the file, sorted.
+        names: Vec<String>,
         /// The name of the key map.
         layout: String,
-        /// The closest name that a rule matches.
-        similar: Option<String>,
+        /// Empty, or the closest name to the first one that a rule matches, or what all names begin with.
+        remark: String,
+    },
+    /// Two tensors that are one in the model have different values.
+    #[error("tensors `{first}` and `{second}` are one in the model, but differ")]
+    Differ {
+        /// The name in the file of the one that would be taken.
+        first: String,
+        /// The name of the other.
+        second: String,
     },
     /// Two rules of the key map match one name, or two names lead to one canonical name.
     #[error("layout `{layout}` maps `{name}` twice: {first} and {second}")]
@@ -160,13 +209,21 @@ impl Error {
             Self::Shape { .. } => "the checkpoint belongs to another variant than its configuration says",
             Self::Unused { .. } | Self::Unmapped { .. } => "the checkpoint belongs to another model or variant",
             Self::Dtype { .. } => "use a checkpoint in f32, bf16 or f16",
-            Self::NotFinite { .. } => "the file is damaged: download it again",
+            Self::NotFinite { .. } | Self::Zeros { .. } | Self::NotJson { .. } => {
+                "the file is damaged: download it again"
+            }
             Self::OutOfRange { .. } => "use --dtype bf16 or f32",
             Self::Io { source, .. } => io_hint(source.kind()),
             Self::Invalid { .. } | Self::InvalidTensor { .. } => {
                 "the file is damaged or only partly downloaded: download it again"
             }
-            Self::UnsupportedFormat { .. } => "use a .safetensors file or a diffusers folder of the same model",
+            Self::Content { content, .. } => content.hint(),
+            Self::NotRead { hint, .. } => hint,
+            Self::DanglingLink { .. } => {
+                "the files of a hub cache go together with its `blobs`: copy both, or pull the model"
+            }
+            Self::Changed { .. } => "start again when the program that writes it is done",
+            Self::Differ { .. } => "the checkpoint was put together from different ones: download it again",
             Self::ShardOutside { .. } => "the index cannot be trusted: shards must lie beside it",
             Self::ShardMissing { .. } => "the download is incomplete: fetch the missing file",
             Self::TwoFiles { .. } => "give each part of the model once",
@@ -185,8 +242,16 @@ fn io_hint(kind: std::io::ErrorKind) -> &'static str {
     }
 }
 
-fn did_you_mean(similar: Option<&String>) -> String {
+pub(crate) fn did_you_mean(similar: Option<&String>) -> String {
     similar.map(|name| format!("; did you mean `{name}`?")).unwrap_or_default()
+}
+
+/// The unknown names, counted, as the subject of a sentence with its verb.
+fn unknown(names: &[String]) -> String {
+    match names {
+        [one] => format!("tensor `{one}` is"),
+        several => format!("{} tensors ({}) are", several.len(), first_few(several)),
+    }
 }
 
 fn first_few(names: &[String]) -> String {

@@ -1,19 +1,23 @@
-//! [`TensorFile`]: the tensors of one mapped file, read one at a time.
+//! [`TensorFile`]: the tensors of one file, read one at a time.
 
-use crate::convert::{candle_dtype, tensor_from_bytes};
+use crate::content::{Content, LOOKED_AT};
+use crate::convert::{Elements, Wanted, candle_dtype, tensor_from_bytes, weights_from};
+use crate::data::{Data, io_error};
 use crate::entry::Entry;
 use crate::header::read_header;
-use crate::map::{give_back, map, map_open};
 use crate::pth::read_pth;
 use crate::{Error, Result};
 use candle_core::Tensor;
-use memmap2::Mmap;
 use safetensors::Dtype;
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::ops::Deref;
 use std::path::{Path, PathBuf};
+
+/// The longest name of a tensor, in bytes.
+const LONGEST_NAME: usize = 1024;
+/// What is read at a time to compare two tensors, in bytes, and the number of such parts.
+const PART: usize = 1 << 16;
+const PARTS: usize = 64;
 
 /// The description of one tensor in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,40 +32,22 @@ pub struct TensorInfo {
     pub bytes: usize,
 }
 
-enum Data {
-    Mapped(File, Mmap),
-    Static(&'static [u8]),
-}
-
-impl Deref for Data {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        match self {
-            Self::Mapped(_, map) => map,
-            Self::Static(bytes) => bytes,
-        }
-    }
-}
-
-/// A tensor file (safetensors or .pth) that is memory-mapped and read lazily: only requested tensors are copied.
+/// A tensor file (safetensors or .pth) that is read lazily: only requested tensors are copied.
 pub struct TensorFile {
     path: PathBuf,
     data: Data,
     entries: BTreeMap<String, Entry>,
     metadata: BTreeMap<String, String>,
+    choice: Option<String>,
 }
 
 impl TensorFile {
-    /// Maps the file and checks its header.
+    /// Opens the file and checks its header.
     ///
     /// # Errors
     /// A file that cannot be read or is not valid; the error names the file and, if it is about one, the tensor.
     pub fn open(path: &Path) -> Result<Self> {
-        Self::new(path, {
-            let (file, map) = map(path)?;
-            Data::Mapped(file, map)
-        })
+        Self::new(path, Data::open(path)?)
     }
 
     /// Opens a file that is compiled into the program; errors give `name` as its path.
@@ -71,19 +57,26 @@ impl TensorFile {
 
     /// The file that is open as `file` and was just given the name `path`.
     pub(crate) fn of_open(path: &Path, file: File) -> Result<Self> {
-        let map = map_open(&file).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
-        Self::new(path, Data::Mapped(file, map))
+        Self::new(path, Data::of_open(file).map_err(|source| io_error(path, source))?)
     }
 
     fn new(path: &Path, data: Data) -> Result<Self> {
-        let (entries, metadata) = match format(path, &data)? {
-            Format::Safetensors => {
-                let header = read_header(path, &data)?;
-                (header.entries, header.metadata)
+        let (entries, metadata, choice) = match Content::of(&data.start(LOOKED_AT)) {
+            Some(Content::Zip) => {
+                let (entries, choice) = read_pth(path, &data)?;
+                (entries, BTreeMap::new(), choice)
             }
-            Format::Pth => (read_pth(path, &data)?, BTreeMap::new()),
+            None | Some(Content::Safetensors) => {
+                let header = read_header(path, &data)?;
+                (header.entries, header.metadata, None)
+            }
+            Some(content) => return Err(Error::Content { path: path.to_path_buf(), content, wanted: "tensors" }),
         };
-        Ok(Self { path: path.to_path_buf(), data, entries, metadata })
+        if let Some(name) = entries.keys().find(|name| name.len() > LONGEST_NAME) {
+            let problem = format!("a tensor's name has {} bytes, at most {LONGEST_NAME} are read", name.len());
+            return Err(Error::Invalid { path: path.to_path_buf(), problem });
+        }
+        Ok(Self { path: path.to_path_buf(), data, entries, metadata, choice })
     }
 
     /// Returns the file's path.
@@ -94,6 +87,11 @@ impl TensorFile {
     /// Returns the metadata strings of a safetensors file.
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.metadata
+    }
+
+    /// Returns a sentence about the set of tensors that is read, of a file that holds several.
+    pub fn choice(&self) -> Option<&str> {
+        self.choice.as_deref()
     }
 
     /// Returns the descriptions of all tensors, sorted by name.
@@ -111,7 +109,12 @@ impl TensorFile {
     pub fn tensor(&self, name: &str) -> Result<Tensor> {
         let entry = self.entry(name)?;
         let dtype = candle_dtype(name, entry.dtype)?;
-        tensor_from_bytes(&self.bytes(entry), dtype, &entry.shape)
+        let mut bytes = vec![0; entry.bytes()];
+        match &entry.strides {
+            None => self.read(entry.range.start, &mut bytes)?,
+            Some(strides) => bytes = self.gathered(entry, strides)?,
+        }
+        tensor_from_bytes(&bytes, dtype, &entry.shape)
     }
 
     /// Returns the slice `start..start + len` along `axis` of the tensor `name`, without reading the rest of the file.
@@ -128,25 +131,16 @@ impl TensorFile {
         let outer: usize = shape[..axis].iter().product();
         let mut bytes = vec![0; outer * len * inner];
         let rows = bytes.chunks_exact_mut((len * inner).max(1)).enumerate();
-        let starts = rows.map(|(row, out)| (entry.range.start + (row * shape[axis] + start) * inner, out));
-        self.copy_parts(starts)?;
+        for (row, out) in rows {
+            self.read(entry.range.start + (row * shape[axis] + start) * inner, out)?;
+        }
         let mut shape = shape.clone();
         shape[axis] = len;
         tensor_from_bytes(&bytes, dtype, &shape)
     }
 
-    /// Copies parts of the file, each from its offset. A file on disk is read rather than mapped here, because touched pages
-    /// of a map count as this process's memory.
-    fn copy_parts<'a>(&self, parts: impl Iterator<Item = (usize, &'a mut [u8])>) -> Result<()> {
-        for (start, out) in parts {
-            match &self.data {
-                Data::Static(bytes) => out.copy_from_slice(&bytes[start..start + out.len()]),
-                Data::Mapped(file, map) => {
-                    read_at(file, map, start, out).map_err(|source| Error::Io { path: self.path.clone(), source })?;
-                }
-            }
-        }
-        Ok(())
+    fn read(&self, start: usize, out: &mut [u8]) -> Result<()> {
+        self.data.read(start, out).map_err(|source| io_error(&self.path, source))
     }
 
     pub(crate) fn entries(&self) -> &BTreeMap<String, Entry> {
@@ -157,42 +151,45 @@ impl TensorFile {
         self.entries.get(name).ok_or_else(|| self.invalid_tensor(name, "is not in the file".to_string()))
     }
 
-    /// Returns the tensor's elements in row-major order, without a copy if they are stored in that order.
-    pub(crate) fn bytes(&self, entry: &Entry) -> Cow<'_, [u8]> {
-        let data = &self.data[entry.range.clone()];
-        match &entry.strides {
-            None => Cow::Borrowed(data),
-            Some(strides) => Cow::Owned(gather(data, &entry.shape, strides, entry.dtype.bitsize() / 8)),
+    /// Returns the weights at `entry`, called `name`, as a tensor of `shape`.
+    ///
+    /// # Errors
+    /// Values that no weight has, and a file that another program has written into since it was opened.
+    pub(crate) fn weights(&self, name: &str, entry: &Entry, shape: &[usize], wanted: &Wanted) -> Result<Tensor> {
+        let elements = match &entry.strides {
+            None => Elements::File(&self.data, entry.range.clone()),
+            Some(strides) => Elements::Bytes(self.gathered(entry, strides)?),
+        };
+        let weights = weights_from(name, &elements, entry.dtype, shape, wanted);
+        if !self.data.is_unchanged() {
+            return Err(Error::Changed { path: self.path.clone() });
+        }
+        match weights {
+            Err(Error::Io { source, .. }) => Err(io_error(&self.path, source)),
+            weights => weights,
         }
     }
 
-    /// Gives the tensor's mapped pages back to the system.
-    pub(crate) fn give_back(&self, entry: &Entry) {
-        if let Data::Mapped(_, map) = &self.data {
-            give_back(map, entry.range.clone());
+    /// Returns some parts of the tensor's bytes, in the order of the file: of tensors that differ, they will differ.
+    pub(crate) fn sample(&self, entry: &Entry) -> Result<Vec<u8>> {
+        let (bytes, mut sample) = (entry.range.len(), Vec::new());
+        for start in (0..bytes).step_by((bytes / PARTS).max(PART)) {
+            let filled = sample.len();
+            sample.resize(filled + PART.min(bytes - start), 0);
+            self.read(entry.range.start + start, &mut sample[filled..])?;
         }
+        Ok(sample)
+    }
+
+    /// Returns elements with strides in row-major order.
+    fn gathered(&self, entry: &Entry, strides: &[usize]) -> Result<Vec<u8>> {
+        let mut stored = vec![0; entry.range.len()];
+        self.read(entry.range.start, &mut stored)?;
+        Ok(gather(&stored, &entry.shape, strides, entry.dtype.bitsize() / 8))
     }
 
     fn invalid_tensor(&self, name: &str, problem: String) -> Error {
         Error::InvalidTensor { path: self.path.clone(), name: name.to_string(), problem }
-    }
-}
-
-/// A supported format of tensor files.
-enum Format {
-    Safetensors,
-    Pth,
-}
-
-/// Returns the format of a file by its first bytes.
-fn format(path: &Path, bytes: &[u8]) -> Result<Format> {
-    let unsupported = |format| Err(Error::UnsupportedFormat { path: path.to_path_buf(), format });
-    match bytes {
-        [b'P', b'K', 3, 4, ..] => Ok(Format::Pth),
-        [b'G', b'G', b'U', b'F', ..] => unsupported("GGUF"),
-        // The pickled magic number of the old format.
-        [0x80, 2, 0x8a, 10, ..] => unsupported("PyTorch (before version 1.6)"),
-        _ => Ok(Format::Safetensors),
     }
 }
 
@@ -213,17 +210,4 @@ fn gather(data: &[u8], shape: &[usize], strides: &[usize], size: usize) -> Vec<u
         }
     }
     bytes
-}
-
-/// Reads `out` from the position `start` of the file, which may be done by several threads at once.
-#[cfg(unix)]
-fn read_at(file: &File, _: &Mmap, start: usize, out: &mut [u8]) -> std::io::Result<()> {
-    std::os::unix::fs::FileExt::read_exact_at(file, out, start as u64)
-}
-
-/// The same from the map, where the system reads only from a position that all threads share.
-#[cfg(not(unix))]
-fn read_at(_: &File, map: &Mmap, start: usize, out: &mut [u8]) -> std::io::Result<()> {
-    out.copy_from_slice(&map[start..start + out.len()]);
-    Ok(())
 }

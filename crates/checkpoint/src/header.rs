@@ -4,6 +4,7 @@
 //! optional `__metadata__` of strings, then the tensors' bytes without gaps. The safetensors crate silently keeps the last
 //! of two equal names; here that is an error, as is everything else that the format forbids.
 
+use crate::data::Data;
 use crate::entry::{Entry, count_elements};
 use crate::{Error, Result};
 use safetensors::Dtype;
@@ -24,13 +25,15 @@ pub(crate) struct Header {
     pub(crate) metadata: BTreeMap<String, String>,
 }
 
-/// Reads and checks the header of the file `path` with the content `bytes`; the entries' ranges are offsets in `bytes`.
-pub(crate) fn read_header(path: &Path, bytes: &[u8]) -> Result<Header> {
+/// Reads and checks the header of the file `path`; the entries' ranges are offsets in `data`.
+pub(crate) fn read_header(path: &Path, data: &Data) -> Result<Header> {
     let invalid = |problem: String| Error::Invalid { path: path.to_path_buf(), problem };
-    let (json, data) = split(bytes).map_err(invalid)?;
+    let start = PREFIX + length(data).map_err(invalid)?;
+    let changed = || Error::Changed { path: path.to_path_buf() };
+    let json = data.get(PREFIX..start).ok_or_else(changed)?;
     let raw: RawHeader =
-        serde_json::from_slice(json).map_err(|e| invalid(format!("the safetensors header is not valid: {e}")))?;
-    let (start, data_len) = (bytes.len() - data.len(), data.len());
+        serde_json::from_slice(&json).map_err(|e| invalid(format!("the safetensors header is not valid: {e}")))?;
+    let data_len = data.len() - start;
     let mut entries = BTreeMap::new();
     for (name, tensor) in raw.tensors {
         let entry = tensor.entry(start, data_len).map_err(|problem| Error::InvalidTensor {
@@ -40,21 +43,25 @@ pub(crate) fn read_header(path: &Path, bytes: &[u8]) -> Result<Header> {
         })?;
         entries.insert(name, entry);
     }
-    check_cover(path, &entries, start, bytes.len())?;
+    check_cover(path, &entries, start, data.len())?;
     Ok(Header { entries, metadata: raw.metadata })
 }
 
-fn split(bytes: &[u8]) -> std::result::Result<(&[u8], &[u8]), String> {
-    let Some((length, rest)) = bytes.split_first_chunk::<PREFIX>() else {
-        return Err(format!("the file is cut short: {} bytes are too few for a safetensors file", bytes.len()));
-    };
-    let length = u64::from_le_bytes(*length);
+/// Returns the length of the JSON text, which lies within the file.
+fn length(data: &Data) -> std::result::Result<usize, String> {
+    let short = || format!("the file is cut short: {} bytes are too few for a safetensors file", data.len());
+    let start = data.start(PREFIX);
+    let length = u64::from_le_bytes(*start.first_chunk::<PREFIX>().ok_or_else(short)?);
     if length > MAX_HEADER as u64 {
         return Err(format!("not a safetensors file: its header would be {length} bytes long"));
     }
-    rest.split_at_checked(length as usize).ok_or_else(|| {
-        format!("the file is cut short: its header is {length} bytes long, but only {} bytes are there", rest.len())
-    })
+    let (length, there) = (length as usize, data.len() - PREFIX);
+    if length > there {
+        return Err(format!(
+            "the file is cut short: its header is {length} bytes long, but only {there} bytes are there"
+        ));
+    }
+    Ok(length)
 }
 
 /// Tensors must lie one after the other, without gaps or overlap, up to the file's end.

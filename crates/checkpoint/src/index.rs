@@ -1,6 +1,8 @@
 //! Sharded checkpoints: `*.safetensors.index.json` maps each tensor to a file in the same folder.
 
+use crate::data::read_file;
 use crate::file::TensorFile;
+use crate::json::read_json;
 use crate::{Error, Result};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -68,9 +70,17 @@ fn open_shards(index: &Path) -> Result<Vec<TensorFile>> {
 }
 
 fn read_index(path: &Path) -> Result<Index> {
-    let text = std::fs::read(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
-    let problem = |e| Error::Invalid { path: path.to_path_buf(), problem: format!("not an index of shards: {e}") };
-    serde_json::from_slice(&text).map_err(problem)
+    let index: Index = match read_json(path, &read_file(path)?) {
+        Err(Error::NotJson { path, problem }) => {
+            return Err(Error::Invalid { path, problem: format!("not an index of shards: {problem}") });
+        }
+        read => read?,
+    };
+    if index.weight_map.is_empty() {
+        let problem = "the index names no shards".to_string();
+        return Err(Error::Invalid { path: path.to_path_buf(), problem });
+    }
+    Ok(index)
 }
 
 /// Whether the name is that of a file or folder in the same folder: it leads nowhere else.

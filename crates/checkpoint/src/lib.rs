@@ -1,4 +1,4 @@
-//! Checkpoint files to named tensors: strict, memory-mapped, any layout; knows no model.
+//! Checkpoint files to named tensors: strict, read tensor by tensor, any layout; knows no model.
 //!
 //! [`WeightSet`] tells which files belong together, [`KeyMap`] what the names in them mean, and [`Weights`] hands out what
 //! a module asks for, by canonical name and shape. Nothing is skipped in silence: a tensor that is missing, unused, misshapen,
@@ -6,14 +6,18 @@
 
 mod artefact;
 mod checkpoint;
+mod content;
 mod convert;
+mod data;
 mod entry;
 mod error;
 mod file;
 mod header;
 mod index;
+mod json;
 mod key_map;
-mod map;
+mod kinds;
+mod pattern;
 mod pickle;
 mod pth;
 mod random;
@@ -23,10 +27,14 @@ mod weights;
 mod zip;
 
 pub use artefact::{check_writable, load_safetensors, save_and_open, save_safetensors};
+pub use content::Content;
+pub use data::read_file;
 pub use error::{Error, Result};
 pub use file::{TensorFile, TensorInfo};
 pub use index::{is_plain_name, shard_paths};
-pub use key_map::KeyMap;
+pub use json::{plain_json, read_json};
+pub use key_map::{KeyMap, unwrapped};
+pub use kinds::refuse_unread;
 pub use safetensors::Dtype;
 pub use weight_set::WeightSet;
 pub use weights::{LoadReport, Quant, TensorLog, Weights};

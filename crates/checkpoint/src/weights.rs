@@ -1,6 +1,7 @@
 //! [`Weights`]: a view of a checkpoint below one prefix, which returns tensors by canonical name and shape.
 
 use crate::checkpoint::Checkpoint;
+use crate::convert::Wanted;
 use crate::file::TensorFile;
 use crate::index::open_files;
 use crate::random::RandomWeights;
@@ -20,6 +21,7 @@ pub struct Weights {
     inner: Arc<Inner>,
     prefix: String,
     quant: Option<Quant>,
+    zeros: bool,
     log: Option<TensorLog>,
 }
 
@@ -138,7 +140,7 @@ impl Weights {
 
     fn new(source: Source, device: &Device, dtype: DType) -> Self {
         let inner = Inner { source, device: device.clone(), dtype, asked: Mutex::default() };
-        Self { inner: Arc::new(inner), prefix: String::new(), quant: None, log: None }
+        Self { inner: Arc::new(inner), prefix: String::new(), quant: None, zeros: false, log: None }
     }
 
     /// Returns the view below `name`: `weights.pp("blocks").pp(0)`.
@@ -153,6 +155,13 @@ impl Weights {
     #[must_use]
     pub fn with_quant(&self, quant: Option<Quant>) -> Self {
         Self { quant, ..self.clone() }
+    }
+
+    /// Returns the same view for matrices that are made as zeros and may have stayed so: elsewhere a matrix of zeros is an
+    /// error, because what it makes would not depend on what goes in.
+    #[must_use]
+    pub fn allowing_zeros(&self) -> Self {
+        Self { zeros: true, ..self.clone() }
     }
 
     /// Returns the same view, which also adds every tensor that it returns (or its replacement, see [`Weights::kept_in`]) to
@@ -180,7 +189,8 @@ impl Weights {
     /// Returns the tensor `name` below this view, which must have `shape`, in the model's dtype.
     ///
     /// # Errors
-    /// A tensor that is missing, has another shape, is not of floating point, or holds NaN or infinite values.
+    /// A tensor that is missing, has another shape, is not of floating point, or holds NaN, infinite values, or, as a
+    /// matrix in a file, nothing but zeros.
     pub fn get(&self, name: &str, shape: impl Into<Shape>) -> Result<Tensor> {
         self.get_dtype(name, shape, self.inner.dtype)
     }
@@ -200,7 +210,10 @@ impl Weights {
     fn ask(&self, name: String, shape: &Shape, dtype: Option<DType>) -> Result<Tensor> {
         let device = &self.inner.device;
         let tensor = match &self.inner.source {
-            Source::Files(checkpoint) => checkpoint.get(&name, shape.dims(), dtype, device)?,
+            Source::Files(checkpoint) => {
+                let wanted = Wanted { dtype: self.inner.dtype, device, zeros: self.zeros };
+                checkpoint.get(&name, shape.dims(), dtype, &wanted)?
+            }
             Source::Tensors(tensors) => match tensors.get(&name) {
                 Some(tensor) => Some(from_memory(&name, tensor, shape, dtype.unwrap_or(tensor.dtype()), device)?),
                 None => None,

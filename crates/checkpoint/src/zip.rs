@@ -1,6 +1,7 @@
-//! The parts of the ZIP format that locate the members of a `PyTorch` file, which are uncompressed and can be mapped.
+//! The parts of the ZIP format that locate the members of a `PyTorch` file, which are uncompressed and are read where they lie.
 //! <https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT>
 
+use crate::data::Data;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -12,22 +13,32 @@ const END_LENGTH: usize = 22;
 const LOCATOR64: &[u8] = b"PK\x06\x07";
 const LOCATOR64_LENGTH: usize = 20;
 const END64: &[u8] = b"PK\x06\x06";
+const END64_LENGTH: usize = 56;
 const CENTRAL: &[u8] = b"PK\x01\x02";
 const LOCAL: &[u8] = b"PK\x03\x04";
+const LOCAL_LENGTH: usize = 30;
 /// The value of a 32-bit field whose real value is in the ZIP64 extra field.
 const IN_EXTRA: u64 = 0xffff_ffff;
 
+/// The longest directory that is read, in bytes.
+const LONGEST_DIRECTORY: usize = 1 << 26;
+
 /// Reads the central directory.
-pub(crate) fn members(bytes: &[u8]) -> Result<Members, String> {
-    let (count, mut at) = directory(bytes).ok_or("the archive's directory is missing: the file is cut short")?;
-    let mut members = Members::new();
+pub(crate) fn members(data: &Data) -> Result<Members, String> {
+    let directory = directory(data).ok_or("the archive's directory is missing: the file is cut short")?;
+    let (count, range) = directory;
+    if range.len() > LONGEST_DIRECTORY {
+        return Err(format!("the archive's directory is {} bytes long", range.len()));
+    }
+    let bytes = data.get(range).ok_or("the archive's directory lies outside the file")?;
+    let (mut members, mut at) = (Members::new(), 0);
     for _ in 0..count {
-        let (member, next) = central_entry(bytes, at).ok_or("the archive's directory is damaged")?;
+        let (member, next) = central_entry(&bytes, at).ok_or("the archive's directory is damaged")?;
         at = next;
         if member.method != 0 {
             return Err(format!("`{}` is compressed", member.name));
         }
-        let range = member.range(bytes).ok_or_else(|| format!("`{}` lies outside the file", member.name))?;
+        let range = member.range(data).ok_or_else(|| format!("`{}` lies outside the file", member.name))?;
         if let Some(name) = members.insert(member.name.clone(), range).map(|_| member.name) {
             return Err(format!("`{name}` appears in the archive twice"));
         }
@@ -35,23 +46,26 @@ pub(crate) fn members(bytes: &[u8]) -> Result<Members, String> {
     Ok(members)
 }
 
-/// Returns the number of members and the offset of the first entry.
-fn directory(bytes: &[u8]) -> Option<(u64, usize)> {
+/// Returns the number of members and the place of the directory.
+fn directory(data: &Data) -> Option<(u64, Range<usize>)> {
     // The end record is followed by a comment of at most 65535 bytes.
-    let last = bytes.len().checked_sub(END_LENGTH)?;
-    let first = last.saturating_sub(usize::from(u16::MAX));
-    let end = (first..=last).rev().find(|at| bytes[*at..].starts_with(END))?;
-    if let Some(locator) = end.checked_sub(LOCATOR64_LENGTH).filter(|at| bytes[*at..].starts_with(LOCATOR64)) {
-        let end = usize::try_from(number(bytes, locator + 8, 8)?).ok()?;
-        if !bytes.get(end..)?.starts_with(END64) {
-            return None;
-        }
-        return Some((
-            number(bytes, end.checked_add(32)?, 8)?,
-            number(bytes, end.checked_add(48)?, 8)?.try_into().ok()?,
-        ));
+    let first = data.len().saturating_sub(END_LENGTH + usize::from(u16::MAX));
+    let tail = data.get(first..data.len())?;
+    let end = (0..=tail.len().checked_sub(END_LENGTH)?).rev().find(|at| tail[*at..].starts_with(END))?;
+    // The locator, where there is one, stands right before it.
+    let locator = (first + end).checked_sub(LOCATOR64_LENGTH).and_then(|at| data.get(at..first + end));
+    let place = |size: u64, start: u64| {
+        let start = usize::try_from(start).ok()?;
+        Some(start..start.checked_add(usize::try_from(size).ok()?)?)
+    };
+    if let Some(locator) = locator.filter(|locator| locator.starts_with(LOCATOR64)) {
+        let start = usize::try_from(number(&locator, 8, 8)?).ok()?;
+        let record = data.get(start..start.checked_add(END64_LENGTH)?)?;
+        let range = place(number(&record, 40, 8)?, number(&record, 48, 8)?)?;
+        return record.starts_with(END64).then_some((number(&record, 32, 8)?, range));
     }
-    Some((number(bytes, end + 10, 2)?, number(bytes, end + 16, 4)? as usize))
+    let record = &tail[end..];
+    Some((number(record, 10, 2)?, place(number(record, 12, 4)?, number(record, 16, 4)?)?))
 }
 
 struct Member {
@@ -94,15 +108,16 @@ fn zip64_field(mut extra: &[u8]) -> Option<&[u8]> {
 
 impl Member {
     /// Returns the byte range of the member, after its local header.
-    fn range(&self, bytes: &[u8]) -> Option<Range<usize>> {
+    fn range(&self, data: &Data) -> Option<Range<usize>> {
         let local = usize::try_from(self.local).ok()?;
-        if !bytes.get(local..)?.starts_with(LOCAL) {
+        let header = data.get(local..local.checked_add(LOCAL_LENGTH)?)?;
+        if !header.starts_with(LOCAL) {
             return None;
         }
-        let names = number(bytes, local + 26, 2)? + number(bytes, local + 28, 2)?;
-        let start = local + 30 + names as usize;
+        let names = number(&header, 26, 2)? + number(&header, 28, 2)?;
+        let start = local + LOCAL_LENGTH + names as usize;
         let end = start.checked_add(usize::try_from(self.size).ok()?)?;
-        (end <= bytes.len()).then_some(start..end)
+        (end <= data.len()).then_some(start..end)
     }
 }
 

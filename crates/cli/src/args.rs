@@ -64,13 +64,16 @@ pub enum Command {
     #[command(mut_arg("output", clip_called!("STORY.mp4")))]
     Story(Box<StoryArgs>),
     /// Make a clip of every prompt in a file, and a page to compare them.
+    #[command(mut_arg("no_ffmpeg", |arg| arg.hide(true)))] // no clip is read
     Suite(Box<SuiteArgs>),
     /// Turn saved latents into a clip.
     #[command(mut_arg("output", clip_called!("LATENTS.mp4")))]
+    #[command(mut_arg("no_ffmpeg", |arg| arg.hide(true)))] // no clip is read
     Decode(DecodeArgs),
     /// Turn a clip into latents.
     Encode(EncodeArgs),
     /// Measure speed and memory.
+    #[command(mut_arg("no_ffmpeg", |arg| arg.hide(true)))] // no clip is read
     Bench(BenchArgs),
     /// Print what a model directory or file contains, and what is missing.
     Inspect(InspectArgs),

@@ -6,6 +6,7 @@ mod bar;
 mod commands;
 #[cfg(all(target_os = "linux", not(feature = "cuda")))]
 mod cuda;
+mod ffmpeg;
 mod progress;
 mod report;
 mod shown;

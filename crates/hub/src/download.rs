@@ -1,6 +1,7 @@
 //! Downloads the files of a repository that the caller wants into the hub cache.
 
-use crate::fetch::{Client, fetch};
+use crate::client::Client;
+use crate::fetch::fetch;
 use crate::{Error, Hub, Progress, Result, folder_name, is_plain};
 use serde::Deserialize;
 use std::collections::BTreeSet;
@@ -9,6 +10,9 @@ use std::path::{Path, PathBuf};
 
 /// The names of the needed files, or the first one that the repository lacks.
 pub type Selection = std::result::Result<BTreeSet<String>, String>;
+
+/// What [`Progress`] names while the list of a repository's files is waited for.
+const LISTING: &str = "the list of files";
 
 /// The files that the caller needs.
 pub struct Wanted<'a> {
@@ -76,9 +80,13 @@ impl Hub {
         wanted: &Wanted,
         on_progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<PathBuf> {
-        let client = Client::new(self);
+        let client = Client::new(self)?;
         let page = format!("{}/{repository}", self.endpoint);
-        let (commit, files) = list(&client, self, repository, wanted)?;
+        let mut tick = || match on_progress(Progress { file: LISTING, done: 0, total: 0 }) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(Error::Stopped),
+        };
+        let (commit, files) = list(&client, self, repository, wanted, &mut tick)?;
         let place = Place::new(&self.cache, repository, &commit)?;
         let mut absent = Vec::new();
         for file in &files {
@@ -109,10 +117,16 @@ impl Hub {
 }
 
 /// Returns the newest commit and the wanted files of it.
-fn list(client: &Client, hub: &Hub, repository: &str, wanted: &Wanted) -> Result<(String, Vec<RemoteFile>)> {
+fn list(
+    client: &Client,
+    hub: &Hub,
+    repository: &str,
+    wanted: &Wanted,
+    tick: &mut dyn FnMut() -> Result<()>,
+) -> Result<(String, Vec<RemoteFile>)> {
     let page = format!("{}/{repository}", hub.endpoint);
     let address = format!("{}/api/models/{repository}/revision/main?blobs=true", hub.endpoint);
-    let text = client.text(&address).map_err(|error| match error {
+    let text = client.text(&address, tick).map_err(|error| match error {
         Error::NotFound { .. } => Error::NotFound { address: page.clone() },
         error => on_page(error, &page),
     })?;

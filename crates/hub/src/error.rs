@@ -1,6 +1,8 @@
 //! [`Error`]: the errors between this machine and the hub, with their values and hints.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Result of this crate's functions.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -12,13 +14,31 @@ pub enum Error {
     /// Neither a home directory nor a variable says where the hub cache is.
     #[error("there is no home directory, so the directory of the hub cache is not known")]
     NoCache,
+    /// The user does not want the network to be used.
+    #[error("`{variable}` is set: nothing is downloaded")]
+    Offline {
+        /// The variable.
+        variable: &'static str,
+    },
+    /// A variable or file of the environment has a value that cannot be used.
+    #[error("{name} {problem}")]
+    Setting {
+        /// The variable or file.
+        name: String,
+        /// A verb and what is wrong.
+        problem: String,
+    },
     /// There was no answer, or the connection broke and further attempts failed.
-    #[error("the connection to {address} failed: {reason}")]
+    #[error("the connection to {address}{} failed: {reason}", through(.proxy.as_ref()))]
     Connection {
         /// The hub's address or that of the file.
         address: String,
+        /// Host and port of the proxy that it goes through.
+        proxy: Option<String>,
         /// The error of the network.
         reason: String,
+        /// The kind of error.
+        trouble: Trouble,
     },
     /// The hub refused access: HTTP 401 or 403.
     #[error("{address} refuses access (HTTP {status})")]
@@ -43,6 +63,8 @@ pub enum Error {
         address: String,
         /// The HTTP status.
         status: u16,
+        /// The time after which the hub wants to be asked again.
+        retry_after: Option<Duration>,
     },
     /// The answer is not one of the hub's.
     #[error("{address} does not answer as the hub does: {reason}")]
@@ -97,11 +119,39 @@ pub enum Error {
     Stopped,
 }
 
+/// What kind of error a connection ended with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// The host's name is not known.
+    Name,
+    /// The host's certificate is not trusted.
+    Certificate,
+    /// Any other.
+    Network,
+}
+
+fn through(proxy: Option<&String>) -> String {
+    proxy.map(|proxy| format!(" through the proxy {proxy}")).unwrap_or_default()
+}
+
 impl Error {
     /// Returns what the user can do about the error, if there is something.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::NoCache => "set HF_HOME to a directory with room for the models".into(),
+            Self::Offline { variable } => format!("unset {variable}, or copy the files and give their directory to --model"),
+            Self::Setting { name, .. } => format!("correct {name}, or leave it unset"),
+            Self::Connection { trouble: Trouble::Certificate, .. } => {
+                "where a company's own authority signs, set SSL_CERT_FILE to the authority's certificate (PEM)".into()
+            }
+            Self::Connection { proxy: Some(_), .. } => {
+                "check the proxy that HTTPS_PROXY, HTTP_PROXY or ALL_PROXY names, or set NO_PROXY to go without it; what \
+                 has arrived is kept"
+                    .into()
+            }
+            Self::Connection { trouble: Trouble::Name, .. } => {
+                "check the network and the host in HF_ENDPOINT; what has arrived is kept".into()
+            }
             Self::Connection { .. } => {
                 "check the network, or set HF_ENDPOINT to a mirror of the hub; what has arrived \
                  is kept, and the same command continues"
@@ -127,7 +177,15 @@ impl Error {
             Self::Busy { .. } => "wait until that download is complete, or stop it".into(),
             Self::NoSpace { .. } => "free some space, or set HF_HOME to a directory on a larger disk".into(),
             Self::Stopped => "what has arrived is kept: the same command continues".into(),
-            Self::NotAModel { .. } | Self::Io { .. } => return None,
+            Self::Io { source, .. } if is_full(source.kind()) => {
+                "free some space, or set HF_HOME to a directory on a larger disk; what has arrived is kept".into()
+            }
+            Self::Io { .. } => "check the directory of the hub cache and its permissions, or set HF_HOME to another".into(),
+            Self::NotAModel { .. } => return None,
         })
     }
+}
+
+fn is_full(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge)
 }

@@ -1,75 +1,18 @@
 //! Downloads one file over HTTP: continues where an earlier download stopped, and checks size and hash.
 
+use super::client::{Client, Patience};
 use super::download::{RemoteFile, io};
-use crate::{Error, Hub, Result};
+use crate::{Error, Result};
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
-use ureq::config::RedirectAuthHeaders;
+use ureq::Body;
 use ureq::http::Response;
-use ureq::{Agent, Body};
 
-/// The waiting times before the next attempt, after attempts that brought no bytes.
-const WAITS: [Duration; 4] =
-    [Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
-/// A connection that is silent for this long is given up.
-const SILENCE: Duration = Duration::from_secs(20);
 /// Bytes per read.
 const CHUNK: usize = 1 << 18;
-/// The largest answer about a repository that is read, in bytes.
-const LONGEST_TEXT: u64 = 64 << 20;
-
-/// Sends requests to the hub.
-pub(super) struct Client<'a> {
-    agent: Agent,
-    hub: &'a Hub,
-}
-
-impl<'a> Client<'a> {
-    pub(super) fn new(hub: &'a Hub) -> Self {
-        let config = Agent::config_builder()
-            .http_status_as_error(false)
-            // Large files are on other hosts, which must not see the token.
-            .redirect_auth_headers(RedirectAuthHeaders::SameHost)
-            .accept_encoding("identity")
-            .user_agent(concat!("kinora/", env!("CARGO_PKG_VERSION")))
-            .timeout_connect(Some(SILENCE))
-            .timeout_recv_response(Some(SILENCE))
-            .timeout_per_read(Some(SILENCE))
-            .build();
-        Self { agent: config.new_agent(), hub }
-    }
-
-    /// Returns the text of a short answer.
-    pub(super) fn text(&self, address: &str) -> Result<String> {
-        let mut response = self.get(address, 0)?;
-        let text = response.body_mut().with_config().limit(LONGEST_TEXT).read_to_string();
-        text.map_err(|error| connection(address, &error))
-    }
-
-    /// Requests the bytes from `start` to the end.
-    fn get(&self, address: &str, start: u64) -> Result<Response<Body>> {
-        let mut request = self.agent.get(address);
-        if let Some(token) = &self.hub.token {
-            request = request.header("Authorization", format!("Bearer {token}"));
-        }
-        if start > 0 {
-            request = request.header("Range", format!("bytes={start}-"));
-        }
-        let response = request.call().map_err(|error| connection(address, &error))?;
-        let address = address.to_string();
-        match response.status().as_u16() {
-            200 | 206 => Ok(response),
-            status @ (401 | 403) => Err(Error::Denied { address, status, with_token: self.hub.token.is_some() }),
-            404 => Err(Error::NotFound { address }),
-            status => Err(Error::Status { address, status }),
-        }
-    }
-}
-
 /// Returns the path of a blob that is not complete yet.
 pub(super) fn unfinished(blob: &Path) -> PathBuf {
     blob.with_extension("incomplete")
@@ -90,30 +33,39 @@ pub(super) fn fetch(
     if let Err(std::fs::TryLockError::WouldBlock) = locked.try_lock() {
         return Err(Error::Busy { file: file.name.clone() });
     }
-    let mut part = Part::open(&path, file, on_progress)?;
-    let mut fruitless = 0;
-    while part.size < file.size {
-        let before = part.size;
-        if let Err(error) = part.continue_from(client, address, file, on_progress) {
-            let given_up = part.size == before && fruitless == WAITS.len();
-            if given_up || !may_pass(&error) {
-                return Err(error);
-            }
-        }
-        if part.size > before {
-            fruitless = 0;
-        } else {
-            wait(WAITS[fruitless], part.size, on_progress)?;
-            fruitless += 1;
-        }
-    }
-    let damage = part.damage(file);
-    drop(part);
-    if let Some(reason) = damage {
+    // What was flipped on the way once is likely to arrive whole the next time.
+    for is_last in [false, true] {
+        let Some(reason) = fetch_part(client, address, file, &path, on_progress)? else { break };
         std::fs::remove_file(&path).map_err(|source| io(&path, source))?;
-        return Err(Error::Damaged { file: file.name.clone(), reason });
+        if is_last {
+            return Err(Error::Damaged { file: file.name.clone(), reason });
+        }
     }
     kinora_files::rename(&path, blob).map_err(|source| io(blob, source))
+}
+
+/// Downloads what is missing of `file` in `path`, and returns what is wrong with it, if anything.
+fn fetch_part(
+    client: &Client,
+    address: &str,
+    file: &RemoteFile,
+    path: &Path,
+    on_progress: &mut dyn FnMut(u64) -> Result<()>,
+) -> Result<Option<String>> {
+    let mut part = Part::open(path, file, on_progress)?;
+    let mut patience = Patience::default();
+    while part.size < file.size {
+        let before = part.size;
+        let outcome = part.continue_from(client, address, file, on_progress);
+        if part.size > before {
+            patience.restore();
+        }
+        if let Err(error) = outcome {
+            let size = part.size;
+            patience.after(error, &mut || on_progress(size))?;
+        }
+    }
+    Ok(part.damage(file))
 }
 
 /// The part of a file that has arrived.
@@ -151,15 +103,18 @@ impl Part {
         on_progress: &mut dyn FnMut(u64) -> Result<()>,
     ) -> Result<()> {
         let response = client.get(address, self.size)?;
-        // A server without range requests sends the file from its beginning.
-        let mut skip = if response.status().as_u16() == 206 { 0 } else { self.size };
+        let start = start_of(&response, self.size);
+        let mut skip = self.size.checked_sub(start).ok_or_else(|| Error::BadAnswer {
+            address: address.into(),
+            reason: format!("it sends the bytes from {start} on, {} were asked for", self.size),
+        })?;
         let mut body = response.into_body().into_reader();
         let mut buffer = vec![0; CHUNK];
         while self.size < file.size {
-            let count = body.read(&mut buffer).map_err(|error| connection(address, &error))?;
+            let count = body.read(&mut buffer).map_err(|error| client.connection(address, &error))?;
             if count == 0 {
                 let reason = format!("it ended after {} of {} bytes", self.size, file.size);
-                return Err(Error::Connection { address: address.into(), reason });
+                return Err(client.connection(address, &reason));
             }
             let known = skip.min(count as u64);
             skip -= known;
@@ -214,26 +169,15 @@ impl Hasher {
     }
 }
 
-/// Whether another attempt may succeed.
-fn may_pass(error: &Error) -> bool {
-    match error {
-        Error::Connection { .. } => true,
-        Error::Status { status, .. } => matches!(status, 408 | 429 | 500..),
-        _ => false,
+/// The position of the answer's first byte in the file: a server without range requests sends it from its beginning, and some
+/// send another range than they were asked for.
+fn start_of(response: &Response<Body>, asked: u64) -> u64 {
+    if response.status().as_u16() != 206 {
+        return 0;
     }
-}
-
-fn wait(time: Duration, size: u64, on_progress: &mut dyn FnMut(u64) -> Result<()>) -> Result<()> {
-    let slice = Duration::from_millis(100);
-    for _ in 0..time.as_millis() / slice.as_millis() {
-        on_progress(size)?;
-        std::thread::sleep(slice);
-    }
-    Ok(())
-}
-
-fn connection(address: &str, error: &dyn std::fmt::Display) -> Error {
-    Error::Connection { address: address.into(), reason: error.to_string() }
+    let range = response.headers().get("content-range").and_then(|range| range.to_str().ok());
+    let start = range.and_then(|range| range.strip_prefix("bytes ")?.split('-').next()?.parse().ok());
+    start.unwrap_or(asked)
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -5,11 +5,13 @@
 //! (the commit): <https://huggingface.co/docs/huggingface_hub/guides/manage-cache>.
 //!
 //! The environment says where the cache is, as it does for every program that shares it: `HF_HUB_CACHE`, `HF_HOME`,
-//! `XDG_CACHE_HOME`; for downloads also `HF_ENDPOINT`, `HF_TOKEN` and `HF_TOKEN_PATH`. [`Hub::from_environment`] is the
-//! one place that reads it.
+//! `XDG_CACHE_HOME`; for downloads also `HF_ENDPOINT`, `HF_TOKEN`, `HF_TOKEN_PATH`, `HF_HUB_OFFLINE`, certificates
+//! (`SSL_CERT_FILE`, `SSL_CERT_DIR`) and proxies. [`Hub::from_environment`] is the one place that reads it.
 //!
 //! The crate knows no model: the caller says which files of a repository it needs, and whether a directory has them.
 
+#[cfg(feature = "download")]
+mod client;
 #[cfg(feature = "download")]
 mod download;
 mod error;
@@ -18,7 +20,7 @@ mod fetch;
 
 #[cfg(feature = "download")]
 pub use download::{Selection, Wanted};
-pub use error::{Error, Result};
+pub use error::{Error, Result, Trouble};
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -36,13 +38,29 @@ pub struct Progress<'a> {
 
 /// The hub and its cache on this machine.
 #[derive(Debug, PartialEq)]
+#[cfg_attr(not(feature = "download"), allow(dead_code, reason = "only downloads need most of it"))]
 pub struct Hub {
     cache: PathBuf,
-    #[cfg_attr(not(feature = "download"), allow(dead_code, reason = "only downloads need it"))]
     endpoint: String,
-    #[cfg_attr(not(feature = "download"), allow(dead_code, reason = "only downloads need it"))]
-    token: Option<String>,
+    token: Option<Token>,
+    /// The variable that forbids the network.
+    offline: Option<&'static str>,
+    /// Files and folders with the certificates of trusted authorities, and the variables that name them.
+    authorities: Vec<(&'static str, PathBuf)>,
+    /// The variable that names a proxy; the client reads it itself.
+    proxy: Option<&'static str>,
 }
+
+/// An access token, and the variable or file that it was read from.
+#[derive(Debug, PartialEq)]
+#[cfg_attr(not(feature = "download"), allow(dead_code, reason = "only downloads need it"))]
+struct Token {
+    text: String,
+    from: String,
+}
+
+/// The variables that name a proxy, in the order in which they count.
+const PROXIES: [&str; 6] = ["ALL_PROXY", "all_proxy", "HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"];
 
 impl Hub {
     /// Returns the hub and the cache that the environment names, or the usual ones.
@@ -53,12 +71,9 @@ impl Hub {
         Self::read(|name| std::env::var_os(name), std::env::home_dir().as_deref())
     }
 
-    /// Returns the directory of the newest downloaded commit of `repository`, which may be incomplete.
-    pub fn snapshot(&self, repository: &str) -> Option<PathBuf> {
-        let folder = self.cache.join(folder_name(repository));
-        let commit = std::fs::read_to_string(folder.join("refs/main")).ok()?;
-        let commit = commit.trim();
-        is_plain(commit).then(|| folder.join("snapshots").join(commit))
+    /// Returns the directories of the downloaded commits of `repository`, the likeliest first, as [`snapshots_in`] does.
+    pub fn snapshots(&self, repository: &str) -> Vec<PathBuf> {
+        snapshots_in(&self.cache.join(folder_name(repository)))
     }
 
     /// Reads the variables of
@@ -75,17 +90,42 @@ impl Hub {
         };
         let caches = || path("XDG_CACHE_HOME").or_else(|| Some(home?.join(".cache")));
         let hub = path("HF_HOME").or_else(|| Some(caches()?.join("huggingface")));
-        let cache = path("HF_HUB_CACHE").or_else(|| Some(hub.as_ref()?.join("hub"))).ok_or(Error::NoCache)?;
+        let named = path("HF_HUB_CACHE").or_else(|| path("HUGGINGFACE_HUB_CACHE"));
+        let cache = named.or_else(|| Some(hub.as_ref()?.join("hub"))).ok_or(Error::NoCache)?;
         let token_file = path("HF_TOKEN_PATH").or_else(|| Some(hub.as_ref()?.join("token")));
-        let saved = || std::fs::read_to_string(token_file?).ok();
-        let token = text("HF_TOKEN").or_else(saved).map(|token| token.trim().to_string());
+        let token = |text: &str, from: &str| Token { text: text.trim().to_string(), from: from.to_string() };
+        let saved = || {
+            let path = token_file?;
+            Some(token(&std::fs::read_to_string(&path).ok()?, &path.to_string_lossy()))
+        };
+        let token = text("HF_TOKEN").map(|text| token(&text, "HF_TOKEN")).or_else(saved);
         let endpoint = text("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".into());
+        let is_on = |name: &&str| {
+            let value = text(name).unwrap_or_default().to_ascii_uppercase();
+            ["1", "ON", "YES", "TRUE"].contains(&value.as_str())
+        };
+        let authorities = ["SSL_CERT_FILE", "SSL_CERT_DIR"].into_iter().filter_map(|name| Some((name, path(name)?)));
         Ok(Self {
             cache,
+            offline: ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"].into_iter().find(is_on),
+            authorities: authorities.collect(),
+            proxy: PROXIES.into_iter().find(|name| set(name).is_some()),
             endpoint: endpoint.trim_end_matches('/').to_string(),
-            token: token.filter(|token| !token.is_empty()),
+            token: token.filter(|token| !token.text.is_empty()),
         })
     }
+}
+
+/// Returns the directories of the commits in `folder`, a repository's in the cache, any of which may be incomplete: first that
+/// of `refs/main`, then the others, the newest first. Copies of a cache often lack `refs`.
+pub fn snapshots_in(folder: &Path) -> Vec<PathBuf> {
+    let main = std::fs::read_to_string(folder.join("refs/main")).unwrap_or_default();
+    let entries = std::fs::read_dir(folder.join("snapshots")).into_iter().flatten().flatten();
+    let is_main = |path: &Path| path.file_name().is_some_and(|name| name == main.trim());
+    let written = |path: &Path| path.metadata().and_then(|facts| facts.modified()).ok();
+    let mut snapshots: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
+    snapshots.sort_by_key(|path| std::cmp::Reverse((is_main(path), written(path), path.clone())));
+    snapshots
 }
 
 /// Returns the name of a repository's folder in the cache.
@@ -124,7 +164,39 @@ mod tests {
         let plain = read(&[("HF_HOME", "/nowhere"), ("HF_TOKEN", "")]);
         assert_eq!((plain.endpoint.as_str(), plain.token), ("https://huggingface.co", None));
         let set = read(&[("HF_ENDPOINT", "http://mirror/"), ("HF_TOKEN", " hf_x\n")]);
-        assert_eq!((set.endpoint.as_str(), set.token.as_deref()), ("http://mirror", Some("hf_x")));
+        let token = Token { text: "hf_x".into(), from: "HF_TOKEN".into() };
+        assert_eq!((set.endpoint.as_str(), set.token), ("http://mirror", Some(token)));
+    }
+
+    #[test]
+    fn what_keeps_from_the_network_is_read() {
+        assert_eq!(read(&[("HUGGINGFACE_HUB_CACHE", "/c"), ("HF_HOME", "/h")]).cache, Path::new("/c"));
+        assert_eq!(read(&[("HF_HUB_OFFLINE", "1")]).offline, Some("HF_HUB_OFFLINE"));
+        assert_eq!(read(&[("TRANSFORMERS_OFFLINE", "yes")]).offline, Some("TRANSFORMERS_OFFLINE"));
+        assert_eq!(read(&[("HF_HUB_OFFLINE", "0")]).offline, None);
+    }
+
+    #[test]
+    fn the_snapshot_of_the_main_reference_comes_first_and_then_the_newest() {
+        let folder = std::env::temp_dir().join(format!("kinora-snapshots-{}", std::process::id()));
+        let names = || {
+            let found = snapshots_in(&folder);
+            found.iter().map(|path| path.file_name().unwrap().to_string_lossy().into_owned()).collect::<Vec<_>>()
+        };
+        for (age, name) in [(300, "a"), (100, "b"), (200, "c")] {
+            let path = folder.join("snapshots").join(name);
+            std::fs::create_dir_all(&path).unwrap();
+            let time = std::time::SystemTime::now() - std::time::Duration::from_secs(age);
+            std::fs::File::open(&path).unwrap().set_modified(time).unwrap();
+        }
+        assert_eq!(names(), ["b", "c", "a"]);
+        std::fs::create_dir_all(folder.join("refs")).unwrap();
+        std::fs::write(folder.join("refs/main"), "c\n").unwrap();
+        assert_eq!(names(), ["c", "b", "a"]);
+        std::fs::write(folder.join("refs/main"), "../elsewhere").unwrap();
+        assert_eq!(names(), ["b", "c", "a"]);
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert!(names().is_empty());
     }
 
     #[test]

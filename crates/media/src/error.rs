@@ -214,6 +214,46 @@ pub enum MediaError {
         /// The unsupported part, or the reason.
         what: String,
     },
+    /// A frame's data is there, but does not decode.
+    #[error("`{}` is damaged: frame {frame} cannot be decoded ({what})", path.display())]
+    Undecodable {
+        /// The file.
+        path: PathBuf,
+        /// The number of the frame, from 0.
+        frame: u64,
+        /// The decoder's reason.
+        what: String,
+    },
+    /// Every frame is made of two fields, which were taken one after the other.
+    #[error("cannot read frames from `{}`: it is interlaced", path.display())]
+    Interlaced {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The program `ffmpeg` failed, or gave fewer frames than there are.
+    #[error("ffmpeg cannot read `{}`: {what}", path.display())]
+    Ffmpeg {
+        /// The file.
+        path: PathBuf,
+        /// The failure, with the first line that the program printed.
+        what: String,
+    },
+    /// A picture has another size than the first one of its clip.
+    #[error("`{}` is {}×{}, the pictures before it are {}×{}", path.display(), got.0, got.1, expected.0, expected.1)]
+    UnequalSize {
+        /// The picture.
+        path: PathBuf,
+        /// Its width and height.
+        got: (usize, usize),
+        /// The width and height of the first picture.
+        expected: (usize, usize),
+    },
+    /// The file of a clip is a pipe or a device.
+    #[error("`{}` is not a regular file", path.display())]
+    NotRegular {
+        /// The path as it was given.
+        path: PathBuf,
+    },
     /// The brightness of the frames is coded for displays of a high dynamic range, which would look washed out.
     #[error("cannot read frames from `{}`: they are HDR ({curve})", path.display())]
     HighDynamicRange {
@@ -233,7 +273,7 @@ impl MediaError {
                  an existing directory (or one written with a final '/') for PNG frames"
                     .into()
             }
-            Self::MissingDirectory { directory } => format!("create it first: mkdir -p '{}'", directory.display()),
+            Self::MissingDirectory { directory } => format!("create it first: mkdir -p {}", shell_word(directory)),
             Self::NotAFile { .. } => "choose another output file".into(),
             Self::NotWritable { .. } => "check the permissions of the directory, or choose another output file".into(),
             Self::DiskFull { .. } => "free some space, or choose an output file on another disk".into(),
@@ -259,16 +299,37 @@ impl MediaError {
                 }
                 _ => "check the path".into(),
             },
+            other => return other.hint_to_read(),
+        })
+    }
+
+    /// Returns the hints of errors of reading.
+    fn hint_to_read(&self) -> Option<String> {
+        Some(match self {
             Self::NotFinite { .. } => "the clip holds NaN or infinity: make it again".into(),
             Self::Damaged { .. } => "the file may be cut short: copy, download or write it again".into(),
-            Self::Unsupported { path, .. } => unsupported_hint(path),
-            Self::HighDynamicRange { path, .. } => format!(
-                "map it to SDR first: ffmpeg -i {} -an -vf zscale=t=linear:npl=100,tonemap=hable,zscale=p=bt709:t=bt709:m=bt709:r=tv,\
-                 format=yuv420p -crf 12 clip.mp4",
-                shell_word(path)
+            Self::Undecodable { path, .. } => {
+                format!("copy, download or write it again; if players show it, convert it: {}", convert(path, ""))
+            }
+            Self::Unsupported { path, .. } => format!(
+                "{READ}; other videos are read by the programs ffmpeg and ffprobe where they are on PATH, or convert this one: {}",
+                convert(path, "")
             ),
+            Self::Ffmpeg { path, .. } => {
+                format!("copy or download it again, or convert what can be read of it: {}", convert(path, ""))
+            }
+            Self::NotRegular { .. } => "write it to a file first: it is read more than once".into(),
+            Self::Interlaced { path } => format!("deinterlace it first: {}", convert(path, "bwdif=mode=send_frame,")),
+            Self::HighDynamicRange { path, .. } => {
+                let map = "zscale=t=linear:npl=100,tonemap=hable,zscale=p=bt709:t=bt709:m=bt709:r=tv,format=yuv420p,";
+                format!("map it to SDR first: {}", convert(path, map))
+            }
             Self::PictureFormat { path, .. } => {
                 format!("convert it to PNG or JPEG first: magick {} picture.png", shell_word(path))
+            }
+            Self::UnequalSize { .. } => "give all pictures of a clip one size".into(),
+            Self::NotAPicture { path, what } if what.contains("video") => {
+                format!("give a picture of it: ffmpeg -i {} -frames:v 1 picture.png", shell_word(path))
             }
             Self::NotAPicture { .. } => "PNG, JPEG, WebP, GIF, BMP and TIFF files are read".into(),
             Self::PictureTooLarge { path, .. } => {
@@ -298,18 +359,15 @@ impl MediaError {
     }
 }
 
-fn unsupported_hint(path: &Path) -> String {
-    let convert = format!("ffmpeg -i {} -an -pix_fmt yuv420p -crf 12 clip.mp4", shell_word(path));
-    if cfg!(feature = "ffmpeg") {
-        format!(
-            "raw frames end in .safetensors; anything else must be a picture, or a video that FFmpeg reads: try {convert}"
-        )
-    } else {
-        format!(
-            "this build reads MP4 with H.264 (8-bit 4:2:0, progressive), GIF, WebP, pictures and raw frames \
-             (.safetensors): build with --features ffmpeg for other files, or convert this one: {convert}"
-        )
-    }
+/// What this crate reads itself.
+const READ: &str =
+    "MP4 with H.264 (8-bit 4:2:0, progressive), GIF, WebP, pictures and raw frames (.safetensors) are read";
+
+/// Returns the command that makes a clip of the file which is read, by `filters`, each with a comma after it, and with square
+/// pixels.
+fn convert(path: &Path, filters: &str) -> String {
+    let square = "scale=trunc(iw*sar/2)*2:trunc(ih/2)*2,setsar=1";
+    format!("ffmpeg -i {} -an -vf '{filters}{square}' -pix_fmt yuv420p -crf 12 converted.mp4", shell_word(path))
 }
 
 #[cfg(test)]

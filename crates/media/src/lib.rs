@@ -25,6 +25,7 @@
 
 mod clip;
 mod color;
+mod container;
 mod error;
 #[cfg(feature = "ffmpeg")]
 mod ffmpeg;
@@ -37,6 +38,7 @@ mod png;
 mod raw;
 mod read;
 mod recipe;
+mod regular;
 mod resample;
 mod upscale;
 mod webp;
@@ -44,7 +46,7 @@ mod webp;
 pub use clip::{ClipSpec, Fps, Frame};
 pub use error::{MediaError, Result};
 pub use picture::{Fit, Picture, contact_sheet, read_image};
-pub use read::{ClipReader, open};
+pub use read::{ClipReader, Readers, open};
 pub use recipe::read_recipe;
 pub use resample::Filter;
 pub use upscale::{Cropped, Lanczos, Upscale, UpscaleTarget, Upscaled};

@@ -4,14 +4,13 @@ mod fit;
 mod notes;
 mod read;
 mod sheet;
+mod tiff;
 mod whole;
 
 pub use fit::Fit;
 pub(crate) use notes::notes_of;
 pub use read::read_image;
-#[cfg(not(feature = "ffmpeg"))]
-pub(crate) use read::refused;
-pub(crate) use read::{check_size as check_stored_size, over_white, readable};
+pub(crate) use read::{check_size as check_stored_size, over_white, read_over_white, readable, refused, size_of};
 pub use sheet::contact_sheet;
 pub(crate) use whole::riff_len;
 

@@ -3,39 +3,42 @@
 //! A reader returns the frames that a player shows, in the same order. A frame counts once, however long it is shown. Pixels
 //! are taken as square, whatever aspect ratio the file gives them; [`ClipReader::notes`] says so.
 
-#[cfg(not(feature = "ffmpeg"))]
 mod boxes;
 mod colour;
-#[cfg(not(feature = "ffmpeg"))]
 mod decoder;
+mod facts;
 #[cfg(feature = "ffmpeg")]
 mod ffmpeg;
-#[cfg(not(feature = "ffmpeg"))]
 mod fragments;
 mod gif;
-#[cfg(not(feature = "ffmpeg"))]
 mod mp4;
+mod packets;
+#[cfg(not(feature = "ffmpeg"))]
+mod probe;
+#[cfg(not(feature = "ffmpeg"))]
+mod program;
 mod raw;
+mod refused;
 #[cfg(not(feature = "ffmpeg"))]
+mod running;
 mod samples;
-#[cfg(not(feature = "ffmpeg"))]
 mod sps;
 mod stills;
-#[cfg(not(feature = "ffmpeg"))]
 mod track;
 mod turn;
 mod webp;
+#[cfg(not(feature = "ffmpeg"))]
+mod y4m;
 
 use crate::clip::{ClipSpec, Fps, Frame};
+use crate::container;
 use crate::error::{MediaError, Result};
-use crate::picture::readable;
-#[cfg(not(feature = "ffmpeg"))]
-use crate::picture::refused;
+use crate::picture::{readable, refused};
 use crate::png::Pattern;
+use crate::regular::regular;
 use image::ImageFormat;
-use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The frames per second of clips without times.
 const USUAL_FPS: u32 = 16;
@@ -59,67 +62,106 @@ pub trait ClipReader: Send {
     fn next_frame(&mut self) -> Result<Option<Frame>>;
 }
 
-/// Opens a clip for reading:
-///
-/// | what                                  | read by                                                                  |
-/// |---------------------------------------|--------------------------------------------------------------------------|
-/// | `clip.safetensors`                    | this crate: tensor `video` `[F, 3, H, W]`, f32, frame by frame           |
-/// | animated GIF or WebP                  | this crate, over white; frames per second from the times of all frames   |
-/// | PNG, JPEG, WebP, GIF, BMP, TIFF       | [`read_image`](crate::read_image): a clip of one frame                   |
-/// | `frame_%04d.png`, where no such file is | the numbered pictures, from the lowest number to the highest, none missing |
-/// | `frames/`, a directory                | all pictures in it by name, `frame_2` before `frame_10`                  |
-/// | MP4 with H.264 that is 8-bit 4:2:0 and progressive | the embedded decoder; with the feature `ffmpeg`, `FFmpeg` |
-/// | any other                             | `FFmpeg`, with the feature `ffmpeg`                                      |
-///
-/// Pictures and animations are recognised by their first bytes, not by their names. Pictures without times have 16 frames
-/// per second; all must have one size.
-///
-/// YUV is converted to RGB with the matrix that the file names. Without one, the matrix is that of BT.601 for less than 720
-/// rows, else that of BT.709, as in players.
+/// What reads the clips that this crate does not read itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Readers {
+    /// The absolute path of the program `ffmpeg`; `ffprobe` must lie beside it. `None` refuses such clips. It is not used in
+    /// builds with the feature `ffmpeg`, which have `FFmpeg`'s libraries.
+    pub ffmpeg: Option<PathBuf>,
+}
+
+impl Readers {
+    /// Opens a clip for reading:
+    ///
+    /// | what                                  | read by                                                                  |
+    /// |---------------------------------------|--------------------------------------------------------------------------|
+    /// | `clip.safetensors`                    | this crate: tensor `video` `[F, 3, H, W]`, f32, frame by frame           |
+    /// | animated GIF or WebP                  | this crate, over white; frames per second from the times of all frames   |
+    /// | PNG, JPEG, WebP, GIF, BMP, TIFF       | [`read_image`](crate::read_image): a clip of one frame                   |
+    /// | `frame_%04d.png`, where no such file is | the numbered pictures, from the lowest number to the highest, none missing |
+    /// | `frames/`, a directory                | all pictures in it by name, `frame_2` before `frame_10`                  |
+    /// | MP4 with H.264 that is 8-bit 4:2:0 and progressive | the embedded decoder                                        |
+    /// | any other video                       | `FFmpeg`: its libraries with the feature `ffmpeg`, else the program      |
+    ///
+    /// Pictures and animations are recognised by their first bytes, not by their names. Pictures without times have 16 frames
+    /// per second; all must have one size.
+    ///
+    /// YUV is converted to RGB with the matrix that the file names. Without one, the matrix is that of BT.601 for less than 720
+    /// rows, else that of BT.709, as in players.
+    ///
+    /// # Errors
+    /// The file cannot be read, is damaged, holds no frames, is interlaced or HDR, or is of a format that none of the readers
+    /// supports.
+    pub fn open(&self, path: &Path) -> Result<Box<dyn ClipReader>> {
+        if path.is_dir() {
+            return Ok(Box::new(stills::StillsReader::in_directory(path)?));
+        }
+        if let Some(pattern) = Pattern::parse(path).filter(|_| !path.exists()) {
+            return Ok(Box::new(stills::StillsReader::numbered(&pattern)?));
+        }
+        let start = first_bytes(path)?;
+        let extension = path.extension().map(|extension| extension.to_string_lossy().to_lowercase());
+        if extension.as_deref() == Some("safetensors") {
+            return Ok(Box::new(raw::RawReader::open(path)?));
+        }
+        match readable(&start) {
+            Some(ImageFormat::Gif) => Ok(Box::new(gif::GifReader::open(path)?)),
+            Some(ImageFormat::WebP) => match webp::WebpReader::open(path, &start)? {
+                Some(clip) => Ok(Box::new(clip)),
+                None => Ok(Box::new(stills::StillsReader::single(path)?)),
+            },
+            Some(_) => Ok(Box::new(stills::StillsReader::single(path)?)),
+            None => self.open_video(path, &start),
+        }
+    }
+
+    /// Opens a video with the embedded reader, or another one for what that does not support.
+    fn open_video(&self, path: &Path, start: &[u8]) -> Result<Box<dyn ClipReader>> {
+        if let Some(format) = refused(start) {
+            return Err(MediaError::PictureFormat { path: path.to_path_buf(), format: format.into() });
+        }
+        let opened = match container::other_than_mp4(start) {
+            Some(name) => {
+                Err(MediaError::Unsupported { path: path.to_path_buf(), what: format!("it is {name}, not MP4") })
+            }
+            None => mp4::Mp4Reader::open(path),
+        };
+        let why = match opened {
+            Ok(reader) => return Ok(Box::new(reader)),
+            Err(MediaError::Unsupported { what, .. }) => what,
+            Err(MediaError::Interlaced { .. }) => "it is interlaced".into(),
+            Err(error) => return Err(error),
+        };
+        self.open_other(path, why)
+    }
+
+    #[cfg(feature = "ffmpeg")]
+    fn open_other(&self, path: &Path, _why: String) -> Result<Box<dyn ClipReader>> {
+        Ok(Box::new(ffmpeg::FfmpegReader::open(path)?))
+    }
+
+    #[cfg(not(feature = "ffmpeg"))]
+    fn open_other(&self, path: &Path, why: String) -> Result<Box<dyn ClipReader>> {
+        match &self.ffmpeg {
+            Some(ffmpeg) => Ok(Box::new(program::ProgramReader::open(path, ffmpeg, &why)?)),
+            None => Err(MediaError::Unsupported { path: path.to_path_buf(), what: why }),
+        }
+    }
+}
+
+/// Opens a clip for reading with the readers of this crate alone: see [`Readers::open`].
 ///
 /// # Errors
-/// The file cannot be read, is damaged, holds no frames, or is of a format that this build does not read.
+/// As of [`Readers::open`].
 pub fn open(path: &Path) -> Result<Box<dyn ClipReader>> {
-    let extension = path.extension().map(|extension| extension.to_string_lossy().to_lowercase());
-    if extension.as_deref() == Some("safetensors") {
-        return Ok(Box::new(raw::RawReader::open(path)?));
-    }
-    if path.is_dir() {
-        return Ok(Box::new(stills::StillsReader::in_directory(path)?));
-    }
-    if let Some(pattern) = Pattern::parse(path).filter(|_| !path.exists()) {
-        return Ok(Box::new(stills::StillsReader::numbered(&pattern)?));
-    }
-    let start = first_bytes(path)?;
-    match readable(&start) {
-        Some(ImageFormat::Gif) => Ok(Box::new(gif::GifReader::open(path)?)),
-        Some(ImageFormat::WebP) => match webp::WebpReader::open(path, &start)? {
-            Some(clip) => Ok(Box::new(clip)),
-            None => Ok(Box::new(stills::StillsReader::single(path)?)),
-        },
-        Some(_) => Ok(Box::new(stills::StillsReader::single(path)?)),
-        None => open_video(path, &start),
-    }
-}
-
-#[cfg(feature = "ffmpeg")]
-fn open_video(path: &Path, _start: &[u8]) -> Result<Box<dyn ClipReader>> {
-    Ok(Box::new(ffmpeg::FfmpegReader::open(path)?))
-}
-
-#[cfg(not(feature = "ffmpeg"))]
-fn open_video(path: &Path, start: &[u8]) -> Result<Box<dyn ClipReader>> {
-    if let Some(format) = refused(start) {
-        return Err(MediaError::PictureFormat { path: path.to_path_buf(), format: format.into() });
-    }
-    Ok(Box::new(mp4::Mp4Reader::open(path)?))
+    Readers::default().open(path)
 }
 
 /// Returns the first 64 bytes of a file, by which formats are recognised; fewer of a shorter file.
 fn first_bytes(path: &Path) -> Result<Vec<u8>> {
     let failed = |source| MediaError::io("read", path, source);
     let mut start = Vec::new();
-    File::open(path).and_then(|file| file.take(64).read_to_end(&mut start)).map_err(failed)?;
+    regular(path)?.take(64).read_to_end(&mut start).map_err(failed)?;
     Ok(start)
 }
 
@@ -154,6 +196,19 @@ fn uneven(least: u64, most: u64, units: f64, fps: Fps) -> Option<String> {
 /// Chromium and others draw the line at 720 rows.
 fn usual_matrix(height: usize) -> u8 {
     if height < 720 { 6 } else { 1 }
+}
+
+/// Returns `text` with what moves a terminal's cursor or turns its lines as escapes.
+pub(crate) fn shown(text: &str) -> String {
+    let plain = |character: char| matches!(character, '\'' | '"' | '\\');
+    text.chars().fold(String::new(), |mut text, character| {
+        if plain(character) {
+            text.push(character);
+        } else {
+            text.extend(character.escape_debug());
+        }
+        text
+    })
 }
 
 #[cfg(test)]

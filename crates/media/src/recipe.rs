@@ -12,7 +12,7 @@
 //! the number of steps is bounded.
 
 use crate::error::{MediaError, Result};
-use std::fs::File;
+use crate::regular::regular;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::Path;
@@ -46,7 +46,7 @@ const XML_ESCAPES: [(&str, &str); 3] = [("<", "&lt;"), (">", "&gt;"), ("&", "&am
 /// The file cannot be read, is cut short or damaged, or claims a recipe of more than a megabyte.
 pub fn read_recipe(path: impl AsRef<Path>) -> Result<Option<String>> {
     let path = path.as_ref();
-    let file = File::open(path).map_err(|source| MediaError::io("read", path, source))?;
+    let file = regular(path)?;
     read_from(BufReader::new(file), path)
 }
 

@@ -2,44 +2,14 @@
 
 #![allow(clippy::print_stderr, reason = "measured differences are reported")]
 
+#[path = "support/clips.rs"]
+mod clips;
 mod support;
 
+use clips::{TAGGED, difference, ffmpeg, psnr, read, smooth};
 use kinora_media::{ClipSpec, Fps, Frame, MediaError, WriteOptions, create, open};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use support::{flat, have_ffmpeg, shapes, spec};
-
-/// Every frame of a clip.
-fn read(path: &Path) -> kinora_media::Result<(ClipSpec, Vec<Frame>)> {
-    let mut clip = open(path)?;
-    let (spec, expected) = (clip.spec(), clip.frames());
-    let mut frames = Vec::new();
-    while let Some(frame) = clip.next_frame()? {
-        assert_eq!((frame.width, frame.height), (spec.width, spec.height));
-        assert_eq!(frame.data.len(), 3 * frame.width * frame.height);
-        frames.push(frame);
-    }
-    assert!(expected.is_none_or(|expected| expected == frames.len()), "{expected:?}, {}", frames.len());
-    assert!(clip.next_frame()?.is_none());
-    Ok((spec, frames))
-}
-
-/// Colours that change slowly over the picture and over time.
-fn smooth(spec: &ClipSpec, index: usize) -> Frame {
-    let mut frame = flat(spec, [0.0; 3]);
-    let (w, h, time) = (spec.width, spec.height, index as f32 * 0.15);
-    for (at, value) in frame.data.iter_mut().enumerate() {
-        let (c, y, x) = (at / (w * h), at / w % h, at % w);
-        let phase = 0.03 * x as f32 + 0.02 * y as f32 + c as f32 + time;
-        *value = 0.5 + 0.4 * phase.sin();
-    }
-    frame
-}
-
-fn psnr(a: &Frame, b: &Frame) -> f64 {
-    let error: f64 = a.data.iter().zip(&b.data).map(|(a, b)| f64::from(a - b).powi(2)).sum();
-    -10.0 * (error / a.data.len() as f64).log10()
-}
+use std::process::Command;
+use support::{have_ffmpeg, spec};
 
 #[test]
 fn our_own_clips_come_back() {
@@ -85,56 +55,6 @@ fn raw_frames_come_back_bit_for_bit() {
     }
     writer.finish().unwrap();
     assert_eq!(read(&path).unwrap(), (spec, frames));
-}
-
-/// Colours as this crate writes them.
-const TAGGED: &str = "-pix_fmt yuv420p -vf scale=out_color_matrix=bt709:out_range=tv -colorspace bt709 -color_range tv";
-
-/// Feeds raw RGB to the ffmpeg program: smooth colours where next to nothing is to be lost, else moving shapes.
-fn ffmpeg(dir: &Path, name: &str, spec: &ClipSpec, frames: usize, args: &str) -> PathBuf {
-    let picture = if args.contains("-qp 4") { smooth } else { shapes };
-    let path = dir.join(name);
-    let (size, rate) = (format!("{}x{}", spec.width, spec.height), spec.fps.to_string());
-    let mut raw = Vec::new();
-    for index in 0..frames {
-        let frame = picture(spec, index);
-        let area = spec.width * spec.height;
-        raw.extend((0..3 * area).map(|at| (frame.data[at % 3 * area + at / 3].clamp(0.0, 1.0) * 255.0 + 0.5) as u8));
-    }
-    std::fs::write(dir.join("raw"), raw).unwrap();
-    let input = ["-v", "error", "-y", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", &size, "-r", &rate, "-i", "raw"];
-    let mut command = Command::new("ffmpeg");
-    command.args(input).args(args.split_whitespace()).arg(&path).current_dir(dir);
-    let output = command.stdin(Stdio::null()).output().unwrap();
-    assert!(output.status.success(), "{args}: {}", String::from_utf8_lossy(&output.stderr));
-    path
-}
-
-/// The pictures as the ffmpeg program decodes them, in RGB by zimg, which puts chroma where H.264 has it.
-fn decode(path: &Path, turn: &str) -> Vec<u8> {
-    let filter = format!("zscale=f=bilinear:m=gbr,format=gbrp,format=rgb24{turn}");
-    let rest = ["-vf", &filter, "-fps_mode", "passthrough", "-f", "rawvideo", "-"];
-    let mut command = Command::new("ffmpeg");
-    let output = command.args(["-v", "error", "-noautorotate", "-i"]).arg(path).args(rest).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    output.stdout
-}
-
-/// The largest and the mean difference from what the ffmpeg program decodes, in 8-bit codes.
-fn difference(path: &Path, turn: &str) -> (usize, f64, f64) {
-    let expected = decode(path, turn);
-    let (spec, frames) = read(path).unwrap();
-    let area = spec.width * spec.height;
-    assert_eq!(frames.len() * 3 * area, expected.len(), "{}", path.display());
-    let (mut largest, mut sum) = (0.0_f64, 0.0);
-    for (frame, expected) in frames.iter().zip(expected.chunks_exact(3 * area)) {
-        for (at, &expected) in expected.iter().enumerate() {
-            let error = f64::from((frame.data[at % 3 * area + at / 3] * 255.0 - f32::from(expected)).abs());
-            largest = largest.max(error);
-            sum += error;
-        }
-    }
-    (frames.len(), largest, sum / expected.len() as f64)
 }
 
 /// x264's usual settings and its extremes; a frame in the wrong place would differ by tens of codes.
@@ -249,40 +169,6 @@ fn frames_too_large_for_the_decoder_are_refused_at_once() {
     assert!(error.contains("4112×2416 are larger than 4096×2304"), "{error}");
 }
 
-/// What only FFmpeg reads: frames with the feature, without it an error that says so.
-#[test]
-fn other_codings_are_read_by_ffmpeg_or_refused() {
-    if !have_ffmpeg() {
-        return;
-    }
-    let dir = tempfile::tempdir().unwrap();
-    let cases = [
-        ("hevc.mp4", "-c:v libx265 -x265-params log-level=none", "its video is hvc1"),
-        ("444.mp4", "-c:v libx264 -bf 0 -pix_fmt yuv444p", "4:4:4, not 4:2:0"),
-        ("422.mp4", "-c:v libx264 -bf 0 -pix_fmt yuv422p", "4:2:2, not 4:2:0"),
-        ("10bit.mp4", "-c:v libx264 -bf 0 -pix_fmt yuv420p10le", "10 bits"),
-        ("interlaced.mp4", "-c:v libx264 -bf 0 -pix_fmt yuv420p -flags +ildct+ilme -x264-params tff=1", "interlaced"),
-        ("mpeg4.mp4", "-c:v mpeg4", "its video is mp4v"),
-        ("clip.mkv", "-c:v libx264", "it is no MP4 file"),
-    ];
-    for (name, args, why) in cases {
-        let spec = spec(96, 64, 25);
-        let path = ffmpeg(dir.path(), name, &spec, 6, &args.replace("libx265", "libx265 -tag:v hvc1"));
-        if cfg!(feature = "ffmpeg") {
-            let (got, frames) = read(&path).unwrap();
-            assert_eq!((got, frames.len()), (spec, 6), "{name}");
-            let worst = (0..6).map(|index| psnr(&shapes(&spec, index), &frames[index])).fold(99.0, f64::min);
-            eprintln!("{name}: {worst:.2} dB");
-            assert!(worst >= 20.0, "{name}: {worst:.2} dB");
-        } else {
-            let error = read(&path).unwrap_err();
-            assert!(matches!(error, MediaError::Unsupported { .. }), "{name}: {error}");
-            assert!(error.to_string().contains(why), "{name}: {error}");
-            assert!(error.hint().unwrap().contains("--features ffmpeg"), "{name}");
-        }
-    }
-}
-
 /// What the embedded reader does not follow is said or refused.
 #[test]
 fn what_is_not_followed_is_said() {
@@ -310,6 +196,38 @@ fn what_is_not_followed_is_said() {
         assert!(error.to_string().ends_with(&format!("they are HDR ({curve})")), "{error}");
         assert!(error.hint().unwrap().contains("tonemap"), "{error}");
     }
+}
+
+/// A picture, and a track that is turned off, come before the video; of two videos one is read.
+#[test]
+fn the_video_among_the_tracks_is_read() {
+    if !have_ffmpeg() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let spec = spec(96, 64, 24);
+    let video = ffmpeg(dir.path(), "video.mp4", &spec, 12, &format!("-c:v libx264 {TAGGED}"));
+    let make = |name: &str, seconds: f64, args: &str| {
+        let path = dir.path().join(name);
+        let input = format!("-v error -y -f lavfi -i testsrc2=s=32x32:r=24:d={seconds} -i {} {args}", video.display());
+        assert!(Command::new("ffmpeg").args(input.split_whitespace()).arg(&path).status().unwrap().success());
+        path
+    };
+    let cover = make("cover.mp4", 0.04, "-map 0:v -map 1:v -c:v:0 mjpeg -c:v:1 copy");
+    let two = make(
+        "two.mp4",
+        1.0,
+        "-map 0:v -map 1:v -c:v:0 libx264 -pix_fmt yuv420p -c:v:1 copy -disposition:v:0 default -disposition:v:1 default",
+    );
+    assert_eq!((read(&cover).unwrap().1.len(), read(&cover).unwrap().0), (12, spec));
+    let clip = open(&two).unwrap();
+    assert_eq!((clip.spec().width, clip.notes()), (32, vec!["it has 2 video tracks: one is read".to_owned()]));
+    let mut bytes = std::fs::read(&two).unwrap();
+    let header = bytes.windows(4).position(|four| four == b"tkhd").unwrap();
+    bytes[header + 7] &= !1;
+    std::fs::write(&two, bytes).unwrap();
+    let clip = open(&two).unwrap();
+    assert_eq!((clip.spec().width, clip.notes().len()), (96, 0));
 }
 
 #[test]
@@ -353,53 +271,4 @@ fn files_without_frames_are_errors_with_hints() {
     }
     assert!(matches!(open(&dir.path().join("missing.mp4")), Err(MediaError::Io { .. })));
     assert!(open(dir.path()).is_err());
-}
-
-/// Files that were damaged or made to harm: frames or an error, never a panic, a hang or much memory.
-#[test]
-fn damaged_clips_are_frames_or_errors() {
-    let dir = tempfile::tempdir().unwrap();
-    let spec = spec(48, 32, 8);
-    let ours = dir.path().join("ours.mp4");
-    let options = WriteOptions { encoder: Some("openh264".into()), ..WriteOptions::default() };
-    support::write_shapes(&ours, &spec, 6, &options);
-    let mut files = vec![ours];
-    if have_ffmpeg() {
-        files.push(ffmpeg(dir.path(), "x264.mp4", &spec, 12, "-c:v libx264 -bf 0 -pix_fmt yuv420p"));
-    }
-    let path = dir.path().join("damaged.mp4");
-    let mut state = 0x1234_5678_u32;
-    let mut random = |below: usize| {
-        state ^= state << 13;
-        state ^= state >> 17;
-        state ^= state << 5;
-        state as usize % below
-    };
-    for file in files {
-        let bytes = std::fs::read(file).unwrap();
-        let index = bytes.windows(4).position(|four| four == b"moov").unwrap();
-        let samples = bytes.windows(4).position(|four| four == b"mdat").unwrap();
-        let end = |start: usize, other: usize| if other > start { other } else { bytes.len() };
-        let (index_end, samples_end) = (end(index, samples), end(samples, index));
-        let mut whole = 0;
-        for round in 0..4000 {
-            let mut bytes = bytes.clone();
-            let (start, end) = if round % 2 == 0 { (index, index_end) } else { (samples, samples_end) };
-            for _ in 0..=random(3) {
-                let at = start + random(end - start - 8);
-                match random(6) {
-                    0 => bytes[at..at + 4].fill(0xff),
-                    1 => bytes[at..at + 4].copy_from_slice(&[0, 0, 0, random(32) as u8]),
-                    2 => bytes[at..at + 4].copy_from_slice(&[0x7f, 0xff, 0xff, 0xff]),
-                    _ => bytes[at] ^= 1 << random(8),
-                }
-            }
-            if round % 50 == 0 {
-                bytes.truncate(random(bytes.len()));
-            }
-            std::fs::write(&path, &bytes).unwrap();
-            whole += usize::from(read(&path).is_ok());
-        }
-        eprintln!("{whole} of 4000 damaged files could be read");
-    }
 }

@@ -76,6 +76,9 @@ fn directories_are_read_by_the_numbers_in_names() {
     for other in [".hidden.png", "notes.txt", "clip.mp4", "noextension"] {
         fs::write(dir.path().join(other), "no picture").unwrap();
     }
+    fs::create_dir(dir.path().join("f3.png.d")).unwrap();
+    let notes = open(dir.path()).unwrap().notes();
+    assert_eq!(notes, ["4 of its files or folders are no pictures and not read, such as `clip.mp4`"]);
     let values: Vec<u8> = read(dir.path()).1.iter().map(|frame| Picture::from_frame(frame).rgb[0]).collect();
     assert_eq!(values, [0, 1, 2, 3]);
 }
@@ -98,9 +101,9 @@ fn sequences_that_are_not_whole_are_refused() {
     let error = open(&pattern).err().unwrap();
     assert!(matches!(error, MediaError::Damaged { .. }) && error.to_string().contains("f_0006.png"), "{error}");
     picture(6, 3);
-    let mut clip = open(&pattern).unwrap();
-    let error = std::iter::from_fn(|| clip.next_frame().transpose()).find_map(Result::err).unwrap();
-    assert!(matches!(error, MediaError::FrameSize { index: 3, got: (3, 2), expected: (2, 2) }), "{error}");
+    let error = open(&pattern).err().unwrap();
+    assert!(matches!(error, MediaError::UnequalSize { got: (3, 2), expected: (2, 2), .. }), "{error}");
+    assert!(error.to_string().contains("f_0006.png") && error.hint().is_some(), "{error}");
     assert!(matches!(open(&dir.path().join("none/f_%04d.png")), Err(MediaError::Io { .. })));
 }
 
@@ -156,6 +159,7 @@ fn what_is_left_out_of_pictures_is_said() {
     };
     let png = fs::read(fixture("rgb.png")).unwrap();
     assert_eq!(notes("plain.png", &png), "");
+    assert_eq!(notes("alpha.png", &fs::read(fixture("alpha.png")).unwrap()), "its transparent parts lie over white");
     let mut file = Vec::new();
     let mut encoder = png::Encoder::new(&mut file, 2, 1);
     encoder.set_color(png::ColorType::Rgb);
@@ -201,4 +205,116 @@ fn no_picture_of_a_directory_is_left_out_in_silence() {
     copy("refused.avif", "f_4.avif".into());
     let error = open(dir.path()).err().unwrap().to_string();
     assert!(error.contains("f_4.avif") && error.contains("AVIF"), "{error}");
+}
+
+/// Every marker of an end is missing, or none of the data: players show such pictures whole.
+#[test]
+fn jpegs_without_their_end_are_read_if_no_data_is_missing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("endless.jpg");
+    for name in ["photo.jpg", "exif_6.jpg", "grey.jpg", "cmyk.jpg"] {
+        let whole = fs::read(fixture(name)).unwrap();
+        let end = whole.len() - 2;
+        for bytes in [&whole[..end], &whole[..=end], &[&whole[..end], &[0; 100]].concat()] {
+            fs::write(&path, bytes).unwrap();
+            assert!(read_image(&path).unwrap() == read_image(fixture(name)).unwrap(), "{name}");
+        }
+        for missing in [5, 20, 50] {
+            fs::write(&path, &whole[..end - missing]).unwrap();
+            assert!(matches!(read_image(&path), Err(MediaError::Damaged { .. })), "{name} without {missing}");
+        }
+    }
+}
+
+/// A TIFF of 2×1 samples with these entries: tag, type (3 is 16 bits, 4 is 32), number, value.
+fn tiff(samples: &[u8], more: &[[u32; 4]], tail: &[u8]) -> Vec<u8> {
+    let mut entries =
+        vec![[256, 3, 1, 2], [257, 3, 1, 1], [259, 3, 1, 1], [273, 4, 1, 8], [277, 3, 1, 1], [278, 3, 1, 1]];
+    entries.push([279, 4, 1, samples.len() as u32]);
+    entries.extend(more);
+    entries.sort_unstable();
+    let directory = 8 + samples.len();
+    let mut file =
+        [b"II*\0", &(directory as u32).to_le_bytes()[..], samples, &(entries.len() as u16).to_le_bytes()].concat();
+    for [tag, kind, count, value] in entries {
+        let value = if tag == 320 { directory + 2 + 12 * (7 + more.len()) + 4 } else { value as usize };
+        file.extend([&(tag as u16).to_le_bytes()[..], &(kind as u16).to_le_bytes(), &count.to_le_bytes()].concat());
+        file.extend((value as u32).to_le_bytes());
+    }
+    [&file[..], &[0; 4], tail].concat()
+}
+
+#[test]
+fn tiffs_with_a_palette_are_read_and_others_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.tif");
+    let mut map = vec![[0; 2]; 3 * 256];
+    for (at, value) in [(7, 10), (256 + 7, 20), (512 + 7, 30), (200, 40), (456, 50), (712, 60)] {
+        map[at] = [0xff, value];
+    }
+    fs::write(&path, tiff(&[7, 200], &[[258, 3, 1, 8], [262, 3, 1, 3], [320, 3, 768, 0]], &map.concat())).unwrap();
+    assert_eq!(read_image(&path).unwrap().rgb, [10, 20, 30, 40, 50, 60]);
+    assert_eq!(read(&path).1.len(), 1);
+    let lab = tiff(&[7, 200], &[[258, 3, 1, 8], [262, 3, 1, 8]], &[]);
+    let float = tiff(&[0; 8], &[[258, 3, 1, 32], [262, 3, 1, 1], [339, 3, 1, 3]], &[]);
+    for (bytes, words) in [(lab, "TIFF with"), (float, "TIFF with samples of 32 bits is not supported")] {
+        fs::write(&path, bytes).unwrap();
+        let error = read_image(&path).unwrap_err();
+        assert!(matches!(error, MediaError::PictureFormat { .. }) && error.to_string().contains(words), "{error}");
+        assert_eq!(error.to_string().matches("not support").count(), 1, "{error}");
+    }
+}
+
+/// Browsers show frames without a delay, or with one of 0.01 s, for 0.1 s.
+#[test]
+fn delays_of_animations_are_those_of_browsers_and_uneven_ones_are_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let gif = fs::read(fixture("kept.gif")).unwrap();
+    let controls: Vec<usize> = (0..gif.len() - 4).filter(|&at| gif[at..].starts_with(b"\x21\xf9\x04")).collect();
+    let with = |name: &str, bytes: &[u8], places: &[usize], delays: [u8; 2]| {
+        let mut bytes = bytes.to_vec();
+        for &at in places {
+            bytes[at..at + 2].copy_from_slice(&delays);
+        }
+        let path = dir.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        open(&path).unwrap()
+    };
+    let delays: Vec<usize> = controls.iter().map(|at| at + 4).collect();
+    for delay in [0, 1] {
+        let clip = with("fast.gif", &gif, &delays, [delay, 0]);
+        assert_eq!((clip.spec().fps.to_string(), clip.notes().len()), ("10".into(), 0));
+    }
+    assert!(with("uneven.gif", &gif, &delays[..1], [100, 0]).notes()[0].contains("taken at an even"));
+    let webp = fs::read(fixture("half.webp")).unwrap();
+    let first = webp.windows(4).position(|four| four == b"ANMF").unwrap() + 20;
+    assert!(with("even.webp", &webp, &[], [0, 0]).notes().is_empty());
+    assert!(with("uneven.webp", &webp, &[first], [0, 4]).notes()[0].contains("taken at an even"));
+}
+
+/// Nobody writes to the pipe: opening it would wait for ever.
+#[cfg(unix)]
+#[test]
+fn pipes_are_refused_without_waiting() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["pipe.mp4", "pipe.safetensors", "pipe"] {
+        let path = dir.path().join(name);
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        for error in [open(&path).err().unwrap(), kinora_media::read_recipe(&path).unwrap_err()] {
+            assert!(matches!(error, MediaError::NotRegular { .. }) && error.hint().is_some(), "{error}");
+        }
+        assert!(read_image(&path).unwrap_err().to_string().contains("not a regular file"));
+    }
+}
+
+#[test]
+fn a_video_is_no_picture_and_called_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("it's.png");
+    for start in [&fs::read(fixture("h264/main.mp4")).unwrap()[..], b"\x1a\x45\xdf\xa3 a file of Matroska"] {
+        fs::write(&path, start).unwrap();
+        let error = read_image(&path).unwrap_err();
+        assert!(error.to_string().ends_with("it is a video"), "{error}");
+        assert!(error.hint().unwrap().contains(r"it'\''s.png' -frames:v 1 picture.png"), "{error}");
+    }
 }

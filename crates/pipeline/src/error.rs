@@ -191,6 +191,9 @@ impl Error {
             | Self::Vae(kinora_vae::Error::Json(_) | kinora_vae::Error::Config { .. }) => {
                 Some("the file is damaged or not of this model: take config.json and weights from one source".into())
             }
+            Self::Dit(kinora_dit::Error::Unsupported { field, .. }) if field.contains("quantization") => Some(
+                "its weights are quantised in a way that is not read: take the bf16 files of the same model".into(),
+            ),
             Self::Dit(kinora_dit::Error::Unsupported { .. } | kinora_dit::Error::Infer { .. }) => {
                 Some("`kinora models` lists the models that can be loaded".into())
             }

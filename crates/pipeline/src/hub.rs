@@ -9,8 +9,20 @@ use std::path::PathBuf;
 
 /// Returns the directory of `repository` in the hub cache, if every file that a model needs is there.
 pub fn cached(repository: &str) -> Option<PathBuf> {
-    let snapshot = Hub::from_environment().ok()?.snapshot(repository)?;
-    repository::missing(&snapshot, &families::files()).is_none().then_some(snapshot)
+    complete(repository).ok()
+}
+
+/// Returns the first complete snapshot of `repository` in the hub cache, or what the first of several that are not lacks.
+pub(crate) fn complete(repository: &str) -> std::result::Result<PathBuf, Option<String>> {
+    let snapshots = Hub::from_environment().map_or(Vec::new(), |hub| hub.snapshots(repository));
+    let mut lacking = None;
+    for snapshot in snapshots {
+        match repository::missing(&snapshot, &families::files()) {
+            None => return Ok(snapshot),
+            Some(missing) => lacking = lacking.or(Some(missing)),
+        }
+    }
+    Err(lacking)
 }
 
 /// Downloads the known model `name` and returns its directory, which [`cached`] finds from then on.
@@ -32,7 +44,11 @@ pub fn pull(name: &str, on_progress: impl FnMut(Progress) -> ControlFlow<()>) ->
         let hint = format!("download the files of {page} and give their directory to --model");
         Error::request(format!("`{name}` is published in another layout, which is not downloaded"), hint)
     })?;
-    download(&repository, &manifest.family, on_progress)
+    match download(&repository, &manifest.family, on_progress) {
+        // Without the network, the files that are here have to do.
+        Err(Error::Hub(error @ HubError::Offline { .. })) => cached(&repository).ok_or(Error::Hub(error)),
+        result => result,
+    }
 }
 
 #[cfg(feature = "hub")]

@@ -27,7 +27,7 @@ pub enum Error {
         shift: f64,
     },
     /// A noise level lies outside (0, 1].
-    #[error("sigma {index} is {sigma}; noise levels are in (0, 1]")]
+    #[error("sigma {index} is {}; noise levels are in (0, 1]", *.sigma as f32)]
     SigmaRange {
         /// Its index in the list, from 0.
         index: usize,
@@ -35,7 +35,7 @@ pub enum Error {
         sigma: f64,
     },
     /// The noise levels do not fall.
-    #[error("sigma {index} is {sigma}, not below {previous}, the one before it")]
+    #[error("sigma {index} is {}, not below {}, the one before it", *.sigma as f32, *.previous as f32)]
     SigmaOrder {
         /// The index of the second of the two in the list, from 0.
         index: usize,

@@ -76,8 +76,9 @@ impl Schedule {
     }
 
     /// Returns the schedule with these falling timesteps in (0, 1000], as published for distilled models
-    /// (`1000, 937.5, 833.3, 625`), without a shift. Sigmas are timestep / 1000.
+    /// (`1000, 937.5, 833.3, 625`), without a shift. A final 0 is optional. Sigmas are timestep / 1000.
     pub fn from_timesteps(timesteps: &[f64]) -> Result<Self, Error> {
+        let timesteps = timesteps.strip_suffix(&[0.0]).unwrap_or(timesteps);
         check_steps(timesteps.len())?;
         check_timesteps(timesteps)?;
         let sigmas = timesteps.iter().map(|&t| f64::from(t as f32 / TRAIN_TIMESTEPS as f32)).collect();

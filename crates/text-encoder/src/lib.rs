@@ -7,8 +7,8 @@ mod stage;
 mod tokenizer;
 pub mod umt5;
 
-pub use clean::clean_prompt;
+pub use clean::{clean_prompt, is_blank};
 pub use error::{Error, Result};
-pub use stage::{Context, TextEncoder, TextStage};
+pub use stage::{Context, TextEncoder, TextStage, Unread};
 pub use tokenizer::{Tokenizer, Tokens, panic_is_contained};
 pub use umt5::{Umt5, Umt5Config};

@@ -20,6 +20,8 @@ pub struct Tokens {
     pub ids: Vec<u32>,
     /// The number of tokens that were cut off because the text was too long.
     pub dropped: usize,
+    /// The bytes of the text that the tokens stand for; what comes after them was cut off.
+    pub read: usize,
 }
 
 impl Tokenizer {
@@ -32,7 +34,8 @@ impl Tokenizer {
 
     /// Loads the content of a `tokenizer.json`. Truncation and padding set in it are ignored.
     pub fn from_bytes(json: &[u8]) -> Result<Self> {
-        let mut inner = contain(|| tokenizers::Tokenizer::from_bytes(json))?;
+        let json = kinora_checkpoint::plain_json(json);
+        let mut inner = contain(|| tokenizers::Tokenizer::from_bytes(&json))?;
         contain(|| inner.with_padding(None).with_truncation(None).map(|_| ()))?;
         Ok(Self { inner })
     }
@@ -46,10 +49,12 @@ impl Tokenizer {
         }
         contain(|| {
             let mut encoding = self.inner.encode(text, false)?;
-            let dropped = encoding.len().saturating_sub(max_len - special);
-            encoding.truncate(max_len - special, 0, TruncationDirection::Right);
+            let room = max_len - special;
+            let dropped = encoding.len().saturating_sub(room);
+            let read = encoding.get_offsets().get(room).map_or(text.len(), |(start, _)| *start);
+            encoding.truncate(room, 0, TruncationDirection::Right);
             let ids = self.inner.post_process(encoding, None, true)?.get_ids().to_vec();
-            Ok(Tokens { ids, dropped })
+            Ok(Tokens { ids, dropped, read })
         })
     }
 }

@@ -288,11 +288,11 @@ fn padding_bias(lengths: &[usize], s: usize, device: &Device) -> candle_core::Re
     Tensor::from_vec(bias, (lengths.len(), 1, 1, s), device).map(Some)
 }
 
-/// Names in transformers' checkpoints. The embedding table is there under one or both of its two names, and `ComfyUI`'s
-/// single files carry the `SentencePiece` model as one more tensor.
+/// Names in transformers' checkpoints. The embedding table is there under one or both of its two names, a checkpoint of the
+/// whole model has a decoder, and `ComfyUI`'s single files carry the `SentencePiece` model as one more tensor.
 pub fn canonical_from_transformers() -> KeyMap {
     KeyMap::new("transformers", TRANSFORMERS)
-        .dropping(["spiece_model"])
+        .dropping(["spiece_model", "lm_head.weight", "decoder.{rest..}"])
         .dropping_duplicate("shared.weight", "encoder.embed_tokens.weight")
 }
 

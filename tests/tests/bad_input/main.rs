@@ -2,9 +2,12 @@
 //! a file made up, and never panics. The texts are snapshots.
 
 mod clips;
+mod foreign;
 mod models;
+mod mutated;
 mod places;
 mod settings;
+mod sound;
 mod weights;
 
 const TRANSFORMER: &str = "model/transformer/diffusion_pytorch_model.safetensors";

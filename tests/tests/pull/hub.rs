@@ -19,12 +19,20 @@ pub const COMMIT: &str = "0fad780a534b6463e45facd96134c9f345acfa5b";
 pub enum Fault {
     /// Nothing.
     None,
-    /// Every request gets this status.
+    /// Every request gets this status, and may be repeated at once.
     Status(u16),
+    /// The first requests of each address get this status.
+    Passing { status: u16, times: usize },
     /// Every answer is a page of a captive portal.
     Nonsense,
     /// One bit of the file is wrong.
     Damage { file: &'static str },
+    /// One bit of the file is wrong when it is sent first.
+    DamageOnce { file: &'static str },
+    /// The file is said to be packed.
+    Packed { file: &'static str },
+    /// A range of the file begins so many bytes before (below 0) or after the one that was asked for.
+    OtherRange { file: &'static str, by: i64 },
     /// After so many bytes nothing more comes, but the connection stays.
     Stall { file: &'static str, after: u64 },
     /// Every connection ends after so many bytes.
@@ -153,7 +161,13 @@ fn answer(state: &Mutex<State>, mut stream: TcpStream) -> std::io::Result<()> {
         (state.fault, state.address.clone(), state.repository.clone())
     };
     match fault {
-        Fault::Status(status) => return write!(stream, "HTTP/1.1 {status} No\r\nContent-Length: 0\r\n\r\n"),
+        Fault::Status(status) => return refuse(&mut stream, status),
+        Fault::Passing { status, times } => {
+            let same = |earlier: &&Request| earlier.path == request.path;
+            if state.lock().unwrap().requests.iter().filter(same).count() <= times {
+                return refuse(&mut stream, status);
+            }
+        }
         Fault::Nonsense => return whole(&mut stream, "<html>Please log in to this network</html>"),
         _ => {}
     }
@@ -192,11 +206,17 @@ fn send(
 ) -> std::io::Result<()> {
     let (etag, size) = (hash(name, &content), content.len());
     let range = request.header("range").and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok());
-    let start: usize = range.filter(|_| fault != Fault::NoRanges).unwrap_or(0);
+    let mut start: usize = range.filter(|_| fault != Fault::NoRanges).unwrap_or(0);
+    match fault {
+        Fault::OtherRange { file, by } if file == name && start > 0 => start = start.saturating_add_signed(by as isize),
+        _ => {}
+    }
+    let packed = matches!(fault, Fault::Packed { file } if file == name);
+    let encoding = if packed { "Content-Encoding: gzip\r\n" } else { "" };
     let status = if start > 0 { "206 Partial Content" } else { "200 OK" };
     write!(
         stream,
-        "HTTP/1.1 {status}\r\nContent-Length: {}\r\nContent-Range: bytes {start}-{}/{size}\r\nETag: \"{etag}\"\r\n\
+        "HTTP/1.1 {status}\r\n{encoding}Content-Length: {}\r\nContent-Range: bytes {start}-{}/{size}\r\nETag: \"{etag}\"\r\n\
          X-Repo-Commit: {COMMIT}\r\nConnection: close\r\n\r\n",
         size - start,
         size - 1
@@ -205,6 +225,9 @@ fn send(
     let mut end = size;
     match fault {
         Fault::Damage { file } if file == name => content[size / 2] ^= 1,
+        Fault::DamageOnce { file } if file == name && !state.lock().unwrap().sent.contains_key(name) => {
+            content[size / 2] ^= 1;
+        }
         Fault::Stall { file, after } | Fault::Cut { file, after } if file == name => {
             end = size.min(start + after as usize);
         }
@@ -225,6 +248,10 @@ fn send(
         stream.read_exact(&mut [0])?;
     }
     Ok(())
+}
+
+fn refuse(stream: &mut TcpStream, status: u16) -> std::io::Result<()> {
+    write!(stream, "HTTP/1.1 {status} No\r\nRetry-After: 0\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
 }
 
 fn whole(stream: &mut TcpStream, text: &str) -> std::io::Result<()> {

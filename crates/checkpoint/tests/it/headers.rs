@@ -21,7 +21,7 @@ fn valid_headers_are_read() {
 #[test]
 fn truncated_and_oversized_files() {
     let bytes = safetensors(ONE, 16);
-    assert_eq!(refusal(&[]), "the file is cut short: 0 bytes are too few for a safetensors file");
+    assert_eq!(refusal(&[]), "it is empty, not tensors");
     assert_eq!(refusal(&bytes[..5]), "the file is cut short: 5 bytes are too few for a safetensors file");
     assert_eq!(
         refusal(&bytes[..30]),
@@ -82,11 +82,43 @@ fn duplicate_names_and_bad_json() {
 
 #[test]
 fn other_formats_are_told_apart() {
-    assert_eq!(refusal(b"GGUF\x03\x00\x00\x00 and so on"), "GGUF files cannot be read");
-    assert!(refusal(b"<!DOCTYPE html><html>").starts_with("not a safetensors file"));
+    let pointer = format!("version https://git-lfs.github.com/spec/v1\noid sha256:{:064}\nsize 123456\n", 0);
+    for (bytes, what) in [
+        (&b"GGUF\x03\0\0\0{\0\0\0 and so on"[..], "GGUF"),
+        (pointer.as_bytes(), "a Git LFS pointer"),
+        (b"<!DOCTYPE html><html>", "a web page"),
+        (b"\n  <HTML lang=en>", "a web page"),
+        (b"<?xml version='1.0'?><Error><Code>NoSuchKey</Code></Error>", "XML"),
+        (b"\xef\xbb\xbf{\"error\": \"no\"}", "JSON"),
+        (b"Entry not found", "a text (`Entry not found`)"),
+        ("Für später\nnoch was".as_bytes(), "a text (`F?r sp?ter`)"),
+        (b"\x1f\x8b\x08\0", "packed with gzip"),
+        (b"\x80\x05\x95\x10", "a Python pickle"),
+        (b"\x80\x02\x8a\x0al\xfc", "a PyTorch file from before version 1.6"),
+        (b"\x0a\x0e\x0a\x05<pad>\x15\0", "a SentencePiece model"),
+        (b"\0\x05\x16\x07\0\x02\0\0Mac OS X", "macOS's notes on another file"),
+        (b"\xff\xfe{\0}\0", "UTF-16 text"),
+    ] {
+        assert_eq!(refusal(bytes), format!("it is {what}, not tensors"));
+    }
+    // Lengths of headers that begin as other formats do.
+    for first in [[0x80, 2], [0x1f, 0x8b], [b'{', b' ']] {
+        let length = usize::from(u16::from_le_bytes(first));
+        let header = format!("{{{}}}", " ".repeat(length - 2));
+        assert!(open_bytes(&safetensors(&header, 0)).unwrap().infos().is_empty());
+    }
     let missing = TensorFile::open("no/such/file.safetensors".as_ref()).err().unwrap();
     assert_eq!(missing.hint().unwrap(), "check the path");
     assert!(TensorFile::open(std::env::temp_dir().as_path()).is_err());
+}
+
+#[test]
+fn a_name_without_end_is_refused() {
+    let named = |length: usize| {
+        safetensors(&format!(r#"{{"{}":{{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}}}"#, "a".repeat(length)), 4)
+    };
+    assert!(open_bytes(&named(1024)).is_ok());
+    assert_eq!(refusal(&named(70_000)), "a tensor's name has 70000 bytes, at most 1024 are read");
 }
 
 /// Whatever single or double damage a header takes, the answer is a result, and what is accepted can be read.

@@ -88,6 +88,24 @@ fn prefixes_are_found_in_the_names() {
         names(&map, &["model.diffusion_model.model.0", "model.diffusion_model.model.1"]).unwrap(),
         ["m.0", "m.1"]
     );
+    for prefix in ["_orig_mod.", "module._orig_mod.", "_orig_mod.module.", "pipe.dit.", "net.", "model.model."] {
+        let prefixed = [0, 1].map(|index| format!("{prefix}model.{index}"));
+        assert_eq!(names(&map, &prefixed.each_ref().map(String::as_str)).unwrap(), ["m.0", "m.1"], "{prefix}");
+        let anchored = KeyMap::identity("original").anchored(["first.w"]);
+        let prefixed = ["first.w", "second.w"].map(|name| format!("{prefix}{name}"));
+        let found = names(&anchored, &prefixed.each_ref().map(String::as_str)).unwrap();
+        assert_eq!(found, ["first.w", "second.w"], "{prefix}");
+    }
+    let wrapped = ["model.0", "model._orig_mod.1", "module.model.2"];
+    assert_eq!(names(&map, &wrapped).unwrap(), ["m.0", "m.1", "m.2"]);
+    assert_eq!(
+        names(&map, &["model.0", "model._orig_mod.0"]).unwrap_err(),
+        "layout `toy` maps `model.0` twice: `model.0` and `model._orig_mod.0`"
+    );
+    assert_eq!(
+        names(&map, &["a.b.c", "a.b.d"]).unwrap_err(),
+        "2 tensors (`a.b.c`, `a.b.d`) are not known in the layout `toy`; all names begin with `a.b.`"
+    );
     let original = KeyMap::identity("original");
     assert_eq!(names(&original, &["model.diffusion_model.a.b", "model.diffusion_model.c"]).unwrap(), ["a.b", "c"]);
     assert_eq!(names(&original, &["model.a", "b"]).unwrap(), ["b", "model.a"]);

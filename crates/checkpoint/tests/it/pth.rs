@@ -42,13 +42,68 @@ fn refusals_say_why() {
         assert!(error.hint().is_some());
         error.to_string().split_once(".pth: ").unwrap().1.to_string()
     };
-    assert_eq!(refusal("legacy.pth"), "PyTorch (before version 1.6) files cannot be read");
-    assert_eq!(refusal("module.pth"), "it holds no state dict (a dictionary of tensors)");
-    assert_eq!(refusal("mixed.pth"), "tensor `step`: is not a tensor");
+    assert_eq!(refusal("legacy.pth"), "it is a PyTorch file from before version 1.6, not tensors");
+    assert_eq!(refusal("module.pth"), "it holds no state dict (a dictionary of tensors), which is not read yet");
+    assert_eq!(refusal("mixed.pth"), "`step` is not a tensor, which is not read yet");
     assert_eq!(
         refusal("expanded.pth"),
         "tensor `weight`: shape [1099511627776, 2] with strides [0, 1] does not fit into its storage"
     );
+}
+
+/// An archive as `torch.save` makes it, with this pickle and one storage of two f32.
+fn archive(pickle: &[u8]) -> Vec<u8> {
+    let (mut file, mut directory) = (Vec::new(), Vec::new());
+    let storage = [1f32.to_le_bytes(), 2f32.to_le_bytes()].concat();
+    for (name, content) in [("a/data.pkl", pickle), ("a/data/0", &storage)] {
+        let (at, size, length) = (file.len() as u32, content.len() as u32, name.len() as u16);
+        let sizes = [[0; 4], size.to_le_bytes(), size.to_le_bytes()].concat();
+        file.extend(
+            [&b"PK\x03\x04"[..], &[0; 10], &sizes, &length.to_le_bytes(), &[0; 2], name.as_bytes(), content].concat(),
+        );
+        let start = [&b"PK\x01\x02"[..], &[0; 12], &sizes, &length.to_le_bytes(), &[0; 12]].concat();
+        directory.extend([&start[..], &at.to_le_bytes(), name.as_bytes()].concat());
+    }
+    let (at, size) = (file.len() as u32, directory.len() as u32);
+    file.extend(directory);
+    file.extend([&b"PK\x05\x06\0\0\0\0"[..], &[2, 0, 2, 0], &size.to_le_bytes(), &at.to_le_bytes(), &[0; 2]].concat());
+    file
+}
+
+/// A pickled text.
+fn text(text: &str) -> Vec<u8> {
+    [b"X", &(text.len() as u32).to_le_bytes()[..], text.as_bytes()].concat()
+}
+
+/// A pickled dictionary with the tensor `w`.
+fn dictionary() -> Vec<u8> {
+    let storage =
+        [b"(", &text("storage")[..], b"ctorch\nFloatStorage\n", &text("0"), &text("cpu"), b"K\x02tQ"].concat();
+    let rest = b"K\0K\x02\x85K\x01\x85\x89}tR";
+    [b"}", &text("w")[..], b"ctorch._utils\n_rebuild_tensor_v2\n(", &storage, rest, b"s"].concat()
+}
+
+#[test]
+fn of_several_sets_of_tensors_it_is_said_which_one_is_read() {
+    let open = |pickle: &[u8]| TensorFile::from_static("a.pth", archive(pickle).leak());
+    let wrapped = |names: &[&str]| {
+        let items: Vec<u8> = names.iter().flat_map(|name| [text(name), dictionary()].concat()).collect();
+        [b"\x80\x02}(", &items[..], b"u."].concat()
+    };
+    let several = open(&wrapped(&["model_ema", "model"])).unwrap();
+    assert_eq!(several.tensor("w").unwrap().to_vec1::<f32>().unwrap(), [1.0, 2.0]);
+    assert_eq!(several.choice(), Some("a.pth: it holds `model` and `model_ema`, and `model` is read"));
+    assert_eq!(open(&wrapped(&["model"])).unwrap().choice(), None);
+    // Settings beside the tensors are made by a call, too.
+    let settings = [&text("args")[..], b"cargparse\nNamespace\n)R"].concat();
+    let beside = [b"\x80\x02}(", &settings[..], &text("state_dict"), &dictionary(), b"u."].concat();
+    assert_eq!(open(&beside).unwrap().infos().len(), 1);
+    let refusal = |pickle: &[u8]| open(pickle).err().unwrap().to_string();
+    assert_eq!(
+        refusal(&wrapped(&["generator", "network"])),
+        "a.pth: it holds no state dict (a dictionary of tensors), but `generator`, `network`, which is not read yet"
+    );
+    assert_eq!(refusal(b"\x80\x04}."), "a.pth: it was saved with pickle protocol 4, which is not read yet");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Tensor};
 use half::{bf16, f16};
-use kinora_checkpoint::{TensorFile, Weights, save_safetensors};
+use kinora_checkpoint::{KeyMap, TensorFile, Weights, save_safetensors};
 use std::collections::{BTreeMap, HashMap};
 
 /// A checkpoint of one-dimensional tensors.
@@ -11,7 +11,7 @@ fn checkpoint(tensors: &[(&str, Tensor)], dtype: DType) -> Weights {
     let path = folder.path().join("model.safetensors");
     let tensors: Vec<_> = tensors.iter().map(|(name, tensor)| ((*name).to_string(), tensor.clone())).collect();
     save_safetensors(&path, &tensors, &BTreeMap::new()).unwrap();
-    // The map keeps the file alive.
+    // A file that is open stays.
     Weights::open(&[path], &[], &Device::Cpu, dtype).unwrap()
 }
 
@@ -184,21 +184,72 @@ fn placeholders_say_how_many_bytes_the_tensors_would_have() {
     assert_eq!(weights.bytes(), 100 + 7 * 4);
 }
 
-#[cfg(target_os = "linux")]
+/// A file that another program cuts or writes is an error, of any tensor and at any time.
 #[test]
-fn a_tensor_that_was_read_leaves_no_pages_of_its_file() {
+fn a_file_that_changes_while_it_is_used_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.safetensors");
-    let large = Tensor::ones((64, 1 << 18), DType::F32, &Device::Cpu).unwrap(); // 64 MiB
-    save_safetensors(&path, &[("large".to_string(), large)], &BTreeMap::new()).unwrap();
-    let weights = Weights::open(&[path], &[], &Device::Cpu, DType::BF16).unwrap();
-    let pages_of_file = || {
-        let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
-        let own =
-            maps.split("model.safetensors\n").skip(1).filter_map(|rest| rest.lines().find(|l| l.starts_with("Rss:")));
-        own.map(|line| line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap()).max().unwrap()
+    let write = || {
+        let large = Tensor::ones((64, 1 << 14), DType::F32, &Device::Cpu).unwrap();
+        save_safetensors(&path, &[("large".to_string(), large)], &BTreeMap::new()).unwrap();
     };
-    weights.get("large", (64, 1 << 18)).unwrap();
-    // Other tests have small files of that name.
-    assert!(pages_of_file() < 1024, "{} KiB", pages_of_file());
+    let refused = |change: &dyn Fn(&std::fs::File)| {
+        write();
+        let weights = Weights::open(std::slice::from_ref(&path), &[], &Device::Cpu, DType::F32).unwrap();
+        weights.get("large", (64, 1 << 14)).unwrap();
+        let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+        change(&file);
+        let error = weights.get("large", (64, 1 << 14)).unwrap_err();
+        assert!(error.hint().unwrap().contains("start again"));
+        error.to_string()
+    };
+    let expected = format!("{} changed while it was read", path.display());
+    assert_eq!(refused(&|file| file.set_len(1 << 20).unwrap()), expected);
+    assert_eq!(refused(&|file| file.set_len(0).unwrap()), expected);
+    let later = std::time::SystemTime::now() + std::time::Duration::from_secs(5);
+    assert_eq!(refused(&|file| file.set_modified(later).unwrap()), expected);
+    // Another file of the same name is none of the one that is open.
+    write();
+    let weights = Weights::open(std::slice::from_ref(&path), &[], &Device::Cpu, DType::F32).unwrap();
+    write();
+    weights.get("large", (64, 1 << 14)).unwrap();
+}
+
+#[test]
+fn matrices_of_zeros_are_errors_and_vectors_are_not() {
+    let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap();
+    let mut corner = vec![0f32; 1 << 20];
+    corner[(1 << 20) - 1] = 1e-30;
+    let corner = Tensor::from_vec(corner, (1 << 10, 1 << 10), &Device::Cpu).unwrap();
+    let weights = checkpoint(
+        &[("matrix", zeros(&[3, 4])), ("bias", zeros(&[4])), ("row", zeros(&[1, 4, 1])), ("corner", corner)],
+        DType::F32,
+    );
+    assert_eq!(weights.get("matrix", (3, 4)).unwrap_err().to_string(), "tensor `matrix` holds nothing but zeros");
+    assert!(weights.get_stored("matrix", (3, 4)).is_err());
+    weights.allowing_zeros().get("matrix", (3, 4)).unwrap();
+    weights.get("bias", 4).unwrap();
+    weights.get("row", (1, 4, 1)).unwrap();
+    weights.get("corner", (1 << 10, 1 << 10)).unwrap();
+}
+
+/// A table that is stored under two names: the one that is not zero is taken, and two that differ are an error.
+#[test]
+fn of_two_tables_the_one_with_values_is_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    let map = KeyMap::new("toy", [("shared", "table"), ("own", "table")]).dropping_duplicate("shared", "own");
+    let table = |shared: f32, own: f32| {
+        let tensor = |value: f32| Tensor::full(value, (300, 100), &Device::Cpu).unwrap();
+        let tensors = [("shared".to_string(), tensor(shared)), ("own".to_string(), tensor(own))];
+        save_safetensors(&path, &tensors, &BTreeMap::new()).unwrap();
+        let weights = Weights::open(std::slice::from_ref(&path), &[&map], &Device::Cpu, DType::F32).unwrap();
+        let table = weights.get_stored("table", (300, 100)).map_err(|error| error.to_string())?;
+        Ok(table.flatten_all().unwrap().to_vec1::<f32>().unwrap()[7])
+    };
+    assert_eq!(table(2.0, 2.0), Ok(2.0));
+    assert_eq!(table(2.0, 0.0), Ok(2.0));
+    assert_eq!(table(0.0, 3.0), Ok(3.0));
+    assert_eq!(table(0.0, 0.0), Err("tensor `table` holds nothing but zeros".to_string()));
+    assert_eq!(table(2.0, 3.0), Err("tensors `own` and `shared` are one in the model, but differ".to_string()));
 }

@@ -23,7 +23,7 @@ pub struct DecodeArgs {
 /// `kinora encode`.
 #[derive(Debug, Clone, Args)]
 pub struct EncodeArgs {
-    /// The clip: an MP4 (H.264; any video in builds with the ffmpeg feature) or raw frames.
+    /// The clip: a video, GIF, WebP, a folder of pictures, or raw frames (.safetensors).
     pub clip: PathBuf,
     /// The file that the latents are written to.
     #[arg(short, long, value_name = "FILE.safetensors")]
@@ -36,8 +36,9 @@ pub struct EncodeArgs {
 /// `kinora inspect`.
 #[derive(Debug, Clone, Args)]
 pub struct InspectArgs {
-    /// A known name, a model directory or a file.
-    pub path: PathBuf,
+    /// A known name, a model directory, or files, as after --model.
+    #[arg(required = true, num_args = 1..)]
+    pub model: Vec<PathBuf>,
     /// Print every tensor.
     #[arg(long)]
     pub tensors: bool,

@@ -27,7 +27,8 @@ pub struct InputArgs {
     /// marks what is replaced.
     #[arg(long, value_name = "FILE")]
     pub control: Option<PathBuf>,
-    /// Picture or clip: white areas are generated, black areas are kept from --control.
+    /// Picture or clip: white areas are generated, black areas are kept from --control, and the network sees grey edges
+    /// as grey.
     #[arg(long, value_name = "FILE")]
     pub mask: Option<PathBuf>,
     /// Pictures of what the clip should show, for models that take `control`.

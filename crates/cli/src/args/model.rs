@@ -1,5 +1,6 @@
 //! Which model a command loads, and how it runs.
 
+use crate::ffmpeg;
 use clap::{Args, ValueEnum};
 use kinora::{LoadOptions, Recipe};
 
@@ -38,6 +39,10 @@ pub struct ComputeArgs {
     /// CPU threads [default: all cores]. The result does not depend on their number.
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub threads: Option<usize>,
+    /// Refuse clips that Kinora does not read itself, instead of reading them with the programs ffmpeg and ffprobe on
+    /// PATH.
+    #[arg(long)]
+    pub no_ffmpeg: bool,
 }
 
 fn device_help() -> String {
@@ -100,6 +105,7 @@ impl ComputeArgs {
             device: self.device.clone(),
             threads: self.threads,
             gpu_memory: self.gpu_memory,
+            ffmpeg: (!self.no_ffmpeg).then(ffmpeg::find).flatten(),
         }
     }
 }

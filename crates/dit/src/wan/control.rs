@@ -32,18 +32,19 @@ struct ControlBlock {
 }
 
 impl ControlBranch {
-    /// Reads the weights of a model whose control has `channels`.
+    /// Reads the weights of a model whose control has `channels`. The projections around the blocks begin as zeros when the
+    /// branch is trained.
     pub(super) fn new(config: &WanConfig, channels: usize, weights: &Weights) -> Result<Self> {
         let (dim, blocks) = (config.dim(), weights.pp("vace_blocks"));
         let block = |i| {
             let weights = blocks.pp(i);
-            let after = Linear::new(&weights.pp("after_proj"), dim, dim)?;
+            let after = Linear::new(&weights.pp("after_proj").allowing_zeros(), dim, dim)?;
             Ok(ControlBlock { block: Block::new(config, &weights)?, after })
         };
         let unquantised = weights.with_quant(None);
         Ok(Self {
             patch_embedding: PatchEmbedding::new(config, channels, &unquantised.pp("vace_patch_embedding"))?,
-            before: Linear::new(&blocks.pp(0).pp("before_proj"), dim, dim)?,
+            before: Linear::new(&blocks.pp(0).pp("before_proj").allowing_zeros(), dim, dim)?,
             blocks: (0..config.vace_layers.len()).map(block).collect::<Result<_>>()?,
             layers: config.vace_layers.clone(),
         })

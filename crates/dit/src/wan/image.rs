@@ -22,7 +22,9 @@ pub(super) struct ImageEmbedding {
 impl ImageEmbedding {
     /// Reads the weights for hidden states of `image_dim` channels.
     pub(super) fn new(config: &WanConfig, image_dim: usize, weights: &Weights) -> Result<Self> {
-        let positions = config.pos_embed_seq_len.map(|rows| weights.get("emb_pos", (1, rows, image_dim)));
+        // They begin as zeros when the model is trained.
+        let unset = weights.allowing_zeros();
+        let positions = config.pos_embed_seq_len.map(|rows| unset.get("emb_pos", (1, rows, image_dim)));
         let (dim, layer) = (config.dim(), |i: usize| weights.pp("proj").pp(i));
         Ok(Self {
             positions: positions.transpose()?,

@@ -1,6 +1,7 @@
 //! What a picture file has that [`read_image`](super::read_image) leaves out.
 
 use super::read::{format, read_file};
+use super::tiff;
 use crate::error::Result;
 use image::{ImageDecoder, ImageFormat, ImageReader};
 use std::io::Cursor;
@@ -14,7 +15,7 @@ pub(crate) fn notes_of(path: &Path) -> Result<Vec<String>> {
     if format == ImageFormat::Png && png_chunks(&bytes).any(|kind| kind == b"acTL") {
         notes.push("only the first frame of the animated PNG is read: as GIF or WebP, all are".into());
     }
-    if format == ImageFormat::Tiff && has_pages(&bytes) == Some(true) {
+    if format == ImageFormat::Tiff && tiff::has_pages(&bytes) == Some(true) {
         notes.push("only the first page of the TIFF is read".into());
     }
     let decoder = ImageReader::with_format(Cursor::new(&bytes), format).into_decoder();
@@ -35,22 +36,6 @@ fn png_chunks(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
         Some(kind)
     })
     .take_while(|kind| *kind != b"IDAT")
-}
-
-/// Returns whether a TIFF has a second directory; `None` if it is damaged or a `BigTIFF`.
-fn has_pages(bytes: &[u8]) -> Option<bool> {
-    let little = bytes.starts_with(b"II*\0");
-    if !little && !bytes.starts_with(b"MM\0*") {
-        return None;
-    }
-    let long = |at: usize| {
-        let value = *bytes.get(at..)?.first_chunk()?;
-        Some(if little { u32::from_le_bytes(value) } else { u32::from_be_bytes(value) } as usize)
-    };
-    let first = long(4)?;
-    let entries = *bytes.get(first..)?.first_chunk()?;
-    let entries = usize::from(if little { u16::from_le_bytes(entries) } else { u16::from_be_bytes(entries) });
-    Some(long(first + 2 + 12 * entries)? != 0)
 }
 
 /// Returns whether a profile calls itself sRGB, in ASCII or in UTF-16 as newer ones do.

@@ -1,11 +1,15 @@
 //! Reading picture files: PNG, JPEG, WebP, GIF, BMP and TIFF with the `image` crate. Other formats are recognised by their
 //! first bytes and refused by name.
 
-use super::{Picture, whole};
+use super::{Picture, tiff, whole};
+use crate::container::is_video;
 use crate::error::{MediaError, Result};
-use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, ImageResult, Limits};
+use crate::regular::regular;
+use image::error::{UnsupportedError, UnsupportedErrorKind};
+use image::metadata::Orientation;
+use image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageError, ImageFormat, ImageReader, ImageResult, Limits};
 use std::fs::File;
-use std::io::{Cursor, Read};
+use std::io::{BufReader, Cursor, Read};
 use std::path::Path;
 
 /// The longest side that is read.
@@ -30,14 +34,60 @@ const FORMATS: [ImageFormat; 6] =
 /// The file cannot be read, is cut short or damaged, is larger than 8192 pixels a side, or is of another format. HEIC, AVIF
 /// and JPEG XL are refused by name.
 pub fn read_image(path: impl AsRef<Path>) -> Result<Picture> {
-    let path = path.as_ref();
+    read_over_white(path.as_ref()).map(|(picture, _)| picture)
+}
+
+/// Reads a picture, and returns whether a part of it is transparent.
+pub(crate) fn read_over_white(path: &Path) -> Result<(Picture, bool)> {
     let bytes = read_file(path)?;
     let format = format(&bytes, path)?;
-    if whole::is_cut_short(&bytes, format) {
-        return Err(MediaError::Damaged { path: path.to_path_buf(), what: "it is cut short".into() });
-    }
-    let image = decode(&bytes, format, path)?;
+    let cut_short = || MediaError::Damaged { path: path.to_path_buf(), what: "it is cut short".into() };
+    let image = match format {
+        _ if !whole::is_cut_short(&bytes, format) => decode(&bytes, format, path)?,
+        ImageFormat::Jpeg => endless(&bytes, path)?.ok_or_else(cut_short)?,
+        _ => return Err(cut_short()),
+    };
     flatten(if format == ImageFormat::Bmp { seen(image) } else { image })
+}
+
+/// Decodes a JPEG without the marker of its end; returns `None` if data is missing too. Then what follows the data is taken
+/// for a part of it: two different ends give two pictures.
+fn endless(bytes: &[u8], path: &Path) -> Result<Option<DynamicImage>> {
+    if !whole::has_single_scan(bytes) {
+        return Ok(None);
+    }
+    let data = bytes.strip_suffix(b"\xff").unwrap_or(bytes);
+    let [first, second] = [0x00, 0x55].map(|byte| {
+        let ended = [data, &[byte; 64], b"\xff\xd9"].concat();
+        decode(&ended, ImageFormat::Jpeg, path)
+    });
+    let (first, second) = (first?, second?);
+    Ok((first == second).then_some(first))
+}
+
+/// Returns the size in which the picture of a file is shown, by its header.
+pub(crate) fn size_of(path: &Path) -> Result<(usize, usize)> {
+    let io = |source| MediaError::io("read", path, source);
+    let mut start = Vec::new();
+    regular(path)?.take(64).read_to_end(&mut start).map_err(io)?;
+    match format(&start, path)? {
+        // A palette shows only in a whole file.
+        ImageFormat::Tiff => read_image(path).map(|picture| (picture.width, picture.height)),
+        format => {
+            shown_size(BufReader::new(File::open(path).map_err(io)?), format).map_err(|error| failed(error, path))
+        }
+    }
+}
+
+fn shown_size(file: BufReader<File>, format: ImageFormat) -> ImageResult<(usize, usize)> {
+    let mut decoder = ImageReader::with_format(file, format).into_decoder()?;
+    let (width, height) = decoder.dimensions();
+    let (width, height) = (width as usize, height as usize);
+    let is_turned = matches!(
+        decoder.orientation()?,
+        Orientation::Rotate90 | Orientation::Rotate270 | Orientation::Rotate90FlipH | Orientation::Rotate270FlipH
+    );
+    Ok(if is_turned { (height, width) } else { (width, height) })
 }
 
 /// Returns the content of a file of bounded length.
@@ -68,6 +118,7 @@ pub(super) fn format(bytes: &[u8], path: &Path) -> Result<ImageFormat> {
     match image::guess_format(bytes) {
         Ok(format) if FORMATS.contains(&format) => Ok(format),
         Ok(format) => Err(MediaError::PictureFormat { path: path(), format: format!("{format:?}") }),
+        Err(_) if is_video(bytes) => Err(MediaError::NotAPicture { path: path(), what: "it is a video" }),
         Err(_) => {
             Err(MediaError::NotAPicture { path: path(), what: "its first bytes are not those of a known format" })
         }
@@ -108,6 +159,9 @@ pub(crate) fn refused(bytes: &[u8]) -> Option<&'static str> {
 
 /// Decodes the picture and applies its orientation.
 fn decode(bytes: &[u8], format: ImageFormat, path: &Path) -> Result<DynamicImage> {
+    if let Some((indices, palette)) = tiff::without_palette(bytes, format) {
+        return Ok(palette.colours_of(&decode(&indices, format, path)?.into_luma8()));
+    }
     let failed = |error| failed(error, path);
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut limits = Limits::no_limits();
@@ -138,11 +192,15 @@ pub(crate) fn check_size(width: usize, height: usize, path: &Path) -> Result<()>
     Ok(())
 }
 
-/// Converts to 8-bit RGB, over white.
-fn flatten(image: DynamicImage) -> Result<Picture> {
+/// Converts to 8-bit RGB, over white, and returns whether white is seen through it.
+fn flatten(image: DynamicImage) -> Result<(Picture, bool)> {
     let (width, height) = (image.width() as usize, image.height() as usize);
-    let rgb = if image.color().has_alpha() { over_white(&image.into_rgba8()) } else { image.into_rgb8().into_raw() };
-    Picture::new(width, height, rgb)
+    if !image.color().has_alpha() {
+        return Ok((Picture::new(width, height, image.into_rgb8().into_raw())?, false));
+    }
+    let rgba = image.into_rgba8();
+    let is_transparent = rgba.pixels().any(|pixel| pixel[3] < 255);
+    Ok((Picture::new(width, height, over_white(&rgba))?, is_transparent))
 }
 
 /// Returns a BMP as it is shown: many programs leave the fourth byte of its pixels 0 without meaning that they are transparent.
@@ -161,13 +219,25 @@ pub(crate) fn over_white(rgba: &[u8]) -> Vec<u8> {
     pixels.flat_map(|&[r, g, b, alpha]| [r, g, b].map(|value| blend(value, alpha))).collect()
 }
 
+/// Returns what a decoder does not support, as the subject of a sentence.
+fn kind(error: &UnsupportedError) -> String {
+    let format = error.format_hint().to_string().trim_matches(['"', '`', '\'']).to_uppercase();
+    let what = match error.kind() {
+        UnsupportedErrorKind::Color(ExtendedColorType::Unknown(bits)) => format!("samples of {bits} bits"),
+        UnsupportedErrorKind::Color(colours) => format!("colours of the kind {colours:?}"),
+        UnsupportedErrorKind::GenericFeature(feature) => return format!("{format} with this feature ({feature})"),
+        _ => return format,
+    };
+    format!("{format} with {what}")
+}
+
 fn failed(error: ImageError, path: &Path) -> MediaError {
     let path = path.to_path_buf();
     match error {
         ImageError::Limits(_) => {
             MediaError::PictureTooLarge { path, what: format!("more than {} MiB of memory", MAX_BYTES >> 20) }
         }
-        ImageError::Unsupported(error) => MediaError::PictureFormat { path, format: error.to_string() },
+        ImageError::Unsupported(error) => MediaError::PictureFormat { path, format: kind(&error) },
         ImageError::IoError(_) => MediaError::Damaged { path, what: "it is cut short".into() },
         other => MediaError::Damaged { path, what: other.to_string() },
     }

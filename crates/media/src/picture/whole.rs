@@ -17,6 +17,20 @@ pub(crate) fn riff_len(start: &[u8]) -> Option<u64> {
     Some(8 + u64::from(u32::from_le_bytes([a, b, c, d])))
 }
 
+/// Returns whether a JPEG has one scan, in which every component is coded to its end (baseline or extended, B.2.2 and B.2.3).
+pub(super) fn has_single_scan(bytes: &[u8]) -> bool {
+    let (mut at, mut components) = (2, None);
+    while let Some(&[0xff, marker, high, low]) = bytes.get(at..at + 4) {
+        match marker {
+            0xc0 | 0xc1 => components = bytes.get(at + 9),
+            0xda => return components.is_some() && components == bytes.get(at + 4),
+            _ => {}
+        }
+        at += 2 + usize::from(u16::from_be_bytes([high, low]));
+    }
+    false
+}
+
 /// Returns whether the end marker of a JPEG (ITU-T T.81, B.1.1.3) comes after its scans. One in an embedded preview does not
 /// count.
 fn jpeg_ends(bytes: &[u8]) -> bool {

@@ -2,6 +2,7 @@
 //!
 //! Sizes in the file are checked against the file and against the enclosing box.
 
+use crate::container::FIRST_BOXES;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 
@@ -10,9 +11,6 @@ const MAX_INDEX: u64 = 32 << 20;
 
 /// The most boxes visited before the index.
 const MAX_BOXES: usize = 100_000;
-
-/// The kinds of boxes that a file may start with.
-const FIRST: [&[u8; 4]; 7] = [b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"styp"];
 
 /// A box in memory.
 pub(crate) struct Child<'a> {
@@ -56,7 +54,7 @@ pub(crate) fn visit(
         file.seek(SeekFrom::Start(start)).map_err(NoIndex::Io)?;
         file.read_exact(&mut header[..available]).map_err(NoIndex::Io)?;
         let header = &header[..available];
-        if count == 0 && !FIRST.iter().any(|kind| header.get(4..8) == Some(&kind[..])) {
+        if count == 0 && !FIRST_BOXES.iter().any(|kind| header.get(4..8) == Some(&kind[..])) {
             return Err(NoIndex::OtherFormat);
         }
         if available == 0 {

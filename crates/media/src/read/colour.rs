@@ -54,6 +54,12 @@ impl Colour {
         Some(Self { kr, kb, full_range })
     }
 
+    /// Returns the colour with the same matrix and this range.
+    #[cfg(not(feature = "ffmpeg"))]
+    pub(crate) fn of_range(self, full_range: bool) -> Self {
+        Self { full_range, ..self }
+    }
+
     /// Converts `picture` to RGB, each value within 0..=1.
     pub(crate) fn to_rgb(self, picture: &Yuv) -> Frame {
         let &Yuv { width, height, depth, chroma_shift, centred, ref planes } = picture;

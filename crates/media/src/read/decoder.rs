@@ -6,7 +6,7 @@
 use rusty_h264_decoder::{DecodeError, Decoder as H264};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::read::track::Refused;
+use crate::read::refused::Refused;
 
 /// A decoded picture, 8-bit 4:2:0.
 pub(crate) struct Picture {

@@ -1,27 +1,34 @@
-//! Files that `FFmpeg`'s libraries read: the first or best video stream of a file, frame by frame.
+//! Files that `FFmpeg`'s libraries read, where the embedded reader does not support them: the first or best video stream, frame
+//! by frame.
 //!
 //! This crate unpacks pixels by their description (`AVPixFmtDescriptor`) and converts them to RGB, so that colours are the same
-//! as those of the embedded reader. Interlaced frames are returned as they are stored.
+//! as those of the embedded reader.
 
 use crate::ClipReader;
 use crate::clip::{ClipSpec, Fps, Frame};
 use crate::error::{MediaError, Result};
 use crate::ffmpeg::start;
 use crate::read::colour::{Colour, LEFT, Yuv};
+use crate::read::facts::Facts;
+use crate::read::packets::Packets;
+use crate::read::refused::Refused;
 use crate::read::turn::Turn;
 use crate::read::usual_matrix;
 use ffmpeg_next::chroma::Location;
 use ffmpeg_next::codec::Context;
 use ffmpeg_next::codec::packet::side_data::Type as SideData;
+use ffmpeg_next::color::TransferCharacteristic;
 use ffmpeg_next::ffi::{
-    AV_PIX_FMT_FLAG_BAYER, AV_PIX_FMT_FLAG_BE, AV_PIX_FMT_FLAG_BITSTREAM, AV_PIX_FMT_FLAG_FLOAT,
-    AV_PIX_FMT_FLAG_HWACCEL, AV_PIX_FMT_FLAG_PAL, AV_PIX_FMT_FLAG_RGB, AVPixFmtDescriptor,
+    AV_PIX_FMT_FLAG_ALPHA, AV_PIX_FMT_FLAG_BAYER, AV_PIX_FMT_FLAG_BE, AV_PIX_FMT_FLAG_BITSTREAM, AV_PIX_FMT_FLAG_FLOAT,
+    AV_PIX_FMT_FLAG_HWACCEL, AV_PIX_FMT_FLAG_PAL, AV_PIX_FMT_FLAG_RGB, AV_PKT_FLAG_DISCARD, AVPixFmtDescriptor,
+    av_version_info,
 };
 use ffmpeg_next::format::context::Input;
+use ffmpeg_next::format::stream::Disposition;
 use ffmpeg_next::format::stream::Stream;
 use ffmpeg_next::{Dictionary, Error, Packet, Rational, color, decoder, format, frame, media};
 use std::ffi::c_int;
-use std::fs::File;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 /// The largest picture that is decoded, 8192×8192.
@@ -43,6 +50,9 @@ pub(crate) struct FfmpegReader {
     /// The width and height before turning.
     stored: (usize, usize),
     turn: Turn,
+    notes: Vec<String>,
+    /// The first frame, which is decoded when the file is opened.
+    first: Option<Frame>,
     done: u64,
 }
 
@@ -53,15 +63,13 @@ unsafe impl Send for FfmpegReader {}
 impl FfmpegReader {
     pub(crate) fn open(path: &Path) -> Result<Self> {
         start();
-        // The reason in words, where there is no such file or no permission.
-        File::open(path).map_err(|source| MediaError::io("read", path, source))?;
         let unsupported = |what: String| MediaError::Unsupported { path: path.to_path_buf(), what };
         let failed = |error: Error| unsupported(format!("FFmpeg says: {error}"));
         // Named as a file, so that a colon in the path does not read as a protocol; a playlist may name files only.
         let url = path.to_str().filter(|path| !path.contains('\0')).map(|path| format!("file:{path}"));
         let url = url.ok_or_else(|| unsupported("FFmpeg takes only paths in UTF-8".into()))?;
         let options = Dictionary::from_iter([("protocol_whitelist", "file")]);
-        let input = format::input_with_dictionary(&url, options).map_err(failed)?;
+        let input = format::input_with_dictionary(&url, options.clone()).map_err(failed)?;
         let best = input.streams().best(media::Type::Video);
         let stream = best.ok_or_else(|| unsupported("it has no video track".into()))?;
         let decoder = open_decoder(&stream).map_err(failed)?;
@@ -71,9 +79,35 @@ impl FfmpegReader {
         }
         let turn = turn(&stream).ok_or_else(|| unsupported("it is shown at an angle".into()))?;
         let (width, height) = turn.size(stored.0, stored.1);
-        let spec = ClipSpec { width, height, fps: speed(&stream)? };
-        let stream = stream.index();
-        Ok(Self { path: path.to_path_buf(), input, stream, decoder, spec, stored, turn, done: 0 })
+        let refused = |reason: Refused| reason.of(path);
+        let mut notes = vec![format!("read by FFmpeg's libraries {}", version())];
+        let (fps, uneven) = pace(&url, options, &stream).map_err(failed)?.map_err(refused)?;
+        notes.extend(uneven);
+        notes.extend(facts(&input, &stream, &decoder).notes().map_err(refused)?);
+        let spec = ClipSpec { width, height, fps };
+        let (path, stream) = (path.to_path_buf(), stream.index());
+        let mut reader = Self { path, input, stream, decoder, spec, stored, turn, notes, first: None, done: 0 };
+        // Whether pictures are interlaced is known from the first one on.
+        reader.first = reader.decode()?;
+        Ok(reader)
+    }
+
+    /// Decodes the next frame.
+    fn decode(&mut self) -> Result<Option<Frame>> {
+        let mut frame = frame::Video::empty();
+        loop {
+            match self.decoder.receive_frame(&mut frame) {
+                Ok(()) => {
+                    let frame = self.convert(&frame)?;
+                    self.done += 1;
+                    return Ok(Some(frame));
+                }
+                Err(Error::Eof) if self.done == 0 => return Err(self.damaged("it has no frames".into())),
+                Err(Error::Eof) => return Ok(None),
+                Err(Error::Other { errno }) if errno == ffmpeg_next::error::EAGAIN => self.feed()?,
+                Err(error) => return Err(self.damaged(format!("FFmpeg says after frame {}: {error}", self.done))),
+            }
+        }
     }
 
     /// Sends the next packet of the stream, or the end of the stream, to the decoder.
@@ -95,6 +129,9 @@ impl FfmpegReader {
         let got = (frame.width() as usize, frame.height() as usize);
         if got != self.stored {
             return Err(MediaError::FrameSize { index: self.done, got, expected: self.stored });
+        }
+        if frame.is_interlaced() {
+            return Err(Refused::Interlaced.of(&self.path));
         }
         if is_broken(frame) {
             return Err(self.damaged(format!("frame {} cannot be decoded whole", self.done)));
@@ -121,22 +158,76 @@ impl ClipReader for FfmpegReader {
         None
     }
 
+    fn notes(&self) -> Vec<String> {
+        self.notes.clone()
+    }
+
     fn next_frame(&mut self) -> Result<Option<Frame>> {
-        let mut frame = frame::Video::empty();
-        loop {
-            match self.decoder.receive_frame(&mut frame) {
-                Ok(()) => {
-                    let frame = self.convert(&frame)?;
-                    self.done += 1;
-                    return Ok(Some(frame));
-                }
-                Err(Error::Eof) if self.done == 0 => return Err(self.damaged("it has no frames".into())),
-                Err(Error::Eof) => return Ok(None),
-                Err(Error::Other { errno }) if errno == ffmpeg_next::error::EAGAIN => self.feed()?,
-                Err(error) => return Err(self.damaged(format!("FFmpeg says after frame {}: {error}", self.done))),
-            }
+        match self.first.take() {
+            Some(first) => Ok(Some(first)),
+            None => self.decode(),
         }
     }
+}
+
+/// Returns the version of the libraries.
+fn version() -> String {
+    // SAFETY: the text is a constant of the library.
+    #[expect(unsafe_code, reason = "the wrapper has no getter for the version")]
+    let version = unsafe { std::ffi::CStr::from_ptr(av_version_info()) };
+    version.to_string_lossy().into_owned()
+}
+
+/// Returns what the file says of a stream beside its pictures.
+fn facts(input: &Input, stream: &Stream, decoder: &decoder::Video) -> Facts {
+    let is_cover = |stream: &Stream| stream.disposition().contains(Disposition::ATTACHED_PIC);
+    let is = |stream: &Stream, kind| stream.parameters().medium() == kind;
+    // SAFETY: the stream exists.
+    #[expect(unsafe_code, reason = "the wrapper has no getter for the stream's aspect")]
+    let of_stream = Rational::from(unsafe { (*stream.as_ptr()).sample_aspect_ratio });
+    let ratio =
+        |aspect: Rational| [aspect.numerator(), aspect.denominator()].map(|side| u32::try_from(side).unwrap_or(0));
+    let aspect = [of_stream, decoder.aspect_ratio()].map(ratio).into_iter().find(|&[wide, high]| wide > 0 && high > 0);
+    // SAFETY: descriptors are constants of the library.
+    #[expect(unsafe_code, reason = "the wrapper hides most of a descriptor")]
+    let pixels = decoder.format().descriptor().map(|descriptor| unsafe { (*descriptor.as_ptr()).flags } as c_int);
+    let dolby_vision =
+        stream.side_data().any(|data| data.kind() == SideData::DOVI_CONF && data.data().get(2) == Some(&5));
+    Facts {
+        transfer: match decoder.color_transfer_characteristic() {
+            _ if dolby_vision => Some(16),
+            TransferCharacteristic::SMPTE2084 => Some(16),
+            TransferCharacteristic::ARIB_STD_B67 => Some(18),
+            _ => None,
+        },
+        primaries: match decoder.color_primaries() {
+            color::Primaries::BT2020 => Some(9),
+            color::Primaries::SMPTE431 => Some(11),
+            color::Primaries::SMPTE432 => Some(12),
+            _ => None,
+        },
+        aspect,
+        interlaced: false, // known from the pictures
+        has_alpha: pixels.is_some_and(|flags| flags & AV_PIX_FMT_FLAG_ALPHA != 0),
+        has_sound: input.streams().any(|stream| is(&stream, media::Type::Audio)),
+        tracks: input.streams().filter(|stream| is(stream, media::Type::Video) && !is_cover(stream)).count(),
+    }
+}
+
+/// Returns the speed of a stream by the times of all its packets, and a note if it is uneven.
+fn pace(url: &str, options: Dictionary, stream: &Stream) -> Result<Result<(Fps, Option<String>), Refused>, Error> {
+    let mut input = format::input_with_dictionary(url, options)?;
+    let (mut packets, mut packet) = (Packets::default(), Packet::empty());
+    while packet.read(&mut input).is_ok() {
+        if packet.stream() == stream.index() {
+            let is_shown = packet.flags().bits() & AV_PKT_FLAG_DISCARD as c_int == 0;
+            packets.add(packet.pts(), packet.is_key(), is_shown);
+        }
+    }
+    let unit = stream.time_base();
+    let unit =
+        u32::try_from(unit.numerator()).ok().zip(u32::try_from(unit.denominator()).ok().and_then(NonZeroU32::new));
+    Ok(packets.pace(unit.unwrap_or((1, NonZeroU32::MIN)), rate(stream)))
 }
 
 fn open_decoder(stream: &Stream) -> Result<decoder::Video, Error> {
@@ -157,15 +248,12 @@ fn turn(stream: &Stream) -> Option<Turn> {
     Turn::from_matrix(std::array::from_fn(|_| numbers.next().unwrap_or(0)))
 }
 
-/// Returns the frames per second: the rate of which every frame's time is a multiple, unless frames are much rarer.
-fn speed(stream: &Stream) -> Result<Fps> {
-    let ratio = |rate: Rational| (rate.numerator() > 0 && rate.denominator() > 0).then_some(rate);
-    let (base, mean) = (ratio(stream.rate()), ratio(stream.avg_frame_rate()));
-    let near = |base: &Rational| mean.is_none_or(|mean| (f64::from(*base) / f64::from(mean) - 1.0).abs() < 0.01);
-    let Some(rate) = base.filter(near).or(mean) else {
-        return Err(MediaError::Fps { given: "0".into() });
-    };
-    Fps::new(rate.numerator() as u32, rate.denominator() as u32).or_else(|_| Fps::from_f64(f64::from(rate)))
+/// Returns the speed that the stream names: the rate of which every frame's time is a multiple, else the mean.
+fn rate(stream: &Stream) -> Option<Fps> {
+    let rates = [stream.rate(), stream.avg_frame_rate()];
+    let ratio =
+        |rate: &Rational| Some((u32::try_from(rate.numerator()).ok()?, u32::try_from(rate.denominator()).ok()?));
+    rates.iter().find_map(|rate| ratio(rate).and_then(|(num, den)| Fps::new(num, den).ok()))
 }
 
 /// Returns whether parts of the frame were concealed.

@@ -1,8 +1,8 @@
 //! The samples of a fragmented MP4 file: those in movie fragments (`moof`, ISO/IEC 14496-12, 8.8), after those of the index.
 
 use crate::read::boxes;
+use crate::read::refused::Refused;
 use crate::read::samples::Sample;
-use crate::read::track::Refused;
 
 /// The values of samples that name none.
 #[derive(Debug, Clone, Copy, Default)]

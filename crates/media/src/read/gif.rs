@@ -38,7 +38,8 @@ impl GifReader {
         while let Some(frame) = index.next_frame_info().map_err(|error| failed(path, error))? {
             check_stored_size(frame.width.into(), frame.height.into(), path)?;
             frames += 1;
-            let delay = u64::from(frame.delay);
+            // Browsers take shorter delays for mistakes.
+            let delay = if frame.delay < 2 { 10 } else { u64::from(frame.delay) };
             hundredths += delay;
             delays = (delays.0.min(delay), delays.1.max(delay));
         }
@@ -48,7 +49,7 @@ impl GifReader {
         let decoder = decoder(path, false)?;
         let (width, height) = (usize::from(decoder.width()), usize::from(decoder.height()));
         check_stored_size(width, height, path)?;
-        let spec = ClipSpec { width, height, fps: speed(frames, hundredths, 100)? };
+        let spec = ClipSpec { width, height, fps: speed(frames, if frames == 1 { 0 } else { hundredths }, 100)? };
         let note = uneven(delays.0, delays.1, 100.0, spec.fps);
         let canvas = vec![0; 4 * width * height];
         Ok(Self { path: path.to_path_buf(), decoder, spec, frames: frames as usize, done: 0, canvas, note })

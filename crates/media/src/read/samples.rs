@@ -1,6 +1,6 @@
 //! The samples of a video track, in the order of decoding, and the order in which they are shown.
 
-use crate::read::track::Refused;
+use crate::read::refused::Refused;
 use shiguredo_mp4::aux::SampleTableAccessor;
 use shiguredo_mp4::boxes::StblBox;
 

@@ -23,6 +23,8 @@ pub(crate) struct Sps {
     pub(crate) progressive: bool,
     /// Whether samples use all of 0..=255, if the stream contains it.
     pub(crate) full_range: Option<bool>,
+    /// `colour_primaries` of ITU-T H.273, if the stream contains them.
+    pub(crate) primaries: Option<u8>,
     /// `transfer_characteristics` of ITU-T H.273, if the stream contains it.
     pub(crate) transfer: Option<u8>,
     /// `matrix_coefficients` of ITU-T H.273, if the stream contains it.
@@ -55,6 +57,7 @@ const ASPECTS: [[u32; 2]; 16] = [
 #[derive(Default)]
 struct Usability {
     full_range: Option<bool>,
+    primaries: Option<u8>,
     transfer: Option<u8>,
     matrix: Option<u8>,
     aspect: Option<[u32; 2]>,
@@ -95,7 +98,7 @@ impl Sps {
             let crop = before.checked_add(after)?.checked_mul(unit)?;
             coded.checked_sub(crop).filter(|&side| side > 0).map(|side| side as usize)
         };
-        let Usability { full_range, transfer, matrix, aspect } =
+        let Usability { full_range, primaries, transfer, matrix, aspect } =
             if bits.flag()? { usability(&mut bits)? } else { Usability::default() };
         Some(Self {
             width: cropped(columns * 16, unit[0], [crop[0], crop[1]])?,
@@ -106,6 +109,7 @@ impl Sps {
             depth,
             progressive,
             full_range,
+            primaries,
             transfer,
             matrix,
             aspect,
@@ -188,7 +192,7 @@ fn usability(bits: &mut Bits) -> Option<Usability> {
     bits.take(3)?; // video_format
     found.full_range = Some(bits.flag()?);
     if bits.flag()? {
-        bits.take(8)?; // colour_primaries
+        found.primaries = Some(bits.take(8)? as u8);
         found.transfer = Some(bits.take(8)? as u8);
         found.matrix = Some(bits.take(8)? as u8);
     }
@@ -271,6 +275,7 @@ mod tests {
             depth: [8, 8],
             progressive: true,
             full_range: Some(false),
+            primaries: Some(1),
             transfer: Some(1),
             matrix: Some(1),
             aspect: Some([1, 1]),

@@ -1,10 +1,10 @@
 //! Clips whose frames are picture files: one picture, numbered pictures, or all pictures of a directory. Pictures are read one
 //! at a time; only their names are kept.
 
-use super::{ClipReader, USUAL_FPS};
+use super::{ClipReader, USUAL_FPS, shown};
 use crate::clip::{ClipSpec, Fps, Frame};
 use crate::error::{MediaError, Result};
-use crate::picture::{Picture, notes_of, read_image};
+use crate::picture::{Picture, notes_of, read_image, read_over_white, size_of};
 use crate::png::Pattern;
 use std::cmp::Ordering;
 use std::ffi::OsString;
@@ -29,7 +29,7 @@ pub(crate) struct StillsReader {
 impl StillsReader {
     /// Opens a clip of one frame.
     pub(crate) fn single(path: &Path) -> Result<Self> {
-        Self::new(vec![path.to_path_buf()])
+        Self::new(vec![path.to_path_buf()], None)
     }
 
     /// Opens the files of `pattern`, from the lowest existing number to the highest; none may be missing.
@@ -45,37 +45,52 @@ impl StillsReader {
         if numbers.is_empty() {
             return Err(MediaError::NoPictures { path: whole });
         }
-        Self::new(numbers.into_iter().map(|number| pattern.path(number)).collect())
+        Self::new(numbers.into_iter().map(|number| pattern.path(number)).collect(), None)
     }
 
     /// Opens all pictures in a directory, sorted by name with numbers as numbers. Hidden files are left out.
     pub(crate) fn in_directory(directory: &Path) -> Result<Self> {
+        let is_hidden = |name: &OsString| name.as_encoded_bytes().starts_with(b".");
         let is_one_of = |name: &OsString, endings: &[&str]| {
             let extension = Path::new(name).extension().map(|extension| extension.to_string_lossy().to_lowercase());
-            let hidden = name.as_encoded_bytes().starts_with(b".");
-            !hidden && extension.is_some_and(|extension| endings.contains(&extension.as_str()))
+            !is_hidden(name) && extension.is_some_and(|extension| endings.contains(&extension.as_str()))
         };
-        let mut names = names_in(directory)?;
+        let names = names_in(directory)?;
         if let Some(name) = names.iter().find(|name| is_one_of(name, &REFUSED)) {
             let path = directory.join(name);
             let format = path.extension().map(|extension| extension.to_string_lossy().to_uppercase());
             return Err(MediaError::PictureFormat { path, format: format.unwrap_or_default() });
         }
-        names.retain(|name| is_one_of(name, &EXTENSIONS));
+        let (mut names, others): (Vec<_>, Vec<_>) = names.into_iter().partition(|name| is_one_of(name, &EXTENSIONS));
+        let mut others: Vec<_> = others.into_iter().filter(|name| !is_hidden(name)).collect();
+        others.sort();
+        let note = others.first().map(|first| {
+            let (count, first) = (others.len(), shown(&first.to_string_lossy()));
+            format!("{count} of its files or folders are no pictures and not read, such as `{first}`")
+        });
         let bytes = |name: &OsString| name.as_encoded_bytes().to_vec();
         names.sort_by(|a, b| by_number(&bytes(a), &bytes(b)).then_with(|| a.cmp(b)));
         if names.is_empty() {
             return Err(MediaError::NoPictures { path: directory.to_path_buf() });
         }
-        Self::new(names.into_iter().map(|name| directory.join(name)).collect())
+        Self::new(names.into_iter().map(|name| directory.join(name)).collect(), note)
     }
 
-    fn new(paths: Vec<PathBuf>) -> Result<Self> {
-        let first = paths.first().map(read_image).transpose()?;
-        let (width, height) = first.as_ref().map_or((0, 0), |first| (first.width, first.height));
-        let spec = ClipSpec { width, height, fps: Fps::new(USUAL_FPS, 1)? };
-        let notes = paths.first().map(|path| notes_of(path)).transpose()?.unwrap_or_default();
-        Ok(Self { paths, first, spec, next: 0, notes })
+    /// Opens these pictures, of which there is one at least; their sizes are compared before any but the first is decoded.
+    fn new(paths: Vec<PathBuf>, note: Option<String>) -> Result<Self> {
+        let (first, is_transparent) = read_over_white(&paths[0])?;
+        let expected = (first.width, first.height);
+        for path in &paths[1..] {
+            let got = size_of(path)?;
+            if got != expected {
+                return Err(MediaError::UnequalSize { path: path.clone(), got, expected });
+            }
+        }
+        let spec = ClipSpec { width: first.width, height: first.height, fps: Fps::new(USUAL_FPS, 1)? };
+        let mut notes = notes_of(&paths[0])?;
+        notes.extend(is_transparent.then(|| "its transparent parts lie over white".to_owned()));
+        notes.extend(note);
+        Ok(Self { paths, first: Some(first), spec, next: 0, notes })
     }
 }
 
@@ -101,7 +116,7 @@ impl ClipReader for StillsReader {
         };
         let (got, expected) = ((picture.width, picture.height), (self.spec.width, self.spec.height));
         if got != expected {
-            return Err(MediaError::FrameSize { index: self.next as u64, got, expected });
+            return Err(MediaError::UnequalSize { path: path.clone(), got, expected });
         }
         self.next += 1;
         Ok(Some(picture.to_frame()))

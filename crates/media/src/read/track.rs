@@ -2,30 +2,14 @@
 
 use crate::clip::Fps;
 use crate::read::boxes::{self, Child};
+use crate::read::facts::speed;
 use crate::read::fragments::Fragments;
+use crate::read::refused::Refused;
 use crate::read::samples::{self, Sample};
-use crate::read::uneven;
 use shiguredo_mp4::aux::SampleTableAccessor;
 use shiguredo_mp4::boxes::{Avc1Box, EdtsBox, MvhdBox, SampleEntry, StblBox, TrakBox};
 use shiguredo_mp4::{BaseBox, Decode};
 use std::num::NonZeroU32;
-
-/// The reason why a track cannot be read.
-#[derive(Debug)]
-pub(crate) enum Refused {
-    /// The file is damaged.
-    Damaged(String),
-    /// The file may be valid, but the embedded reader does not support it.
-    Unsupported(String),
-    /// The brightness is coded for displays of a high dynamic range, by the curve of this name.
-    HighDynamicRange(&'static str),
-}
-
-impl<T: Into<String>> From<T> for Refused {
-    fn from(what: T) -> Self {
-        Self::Damaged(what.into())
-    }
-}
 
 pub(crate) struct Track {
     /// The samples, in the order of decoding.
@@ -37,12 +21,15 @@ pub(crate) struct Track {
     pub(crate) fps: Fps,
     /// The turn of the track's display matrix.
     pub(crate) matrix: [i32; 9],
-    /// Sentences for the user.
-    pub(crate) notes: Vec<String>,
+    /// A sentence for the user about an uneven speed.
+    pub(crate) note: Option<String>,
+    pub(crate) has_sound: bool,
+    /// The number of video tracks in the file, without cover pictures.
+    pub(crate) tracks: usize,
 }
 
 impl Track {
-    /// Returns the first video track of the index `moov` in a file of `file_len` bytes. `fragments` calls a function with
+    /// Returns a video track of the index `moov` in a file of `file_len` bytes. `fragments` calls a function with
     /// the start and the content of every fragment (`moof`) of the file.
     pub(crate) fn parse(
         moov: &[u8],
@@ -52,8 +39,8 @@ impl Track {
         let moov = boxes::children(moov)?;
         let movie = moov.iter().find(|child| &child.kind == b"mvhd").ok_or("it has no movie header (mvhd)")?;
         let (movie, _) = MvhdBox::decode(movie.whole).map_err(|error| error.to_string())?;
-        let (track, has_sound) = tracks(&moov)?;
-        let track = track.ok_or_else(|| Refused::Unsupported("it has no video track".into()))?;
+        let Tracks { video, count, has_sound } = tracks(&moov)?;
+        let track = video.ok_or_else(|| Refused::Unsupported("it has no video track".into()))?;
         let (track, _) = TrakBox::decode(track).map_err(|error| error.to_string())?;
         let timescale = track.mdia_box.mdhd_box.timescale;
         let window = window(track.edts_box.as_ref(), timescale, movie.timescale)?;
@@ -78,9 +65,8 @@ impl Track {
             return Err("it has no frames".into());
         }
         let times: Vec<i64> = order.iter().map(|&at| samples[at as usize].time).collect();
-        let (fps, mut notes) = speed(&times, usual, timescale)?;
-        notes.extend(has_sound.then(|| "its sound is not read".to_owned()));
-        Ok(Self { samples, order, avc, fps, matrix, notes })
+        let (fps, note) = speed(&times, usual, timescale)?;
+        Ok(Self { samples, order, avc, fps, matrix, note, has_sound, tracks: count })
     }
 }
 
@@ -97,19 +83,49 @@ fn avc(table: &StblBox) -> Result<&Avc1Box, Refused> {
     Err(Refused::Unsupported(format!("its video is {other}, not H.264 as in `avc1`")))
 }
 
-/// Returns the first video track, as a whole box, and whether there is a track of sound.
-fn tracks<'a>(moov: &[Child<'a>]) -> Result<(Option<&'a [u8]>, bool), String> {
-    let (mut video, mut has_sound) = (None, false);
+/// The tracks of a file.
+#[derive(Default)]
+struct Tracks<'a> {
+    /// The video track that is read, as a whole box.
+    video: Option<&'a [u8]>,
+    /// The number of video tracks without cover pictures.
+    count: usize,
+    has_sound: bool,
+}
+
+/// Sorts the tracks. Of the video tracks, a picture that moves is read rather than a cover, one that is enabled rather than
+/// one that is not, and one in H.264 rather than another; the first of those that are equal.
+fn tracks<'a>(moov: &[Child<'a>]) -> Result<Tracks<'a>, String> {
+    let (mut found, mut best) = (Tracks::default(), None);
     for track in moov.iter().filter(|child| &child.kind == b"trak") {
-        let media = boxes::find(&boxes::children(track.payload)?, *b"mdia").ok_or("a track has no media (mdia)")?;
-        let handler = boxes::find(&boxes::children(media)?, *b"hdlr").ok_or("a track has no handler (hdlr)")?;
+        let parts = boxes::children(track.payload)?;
+        let media = boxes::children(boxes::find(&parts, *b"mdia").ok_or("a track has no media (mdia)")?)?;
+        let handler = boxes::find(&media, *b"hdlr").ok_or("a track has no handler (hdlr)")?;
         match handler.get(8..12) {
-            Some(b"vide") => video = video.or(Some(track.whole)),
-            Some(b"soun") => has_sound = true,
+            Some(b"vide") => {
+                let is_enabled =
+                    boxes::find(&parts, *b"tkhd").and_then(|header| header.get(3)).is_some_and(|flags| flags & 1 == 1);
+                let (is_h264, is_cover) = coding(&media).unwrap_or_default();
+                let merit = Some((!is_cover, is_enabled, is_h264));
+                if merit > best {
+                    (best, found.video) = (merit, Some(track.whole));
+                }
+                found.count += usize::from(is_enabled && !is_cover);
+            }
+            Some(b"soun") => found.has_sound = true,
             _ => {}
         }
     }
-    Ok((video, has_sound))
+    Ok(found)
+}
+
+/// Returns whether a track with these parts of its media box is H.264 as it can be read, and whether it is one picture.
+fn coding(media: &[Child]) -> Option<(bool, bool)> {
+    let information = boxes::children(boxes::find(media, *b"minf")?).ok()?;
+    let table = boxes::children(boxes::find(&information, *b"stbl")?).ok()?;
+    let entry = boxes::find(&table, *b"stsd").and_then(|entries| entries.get(12..16));
+    let count = boxes::find(&table, *b"stsz").and_then(|sizes| sizes.get(8..12));
+    Some((entry == Some(b"avc1"), count == Some(&[0, 0, 0, 1])))
 }
 
 /// Returns the range of times in which samples are shown, in ticks of the track.
@@ -127,27 +143,4 @@ fn window(edits: Option<&EdtsBox>, track: NonZeroU32, movie: NonZeroU32) -> Resu
     let ticks = (u128::from(edit.edit_duration) * u128::from(track.get())).div_ceil(u128::from(movie.get()));
     let ticks = i64::try_from(ticks).unwrap_or(i64::MAX);
     Ok((edit.media_time, edit.media_time.saturating_add(ticks)))
-}
-
-/// Returns the frames per second of frames that are shown at `times`, and a note if they are shown for different times. The
-/// duration of the last frame is ignored, because it is arbitrary in many files; a single frame has the duration `usual`.
-fn speed(times: &[i64], usual: u32, timescale: NonZeroU32) -> Result<(Fps, Vec<String>), Refused> {
-    let ticks = |(early, late): (&i64, &i64)| late.saturating_sub(*early).unsigned_abs();
-    let single = [u64::from(usual)];
-    let lengths: Vec<u64> = times.iter().zip(&times[1..]).map(ticks).collect();
-    let lengths = if lengths.is_empty() { &single[..] } else { &lengths };
-    let (least, most) = (lengths.iter().min().copied().unwrap_or(0), lengths.iter().max().copied().unwrap_or(0));
-    let total = lengths.iter().fold(0_u64, |total, &ticks| total.saturating_add(ticks)).max(1);
-    let scale = f64::from(timescale.get());
-    let mean = lengths.len() as f64 * scale / total as f64;
-    let exact = u32::try_from(least).ok().filter(|_| least == most);
-    let exact = exact.and_then(|ticks| Fps::new(timescale.get(), ticks).ok());
-    // Times rounded to ticks: the usual number that rounds to them.
-    let error = mean / total as f64;
-    let usual = [mean.round(), (mean * 1.001).round() / 1.001].into_iter();
-    let mut usual = usual.filter(|fps| most - least <= 1 && (fps - mean).abs() <= error);
-    let fps = exact.or_else(|| Fps::from_f64(usual.next()?).ok()).or_else(|| Fps::from_f64(mean).ok());
-    let fps = fps.ok_or_else(|| format!("its frames last {least} to {most} ticks of 1/{timescale} s"))?;
-    let note = uneven(least, most, scale, fps);
-    Ok((fps, note.into_iter().collect()))
 }

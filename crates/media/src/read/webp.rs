@@ -1,12 +1,12 @@
 //! Animated WebP (<https://developers.google.com/speed/webp/docs/riff_container>), frame by frame, over white.
 
-use super::{ClipReader, speed};
+use super::{ClipReader, speed, uneven};
 use crate::clip::{ClipSpec, Frame};
 use crate::error::{MediaError, Result};
 use crate::picture::{Picture, check_stored_size, over_white, riff_len};
 use image_webp::{DecodingError, WebPDecoder};
 use std::fs::File;
-use std::io::{self, BufReader};
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
@@ -18,6 +18,7 @@ pub(crate) struct WebpReader {
     decoder: WebPDecoder<BufReader<File>>,
     spec: ClipSpec,
     done: usize,
+    note: Option<String>,
 }
 
 impl WebpReader {
@@ -43,7 +44,9 @@ impl WebpReader {
         decoder.set_background_color([0; 4]).map_err(failed)?;
         let fps = speed(decoder.num_frames().into(), decoder.loop_duration(), 1000)?;
         let spec = ClipSpec { width, height, fps };
-        Ok(Some(Self { path: path.to_path_buf(), decoder, spec, done: 0 }))
+        let (least, most) = durations(File::open(path).map_err(io)?, len).map_err(io)?;
+        let note = uneven(least, most, 1000.0, fps);
+        Ok(Some(Self { path: path.to_path_buf(), decoder, spec, done: 0, note }))
     }
 
     fn count(&self) -> usize {
@@ -60,6 +63,10 @@ impl ClipReader for WebpReader {
         Some(self.count())
     }
 
+    fn notes(&self) -> Vec<String> {
+        self.note.iter().cloned().collect()
+    }
+
     fn next_frame(&mut self) -> Result<Option<Frame>> {
         if self.done == self.count() {
             return Ok(None);
@@ -73,6 +80,24 @@ impl ClipReader for WebpReader {
         self.done += 1;
         Ok(Some(Picture { width, height, rgb }.to_frame()))
     }
+}
+
+/// Returns the shortest and the longest duration of the frames (`ANMF`) of a file of `len` bytes, in milliseconds.
+fn durations(file: File, len: u64) -> io::Result<(u64, u64)> {
+    let (mut file, mut at, mut found) = (BufReader::new(file), 12, (u64::MAX, 0));
+    // A chunk: its kind, its length, its content, filled up to an even length. A frame has its duration after 12 bytes.
+    while at + 24 <= len {
+        let mut chunk = [0; 24];
+        file.seek(SeekFrom::Start(at))?;
+        file.read_exact(&mut chunk)?;
+        let &[k, i, n, d, a, b, c, e, ..] = &chunk;
+        if [k, i, n, d] == *b"ANMF" {
+            let duration = u64::from(u32::from_le_bytes([chunk[20], chunk[21], chunk[22], 0]));
+            found = (found.0.min(duration), found.1.max(duration));
+        }
+        at += 8 + u64::from(u32::from_le_bytes([a, b, c, e])).next_multiple_of(2);
+    }
+    Ok(found)
 }
 
 /// Runs the decoder and turns its panic into an error: it indexes past the end of some damaged transparency chunks. The

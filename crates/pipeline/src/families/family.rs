@@ -11,29 +11,22 @@ use crate::plan::placement::Placement;
 use crate::run::observer::Observer;
 use candle_core::Tensor;
 use kinora_dit::Reuse;
-use kinora_media::Frame;
+use kinora_media::{Frame, Readers};
 use kinora_sampler::{StepInfo, Streams};
+use kinora_text_encoder::Unread;
 use kinora_vae::{Parts, VideoVae};
 use std::collections::BTreeMap;
 
 /// Tensors by name: a family makes and reads them, the pipeline only keeps them.
 pub(crate) type Tensors = BTreeMap<String, Tensor>;
 
-/// The text of one prompt, encoded.
-pub(crate) struct Encoded {
-    /// The text contexts of the prompt, each `[1, S, C]`.
-    pub contexts: Tensors,
-    /// Tokens at the prompt's end that had no room.
-    pub dropped: usize,
-}
-
 /// A text encoder in memory.
 pub(crate) trait PromptEncoder {
-    /// Encodes one prompt, positive or negative.
+    /// Encodes one prompt, positive or negative: its text contexts, each `[1, S, C]`.
     ///
     /// # Errors
     /// The tokenizer's and the network's.
-    fn encode(&self, prompt: &str) -> Result<Encoded>;
+    fn encode(&self, prompt: &str) -> Result<Tensors>;
 }
 
 /// The end of a clip that a run continues.
@@ -50,6 +43,7 @@ pub(crate) enum ClipEnd {
 pub(crate) struct Run<'a> {
     pub model: &'a Model,
     pub placement: &'a Placement,
+    pub readers: &'a Readers,
     pub plan: &'a Plan,
 }
 
@@ -83,6 +77,12 @@ pub(crate) trait Family: FamilyFiles {
     /// # Errors
     /// Files that are damaged or do not belong together.
     fn text_encoder(&self, model: &Model, placement: &Placement) -> Result<Box<dyn PromptEncoder>>;
+
+    /// The end of `prompt` for which its contexts have no room; reads no weights. A model without files does not know it.
+    ///
+    /// # Errors
+    /// A tokenizer that cannot be read.
+    fn unread(&self, model: &Model, prompt: &str) -> Result<Option<Unread>>;
 
     /// Encodes the conditioning inputs of a run that continues `end`, before its first step: tensors that
     /// [`Family::predictor`] takes back. The encoders are in memory only as long as they work.

@@ -11,6 +11,7 @@ use crate::model::Model;
 use crate::model::family_files::FamilyFiles;
 use crate::model::find::{self, Found};
 use crate::{Error, Result, hub};
+use capabilities::Limits;
 use family::Family;
 use std::path::Path;
 
@@ -27,7 +28,7 @@ pub(crate) fn files() -> Vec<&'static dyn FamilyFiles> {
 /// # Errors
 /// Nothing is there, or nothing that looks like weights; JSON files that cannot be read.
 pub(crate) fn find_files(argument: &[impl AsRef<Path>]) -> Result<Found> {
-    find::find(argument, &files(), &hub::cached)
+    find::find(argument, &files(), &hub::complete)
 }
 
 /// Finds the model that `argument` names.
@@ -53,6 +54,18 @@ pub(crate) fn is_known_only(name: &str) -> bool {
     let cached = |repository: String| hub::cached(&repository).is_some();
     !Path::new(name).exists()
         && find::known_manifest(name).is_ok_and(|manifest| !manifest.repository.is_some_and(cached))
+}
+
+/// The family of `model`, its limits and what the user should know of it, after everything that a run will open was opened and checked: weights by their
+/// headers, tokenizer and configurations.
+///
+/// # Errors
+/// The first thing that cannot be used.
+pub(crate) fn checked(model: &Model) -> Result<(&'static dyn Family, Limits, Vec<String>)> {
+    let family = family_of(model)?;
+    let limits = family.limits(model)?;
+    family.check(model)?;
+    Ok((family, limits, model.notices()?))
 }
 
 /// The family of `model`.

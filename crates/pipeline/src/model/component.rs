@@ -56,6 +56,15 @@ impl Component {
         headers.map_err(|source| self.error(source))
     }
 
+    /// Sentences about choices that were made between the contents of files.
+    ///
+    /// # Errors
+    /// Files that cannot be read.
+    pub(crate) fn choices(&self) -> Result<Vec<String>> {
+        let files = open(&self.weights).map_err(|source| self.error(source))?;
+        Ok(files.iter().filter_map(TensorFile::choice).map(str::to_string).collect())
+    }
+
     fn error(&self, source: kinora_checkpoint::Error) -> Error {
         Error::Component { component: self.role.name(), source }
     }
@@ -73,7 +82,7 @@ impl Blob {
     /// All bytes.
     pub(crate) fn read(&self) -> Result<Vec<u8>> {
         match self {
-            Self::File(path) => kinora_files::read(path).map_err(|source| Error::Io { path: path.clone(), source }),
+            Self::File(path) => Ok(kinora_checkpoint::read_file(path)?),
             Self::Static(_, bytes) => Ok(bytes.to_vec()),
         }
     }

@@ -2,8 +2,9 @@
 
 use crate::model::role::Role;
 use crate::{Error, Result};
-use kinora_checkpoint::TensorInfo;
+use kinora_checkpoint::{TensorInfo, refuse_unread};
 use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// The files of one model family.
@@ -63,6 +64,7 @@ pub(crate) fn recognise(
             for (path, tensors) in files {
                 let names = names(families.iter().filter(|family| family.role(tensors).is_some()));
                 if names.is_empty() {
+                    refuse_unread(path, tensors.iter().map(|tensor| tensor.name.as_str()))?;
                     return bad(path, "it is no part of a known model family".into());
                 }
                 claims.push(format!("`{}` ({names})", path.display()));
@@ -75,6 +77,26 @@ pub(crate) fn recognise(
             bad(place, format!("its files fit more than one family ({names}): {}", files.join(", ")))
         }
     }
+}
+
+/// Refuses a file that holds several components: their names begin with different words.
+///
+/// # Errors
+/// [`kinora_checkpoint::Error::NotRead`] with the components.
+pub(crate) fn require_one_role(family: &dyn FamilyFiles, path: &Path, tensors: &[TensorInfo]) -> Result<()> {
+    let mut groups: BTreeMap<&str, Vec<TensorInfo>> = BTreeMap::new();
+    for tensor in tensors {
+        let first = tensor.name.split('.').next().unwrap_or_default();
+        groups.entry(first).or_default().push(tensor.clone());
+    }
+    let roles: BTreeSet<Role> = groups.values().filter_map(|group| family.role(group)).collect();
+    if roles.len() < 2 {
+        return Ok(());
+    }
+    let roles: Vec<&str> = roles.into_iter().map(Role::name).collect();
+    let what = format!("it holds several models ({})", roles.join(", "));
+    let hint = "give files with one of them each, or a diffusers folder";
+    Err(kinora_checkpoint::Error::NotRead { path: path.to_path_buf(), what, hint }.into())
 }
 
 fn names<'a>(families: impl Iterator<Item = &'a &'static dyn FamilyFiles>) -> String {

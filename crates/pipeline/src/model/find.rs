@@ -10,7 +10,10 @@ use crate::model::manifest::Manifest;
 use crate::model::role::Role;
 use crate::model::root::Root;
 use crate::{Error, Result};
-use kinora_checkpoint::{WeightSet, is_plain_name, shard_paths};
+use kinora_checkpoint::{Content, WeightSet, is_plain_name, shard_paths};
+use kinora_hub::snapshots_in;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -19,6 +22,8 @@ pub(crate) const MODEL_INDEX: &str = "model_index.json";
 /// The tokenizer of a diffusers directory.
 pub(crate) const TOKENIZER: &str = "tokenizer/tokenizer.json";
 pub(crate) const TOKENIZER_FILE: &str = "tokenizer.json";
+/// The tokenizer's other form, which is not read.
+const SENTENCE_PIECE: &str = "tokenizer/spiece.model";
 /// The files that make a folder with weights a component of an original release.
 pub(crate) const CONFIGS: [&str; 4] =
     ["config.json", "scheduler_config.json", "tokenizer_config.json", "preprocessor_config.json"];
@@ -77,25 +82,41 @@ impl Layout {
     }
 }
 
-/// Finds the files that `argument` names: the embedded model, a known name, a directory, or single files. `cached` is
-/// the directory of a hub's repository on this machine.
+impl Found {
+    /// The reason why a diffusers directory has no tokenizer.
+    pub(crate) fn tokenizer_problem(&self) -> Option<Error> {
+        let (None, Layout::Diffusers { root, .. }) = (&self.tokenizer, &self.layout) else { return None };
+        Some(match root.file(SENTENCE_PIECE) {
+            Some(blob) => {
+                let (path, content) = (blob.path().to_path_buf(), Content::SentencePiece);
+                kinora_checkpoint::Error::Content { path, content, wanted: "a tokenizer.json" }.into()
+            }
+            _ => root.missing(TOKENIZER),
+        })
+    }
+}
+
+/// The directory of a hub's repository on this machine, or what its newest snapshot lacks, if there is one.
+pub(crate) type Cached<'a> = &'a dyn Fn(&str) -> std::result::Result<PathBuf, Option<String>>;
+
+/// Finds the files that `argument` names: the embedded model, a known name, a directory, or single files. Of a directory of
+/// the hub cache it is the newest snapshot.
 ///
 /// # Errors
 /// Nothing is there, or nothing that looks like weights; JSON files that cannot be read.
-pub(crate) fn find(
-    argument: &[impl AsRef<Path>],
-    families: Families,
-    cached: &dyn Fn(&str) -> Option<PathBuf>,
-) -> Result<Found> {
+pub(crate) fn find(argument: &[impl AsRef<Path>], families: Families, cached: Cached) -> Result<Found> {
     let paths: Vec<&Path> = argument.iter().map(AsRef::as_ref).collect();
     match paths.as_slice() {
         [name] if name.as_os_str() == EMBEDDED => diffusers(Root::Embedded, families),
         [index] if index.is_file() && index.file_name().is_some_and(|name| name == MODEL_INDEX) => {
             directory(index.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new(".")), families)
         }
-        [one] if one.is_dir() => directory(one, families),
-        [one] if !one.exists() => known(&one.to_string_lossy(), families, cached),
-        files => Ok(single_files(files)),
+        [one] if one.is_dir() => {
+            let snapshot = snapshots_in(one).into_iter().next();
+            directory(snapshot.as_deref().unwrap_or(one), families)
+        }
+        [one] if !one.exists() && !one.is_symlink() => known(&one.to_string_lossy(), families, cached),
+        files => single_files(files),
     }
 }
 
@@ -111,11 +132,25 @@ pub(crate) fn known_manifest(name: &str) -> Result<Manifest> {
     found.ok_or_else(|| Error::UnknownModel { name: name.to_string(), hint })
 }
 
-fn known(name: &str, families: Families, cached: &dyn Fn(&str) -> Option<PathBuf>) -> Result<Found> {
-    let manifest = known_manifest(name)?;
-    let directory = manifest.repository.as_deref().and_then(cached).ok_or_else(|| Error::UnknownModel {
-        name: format!("{name}` on this machine, only its manifest: `{}", manifest.title),
-        hint: format!("`kinora pull {name}` downloads it; or give the directory where it is"),
+/// A known variant, or a repository of the hub, whose files are on this machine.
+fn known(name: &str, families: Families, cached: Cached) -> Result<Found> {
+    let manifest = match known_manifest(name) {
+        Ok(manifest) => manifest,
+        Err(unknown) => {
+            let directory = cached(name).map_err(|_| unknown)?;
+            return diffusers(Root::Directory(directory), families);
+        }
+    };
+    let here = manifest.repository.as_deref().map_or(Err(None), cached);
+    let directory = here.map_err(|lacking| {
+        let part = lacking.map(|lacking| format!(": its download lacks {lacking}"));
+        Error::UnknownModel {
+            name: format!("{name}` on this machine, only its manifest: `{}", manifest.title),
+            hint: format!(
+                "`kinora pull {name}` downloads it; or give the directory where it is{}",
+                part.unwrap_or_default()
+            ),
+        }
     })?;
     let found = diffusers(Root::Directory(directory), families)?;
     Ok(Found { manifest: Some(manifest), ..found })
@@ -128,7 +163,7 @@ fn directory(path: &Path, families: Families) -> Result<Found> {
 
 /// A directory with `model_index.json`: the components that it lists, and those that every model of the family needs.
 pub(crate) fn diffusers(root: Root, families: Families) -> Result<Found> {
-    let index = root.json(MODEL_INDEX)?.ok_or_else(|| root.not_a_model(format!("{MODEL_INDEX} is missing")))?;
+    let index = root.json(MODEL_INDEX)?.ok_or_else(|| root.missing(MODEL_INDEX))?;
     let class_name = index["_class_name"].as_str().unwrap_or_default();
     let family = families.iter().find(|family| family.owns_pipeline(class_name)).copied();
     let listed = index.as_object().into_iter().flatten().filter(|(_, value)| value[0].is_string());
@@ -158,10 +193,12 @@ fn component(root: &Root, folder: &str) -> Result<ComponentFiles> {
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let sets = WeightSet::of_component(&names);
     let (weights, mut problem) = match sets.as_slice() {
-        [] => (Vec::new(), Some(root.not_a_model(format!("{folder} has no weights")))),
+        [] => (Vec::new(), Some(root.not_a_model(format!("{folder} has no weights{}", others(&names))))),
         [set] => {
-            let weights = set.opened().iter().filter_map(|name| root.file(&format!("{folder}/{name}"))).collect();
-            (weights, shard_problem(set, &root.path(folder)))
+            let opened: Vec<String> = set.opened().iter().map(|name| format!("{folder}/{name}")).collect();
+            let lost = opened.iter().find(|name| root.file(name).is_none()).map(|name| root.missing(name));
+            let problem = lost.or_else(|| shard_problem(set, &root.path(folder)));
+            (opened.iter().filter_map(|name| root.file(name)).collect(), problem)
         }
         several => {
             let sets = several.iter().filter_map(|set| Some(format!("`{}`", set.opened().first()?)));
@@ -171,9 +208,19 @@ fn component(root: &Root, folder: &str) -> Result<ComponentFiles> {
         }
     };
     if config.is_none() {
-        problem = Some(root.not_a_model(format!("{folder}/config.json is missing")));
+        problem = Some(root.missing(&format!("{folder}/config.json")));
     }
     Ok(ComponentFiles { name: folder.to_string(), config, weights, problem })
+}
+
+/// The files of a component without weights that may have been meant for them, for a message.
+fn others(names: &[&str]) -> String {
+    let is_other = |name: &&&str| {
+        let ending = Path::new(name).extension().unwrap_or_default();
+        !["json", "md", "txt"].iter().any(|text| ending == *text)
+    };
+    let others: Vec<String> = names.iter().filter(is_other).take(3).map(|name| format!("`{name}`")).collect();
+    if others.is_empty() { String::new() } else { format!(", but {}", others.join(", ")) }
 }
 
 /// The problem with the shards of a set in `folder`: one is missing, or the index cannot be trusted.
@@ -210,7 +257,11 @@ fn folder(root: &Root, families: Families) -> Result<Found> {
     let is_component = names.iter().any(|name| CONFIGS.contains(&name.as_str())) && components.len() == 1;
     let layout = if is_component && !own.is_empty() { Layout::Component } else { Layout::Folder };
     let places = families.iter().flat_map(|family| family.tokenizers());
-    let tokenizer = [TOKENIZER_FILE].iter().chain(places).find_map(|name| root.file(name));
+    let usual = [TOKENIZER_FILE].iter().chain(places).find_map(|name| root.file(name));
+    let tokenizer = usual.or_else(|| {
+        let others = names.iter().filter(|name| !CONFIGS.contains(&name.as_str())).map(|name| root.path(name));
+        others.into_iter().find(|path| is_tokenizer(path)).map(Blob::File)
+    });
     Ok(Found { place: root.path(""), layout, components, tokenizer, manifest: None })
 }
 
@@ -218,18 +269,47 @@ fn is_weights(name: &str) -> bool {
     !WeightSet::all(&[name]).is_empty()
 }
 
-/// Single files: weights, and the tokenizer.
-fn single_files(files: &[&Path]) -> Found {
-    let (tokenizers, weights): (Vec<&Path>, Vec<&Path>) =
-        files.iter().partition(|path| path.file_name().is_some_and(|name| name == TOKENIZER_FILE));
+/// Single files: weights, and the tokenizer or its folder.
+fn single_files(files: &[&Path]) -> Result<Found> {
+    let (mut tokenizers, mut weights) = (Vec::new(), Vec::new());
+    for path in files {
+        let inside = path.join(TOKENIZER_FILE);
+        if inside.is_file() {
+            tokenizers.push(inside);
+        } else if path.is_dir() {
+            let reason = "a directory is a model of its own, and stands alone after --model".to_string();
+            return Err(Error::NotAModel { path: path.to_path_buf(), reason });
+        } else if is_tokenizer(path) {
+            tokenizers.push(path.to_path_buf());
+        } else {
+            weights.push(path.to_path_buf());
+        }
+    }
     let components = match weights.as_slice() {
         // A single shard can be inspected.
         [one] => vec![of_file(one)],
-        several => grouped(&several.iter().map(|path| path.to_path_buf()).collect::<Vec<_>>()),
+        several => grouped(several),
     };
     let place = files.first().map(|path| path.to_path_buf()).unwrap_or_default();
-    let tokenizer = tokenizers.last().map(|path| Blob::File(path.to_path_buf()));
-    Found { place, layout: Layout::Files, components, tokenizer, manifest: None }
+    let tokenizer = tokenizers.pop().map(Blob::File);
+    Ok(Found { place, layout: Layout::Files, components, tokenizer, manifest: None })
+}
+
+/// Whether the file is a tokenizer, by its name or, whatever it is called, by its content.
+fn is_tokenizer(path: &Path) -> bool {
+    #[derive(Deserialize)]
+    struct Parts {
+        #[serde(rename = "model")]
+        _model: IgnoredAny,
+        #[serde(rename = "added_tokens")]
+        _tokens: IgnoredAny,
+    }
+    if path.file_name().is_some_and(|name| name == TOKENIZER_FILE) {
+        return true;
+    }
+    let is_json = path.extension().is_some_and(|extension| extension == "json");
+    let parts = || kinora_checkpoint::read_json::<Parts>(path, &kinora_checkpoint::read_file(path).ok()?).ok();
+    is_json && parts().is_some()
 }
 
 /// One component per file, but shards of the same name belong together, and an index stands for those that it names.

@@ -1,13 +1,13 @@
 //! [`inspect`]: the layout, the components and the problems of a directory or file, from headers alone.
 
-use crate::Result;
-use crate::families::{self, family_of};
+use crate::families::{self, checked};
 use crate::model::Model;
 use crate::model::component::infos;
 use crate::model::family_files::Families;
-use crate::model::find::{Found, Layout, TOKENIZER};
+use crate::model::find::{ComponentFiles, Found, Layout};
 use crate::model::role::Role;
 use crate::model::single_files::Recognised;
+use crate::{Error, Result};
 use kinora_checkpoint::TensorInfo;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -26,6 +26,10 @@ pub struct Inspection {
     pub parts: Vec<PartInspection>,
     /// The reasons why the files are not a usable model; empty if they are.
     pub problems: Vec<String>,
+    /// What a user should know of a usable model.
+    pub notes: Vec<String>,
+    /// What to do about the problems, where that is known.
+    pub hint: Option<String>,
 }
 
 /// One part with weights.
@@ -47,52 +51,75 @@ pub struct PartInspection {
     pub tensors: Vec<(String, String, Vec<usize>)>,
 }
 
-/// Looks at a model directory, a checkpoint file, a known model on this machine, or the embedded model (`embedded`).
+/// Looks at what `argument` names as `--model` does: a model directory, checkpoint files, a known model on this machine, or
+/// the embedded model (`embedded`). Everything that a run would open is opened and checked.
 ///
 /// # Errors
-/// Nothing there, or files whose headers cannot be read.
-pub fn inspect(path: &Path) -> Result<Inspection> {
+/// Nothing there, or nothing that can be read.
+pub fn inspect(argument: &[impl AsRef<Path>]) -> Result<Inspection> {
     let families = families::files();
-    let found = families::find_files(&[path])?;
+    let found = families::find_files(argument)?;
     let layout = found.layout.name();
-    let mut parts = Vec::new();
+    let (mut parts, mut errors) = (Vec::new(), Vec::new());
     for component in &found.components {
         match infos(&component.weights) {
             Ok(_) if component.weights.is_empty() => {}
             Ok(tensors) => parts.push(inspected(&component.name, tensors, &families)),
             // The component's problem is reported with the others.
             Err(_) if component.problem.is_some() => {}
-            Err(error) => return Err(error),
+            Err(error) => errors.push(error),
         }
+    }
+    if parts.is_empty() && !errors.is_empty() {
+        return Err(errors.swap_remove(0));
     }
     let several = problems(&found, &families);
     let model = Model::of(found, &families).and_then(|model| {
-        let family = family_of(&model)?;
-        family.limits(&model)?;
-        family.check(&model)?;
-        Ok(model)
+        let (_, limits, notices) = checked(&model)?;
+        Ok((model, limits, notices))
     });
-    let (family, variant, problems) = match model {
-        Ok(model) => (Some(model.manifest.family), Some(model.manifest.name), Vec::new()),
-        Err(error) => {
-            let family = parts.iter().find_map(|part| part.family).map(str::to_string);
-            (family, None, if several.is_empty() { vec![error.to_string()] } else { several })
+    let mut inspection =
+        Inspection { layout, family: None, variant: None, parts, problems: several, notes: Vec::new(), hint: None };
+    match model {
+        Ok((model, limits, notices)) => {
+            let scheduler = limits.scheduler.and_then(|scheduler| scheduler.sampler.err());
+            inspection.notes.extend(scheduler.map(|reason| format!("a run needs --sampler: {reason}")));
+            inspection.notes.extend(notices);
+            inspection.family = Some(model.manifest.family);
+            inspection.variant = Some(model.manifest.name);
         }
-    };
-    Ok(Inspection { layout, family, variant, parts, problems })
+        Err(error) => {
+            inspection.family = inspection.parts.iter().find_map(|part| part.family).map(str::to_string);
+            inspection.hint = errors.iter().chain([&error]).find_map(hint);
+            if errors.is_empty() && inspection.problems.is_empty() {
+                errors.push(error);
+            }
+            inspection.problems.extend(errors.iter().map(ToString::to_string));
+        }
+    }
+    Ok(inspection)
+}
+
+/// The hint of a problem; that of [`Error::NotAModel`] is to inspect the model.
+fn hint(error: &Error) -> Option<String> {
+    error.hint().filter(|_| !matches!(error, Error::NotAModel { .. }))
 }
 
 /// The reasons why the files are not a usable model, as far as single files show them.
 fn problems(found: &Found, families: Families) -> Vec<String> {
-    let Layout::Diffusers { root, .. } = &found.layout else {
-        let lacking = Recognised::of(found, families).map(|files| files.lacking).unwrap_or_default();
-        let shards = found.components.iter().filter_map(|component| component.problem.as_ref());
-        return shards.map(ToString::to_string).chain(lacking.iter().map(|what| format!("it has no {what}"))).collect();
+    let named = |component: &&ComponentFiles| {
+        let is_diffusers = matches!(found.layout, Layout::Diffusers { .. });
+        !is_diffusers || Role::of_folder(&component.name).is_some()
     };
-    let loaded = found.components.iter().filter(|component| Role::of_folder(&component.name).is_some());
-    let components = loaded.filter_map(|component| component.problem.as_ref()).map(ToString::to_string);
-    let tokenizer = found.tokenizer.is_none().then(|| root.not_a_model(format!("{TOKENIZER} is missing")).to_string());
-    components.chain(tokenizer).collect()
+    let components = found.components.iter().filter(named).filter_map(|component| component.problem.as_ref());
+    let mut problems: Vec<String> = components.map(ToString::to_string).collect();
+    if matches!(found.layout, Layout::Diffusers { .. }) {
+        problems.extend(found.tokenizer_problem().map(|problem| problem.to_string()));
+    } else {
+        let lacking = Recognised::of(found, families).map(|files| files.lacking).unwrap_or_default();
+        problems.extend(lacking.iter().map(|what| format!("it has no {what}")));
+    }
+    problems
 }
 
 fn inspected(name: &str, tensors: Vec<TensorInfo>, families: Families) -> PartInspection {

@@ -21,7 +21,7 @@ use crate::{Error, Result};
 use component::{Blob, Component, infos};
 use family_files::{Families, FamilyFiles};
 use find::{Found, Layout, TOKENIZER};
-use kinora_checkpoint::TensorInfo;
+use kinora_checkpoint::{Content, TensorInfo, unwrapped};
 use manifest::{Caches, Manifest};
 use role::Role;
 use scheduler::Scheduler;
@@ -118,12 +118,37 @@ impl Model {
         first.ok_or_else(|| lacks(&self.place, role.name()))
     }
 
+    /// What the user should know about how the model's files are read.
+    ///
+    /// # Errors
+    /// Files that cannot be read.
+    pub(crate) fn notices(&self) -> Result<Vec<String>> {
+        let mut notices = Vec::new();
+        for component in self.components.values().flatten() {
+            notices.extend(component.choices()?);
+        }
+        Ok(notices)
+    }
+
+    /// The tokenizer's JSON.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or is something else.
+    pub(crate) fn tokenizer(&self) -> Result<Vec<u8>> {
+        let (path, json) = (self.tokenizer.path().to_path_buf(), self.tokenizer.read()?);
+        match Content::of(&json) {
+            None | Some(Content::Json) => Ok(json),
+            Some(content) => Err(kinora_checkpoint::Error::Content { path, content, wanted: "a tokenizer" }.into()),
+        }
+    }
+
     /// Bytes of weights that are compiled into the program.
     pub(crate) fn bytes_in_program(&self) -> u64 {
         self.components.values().flatten().flat_map(|component| &component.weights).map(Blob::bytes_in_program).sum()
     }
 
     fn of_diffusers(found: Found) -> Result<Self> {
+        let tokenizer_problem = found.tokenizer_problem();
         let Found { place, layout, components: files, tokenizer, manifest: known } = found;
         let Layout::Diffusers { root, index, family } = layout else { return Err(lacks(&place, find::MODEL_INDEX)) };
         let class_name = index["_class_name"].as_str().unwrap_or_default();
@@ -140,7 +165,10 @@ impl Model {
         }
         let transformers = components.get(&Role::Transformer).map(Vec::as_slice).unwrap_or_default();
         let first = transformers.first().ok_or_else(|| lacks(&place, Role::Transformer.name()))?;
-        let tensors = infos(&first.weights)?;
+        let tensors = names_of_model(infos(&first.weights)?);
+        if let Some(blob) = first.weights.first() {
+            family_files::require_one_role(family, blob.path(), &tensors)?;
+        }
         let detected = match root.text("manifest.toml")? {
             Some(text) => Manifest::parse(&text, &root.path("manifest.toml"))?,
             None => manifest_of(family, &tensors, transformers.len(), &place)?,
@@ -150,11 +178,14 @@ impl Model {
             return Err(lacks(&place, role.name()));
         }
         components.retain(|role, _| needed.contains(role));
+        let Some(tokenizer) = tokenizer else {
+            return Err(tokenizer_problem.unwrap_or_else(|| lacks(&place, TOKENIZER)));
+        };
         Ok(Self {
             argument: Vec::new(),
             components,
             image_processor: root.json("image_processor/preprocessor_config.json")?,
-            tokenizer: tokenizer.ok_or_else(|| root.not_a_model(format!("{TOKENIZER} is missing")))?,
+            tokenizer,
             index: Some(index),
             manifest: known.unwrap_or(detected),
             scheduler: root.json("scheduler/scheduler_config.json")?.as_ref().map(Scheduler::from_config),
@@ -180,6 +211,14 @@ fn manifest_of(family: &dyn FamilyFiles, tensors: &[TensorInfo], experts: usize,
         }),
     };
     nearest.ok_or_else(|| Error::NotAModel { path: place.to_path_buf(), reason: "its variant is not known".into() })
+}
+
+/// The tensors with names as the model has them, without the segments of modules that wrap its own.
+fn names_of_model(mut tensors: Vec<TensorInfo>) -> Vec<TensorInfo> {
+    for tensor in &mut tensors {
+        tensor.name = unwrapped(&tensor.name).into_owned();
+    }
+    tensors
 }
 
 fn lacks(place: &Path, what: &str) -> Error {

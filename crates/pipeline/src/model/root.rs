@@ -38,7 +38,8 @@ impl Root {
     pub(crate) fn text(&self, name: &str) -> Result<Option<String>> {
         let Some(blob) = self.file(name) else { return Ok(None) };
         let bad = |_| self.bad_file(name, "it is not UTF-8 text".into());
-        String::from_utf8(blob.read()?).map(Some).map_err(bad)
+        let text = String::from_utf8(blob.read()?).map_err(bad)?;
+        Ok(Some(text.strip_prefix('\u{feff}').map(str::to_string).unwrap_or(text)))
     }
 
     /// The content of a JSON file, if there is one.
@@ -46,18 +47,19 @@ impl Root {
     /// # Errors
     /// A file that cannot be read, or is not JSON.
     pub(crate) fn json(&self, name: &str) -> Result<Option<Value>> {
-        let Some(text) = self.text(name)? else { return Ok(None) };
-        serde_json::from_str(&text).map(Some).map_err(|error| self.bad_file(name, format!("it is not JSON: {error}")))
+        let Some(blob) = self.file(name) else { return Ok(None) };
+        Ok(Some(kinora_checkpoint::read_json(&self.path(name), &blob.read()?)?))
     }
 
     /// The sorted names of the files in the folder `folder`, or in the directory itself where that is empty; none where
-    /// there is no such folder.
+    /// there is no such folder. Links that lead nowhere are among them, and names that begin with a dot are not: other
+    /// programs keep their notes there.
     ///
     /// # Errors
     /// A folder that cannot be read.
     pub(crate) fn names(&self, folder: &str) -> Result<Vec<String>> {
         match self {
-            Self::Directory(_) => self.entries(folder, Path::is_file),
+            Self::Directory(_) => self.entries(folder, |path| path.is_file() || (path.is_symlink() && !path.exists())),
             Self::Embedded => {
                 let inside = |path: &'static str| match path.rsplit_once('/') {
                     Some((parent, name)) => (parent == folder).then_some(name),
@@ -86,12 +88,20 @@ impl Root {
         for entry in std::fs::read_dir(&folder).map_err(io)? {
             let entry = entry.map_err(io)?;
             // Names that are not UTF-8 are none that a model's files have.
-            if let (true, Ok(name)) = (wanted(&entry.path()), entry.file_name().into_string()) {
-                names.push(name);
-            }
+            let name = entry.file_name().into_string().ok().filter(|name| !name.starts_with('.'));
+            names.extend(name.filter(|_| wanted(&entry.path())));
         }
         names.sort();
         Ok(names)
+    }
+
+    /// The file `name` is not there, or is a link to one that is not.
+    pub(crate) fn missing(&self, name: &str) -> Error {
+        let path = self.path(name);
+        match std::fs::read_link(&path) {
+            Ok(target) => kinora_checkpoint::Error::DanglingLink { path, target }.into(),
+            Err(_) => self.not_a_model(format!("{name} is missing")),
+        }
     }
 
     /// A file that is there, but cannot be used.

@@ -1,10 +1,10 @@
 //! A [`Model`] of single files: the family that they belong to, and the ones that are missing.
 
 use crate::model::component::{Blob, Component, infos};
-use crate::model::family_files::{Families, FamilyFiles, FileTensors, recognise};
+use crate::model::family_files::{Families, FamilyFiles, FileTensors, recognise, require_one_role};
 use crate::model::find::Found;
 use crate::model::role::Role;
-use crate::model::{Model, experts, lacks, manifest_of};
+use crate::model::{Model, experts, lacks, manifest_of, names_of_model};
 use crate::{Error, Result};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -28,9 +28,12 @@ impl Recognised {
         let mut files = Vec::new();
         for component in &found.components {
             let path = component.weights.first().map(|blob| blob.path().to_path_buf()).unwrap_or_default();
-            files.push((path, infos(&component.weights)?));
+            files.push((path, names_of_model(infos(&component.weights)?)));
         }
         let (family, roles) = recognise(families, &files, &found.place)?;
+        for (path, tensors) in &files {
+            require_one_role(family, path, tensors)?;
+        }
         let transformer = roles.iter().position(|role| *role == Role::Transformer);
         let needed = family.needs(transformer.map_or(&[], |index| &files[index].1), None);
         let missing = needed.into_iter().filter(|role| !roles.contains(role)).map(Role::name);
@@ -61,9 +64,10 @@ impl Model {
             let reason = format!("it has no {}; the files after --model need to be all parts", lacking.join(", no "));
             return Err(bad(&place, reason));
         };
-        let transformers = experts::sorted(weights.remove(&Role::Transformer).unwrap_or_default())?;
+        let transformers = weights.remove(&Role::Transformer).unwrap_or_default();
         let first = roles.iter().position(|role| *role == Role::Transformer).map(|index| &files[index]);
         let (path, tensors) = first.ok_or_else(|| lacks(&place, Role::Transformer.name()))?;
+        let transformers = experts::sorted(transformers, family.variant(tensors, 2).is_some(), &place)?;
         let count = transformers.len();
         if count == 1 && experts::is_lone_expert(path, family, tensors) {
             return Err(bad(path, "by its name it is one of two experts: give both files after --model".into()));

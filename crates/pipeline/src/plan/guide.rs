@@ -2,7 +2,7 @@
 
 use crate::Result;
 use crate::request::inputs::Inputs;
-use std::path::Path;
+use kinora_media::Readers;
 
 /// Size and length of the picture or clip that a clip is made from, for what the request leaves open.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -17,9 +17,9 @@ pub(crate) struct Guide {
 
 impl Guide {
     /// Opens the clip, or reads the picture, that the inputs name.
-    pub(crate) fn probe(inputs: &Inputs) -> Result<Self> {
+    pub(crate) fn probe(inputs: &Inputs, readers: &Readers) -> Result<Self> {
         if let Some(path) = inputs.video.as_ref().or(inputs.control.as_ref()) {
-            let clip = kinora_media::open(path)?;
+            let clip = readers.open(path)?;
             let spec = clip.spec();
             let expand = inputs.expand.unwrap_or_default();
             let width = spec.width as f64 * (1.0 + expand.left + expand.right);
@@ -32,19 +32,4 @@ impl Guide {
         let picture = picture.map(kinora_media::read_image).transpose()?;
         Ok(Self { ratio: picture.map(|picture| picture.width as f64 / picture.height as f64), ..Self::default() })
     }
-}
-
-/// Returns notices of what is not read of the pictures and clips among the conditioning inputs, or not as they show it. Files
-/// that cannot be opened have none: they are refused where they are used.
-pub(crate) fn notices(inputs: &Inputs) -> Vec<String> {
-    let files = [&inputs.image, &inputs.last_image, &inputs.video, &inputs.control, &inputs.mask];
-    let files = files.into_iter().flatten().chain(&inputs.references);
-    files
-        .flat_map(|path| kinora_media::open(path).map_or_else(|_| Vec::new(), |clip| named(path, &clip.notes())))
-        .collect()
-}
-
-/// Returns a reader's notes as sentences that name its file.
-pub(crate) fn named(path: &Path, notes: &[String]) -> Vec<String> {
-    notes.iter().map(|note| format!("`{}`: {note}", path.display())).collect()
 }

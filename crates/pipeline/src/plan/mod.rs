@@ -3,6 +3,7 @@
 pub(crate) mod fit;
 mod frames;
 pub(crate) mod guide;
+pub(crate) mod inputs;
 pub(crate) mod machine;
 pub(crate) mod memory;
 pub(crate) mod placement;
@@ -22,7 +23,8 @@ use crate::request::seed::random_seed;
 use crate::step_cache::CacheRule;
 use crate::{Error, Result};
 pub(crate) use fit::in_tiles;
-pub(crate) use frames::tokens;
+pub(crate) use frames::{fps_of_clip, tokens};
+use kinora_media::Readers;
 use kinora_sampler::{SamplerKind, Schedule};
 use kinora_vae::LatentFormat;
 pub use planned::Planned;
@@ -127,10 +129,10 @@ impl Plan {
     ) -> Result<(Self, Vec<String>)> {
         let mut notices = Vec::new();
         experiments(&request.inputs, manifest, limits, probed.continues, &mut notices);
+        taken_as_text(&request.prompt, &mut notices);
         let Probed { guide, seed, .. } = probed;
         let ((width, height), cropped) = size::size(request, guide, manifest, limits, &mut notices)?;
-        let own_fps = guide.fps.unwrap_or(manifest.defaults.fps);
-        let fps = within("frames per second", request.fps.unwrap_or(own_fps), 1.0, 240.0)?;
+        let fps = frames::fps(request, guide, manifest, &mut notices)?;
         let frames = frames::frames(request, guide, manifest, limits, fps, &mut notices)?;
         let LatentFormat { channels, spatial_factor, temporal_factor, .. } = limits.latent_format;
         let latent_frames = limits.latent_format.latent_frames(frames);
@@ -180,16 +182,16 @@ pub(crate) struct Probed {
 
 impl Probed {
     /// Opens the clip, or reads the picture, that `request` names. `seed` replaces a random one if the request has none.
-    pub(crate) fn new(request: &Request, seed: Option<u64>, continues: bool) -> Result<Self> {
+    pub(crate) fn new(request: &Request, seed: Option<u64>, continues: bool, readers: &Readers) -> Result<Self> {
         // A continuation has the size of the clip before.
-        let guide = if continues { Guide::default() } else { Guide::probe(&request.inputs)? };
+        let guide = if continues { Guide::default() } else { Guide::probe(&request.inputs, readers)? };
         Ok(Self { guide, seed: request.seed.or(seed).unwrap_or_else(random_seed), continues })
     }
 }
 
 /// Checks the prompt and the conditioning inputs of `request`; opens no file.
 pub(crate) fn check(request: &Request, manifest: &Manifest, limits: &Limits, continues: bool) -> Result<()> {
-    if request.prompt.trim().is_empty() {
+    if kinora_text_encoder::is_blank(&request.prompt) {
         return Err(Error::request("the prompt is empty", "say what the clip should show"));
     }
     request.inputs.check(limits.capabilities, &manifest.name, continues)
@@ -202,6 +204,20 @@ fn experiments(inputs: &Inputs, manifest: &Manifest, limits: &Limits, continues:
         let untrained = untrained.iter().filter(|(_, asked)| *asked);
         notices
             .extend(untrained.map(|(what, _)| format!("{what} is an experiment: {} did not learn it", manifest.name)));
+    }
+}
+
+/// Adds a notice of the notation of other tools, which the text encoder reads letter by letter.
+fn taken_as_text(prompt: &str, notices: &mut Vec<String>) {
+    let weighted = |(before, after): (&str, &str)| {
+        let number = after.split(')').next().filter(|number| number.len() < after.len());
+        before.contains('(') && number.is_some_and(|number| number.trim().parse::<f32>().is_ok())
+    };
+    let weighted = prompt.match_indices(':').any(|(at, _)| weighted((&prompt[..at], &prompt[at + 1..])));
+    if weighted || prompt.contains("<lora:") || prompt.contains("embedding:") {
+        let text =
+            "weights such as `(word:1.4)`, `<lora:…>` and `embedding:…` mean nothing here: they are read as text";
+        notices.push(text.into());
     }
 }
 

@@ -51,6 +51,11 @@ impl Denoising {
             (Some(_), strength) => weakened(&whole, strength)?,
             (None, _) => whole.clone(),
         };
+        if asked.timesteps.as_ref().is_some_and(|timesteps| timesteps.iter().all(|timestep| *timestep <= 1.0)) {
+            notices.push(
+                "all timesteps are 1 or less of 1000, which is almost no noise: --sigmas takes levels up to 1".into(),
+            );
+        }
         let guidance_scale = guidance(&asked, &settings, limits)?;
         few_steps(schedule.steps(), manifest, notices)?;
         let cfg_zero_star = settings.cfg_zero_star.unwrap_or(false);
@@ -156,7 +161,8 @@ fn schedule(
 fn few_steps(steps: usize, manifest: &Manifest, notices: &mut Vec<String>) -> Result<()> {
     if steps < manifest.defaults.fewest_steps {
         let (name, usual) = (&manifest.name, usual_steps(manifest)?);
-        notices.push(format!("{steps} steps are few: {name} needs about {usual} unless its weights are distilled"));
+        let steps = if steps == 1 { "1 step is".into() } else { format!("{steps} steps are") };
+        notices.push(format!("{steps} few: {name} needs about {usual} unless its weights are distilled"));
     }
     Ok(())
 }

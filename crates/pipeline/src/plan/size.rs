@@ -8,6 +8,8 @@ use crate::{Error, Result};
 
 /// The largest side of a clip, in pixels.
 const LONGEST_SIDE: usize = 4096;
+/// The longest shape of a clip that only follows from a picture's, as of `--aspect`.
+const LONGEST_RATIO: f64 = 8.0;
 /// No grid has this side: frames are made larger, and cropped.
 const FULL_HD: usize = 1080;
 
@@ -23,6 +25,18 @@ pub(super) fn size(
     notices: &mut Vec<String>,
 ) -> Result<(Sides, Option<Sides>)> {
     let (asked_width, asked_height) = asked(request.size, guide, manifest);
+    // Two numbers, or an aspect, say the shape whatever the picture's is.
+    let says_shape =
+        matches!(request.size, Size::Pixels { width: Some(_), height: Some(_) } | Size::Aspect { ratio: Some(_), .. });
+    if let Some(ratio) =
+        guide.ratio.filter(|ratio| !says_shape && !(1.0 / LONGEST_RATIO..=LONGEST_RATIO).contains(ratio))
+    {
+        let what = format!("the given picture or clip is {}, longer than {LONGEST_RATIO}:1", shape(ratio));
+        return Err(Error::request(
+            what,
+            "--aspect 16:9, or --width and --height, choose a shape; --fit says how it gets it",
+        ));
+    }
     for (name, asked) in [("width", asked_width), ("height", asked_height)] {
         if !(1.0..=LONGEST_SIDE as f64).contains(&asked) {
             let what = format!("{name} {asked:.0} is outside 1 to {LONGEST_SIDE} pixels");
@@ -73,6 +87,11 @@ fn asked(size: Size, guide: Guide, manifest: &Manifest) -> (f64, f64) {
             ((area * ratio).sqrt(), (area / ratio).sqrt())
         }
     }
+}
+
+/// `ratio` as width to height.
+fn shape(ratio: f64) -> String {
+    if ratio > 1.0 { format!("{ratio:.0}:1") } else { format!("1:{:.0}", 1.0 / ratio) }
 }
 
 /// Rounds `asked` to a multiple of `step`. Half a step rounds down: with steps of 32, 1280×720 becomes the 1280×704 that

@@ -2,6 +2,7 @@
 
 use candle_core::DType;
 use kinora_checkpoint::Quant;
+use std::path::PathBuf;
 
 /// The model to load, and where it runs.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,11 +20,14 @@ pub struct LoadOptions {
     /// The most bytes of a GPU's memory to plan with; `None` is what is free. Blocks that do not fit are streamed from the
     /// host's memory.
     pub gpu_memory: Option<u64>,
+    /// The absolute path of the program `ffmpeg`, beside which `ffprobe` lies: it reads the clips that Kinora does not read
+    /// itself. `None` refuses them.
+    pub ffmpeg: Option<PathBuf>,
 }
 
 impl Default for LoadOptions {
     fn default() -> Self {
         let model = vec!["embedded".into()];
-        Self { model, dtype: None, quant: None, device: "auto".into(), threads: None, gpu_memory: None }
+        Self { model, dtype: None, quant: None, device: "auto".into(), threads: None, gpu_memory: None, ffmpeg: None }
     }
 }

@@ -4,7 +4,7 @@ use super::event::Event;
 use super::observer::Observer;
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
-use kinora_media::{Filter, Fit, Frame, Picture};
+use kinora_media::{Filter, Fit, Frame, Picture, Readers};
 use kinora_vae::{LatentFormat, VideoVae};
 use std::path::Path;
 
@@ -62,12 +62,13 @@ impl Encoding<'_, '_> {
 /// A clip that cannot be read, has no frames or a size that the VAE does not take, and a stop.
 pub(crate) fn encode_clip(
     vae: &dyn VideoVae,
+    readers: &Readers,
     path: &Path,
     device: &Device,
     observer: &mut Observer,
 ) -> Result<(Tensor, f64)> {
-    let mut clip = kinora_media::open(path)?;
-    for note in crate::plan::guide::named(path, &clip.notes()) {
+    let mut clip = readers.open(path)?;
+    for note in crate::plan::inputs::named(path, &clip.notes()) {
         observer.tell(Event::Notice(&note))?;
     }
     let LatentFormat { spatial_factor, temporal_factor, .. } = *vae.latent_format();

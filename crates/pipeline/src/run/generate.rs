@@ -123,7 +123,7 @@ impl Pipeline {
             kinora_checkpoint::check_writable(output)?;
             observer.tell(Event::Stage(Stage::Encode))?;
             let vae = self.vae(Parts::Encoder)?;
-            let (latents, fps) = encode::encode_clip(vae.as_ref(), clip, self.device(), observer)?;
+            let (latents, fps) = encode::encode_clip(vae.as_ref(), &self.readers, clip, self.device(), observer)?;
             let (_, c, f, h, w) = latents.dims5()?;
             let replaced = replaced(output);
             LatentsFile::save(output, latents, About { fps: Some(fps), ..About::default() })?;
@@ -248,11 +248,11 @@ impl Pipeline {
         let start = Instant::now();
         observer.tell(Event::Stage(Stage::Text))?;
         let Planned { plan, placement, .. } = planned;
-        let prompts = self.encode_prompts(planned, run_dir, observer)?;
+        let prompts = self.encode_prompts(planned, run_dir)?;
         let text = start.elapsed().as_secs_f64();
         let conditioning = self.conditioning(plan, end, run_dir, observer)?;
         observer.tell(Event::Stage(Stage::Denoise))?;
-        let run = Run { model: &self.model, placement, plan };
+        let run = Run { model: &self.model, placement, readers: &self.readers, plan };
         let predictor = self.family.predictor(run, prompts, conditioning)?;
         let denoiser = Denoiser { plan, device: &placement.device, predictor, dtype: placement.dtype, noise };
         let (latents, predictions) = denoiser.run(run_dir, observer)?;
@@ -261,12 +261,7 @@ impl Pipeline {
     }
 
     /// The text contexts of the prompt and, where the plan is guided, of the negative prompt.
-    fn encode_prompts(
-        &self,
-        planned: &Planned,
-        run_dir: Option<&RunDir>,
-        observer: &mut Observer,
-    ) -> Result<Vec<Tensors>> {
+    fn encode_prompts(&self, planned: &Planned, run_dir: Option<&RunDir>) -> Result<Vec<Tensors>> {
         let (Planned { plan, placement, .. }, names) = (planned, self.family.context_names());
         if let Some(run_dir) = run_dir
             && let Some(prompts) = run_dir.load_contexts(plan, names, &placement.device)?
@@ -279,13 +274,9 @@ impl Pipeline {
         let texts = [Some(prompt.as_str()), plan.guided().then_some(plan.negative_prompt.as_str())];
         let mut prompts = Vec::new();
         for text in texts.into_iter().flatten() {
-            let encoded = encoder.encode(text)?;
-            if encoded.dropped > 0 {
-                let text = format!("the prompt is long: its last {} tokens are not read", encoded.dropped);
-                observer.tell(Event::Notice(&text))?;
-            }
+            let contexts = encoder.encode(text)?;
             let on_device = |(name, context): (String, Tensor)| Ok((name, context.to_device(&placement.device)?));
-            prompts.push(encoded.contexts.into_iter().map(on_device).collect::<Result<Tensors>>()?);
+            prompts.push(contexts.into_iter().map(on_device).collect::<Result<Tensors>>()?);
         }
         if let Some(run_dir) = run_dir {
             run_dir.save_contexts(&prompts)?;
@@ -310,7 +301,7 @@ impl Pipeline {
             return Ok(conditioning);
         }
         observer.tell(Event::Stage(Stage::Encode))?;
-        let run = Run { model: &self.model, placement: &self.placement, plan };
+        let run = Run { model: &self.model, placement: &self.placement, readers: &self.readers, plan };
         let conditioning = self.family.condition(run, end, observer)?;
         if let Some(run_dir) = run_dir {
             run_dir.save_conditioning(&conditioning)?;

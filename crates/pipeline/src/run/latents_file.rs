@@ -1,5 +1,6 @@
 //! [`LatentsFile`]: the artefact between denoising and decoding, one safetensors file.
 
+use crate::request::recipe::Recipe;
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 use kinora_checkpoint::TensorFile;
@@ -78,7 +79,10 @@ impl LatentsFile {
     pub(crate) fn checked(self, format: &LatentFormat) -> Result<Self> {
         let (found, needed) = (self.shape[0], format.channels);
         if found != needed {
-            let reason = format!("`{LATENTS}` has {found} channels, this model's VAE has {needed}");
+            let recipe = self.recipe().and_then(|text| serde_json::from_str::<Recipe>(text).ok());
+            let maker = recipe.map(|recipe| format!("; they were made with --model {}", recipe.model.join(" ")));
+            let maker = maker.unwrap_or_default();
+            let reason = format!("`{LATENTS}` has {found} channels, this model's VAE has {needed}{maker}");
             return Err(bad(&self.path, reason));
         }
         Ok(self)

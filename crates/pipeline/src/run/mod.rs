@@ -14,7 +14,7 @@ mod tiles;
 
 use crate::families::capabilities::{Capabilities, Limits};
 use crate::families::family::Family;
-use crate::families::{family_of, find_model, is_known_only, random_model};
+use crate::families::{checked, family_of, find_model, is_known_only, random_model};
 use crate::model::Model;
 use crate::model::manifest::Manifest;
 use crate::plan::fit::Fitting;
@@ -30,17 +30,25 @@ use crate::request::recipe::Recipe;
 use crate::run::run_dir::recorded;
 use crate::{Result, device};
 use candle_core::Device;
+use kinora_media::Readers;
+use kinora_text_encoder::Unread;
 use kinora_vae::{LatentFormat, Parts, VideoVae};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
+
+/// Words that show where the unread end of a prompt begins.
+const UNREAD_WORDS: usize = 5;
 
 /// A model that is ready to make clips. Its components are read when their stage comes and freed after it.
 pub struct Pipeline {
     pub(crate) model: Model,
     pub(crate) family: &'static dyn Family,
     pub(crate) limits: Limits,
+    /// What the user should know about how the model's files are read.
+    notices: Vec<String>,
     pub(crate) placement: Placement,
     pub(crate) threads: rayon::ThreadPool,
+    pub(crate) readers: Readers,
     /// Bytes that were resident when the model was loaded.
     idle: Option<u64>,
     /// Held by the run that a GPU works for.
@@ -62,17 +70,33 @@ impl Pipeline {
     /// # Errors
     /// No such model, or files that do not make one; a device that is not there.
     pub fn load(options: &LoadOptions) -> Result<Self> {
-        let pipeline = Self::of(find_model(&options.model)?, options)?;
-        pipeline.family.check(&pipeline.model)?;
-        Ok(pipeline)
+        let model = find_model(&options.model)?;
+        let (family, limits, notices) = checked(&model)?;
+        Ok(Self { notices, ..Self::of(model, family, limits, options)? })
     }
 
-    fn of(model: Model, options: &LoadOptions) -> Result<Self> {
-        let placement = Placement::of(options)?;
-        let threads = device::threads(options.threads)?;
+    /// A model without files.
+    fn random(name: &str, options: &LoadOptions) -> Result<Self> {
+        let model = random_model(name)?;
         let family = family_of(&model)?;
         let limits = family.limits(&model)?;
-        Ok(Self { model, family, limits, placement, threads, idle: resident(), turn: Mutex::default() })
+        Self::of(model, family, limits, options)
+    }
+
+    fn of(model: Model, family: &'static dyn Family, limits: Limits, options: &LoadOptions) -> Result<Self> {
+        let (placement, threads) = (Placement::of(options)?, device::threads(options.threads)?);
+        let readers = Readers { ffmpeg: options.ffmpeg.clone() };
+        Ok(Self {
+            model,
+            family,
+            limits,
+            notices: Vec::new(),
+            placement,
+            threads,
+            readers,
+            idle: resident(),
+            turn: Mutex::default(),
+        })
     }
 
     /// The plan that [`Pipeline::generate`] would follow: the request with every default filled in, checked and snapped.
@@ -89,10 +113,27 @@ impl Pipeline {
         let resumed = request.output.resume.as_ref().filter(|_| request.seed.is_none());
         let earlier = resumed.map(|dir| recorded(dir)).transpose()?.flatten();
         check(request, manifest, limits, continues)?;
-        let probed = Probed::new(request, earlier.map(|recipe| recipe.seed), continues)?;
+        let probed = Probed::new(request, earlier.map(|recipe| recipe.seed), continues, &self.readers)?;
         let (plan, mut notices) = Plan::new(request, probed, manifest, limits)?;
-        notices.extend(crate::plan::guide::notices(&request.inputs));
+        notices.extend(self.unread(&plan)?);
+        notices.extend(crate::plan::inputs::notices(&plan, &self.readers)?);
+        notices.extend(self.notices.iter().cloned());
         self.fitting().fit(plan, notices, &request.output)
+    }
+
+    /// A notice of each prompt whose end the text encoder has no room for.
+    fn unread(&self, plan: &Plan) -> Result<Vec<String>> {
+        let (prompt, negative) = (plan.spoken_prompt(), plan.guided().then_some(plan.negative_prompt.as_str()));
+        let texts = [("the prompt", Some(prompt.as_str())), ("the negative prompt", negative)];
+        let mut notices = Vec::new();
+        for (name, text) in texts {
+            let unread = text.map(|text| self.family.unread(&self.model, text)).transpose()?.flatten();
+            notices.extend(unread.map(|Unread { tokens, text }| {
+                let start: Vec<&str> = text.split_whitespace().take(UNREAD_WORDS).collect();
+                format!("{name} is long: its last {tokens} tokens are not read, from \"{}\" on", start.join(" "))
+            }));
+        }
+        Ok(notices)
     }
 
     /// The model on this machine, as plans are fitted into its memory.
@@ -174,7 +215,7 @@ impl Pipeline {
 /// As of [`Pipeline::load`] and [`Pipeline::plan`].
 pub fn outline(options: &LoadOptions, request: &Request) -> Result<Planned> {
     let pipeline = match options.model.as_slice() {
-        [name] if is_known_only(name) => Pipeline::of(random_model(name)?, options)?,
+        [name] if is_known_only(name) => Pipeline::random(name, options)?,
         _ => Pipeline::load(options)?,
     };
     pipeline.plan(request)

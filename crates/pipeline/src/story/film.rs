@@ -4,6 +4,7 @@ use super::colours::Colours;
 use super::windows::least_frames;
 use crate::families::capabilities::Continuation;
 use crate::families::family::ClipEnd;
+use crate::plan::inputs::named;
 use crate::request::output::{LATENTS_SUFFIX, Output, Report};
 use crate::run::Pipeline;
 use crate::run::decode::{Decoding, Stream, writer};
@@ -113,10 +114,7 @@ impl<'a> Film<'a> {
     /// Writes every frame of the file `clip`, and remembers the last `kept`.
     fn copy(&mut self, clip: &Path, kept: usize, observer: &mut Observer) -> Result<()> {
         let (width, height) = self.shape.size;
-        let mut reader = kinora_media::open(clip)?;
-        for note in crate::plan::guide::named(clip, &reader.notes()) {
-            observer.tell(Event::Notice(&note))?;
-        }
+        let mut reader = self.pipeline.readers.open(clip)?;
         let total = reader.frames().unwrap_or_default();
         while let Some(frame) = reader.next_frame()? {
             let frame = match self.shape.cut {
@@ -273,17 +271,22 @@ impl Join {
     }
 }
 
-/// Refuses a clip that is too short to be continued, before anything is made. Of a clip without its latents, as many
-/// frames are read as are needed.
-pub(super) fn check_continued(pipeline: &Pipeline, clip: &Path, shape: Shape, tail: Continuation) -> Result<()> {
+/// Refuses a clip that is too short to be continued, before anything is made; returns sentences about what is not read of it
+/// and what it loses. Of a clip without its latents, as many frames are read as are needed.
+pub(super) fn check_continued(
+    pipeline: &Pipeline,
+    clip: &Path,
+    shape: Shape,
+    tail: Continuation,
+) -> Result<Vec<String>> {
     let latents = sidecar(clip);
     if let Continuation::Latents { frames, .. } = tail
         && belongs(pipeline, shape, &latents, clip)
     {
-        return LatentsFile::open(&latents)?.tail(frames, &Device::Cpu).map(drop);
+        return LatentsFile::open(&latents)?.tail(frames, &Device::Cpu).map(|_| Vec::new());
     }
     let least = least_frames(tail, pipeline.latent_format().temporal_factor);
-    let mut reader = kinora_media::open(clip)?;
+    let mut reader = pipeline.readers.open(clip)?;
     for found in 0..least {
         if reader.next_frame()?.is_none() {
             return Err(Error::BadFile {
@@ -293,7 +296,8 @@ pub(super) fn check_continued(pipeline: &Pipeline, clip: &Path, shape: Shape, ta
             });
         }
     }
-    Ok(())
+    let again = "its frames are compressed again, which loses a little each time: its latents are not beside it";
+    Ok(named(clip, &[reader.notes(), vec![again.into()]].concat()))
 }
 
 /// Whether `latents` are there and those of `clip`: of its size, made by its recipe, and saved when it was as it is now.

@@ -4,7 +4,7 @@ use super::film::{Film, Shape, check_continued, sidecar};
 use super::windows::{Window, request_of, windows_of};
 use super::{BEFORE, STORY};
 use crate::families::capabilities::Continuation;
-use crate::plan::Plan;
+use crate::plan::{Plan, fps_of_clip};
 use crate::request::inputs::who_takes;
 use crate::request::output::{Output, Predictions, Report, Seconds};
 use crate::request::recipe::Recipe;
@@ -15,6 +15,7 @@ use crate::run::observer::Observer;
 use crate::run::run_dir::{check_inputs, write_text};
 use crate::run::{Part, Pipeline};
 use crate::{Error, Event, Result};
+use kinora_media::Readers;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -62,7 +63,7 @@ impl<'a> Filming<'a> {
         check_length(story)?;
         let mut request = request.clone();
         if let Some(clip) = &story.after {
-            take_size(clip, &mut request)?;
+            take_size(&pipeline.readers, clip, &mut request)?;
         }
         let first = story.shots.first().ok_or_else(|| Error::request("the story has no shots", "add one"))?;
         let planned = pipeline.plan_of(&request_of(&request, first)?, part(continues(story, 0, first)))?;
@@ -70,13 +71,14 @@ impl<'a> Filming<'a> {
         // Every window has the size that the first one got.
         let (width, height) = plan.cropped.unwrap_or((plan.width, plan.height));
         request.size = Size::Pixels { width: Some(width), height: Some(height) };
-        let windows = all_windows(story, &request, plan, tail, project)?;
-        let notices = check_windows(pipeline, &windows, &planned.notices)?;
+        let (windows, lengths) = all_windows(story, &request, plan, tail, project)?;
+        let mut notices = check_windows(pipeline, &windows, &planned.notices)?;
+        notices.extend(lengths);
         let output = Output { tile: planned.tile, ..request.output.clone() };
         check_names(pipeline, story, &request, &output)?;
         let shape = Shape { size: (plan.width, plan.height), cut: plan.cropped, fps: plan.fps };
         if let Some(clip) = &story.after {
-            check_continued(pipeline, clip, shape, tail)?;
+            notices.splice(0..0, check_continued(pipeline, clip, shape, tail)?);
         }
         let recipe = Recipe {
             story: Some(story.with_whole_paths()),
@@ -177,25 +179,25 @@ fn check_length(story: &Story) -> Result<()> {
 }
 
 /// Gives `request` the size and the frame rate of the clip that it continues.
-fn take_size(clip: &Path, request: &mut Request) -> Result<()> {
-    let spec = kinora_media::open(clip)?.spec();
+fn take_size(readers: &Readers, clip: &Path, request: &mut Request) -> Result<()> {
+    let spec = readers.open(clip)?.spec();
     // Frames that were upscaled after decoding are continued in the size that they were made in.
     let made = Recipe::read(clip).ok().filter(|recipe| recipe.upscale.is_some());
     let (width, height) = made.map_or((spec.width, spec.height), |recipe| (recipe.width, recipe.height));
     request.size = Size::Pixels { width: Some(width), height: Some(height) };
-    request.fps = Some(request.fps.unwrap_or(spec.fps.as_f64()));
+    request.fps = Some(request.fps.map_or_else(|| fps_of_clip(spec.fps.as_f64()), Ok)?);
     Ok(())
 }
 
-/// The windows of every shot, with their seeds and directories.
+/// The windows of every shot, with their seeds and directories, and a sentence for each shot that has not the length asked for.
 fn all_windows(
     story: &Story,
     request: &Request,
     plan: &Plan,
     tail: Continuation,
     project: &Path,
-) -> Result<Vec<Window>> {
-    let mut windows = Vec::new();
+) -> Result<(Vec<Window>, Vec<String>)> {
+    let (mut windows, mut lengths) = (Vec::new(), Vec::new());
     // Frames since the last cut; a clip that is too short to continue is refused when it is read.
     let mut since_cut = if story.after.is_some() { usize::MAX } else { 0 };
     for (index, shot) in story.shots.iter().enumerate() {
@@ -209,13 +211,18 @@ fn all_windows(
         if !continues {
             since_cut = 0;
         }
-        windows.extend(windows_of(&own, shot, plan, tail, &mut since_cut)?);
+        let more = windows_of(&own, shot, plan, tail, &mut since_cut)?;
+        lengths.extend(shot.seconds.filter(|_| more.made != more.wanted).map(|asked| {
+            let made = more.made as f64 / plan.fps;
+            format!("shot {}: {asked} s became {made:.3} s, {} frames", index + 1, more.made)
+        }));
+        windows.extend(more.windows);
     }
     for (index, window) in windows.iter_mut().enumerate() {
         window.request.seed.get_or_insert(plan.seed.wrapping_add(index as u64));
         window.request.output.resume = Some(project.join(format!("{index:03}")));
     }
-    Ok(windows)
+    Ok((windows, lengths))
 }
 
 /// Plans one window of each kind, so that errors of a later one come out before the first is made; the notices of all,

@@ -13,6 +13,15 @@ pub(super) struct Window {
     pub cut: bool,
 }
 
+/// The windows of one shot.
+pub(super) struct Windows {
+    pub windows: Vec<Window>,
+    /// Frames that the shot asks for.
+    pub wanted: usize,
+    /// Frames that the windows add to the clip.
+    pub made: usize,
+}
+
 /// `request` with what `shot` says.
 pub(super) fn request_of(request: &Request, shot: &Shot) -> Result<Request> {
     let mut request = request.clone();
@@ -37,7 +46,7 @@ pub(super) fn windows_of(
     plan: &Plan,
     tail: Continuation,
     since_cut: &mut usize,
-) -> Result<Vec<Window>> {
+) -> Result<Windows> {
     let factor = plan.temporal_factor;
     let seconds = shot.seconds.unwrap_or(plan.frames as f64 / plan.fps);
     if !(seconds > 0.0 && seconds <= MOST_SECONDS) {
@@ -70,7 +79,7 @@ pub(super) fn windows_of(
         made += frames - old;
         *since_cut = since_cut.saturating_add(frames - old);
     }
-    Ok(windows)
+    Ok(Windows { windows, wanted, made })
 }
 
 /// The smallest number of frames of a clip that a model continues so.

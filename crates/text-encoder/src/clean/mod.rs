@@ -10,6 +10,9 @@ mod fix_text;
 mod html;
 mod mojibake;
 
+use regex::Regex;
+use std::sync::LazyLock;
+
 /// Returns the text that is tokenized for `prompt`: broken encodings, HTML entities, ligatures, full-width letters, curly
 /// quotes and control characters fixed, Unicode composed (NFC), white space collapsed and trimmed.
 pub fn clean_prompt(prompt: &str) -> String {
@@ -18,9 +21,30 @@ pub fn clean_prompt(prompt: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
+/// Returns whether nothing of `prompt` would be seen: white space, control and formatting characters (zero-width spaces, byte
+/// order marks, directions), combining marks without a letter, and fillers.
+pub fn is_blank(prompt: &str) -> bool {
+    static SEEN: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r"[^\p{Z}\p{C}\p{M}\s\u{115f}\u{1160}\u{2800}\u{3164}\u{ffa0}]").expect("a constant")
+    });
+    !SEEN.is_match(&clean_prompt(prompt))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_nobody_sees_is_blank() {
+        for prompt in
+            ["", " \n", "\u{200b}", "\u{feff}", "&nbsp;", "\u{202e}\u{2066}", "\u{3164}", "\u{301}", "\u{2800} "]
+        {
+            assert!(is_blank(prompt), "{prompt:?}");
+        }
+        for prompt in ["a", "球", "\u{200b}.", "e\u{301}", "🎈", "&amp;"] {
+            assert!(!is_blank(prompt), "{prompt:?}");
+        }
+    }
 
     #[test]
     fn cleans_as_ftfy_and_diffusers_do() {

@@ -125,15 +125,16 @@ pub(super) fn dit_config(model: &Model, transformer: &Component) -> Result<WanCo
 }
 
 pub(super) fn text_key_maps() -> [KeyMap; 2] {
-    [umt5::canonical_from_transformers(), KeyMap::identity("original")]
+    [umt5::canonical_from_transformers(), KeyMap::identity("original").anchored(["token_embedding.weight"])]
 }
 
 pub(super) fn vae_key_maps(config: &VaeConfig) -> [KeyMap; 2] {
-    [kinora_vae::wan::canonical_from_diffusers(config), KeyMap::identity("original")]
+    let original = KeyMap::identity("original").anchored(["decoder.conv1.weight"]);
+    [kinora_vae::wan::canonical_from_diffusers(config), original]
 }
 
 pub(super) fn dit_key_maps() -> [KeyMap; 2] {
-    [kinora_dit::wan::canonical_from_diffusers(), KeyMap::identity("original")]
+    [kinora_dit::wan::canonical_from_diffusers(), KeyMap::identity("original").anchored(["patch_embedding.weight"])]
 }
 
 /// Loads the VAE, or half of it.
@@ -150,11 +151,27 @@ pub(super) fn load_image_encoder(model: &Model, placement: &Placement) -> Result
     let placement = Placement { dtype: DType::F32, quant: None, ..placement.clone() };
     let weights = open(model.component(Role::ImageEncoder)?, &image_key_maps(), &placement)?;
     let encoder = built(Role::ImageEncoder, ClipVision::new(&image_config(model)?, &weights))?;
-    let preprocess = match &model.image_processor {
-        Some(config) => ClipPreprocess::from_json(config.to_string().as_bytes())?,
-        None => ClipPreprocess::default(),
-    };
-    Ok(ImageStage::new(encoder, preprocess))
+    Ok(ImageStage::new(encoder, image_preprocess(model)?))
+}
+
+/// What the image encoder does to pictures first.
+pub(super) fn image_preprocess(model: &Model) -> Result<ClipPreprocess> {
+    match &model.image_processor {
+        Some(config) => Ok(ClipPreprocess::from_json(config.to_string().as_bytes())?),
+        None => Ok(ClipPreprocess::default()),
+    }
+}
+
+/// Checks that an encoder makes hidden states of as many channels as the transformer takes.
+pub(super) fn require_width(model: &Model, encoder: Role, makes: usize, takes: usize) -> Result<()> {
+    if makes == takes {
+        return Ok(());
+    }
+    let name = encoder.name();
+    Err(Error::request(
+        format!("the {name} of `{}` makes {makes} channels, its transformer takes {takes}", model.place.display()),
+        format!("take transformer and {name} from one model"),
+    ))
 }
 
 /// The weights of a component where `placement` has them.

@@ -7,7 +7,7 @@ mod memory;
 mod predictor;
 
 use super::capabilities::Limits;
-use super::family::{ClipEnd, Encoded, Family, Predictor, PromptEncoder, Run, Tensors, TimedPass};
+use super::family::{ClipEnd, Family, Predictor, PromptEncoder, Run, Tensors, TimedPass};
 use crate::model::Model;
 use crate::model::role::Role;
 use crate::plan::Plan;
@@ -19,12 +19,12 @@ use candle_core::DType;
 use conditioning::{Conditioner, Conditions};
 pub(crate) use files::Wan;
 use files::{
-    UMT5_XXL, built, dit_config, dit_key_maps, finished, image_config, image_key_maps, open, text_config,
-    text_key_maps, vae_config, vae_key_maps,
+    UMT5_XXL, built, dit_config, dit_key_maps, finished, image_config, image_key_maps, image_preprocess, open,
+    require_width, text_config, text_key_maps, vae_config, vae_key_maps,
 };
 use kinora_dit::wan::WanModel;
 use kinora_image_encoder::ClipVision;
-use kinora_text_encoder::{TextEncoder, TextStage, Tokenizer, Umt5};
+use kinora_text_encoder::{TextEncoder, TextStage, Tokenizer, Umt5, Unread};
 use kinora_vae::wan::WanVae;
 use kinora_vae::{Parts, VideoVae};
 use predictor::WanPredictor;
@@ -40,23 +40,30 @@ impl Family for Wan {
     }
 
     fn check(&self, model: &Model) -> Result<()> {
-        let text = model.component(Role::TextEncoder)?;
+        let (text, text_config) = (model.component(Role::TextEncoder)?, text_config(model)?);
         let headers = text.headers(&text_key_maps(), DType::F32)?;
-        built(text.role, Umt5::new(&text_config(model)?, &headers))?;
+        built(text.role, Umt5::new(&text_config, &headers))?;
         finished(text.role, &headers)?;
+        TextStage::check(&Tokenizer::from_bytes(&model.tokenizer()?)?, &text_config, model.manifest.text_len)?;
         let (vae, config) = (model.component(Role::Vae)?, vae_config(model)?);
         let headers = vae.headers(&vae_key_maps(&config), DType::F32)?;
         built(vae.role, WanVae::new(&config, &headers, Parts::Both))?;
         finished(vae.role, &headers)?;
         for transformer in model.components(Role::Transformer) {
             let headers = transformer.headers(&dit_key_maps(), DType::F32)?;
-            built(transformer.role, WanModel::new(&dit_config(model, transformer)?, &headers))?;
+            let config = dit_config(model, transformer)?;
+            require_width(model, Role::TextEncoder, text_config.d_model, config.text_dim)?;
+            if let Some(channels) = config.image_dim {
+                require_width(model, Role::ImageEncoder, image_config(model)?.hidden_size, channels)?;
+            }
+            built(transformer.role, WanModel::new(&config, &headers))?;
             finished(transformer.role, &headers)?;
         }
         for image in model.components(Role::ImageEncoder) {
             let headers = image.headers(&image_key_maps(), DType::F32)?;
             built(image.role, ClipVision::check(&image_config(model)?, &headers))?;
             finished(image.role, &headers)?;
+            image_preprocess(model)?;
         }
         Ok(())
     }
@@ -66,10 +73,17 @@ impl Family for Wan {
     }
 
     fn text_encoder(&self, model: &Model, placement: &Placement) -> Result<Box<dyn PromptEncoder>> {
-        let tokenizer = Tokenizer::from_bytes(&model.tokenizer.read()?)?; // first: it is small and may be damaged
+        let tokenizer = Tokenizer::from_bytes(&model.tokenizer()?)?; // first: it is small and may be damaged
         let weights = open(model.component(Role::TextEncoder)?, &text_key_maps(), placement)?;
         let encoder = built(Role::TextEncoder, Umt5::new(&text_config(model)?, &weights))?;
         Ok(Box::new(OneContext(TextStage::new(tokenizer, encoder, model.manifest.text_len)?)))
+    }
+
+    fn unread(&self, model: &Model, prompt: &str) -> Result<Option<Unread>> {
+        if model.component(Role::TextEncoder)?.weights.is_empty() {
+            return Ok(None);
+        }
+        Unread::of(prompt, model.manifest.text_len, || Ok(Tokenizer::from_bytes(&model.tokenizer.read()?)?))
     }
 
     fn is_conditioned(&self, plan: &Plan, end: Option<&ClipEnd>) -> bool {
@@ -131,9 +145,8 @@ impl Family for Wan {
 struct OneContext(TextStage);
 
 impl PromptEncoder for OneContext {
-    fn encode(&self, prompt: &str) -> Result<Encoded> {
-        let context = self.0.encode(prompt)?;
-        Ok(Encoded { contexts: [(CONTEXT.to_string(), context.tensor)].into(), dropped: context.dropped })
+    fn encode(&self, prompt: &str) -> Result<Tensors> {
+        Ok([(CONTEXT.to_string(), self.0.encode(prompt)?.tensor)].into())
     }
 }
 

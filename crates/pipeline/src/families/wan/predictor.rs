@@ -47,7 +47,7 @@ impl<'a> WanPredictor<'a> {
     fn load(&mut self, expert: usize) -> Result<&Resident> {
         if self.resident.as_ref().is_none_or(|resident| resident.expert != expert) {
             self.resident = None; // frees the other expert before this one is read
-            let Run { model, placement, plan } = self.run;
+            let Run { model, placement, plan, .. } = self.run;
             let dit = load(model, &model.components(Role::Transformer)[expert], placement)?;
             let prepare = |context: &Tensor| {
                 let context = context.to_dtype(placement.dtype)?;

@@ -37,7 +37,7 @@ impl Folder {
 
     fn find(&self, names: &[&str]) -> Result<Found> {
         let paths: Vec<PathBuf> = names.iter().map(|name| self.path(name)).collect();
-        find(&paths, FAMILIES, &|_| None)
+        find(&paths, FAMILIES, &|_| Err(None))
     }
 
     /// One line per component: its name, and its weights or its problem.
@@ -218,14 +218,68 @@ fn single_files_and_their_shards() {
 }
 
 #[test]
+fn tokenizers_are_known_by_their_content_or_their_folder() {
+    let tokenizer = r#"{"version": "1.0", "added_tokens": [], "model": {"type": "Unigram"}}"#;
+    let folder = Folder::of(&[
+        ("a.safetensors", "a.transformer"),
+        ("words.json", tokenizer),
+        ("notes.json", "{}"),
+        ("tokens/tokenizer.json", "{}"),
+        ("pieces/spiece.model", "x"),
+    ]);
+    let tokenizer =
+        |names: &[&str]| folder.find(names).expect("files").tokenizer.map(|blob| folder.relative(blob.path()));
+    assert_eq!(tokenizer(&["a.safetensors", "words.json"]).as_deref(), Some("words.json"));
+    assert_eq!(tokenizer(&["a.safetensors", "tokens"]).as_deref(), Some("tokens/tokenizer.json"));
+    assert_eq!(tokenizer(&[""]).as_deref(), Some("words.json"));
+    assert_eq!(tokenizer(&["a.safetensors", "notes.json"]), None);
+    let error = folder.plain(&folder.find(&["a.safetensors", "pieces"]).err().expect("an error"));
+    assert!(error.contains("stands alone after --model"), "{error}");
+}
+
+#[test]
+fn files_with_a_dot_in_front_are_left_out() {
+    let folder = Folder::of(&[
+        ("._a.safetensors", "a.transformer"),
+        ("a.safetensors", "a.transformer"),
+        (".hidden/config.json", "{}"),
+        (".hidden/b.safetensors", "a.vae"),
+    ]);
+    assert_eq!(folder.found(&[""]), ["a.safetensors = a.safetensors"]);
+}
+
+#[test]
+fn two_transformers_have_to_be_told_apart() {
+    let all = [("tokenizer.json", "{}"), ("vae.pth", "a.vae"), ("text.pth", "a.text_encoder")];
+    let folder = Folder::of(&[&all[..], &[("x.pth", "a.transformer"), ("y.pth", "a.transformer")]].concat());
+    assert_eq!(
+        folder.refusal(&[""]),
+        "`FOLDER` is not a usable model: it has two transformers, `x.pth` and `y.pth`: name one"
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn links_that_lead_nowhere_are_named() {
+    let folder = diffusers_folder(&[("transformer/model.safetensors", "a.transformer")]);
+    std::os::unix::fs::symlink("../../blobs/0f", folder.path("vae/model.safetensors")).expect("a link");
+    assert_eq!(
+        folder.found(&[""])[3],
+        "vae = : vae/model.safetensors is a link to `../../blobs/0f`, which is not there"
+    );
+}
+
+#[test]
 fn names_that_nothing_has() {
-    let error = find(&["no-such-model"], FAMILIES, &|_| None).err().expect("an error");
+    let error = find(&["no-such-model"], FAMILIES, &|_| Err(None)).err().expect("an error");
     assert!(matches!(error, Error::UnknownModel { .. }), "{error}");
     let known = Manifest::known().into_iter().find(|manifest| manifest.repository.is_some()).expect("one");
-    let error = find(&[&known.name], FAMILIES, &|_| None).err().expect("an error");
+    let error = find(&[&known.name], FAMILIES, &|_| Err(None)).err().expect("an error");
     assert!(error.hint().expect("a hint").contains("kinora pull"), "{error}");
     let folder = diffusers_folder(&[]);
-    let cached = |repository: &str| (Some(repository) == known.repository.as_deref()).then(|| folder.path(""));
+    let cached = |repository: &str| {
+        if Some(repository) == known.repository.as_deref() { Ok(folder.path("")) } else { Err(None) }
+    };
     let found = find(&[&known.name], FAMILIES, &cached).expect("a directory");
     assert_eq!(found.manifest.expect("its own").name, known.name);
 }

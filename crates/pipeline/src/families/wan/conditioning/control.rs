@@ -1,18 +1,16 @@
 //! VACE's control (<https://arxiv.org/abs/2503.07598>): frames to keep and frames to change, a mask, references.
 
 use super::Conditioner;
-use crate::families::family::ClipEnd;
+use crate::families::family::{ClipEnd, Run};
 use crate::plan::Plan;
+use crate::plan::inputs::{GENERATED, mask_values};
 use crate::request::inputs::Expand;
 use crate::run::encode::{Encoding, fitted_frame};
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
-use kinora_media::{ClipReader, Filter, Fit, Frame, Picture};
+use kinora_media::{ClipReader, Filter, Fit, Frame, Picture, Readers};
 use kinora_vae::LatentFormat;
 use std::path::Path;
-
-/// A mask above this is to be generated.
-const GENERATED: f32 = 0.5;
 
 /// The frames of the control clip with their masks, one after another.
 struct ControlFrames<'a> {
@@ -46,7 +44,7 @@ impl Conditioner<'_> {
             (_, Some(first)) => std::slice::from_ref(first),
             (_, None) => &[],
         };
-        let frames = || ControlFrames::open(self.run.plan, begin, last);
+        let frames = || ControlFrames::open(self.run, begin, last);
         let half = |encoding: &mut Encoding, changed: bool| {
             let mut frames = frames()?;
             encoding.encode(self.run.plan.frames, |_| {
@@ -94,9 +92,10 @@ impl Conditioner<'_> {
 }
 
 impl<'a> ControlFrames<'a> {
-    fn open(plan: &'a Plan, begin: &'a [Frame], last: Option<&'a Frame>) -> Result<Self> {
-        let clip = plan.inputs.control.as_deref().map(kinora_media::open).transpose()?;
-        let mask = plan.inputs.mask.as_deref().map(|path| Mask::open(path, plan)).transpose()?;
+    fn open(run: Run<'a>, begin: &'a [Frame], last: Option<&'a Frame>) -> Result<Self> {
+        let Run { plan, readers, .. } = run;
+        let clip = plan.inputs.control.as_deref().map(|path| readers.open(path)).transpose()?;
+        let mask = plan.inputs.mask.as_deref().map(|path| Mask::open(path, plan, readers)).transpose()?;
         Ok(Self { plan, begin, last, clip, mask, next: 0 })
     }
 
@@ -127,8 +126,8 @@ impl<'a> ControlFrames<'a> {
 }
 
 impl Mask {
-    fn open(path: &Path, plan: &Plan) -> Result<Self> {
-        let mut clip = kinora_media::open(path)?;
+    fn open(path: &Path, plan: &Plan, readers: &Readers) -> Result<Self> {
+        let mut clip = readers.open(path)?;
         let first = clip.next_frame()?;
         let second = clip.next_frame()?;
         match (first, second) {
@@ -138,7 +137,7 @@ impl Mask {
                 hint: "give a picture, or a clip with a frame for each of the control clip",
             }),
             (Some(still), None) => Ok(Self::Still(values(still, plan)?)),
-            (Some(_), Some(_)) => Ok(Self::Clip(kinora_media::open(path)?, Vec::new())),
+            (Some(_), Some(_)) => Ok(Self::Clip(readers.open(path)?, Vec::new())),
         }
     }
 
@@ -156,13 +155,12 @@ impl Mask {
     }
 }
 
-/// The first of the three colours, 0..1.
+/// The values of a mask, 0..1, in the size of the control clip's part of the frame.
 fn values(frame: Frame, plan: &Plan) -> Result<Vec<f32>> {
     let whole = Inner { left: 0, top: 0, width: plan.width, height: plan.height };
     let Inner { width, height, .. } =
         plan.inputs.expand.map_or(whole, |expand| Inner::of(expand, plan.width, plan.height));
-    let frame = fitted_frame(frame, width, height, plan.inputs.fit)?;
-    Ok(frame.data[..width * height].iter().map(|value| value.clamp(0.0, 1.0)).collect())
+    Ok(mask_values(&fitted_frame(frame, width, height, plan.inputs.fit)?).collect())
 }
 
 /// The part of `frame` that is generated (`changed`) or kept; the rest is grey, the middle of the VAE's range.

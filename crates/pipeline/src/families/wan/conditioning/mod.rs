@@ -141,7 +141,7 @@ impl Conditioner<'_> {
     /// Everything that the plan asks for.
     pub(super) fn encode(&self, observer: &mut Observer) -> Result<Conditions> {
         let mut conditions = Conditions::default();
-        let Run { model, placement, plan } = self.run;
+        let Run { model, placement, plan, .. } = self.run;
         let first = self.first_picture()?;
         let last = plan.inputs.last_image.as_deref().map(kinora_media::read_image).transpose()?;
         if matches!(self.images, Images::Channels { encoder: true, .. }) {
@@ -178,7 +178,7 @@ impl Conditioner<'_> {
     /// Latents of the clip that is changed.
     fn start(&self, path: &Path, encoding: &mut Encoding) -> Result<Tensor> {
         let Plan { width, height, frames, inputs, .. } = self.run.plan;
-        let mut clip = kinora_media::open(path)?;
+        let mut clip = self.run.readers.open(path)?;
         encoding.encode(*frames, |index| {
             let frame = clip.next_frame()?.ok_or_else(|| too_short(path, index, *frames))?;
             fitted_frame(frame, *width, *height, inputs.fit)
