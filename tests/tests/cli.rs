@@ -266,3 +266,81 @@ fn models_and_bench_print_tables() {
     let csv = succeeded(sandbox.kinora(&[&arguments[..], &["csv", "--what", "dit"]].concat())).stdout;
     assert!(csv.starts_with("part,operator,work,calls,seconds") && csv.contains("\ndit,linear,"), "{csv}");
 }
+
+/// What `show` says of a clip that was just made.
+fn recorded(sandbox: &Sandbox, clip: &str) -> Value {
+    json(sandbox.kinora(&["show", clip, "--json"]))
+}
+
+#[test]
+fn prompts_may_begin_with_a_dash() {
+    let sandbox = Sandbox::new("wan21_t2v");
+    let rest = &Sandbox::generate_arguments(&["--frames", "1", "--steps", "1"])[2..];
+    let dashed = [&["generate", "- a red ball", "--negative-prompt", "-ugly"][..], rest].concat();
+    succeeded(sandbox.kinora(&dashed));
+    let recipe = recorded(&sandbox, "clip.safetensors");
+    assert_eq!((&recipe["prompt"], &recipe["negative_prompt"]), (&"- a red ball".into(), &"-ugly".into()));
+    for (arguments, expected) in [
+        (&["generate", "--widht", "3", "a ball"][..], "a similar argument exists: '--width'"),
+        (&["generate", "a", "--negative-prompt", "--steps", "4"], "a value is required for '--negative-prompt <TEXT>'"),
+        (&["generate", "-ball"], "a prompt that begins with a dash goes behind `--`"),
+    ] {
+        let run = sandbox.kinora(arguments);
+        assert!(run.status == Some(2) && run.stderr.contains(expected), "{run:#?}");
+    }
+}
+
+#[test]
+fn a_prompt_comes_from_standard_input() {
+    let sandbox = Sandbox::new("wan21_t2v");
+    let rest = &Sandbox::generate_arguments(&["--frames", "1", "--steps", "1"])[2..];
+    sandbox.write("prompt.txt", "a red\nball\n");
+    let run = |prompt: &str| {
+        let mut command = sandbox.command(&[&["generate", prompt][..], rest].concat());
+        command.stdin(std::fs::File::open(sandbox.path("prompt.txt")).expect("a file"));
+        Run::of(&command.output().expect("it runs"))
+    };
+    succeeded(run("-"));
+    assert_eq!(recorded(&sandbox, "clip.safetensors")["prompt"], "a red\nball");
+    let noted = succeeded(run("@prompt.txt"));
+    assert!(noted.stderr.contains("note: the prompt is the text `@prompt.txt`"), "{noted:#?}");
+    let planned = succeeded(sandbox.kinora(&["plan", "@prompt.txt", "--model", "model"]));
+    assert!(planned.stdout.contains("note: the prompt is the text `@prompt.txt`"), "{planned:#?}");
+    sandbox.write("prompt.txt", " \n");
+    assert!(run("-").failure().contains("the prompt on standard input is empty"));
+}
+
+#[test]
+fn seeds_are_numbers_or_random() {
+    let sandbox = Sandbox::new("wan21_t2v");
+    let small = ["--frames", "1", "--steps", "1", "--json"];
+    let seeds = ["-1", "random", "18446744073709551615"]
+        .map(|seed| json(sandbox.generate(&[&small[..], &["--seed", seed]].concat()))["seed"].clone());
+    assert!(seeds[0] != seeds[1] && seeds[2] == u64::MAX, "{seeds:?}");
+    let again = json(sandbox.kinora(&["rerun", "clip.safetensors", "--seed", "random", "--json"]));
+    assert_ne!(again["seed"], u64::MAX);
+    let before = sandbox.files();
+    let past = sandbox.generate(&["--seed", "18446744073709551615", "--count", "2"]).failure();
+    assert!(past.contains("goes past the largest seed"), "{past}");
+    assert_eq!(sandbox.files(), before);
+}
+
+/// A name that cannot be written, or is too long once it has a number, is found before the first clip is made.
+#[cfg(unix)]
+#[test]
+fn all_names_are_checked_before_the_first_clip() {
+    let sandbox = Sandbox::new("wan21_t2v");
+    std::os::unix::fs::symlink("/dev/full", sandbox.path("clip-12.mp4")).expect("a link");
+    let long = format!("{}.mp4", "n".repeat(249));
+    let before = sandbox.files();
+    for clip in ["clip.mp4", &long] {
+        let refused = sandbox.generate(&["--count", "12", "-o", clip]);
+        refused.failure();
+        assert!(!refused.stderr.contains("steps of"), "{refused:#?}");
+        assert_eq!(sandbox.files(), before);
+    }
+    // The longest name that a clip can have leaves no room for what stands beside it.
+    let longest = format!("{}.safetensors", "n".repeat(243));
+    let files = new_files(&sandbox, || drop(succeeded(sandbox.generate(&["-o", &longest]))));
+    assert_eq!(files, [longest]);
+}

@@ -315,3 +315,38 @@ fn an_edited_clip_is_not_continued_from_its_old_latents() {
     let first = edited.narrow(0, 0, 1).and_then(|frame| frame.flatten_all()?.max(0)?.to_scalar::<f32>());
     assert!(first.expect("a number") < 1e-6, "the frames of the file come first");
 }
+
+#[test]
+fn a_directory_of_somebody_else_is_left_alone() {
+    let sandbox = Sandbox::given("wan21_vace");
+    succeeded(sandbox.generate(&["-o", "clip.mp4", "--frames", "9"]));
+    std::fs::create_dir(sandbox.path("mine")).expect("a folder");
+    sandbox.write("mine/notes.txt", "mine");
+    let before = contents(&sandbox);
+    for (refused, option) in [
+        (sandbox.generate(&["--resume", "mine", "-o", "x.mp4"]), "--resume"),
+        (sandbox.kinora(&["extend", "clip.mp4", "--project", "mine", "-o", "x.mp4"]), "--project"),
+    ] {
+        let text = refused.failure();
+        assert!(text.contains("`mine` is not empty, and holds no ") && text.contains(option), "{text}");
+        assert!(contents(&sandbox) == before);
+    }
+}
+
+/// A run that goes on has the frames that it began with: none was added or removed.
+#[test]
+fn frames_that_come_or_go_are_noticed() {
+    let sandbox = Sandbox::new("wan21_t2v");
+    succeeded(sandbox.generate(&["-o", "frames/%03d.png"]));
+    let run = || sandbox.generate(&["--video", "frames", "--strength", "1", "--resume", "run", "-o", "x.mp4"]);
+    succeeded(run());
+    succeeded(run());
+    std::fs::copy(sandbox.path("frames/001.png"), sandbox.path("frames/005.png")).expect("a copy");
+    let text = run().failure();
+    assert!(text.contains("frames/005.png` was not there then"), "{text}");
+    std::fs::remove_file(sandbox.path("frames/005.png")).expect("a picture");
+    succeeded(run());
+    std::fs::remove_file(sandbox.path("frames/002.png")).expect("a picture");
+    let text = run().failure();
+    assert!(text.contains("frames/002.png` is not there any more"), "{text}");
+}

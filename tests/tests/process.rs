@@ -301,7 +301,9 @@ fn a_pipe_is_no_input() {
 fn what_a_killed_run_left_goes_with_the_next() {
     let sandbox = Sandbox::new("wan21_t2v");
     let users = [".clip.backup.mp4", ".clip.kinora-short.mp4", ".clip.kinora-12345678x.mp4"];
-    users.iter().for_each(|name| sandbox.write(name, "the user's"));
+    for name in users {
+        sandbox.write(name, "the user's");
+    }
     for name in [".clip.kinora-abcd1234.mp4", ".claim.kinora-0123abcd", ".other.kinora-ABCDEFGH.safetensors"] {
         sandbox.write(name, "half");
     }

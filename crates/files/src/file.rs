@@ -128,6 +128,8 @@ fn resolve(path: &Path) -> io::Result<PathBuf> {
         Ok(existing) if existing.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
         Ok(existing) if !existing.is_file() => Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")),
         Ok(_) if path.is_symlink() => fs::canonicalize(path),
+        // The temporary name is shorter: that the last one is too long would come out at the end.
+        Err(error) if error.kind() == io::ErrorKind::InvalidFilename => Err(error),
         _ => Ok(path.to_path_buf()),
     }
 }

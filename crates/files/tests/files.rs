@@ -60,6 +60,11 @@ fn no_file_but_the_target_is_overwritten() {
 #[test]
 fn long_names_and_names_without_extension_fit() {
     let folder = tempfile::tempdir().unwrap();
+    let longer = AtomicFile::create(&folder.path().join("n".repeat(256)));
+    assert_eq!(longer.err().map(|error| error.kind()), Some(ErrorKind::InvalidFilename));
+    let extension = folder.path().join(format!("a.{}", "e".repeat(253)));
+    write(&extension, "x").unwrap();
+    fs::remove_file(extension).unwrap();
     for name in ["n".repeat(255), "é".repeat(127), "plain".into(), ".hidden".into()] {
         write(&folder.path().join(&name), "x").unwrap();
     }

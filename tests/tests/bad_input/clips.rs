@@ -69,6 +69,19 @@ fn recipes() {
     sandbox.write_tensor("plain.safetensors", "video", &[1, 3, 32, 32], 0.0);
     let header = r#"{"__metadata__": {"recipe": "{\"seed\": 1}"}, "video": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}}"#;
     sandbox.write_weights("other.safetensors", header, &[]);
+    let comments = [
+        ("graph", r#"{"3": {"class_type": "KSampler", "inputs": {}}}"#),
+        ("workflow", r#"{"nodes": [], "version": 0.4}"#),
+        ("parameters", "a ball\nNegative prompt: b\nSteps: 20, Sampler: Euler a, Seed: 1"),
+        ("text", "made with love"),
+    ];
+    for (name, comment) in comments {
+        let metadata = json!({ "recipe": comment });
+        let header =
+            json!({ "__metadata__": metadata, "video": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} });
+        sandbox.write_weights(&format!("{name}.safetensors"), &header.to_string(), &[]);
+        t.kinora(&sandbox, &["show", &format!("{name}.safetensors")]);
+    }
     for clip in
         ["missing.mp4", "garbage.mp4", "empty.mp4", "cut.mp4", "plain.safetensors", "other.safetensors", "model"]
     {

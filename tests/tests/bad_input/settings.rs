@@ -56,7 +56,7 @@ fn denoising_settings() {
         ["--sigmas", "1,nan,0.5"],
         ["--sigmas", "2,1"],
         ["--sigmas", "1,x"],
-        ["--seed", "-1"],
+        ["--seed", "-2"],
         ["--count", "0"],
         ["--threads", "0"],
         ["--threads", "99999"],

@@ -12,7 +12,8 @@ pub struct OutputArgs {
     /// [default: kinora-SEED.mp4, or with a number where that is taken]. A file that is named here is replaced.
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// Do not store the recipe in the clip.
+    /// Do not store the recipe in the clip: the prompts, every setting, and the whole paths of the model and of what was
+    /// given.
     #[arg(long)]
     pub no_metadata: bool,
     /// Constant quality of the video encoder, 0 (best) to 51.

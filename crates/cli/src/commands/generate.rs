@@ -73,13 +73,11 @@ pub fn rerun(args: &RerunArgs) -> Result<()> {
 /// Returns the clip that is named, or one with the `usual` name or a number behind it, which is this process's alone
 /// while the claim lives.
 pub fn clip_or(args: &OutputArgs, usual: impl FnOnce() -> PathBuf) -> (PathBuf, Option<Claim>) {
-    match &args.output {
-        Some(clip) => (clip.clone(), None),
-        None => {
-            let claim = Claim::unused(&usual());
-            (claim.path().to_path_buf(), Some(claim))
-        }
+    if let Some(clip) = &args.output {
+        return (clip.clone(), None);
     }
+    let claim = Claim::unused(&usual());
+    (claim.path().to_path_buf(), Some(claim))
 }
 
 /// Returns the settings of [`Output`] that all commands share.

@@ -131,12 +131,18 @@ fn piped(
 ) -> Result<()> {
     let (sender, receiver) = sync_channel::<Tensor>(WAITING);
     std::thread::scope(|scope| {
-        let thread = scope.spawn(move || {
+        let thread = std::thread::Builder::new().spawn_scoped(scope, move || {
             for pixels in receiver {
                 to_frames(&pixels)?.into_iter().try_for_each(&mut take)?;
             }
             Ok::<_, Error>(())
         });
+        let thread = thread.map_err(|error| {
+            Error::request(
+                format!("no thread can be started: {error}"),
+                "allow this user more processes, or close some",
+            )
+        })?;
         // A receiver that failed has hung up; its own error says why.
         let mut hung_up = false;
         let produced = produce(&mut |pixels| {

@@ -313,13 +313,11 @@ impl Pipeline {
     fn keep_latents(&self, path: &Path, latents: Tensor, plan: &Plan, recipe: Option<&str>) -> Result<LatentsFile> {
         LatentsFile::save(path, latents.clone(), about(plan, recipe)).map_err(|error| {
             let Ok(refuge) = refuge(plan.seed) else { return error };
-            match LatentsFile::save(&refuge, latents, about(plan, recipe)) {
-                Ok(_) => self.after_latents(error, &refuge),
-                Err(_) => {
-                    let _ = std::fs::remove_file(&refuge); // it is empty
-                    error // the first place is the one that the user knows
-                }
+            if LatentsFile::save(&refuge, latents, about(plan, recipe)).is_ok() {
+                return self.after_latents(error, &refuge);
             }
+            let _ = std::fs::remove_file(&refuge); // it is empty
+            error // the first place is the one that the user knows
         })
     }
 
