@@ -318,7 +318,7 @@ impl MediaError {
             Self::Ffmpeg { path, .. } => {
                 format!("copy or download it again, or convert what can be read of it: {}", convert(path, ""))
             }
-            Self::NotRegular { .. } => "write it to a file first: it is read more than once".into(),
+            Self::NotRegular { .. } => "give a regular file: it is read more than once".into(),
             Self::Interlaced { path } => format!("deinterlace it first: {}", convert(path, "bwdif=mode=send_frame,")),
             Self::HighDynamicRange { path, .. } => {
                 let map = "zscale=t=linear:npl=100,tonemap=hable,zscale=p=bt709:t=bt709:m=bt709:r=tv,format=yuv420p,";
