@@ -28,7 +28,7 @@ fn noticed(text: &mut String, sandbox: &Sandbox, title: &str, more: &[&str]) {
 fn mask(sandbox: &Sandbox, name: &str, colours: [u8; 3]) {
     let row = [colours.repeat(16), vec![0; 48]].concat();
     let picture = Picture::new(32, 32, row.repeat(32)).expect("a picture");
-    picture.write_png(&sandbox.path(name)).expect("a file");
+    picture.write_png(sandbox.path(name)).expect("a file");
 }
 
 #[test]
@@ -55,6 +55,10 @@ fn lengths_of_clips_masks_and_cameras() {
     insta::assert_snapshot!(text);
 }
 
+fn masked(mask: &str) -> [&str; 6] {
+    ["--control", "control.safetensors", "--fps", "16", "--mask", mask]
+}
+
 #[test]
 fn masks_are_read_from_every_colour_and_must_select_something() {
     let (mut text, mut t) = (String::new(), Transcript::default());
@@ -73,15 +77,12 @@ fn masks_are_read_from_every_colour_and_must_select_something() {
     }
     sandbox.write_tensor("all.safetensors", "video", &[1, 3, 32, 32], 1.0);
     sandbox.write_tensor("control.safetensors", "video", &[5, 3, 32, 32], 0.25);
-    fn more(mask: &str) -> [&str; 6] {
-        ["--control", "control.safetensors", "--fps", "16", "--mask", mask]
-    }
     for name in ["black.png", "all.safetensors"] {
-        noticed(&mut text, &sandbox, name, &more(name));
+        noticed(&mut text, &sandbox, name, &masked(name));
     }
     let clip = |name: &str| {
         let file = format!("{name}.png");
-        let run = sandbox.generate(&[&more(&file)[..], &["--no-metadata"]].concat());
+        let run = sandbox.generate(&[&masked(&file)[..], &["--no-metadata"]].concat());
         assert_eq!(run.status, Some(0), "{name}: {}", run.stderr);
         std::fs::read(sandbox.path("clip.safetensors")).expect("a clip")
     };
@@ -92,7 +93,7 @@ fn masks_are_read_from_every_colour_and_must_select_something() {
     }
     std::fs::remove_file(sandbox.path("clip.safetensors")).expect("a clip");
     for name in ["ones.png", "dark.png"] {
-        t.generate(&sandbox, &more(name));
+        t.generate(&sandbox, &masked(name));
     }
     insta::assert_snapshot!(text + &t.0);
 }
@@ -144,7 +145,7 @@ fn shapes_of_pictures_and_rates_of_clips() {
     let (mut text, mut t) = (String::new(), Transcript::default());
     let sandbox = Sandbox::given("wan22_ti2v_i2v");
     let column = Frame::new(1, 4000, vec![0.5; 12000]).expect("a frame");
-    Picture::from_frame(&column).write_png(&sandbox.path("column.png")).expect("a file");
+    Picture::from_frame(&column).write_png(sandbox.path("column.png")).expect("a file");
     let narrow = ["generate", "a ball", "--model", "model", "--image", "column.png", "-o", "clip.mp4"];
     t.kinora(&sandbox, &narrow);
     t.kinora(&sandbox, &[&narrow[..], &["--width", "64"]].concat());

@@ -13,8 +13,8 @@ pub(super) struct Window {
     pub cut: bool,
 }
 
-/// The windows of one shot.
-pub(super) struct Windows {
+/// One shot in windows.
+pub(super) struct InWindows {
     pub windows: Vec<Window>,
     /// Frames that the shot asks for.
     pub wanted: usize,
@@ -46,7 +46,7 @@ pub(super) fn windows_of(
     plan: &Plan,
     tail: Continuation,
     since_cut: &mut usize,
-) -> Result<Windows> {
+) -> Result<InWindows> {
     let factor = plan.temporal_factor;
     let seconds = shot.seconds.unwrap_or(plan.frames as f64 / plan.fps);
     if !(seconds > 0.0 && seconds <= MOST_SECONDS) {
@@ -79,7 +79,7 @@ pub(super) fn windows_of(
         made += frames - old;
         *since_cut = since_cut.saturating_add(frames - old);
     }
-    Ok(Windows { windows, wanted, made })
+    Ok(InWindows { windows, wanted, made })
 }
 
 /// The smallest number of frames of a clip that a model continues so.
