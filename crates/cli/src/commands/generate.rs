@@ -64,7 +64,7 @@ pub fn rerun(args: &RerunArgs) -> Result<()> {
     request.output = Output { clip, reads, ..output_over(&args.output, request.output) };
     let options = args.model.load_options_of(&recipe)?;
     if let Some(story) = &recipe.story {
-        return super::story::film(&options, story, request, args.output.json, None, None);
+        return super::story::film(&options, story, request, args.output.json, None, Vec::new());
     }
     let pipeline = Pipeline::load(&options)?;
     make(&pipeline, &request, args.output.json, None, None)

@@ -9,8 +9,15 @@ use std::path::{Path, PathBuf};
 /// Continues a clip from its end.
 pub fn extend(args: &ExtendArgs) -> Result<()> {
     std::fs::metadata(&args.clip).map_err(|source| Error::Io { path: args.clip.clone(), source })?;
-    // A clip of another program has no recipe: all settings are the model's own.
-    let recipe = Recipe::read(&args.clip).ok();
+    let mut notes = Vec::new();
+    let recipe = match Recipe::read(&args.clip) {
+        Ok(recipe) => Some(recipe),
+        Err(Error::BadFile { reason, .. }) => {
+            notes.push(format!("`{}`: {reason}; all settings are the model's own", args.clip.display()));
+            None
+        }
+        Err(_) => None, // it is said where the clip is opened
+    };
     let made = recipe.as_ref().map(Recipe::request).transpose()?;
     let options = match &recipe {
         Some(recipe) if args.model.model.is_none() => args.model.load_options_of(recipe)?,
@@ -19,7 +26,7 @@ pub fn extend(args: &ExtendArgs) -> Result<()> {
     let last = recipe.as_ref().and_then(|recipe| recipe.story.as_ref()?.shots.last());
     let own_prompt = last.map(|shot| shot.prompt.clone()).or(made.as_ref().map(|request| request.prompt.clone()));
     let given = args.prompt.as_deref().map(Prompt::of).transpose()?;
-    let note = given.as_ref().and_then(|prompt| prompt.note.clone());
+    notes.extend(given.as_ref().and_then(|prompt| prompt.note.clone()));
     let prompt = given.map(|prompt| prompt.text).or(own_prompt).ok_or_else(|| Error::Request {
         what: format!("`{}` has no recorded prompt", args.clip.display()),
         hint: "write what happens next: `kinora extend CLIP PROMPT`".into(),
@@ -45,7 +52,7 @@ pub fn extend(args: &ExtendArgs) -> Result<()> {
     let story = Story { after: Some(args.clip.clone()), shots: vec![shot; usize::from(args.times)] };
     let (clip, _claim) = clip_or(&args.output, || extended(&args.clip));
     request.output = Output { clip, ..output_over(&args.output, request.output) };
-    film(&options, &story, request, args.output.json, args.project.as_deref(), note)
+    film(&options, &story, request, args.output.json, args.project.as_deref(), notes)
 }
 
 /// Makes the clip of a story.
@@ -62,7 +69,7 @@ pub fn run(args: &StoryArgs) -> Result<()> {
         fps: shape.fps,
         ..Request::default()
     });
-    film(&args.model.load_options(), &story, request, args.output.json, args.project.as_deref(), None)
+    film(&args.model.load_options(), &story, request, args.output.json, args.project.as_deref(), Vec::new())
 }
 
 /// Films `story`. The project directory is deleted after the clip is written, unless `project` names it.
@@ -72,19 +79,17 @@ pub fn film(
     mut request: Request,
     json: bool,
     project: Option<&Path>,
-    note: Option<String>,
+    notes: Vec<String>,
 ) -> Result<()> {
     let project_path = project.map_or_else(|| project_of(&request.output.clip), Path::to_path_buf);
     // A random seed is drawn once per project.
     request.seed = request.seed.or(kinora::story_seed(&project_path));
     let pipeline = Pipeline::load(options)?;
     let mut progress = Progress::new(json);
-    if let Some(note) = &note {
-        progress.note(note);
-    }
+    notes.iter().for_each(|note| progress.note(note));
     let mut report: Report = pipeline.film(story, &request, &project_path, |event| progress.handle(&event))?;
     drop(progress);
-    report.notices.extend(note);
+    report.notices.extend(notes);
     if project.is_none() {
         kinora::discard_project(&project_path);
     }
