@@ -10,7 +10,7 @@ use super::super::tile::COLUMNS;
 use super::super::{Operand, by_dtype};
 use super::finish::{Finish, Products};
 use super::grid::{Block, Grid};
-use super::int8_tile::{Kernel, OFFSET, multiply_tile};
+use super::int8_tile::{Kernel, OFFSET, Rows, Widened, multiply_tile};
 use super::line::{Line, Quad};
 use crate::level::vectorised;
 use crate::outliers::outlying_columns;
@@ -31,7 +31,7 @@ const ROWS: usize = 16;
 
 /// Quantised weights `[N, K]`.
 pub struct Int8Panels {
-    /// `[N / 32, K / 4, 32, 4]`, zeros past the last output and input.
+    /// `[N / 32, K / 4, 32, 4]`, each line in the kernel's order; zeros past the last output and input.
     lines: Vec<Line<Quad>>,
     /// `[N]`, padded: the scale of an output's weights.
     scales: Vec<Line<f32>>,
@@ -81,7 +81,7 @@ fn pack<T: Element>(weight: &Tensor) -> Result<Int8Panels> {
     let weight = weight.contiguous()?;
     let operand = Operand::new(&weight)?;
     let rows = operand.slice::<T>()?;
-    let (panels, quads) = (outputs.div_ceil(COLUMNS), inputs.div_ceil(4));
+    let (panels, quads, kernel) = (outputs.div_ceil(COLUMNS), inputs.div_ceil(4), Kernel::current());
     let mut packed = Int8Panels {
         lines: vec![Line([[0; 4]; COLUMNS]); panels * quads],
         scales: vec![Line([0.0; COLUMNS]); panels],
@@ -99,7 +99,8 @@ fn pack<T: Element>(weight: &Tensor) -> Result<Int8Panels> {
                     scales.0[column] = round(wide, rounded);
                     for (i, &value) in rounded.iter().enumerate() {
                         let value = (i32::from(value) - OFFSET) as i8;
-                        lines[i / 4].0[column][i % 4] = value;
+                        let (group, at) = kernel.place(column, i % 4);
+                        lines[i / 4].0[group][at] = value;
                         sums.0[column] += i32::from(value);
                     }
                 }
@@ -192,7 +193,8 @@ pub(super) fn multiply<T: Element>(x: &[T], weight: &Int8Panels, finish: &Finish
 #[derive(Default)]
 struct Scratch {
     sums: Vec<Line<i32>>,
-    /// Weights of the outlying columns of a panel.
+    widened: Widened,
+    /// `[panels, Q]`: weights of the outlying columns.
     columns: Vec<Line<Quad>>,
     /// `[panels]`: sums of those weights.
     column_sums: Vec<Line<i32>>,
@@ -207,10 +209,11 @@ impl Scratch {
         let height = block.rows.len();
         self.sums.resize(height * block.panels.len(), ZEROS);
         for first in (0..weight.quads()).step_by(QUADS) {
+            let len = QUADS.min(weight.quads() - first);
+            let rows = Rows { bytes: &x.values[block.rows.start * x.stride + 4 * first..], stride: x.stride };
+            self.widened.set(kernel, rows, height, len);
             for (sums, panel) in self.sums.chunks_exact_mut(height).zip(block.panels.clone()) {
-                let panel = &weight.panel(panel)[first..weight.quads().min(first + QUADS)];
-                let rows = &x.values[block.rows.start * x.stride + 4 * first..];
-                multiply_tile(kernel, rows, x.stride, panel, sums, first > 0);
+                multiply_tile(kernel, rows, &self.widened, &weight.panel(panel)[first..first + len], sums, first > 0);
             }
         }
     }
@@ -220,14 +223,18 @@ impl Scratch {
             return;
         }
         let height = block.rows.len();
-        self.columns.resize(x.stride / 4, Line([[0; 4]; COLUMNS]));
+        let quads = x.stride / 4;
+        self.columns.resize(quads * block.panels.len(), Line([[0; 4]; COLUMNS]));
         self.column_sums.clear();
-        self.digit_sums.iter_mut().for_each(|sums| sums.resize(height * block.panels.len(), ZEROS));
-        for (index, panel) in block.panels.clone().enumerate() {
-            self.column_sums.push(gather(weight.panel(panel), &x.columns, &mut self.columns));
-            for (digits, sums) in x.digits.iter().zip(&mut self.digit_sums) {
-                let sums = &mut sums[index * height..(index + 1) * height];
-                multiply_tile(kernel, &digits[block.rows.start * x.stride..], x.stride, &self.columns, sums, false);
+        for (columns, panel) in self.columns.chunks_exact_mut(quads).zip(block.panels.clone()) {
+            self.column_sums.push(gather(kernel, weight.panel(panel), &x.columns, columns));
+        }
+        for (digits, sums) in x.digits.iter().zip(&mut self.digit_sums) {
+            sums.resize(height * block.panels.len(), ZEROS);
+            let rows = Rows { bytes: &digits[block.rows.start * x.stride..], stride: x.stride };
+            self.widened.set(kernel, rows, height, quads);
+            for (sums, columns) in sums.chunks_exact_mut(height).zip(self.columns.chunks_exact(quads)) {
+                multiply_tile(kernel, rows, &self.widened, columns, sums, false);
             }
         }
     }
@@ -268,14 +275,15 @@ impl Products for Int8Products<'_> {
 }
 
 /// Copies `columns` of a panel to `out` and returns their sums.
-fn gather(panel: &[Line<Quad>], columns: &[usize], out: &mut [Line<Quad>]) -> Line<i32> {
+fn gather(kernel: Kernel, panel: &[Line<Quad>], columns: &[usize], out: &mut [Line<Quad>]) -> Line<i32> {
     let mut sums = ZEROS;
     out.fill(Line([[0; 4]; COLUMNS]));
     for (i, &column) in columns.iter().enumerate() {
-        let from = &panel[column / 4].0;
-        for ((to, from), sum) in out[i / 4].0.iter_mut().zip(from).zip(&mut sums.0) {
-            to[i % 4] = from[column % 4];
-            *sum += i32::from(from[column % 4]);
+        for (output, sum) in sums.0.iter_mut().enumerate() {
+            let ((from, k), (to, at)) = (kernel.place(output, column % 4), kernel.place(output, i % 4));
+            let weight = panel[column / 4].0[from][k];
+            out[i / 4].0[to][at] = weight;
+            *sum += i32::from(weight);
         }
     }
     sums

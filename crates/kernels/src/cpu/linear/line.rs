@@ -7,5 +7,5 @@ use super::super::tile::COLUMNS;
 #[repr(C, align(64))]
 pub(super) struct Line<T>(pub [T; COLUMNS]);
 
-/// The weights of one output for four inputs.
+/// Four weights of each of 32 outputs, in the order that [`Kernel::place`](super::int8_tile::Kernel::place) says.
 pub(super) type Quad = [i8; 4];

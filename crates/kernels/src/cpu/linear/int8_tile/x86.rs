@@ -25,14 +25,14 @@ pub unsafe fn vnni(rows: *const u8, stride: usize, panel: &[Line<Quad>], out: &m
     unsafe { by_rows!(vnni_rows, (rows, stride, panel, out, accumulate), out, 1 2 3 4 5 6 7 8 9 10 11 12 13 14) }
 }
 
-/// Up to 3 rows of half a panel: 12 sums, one register of the panel, three of inputs.
+/// Up to 6 rows of half a panel: 12 sums, two registers of the panel, one of two inputs.
 ///
 /// # Safety
-/// As many rows as `out` has, `stride` apart, each of four bytes per line of the panel; AVX2.
-pub unsafe fn avx2(rows: *const u8, stride: usize, panel: &[Line<Quad>], out: &mut [Line<i32>], accumulate: bool) {
+/// As many rows as `out` has, `stride` apart, each of four inputs per line of the panel; AVX2.
+pub unsafe fn avx2(rows: *const u16, stride: usize, panel: &[Line<Quad>], out: &mut [Line<i32>], accumulate: bool) {
     for first in (0..COLUMNS).step_by(16) {
         // SAFETY: as the caller vouches.
-        unsafe { by_rows!(avx2_rows, (rows, stride, panel, out, first, accumulate), out, 1 2 3) }
+        unsafe { by_rows!(avx2_rows, (rows, stride, panel, out, first, accumulate), out, 1 2 3 4 5 6) }
     }
 }
 
@@ -72,38 +72,37 @@ unsafe fn vnni_rows<const R: usize>(
 /// Bytes are widened to 16 bits: the instruction that multiplies them as they are would cut off large sums.
 #[target_feature(enable = "avx2")]
 unsafe fn avx2_rows<const R: usize>(
-    rows: *const u8,
+    rows: *const u16,
     stride: usize,
     panel: &[Line<Quad>],
     out: &mut [Line<i32>],
     first: usize,
     accumulate: bool,
 ) {
-    // Per four columns, two sums each.
-    let mut sums = [[_mm256_setzero_si256(); 4]; R];
-    for (i, line) in panel.iter().enumerate() {
-        let inputs: [__m256i; R] = std::array::from_fn(|row| {
-            // SAFETY: as the caller vouches.
-            let inputs = unsafe { rows.add(row * stride + 4 * i).cast::<i32>().read_unaligned() };
-            _mm256_broadcastq_epi64(_mm_cvtepu8_epi16(_mm_cvtsi32_si128(inputs)))
-        });
-        for (group, columns) in line.0[first..first + 16].as_chunks::<4>().0.iter().enumerate() {
-            // SAFETY: four columns of four bytes.
-            let weights = _mm256_cvtepi8_epi16(unsafe { _mm_loadu_si128(columns.as_ptr().cast()) });
-            for (sums, &inputs) in sums.iter_mut().zip(&inputs) {
-                sums[group] = _mm256_add_epi32(sums[group], _mm256_madd_epi16(inputs, weights));
+    let mut sums = [[_mm256_setzero_si256(); 2]; R];
+    // Half a line has the first pair of inputs for all columns, the other half the second.
+    let (mut rows, mut weights) = (rows, panel.as_ptr().cast::<i8>().wrapping_add(2 * first));
+    for _ in 0..2 * panel.len() {
+        // SAFETY: 16 columns of two bytes, and two inputs of R rows, as the caller vouches.
+        unsafe {
+            let low = _mm256_cvtepi8_epi16(_mm_loadu_si128(weights.cast()));
+            let high = _mm256_cvtepi8_epi16(_mm_loadu_si128(weights.add(16).cast()));
+            for (row, sums) in sums.iter_mut().enumerate() {
+                let inputs = _mm256_set1_epi32(rows.add(row * stride).cast::<i32>().read_unaligned());
+                sums[0] = _mm256_add_epi32(sums[0], _mm256_madd_epi16(inputs, low));
+                sums[1] = _mm256_add_epi32(sums[1], _mm256_madd_epi16(inputs, high));
             }
         }
+        rows = rows.wrapping_add(2);
+        weights = weights.wrapping_add(2 * COLUMNS);
     }
     for (sums, out) in sums.iter().zip(out) {
-        for (pair, out) in sums.as_chunks::<2>().0.iter().zip(out.0[first..first + 16].as_chunks_mut::<8>().0) {
-            // The sums of neighbours come in the order of columns 0 1 4 5 2 3 6 7.
-            let sum = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_hadd_epi32(pair[0], pair[1]));
+        for (sum, out) in sums.iter().zip(out.0[first..first + 16].as_chunks_mut::<8>().0) {
             let at = out.as_mut_ptr();
             // SAFETY: eight columns.
             unsafe {
                 let kept = if accumulate { _mm256_loadu_si256(at.cast()) } else { _mm256_setzero_si256() };
-                _mm256_storeu_si256(at.cast(), _mm256_add_epi32(kept, sum));
+                _mm256_storeu_si256(at.cast(), _mm256_add_epi32(kept, *sum));
             }
         }
     }
