@@ -86,7 +86,9 @@ pub fn film(
     request.seed = request.seed.or(kinora::story_seed(&project_path));
     let pipeline = Pipeline::load(options)?;
     let mut progress = Progress::new(json);
-    notes.iter().for_each(|note| progress.note(note));
+    for note in &notes {
+        progress.note(note);
+    }
     let mut report: Report = pipeline.film(story, &request, &project_path, |event| progress.handle(&event))?;
     drop(progress);
     report.notices.extend(notes);
