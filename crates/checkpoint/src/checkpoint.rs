@@ -116,7 +116,7 @@ impl Checkpoint {
     }
 }
 
-/// Whether it is a whole number that a layer counted while it was trained: no weight.
+/// Returns whether the tensor is a whole number that a layer counted while it was trained: no weight.
 fn is_counter(entry: &Entry) -> bool {
     entry.dtype == Dtype::I64 && entry.shape.is_empty()
 }

@@ -32,11 +32,11 @@ pub enum Content {
     Gzip,
     /// A Python pickle that is not in an archive.
     Pickle,
-    /// What `torch.save` wrote before version 1.6.
+    /// A file of `torch.save` from before version 1.6.
     OldPyTorch,
     /// A `SentencePiece` model.
     SentencePiece,
-    /// What macOS notes beside a file of another system, in `._NAME`.
+    /// The notes of macOS beside a file of another system, in `._NAME`.
     AppleDouble,
     /// Safetensors.
     Safetensors,

@@ -17,7 +17,7 @@ const CHUNK: usize = 1 << 18;
 /// Stored elements, row-major and little endian.
 pub(crate) enum Elements<'a> {
     Bytes(Vec<u8>),
-    /// Those at this place of a file.
+    /// The bytes at this place of a file.
     File(&'a Data, Range<usize>),
 }
 
@@ -160,7 +160,7 @@ impl Target<'_> {
     }
 }
 
-/// What is wrong with a piece of a tensor.
+/// A fault of a piece of a tensor.
 enum Problem {
     Io(std::io::Error),
     /// A value that is not a weight's.

@@ -95,7 +95,7 @@ pub enum Error {
     Content {
         /// The file.
         path: PathBuf,
-        /// What it is.
+        /// The kind of file that it is.
         content: Content,
         /// What it should be.
         wanted: &'static str,

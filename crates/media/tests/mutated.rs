@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
-use support::{spec, write_shapes};
+use support::{animated_png, spec, write_shapes};
 
 /// Mutants of all files together.
 const MUTANTS: usize = 3000;
@@ -107,15 +107,7 @@ fn originals(dir: &Path) -> BTreeMap<String, Vec<u8>> {
         write_shapes(&dir.join(name), &spec(48, 32, 8), 6, &options);
         files.insert(name.into(), std::fs::read(dir.join(name)).unwrap());
     }
-    let mut animated = Vec::new();
-    let mut encoder = png::Encoder::new(&mut animated, 2, 1);
-    encoder.set_color(png::ColorType::Rgb);
-    encoder.set_animated(2, 0).unwrap();
-    let mut writer = encoder.write_header().unwrap();
-    writer.write_image_data(&[0; 6]).unwrap();
-    writer.write_image_data(&[255; 6]).unwrap();
-    writer.finish().unwrap();
-    files.insert("animated.png".into(), animated);
+    files.insert("animated.png".into(), animated_png());
     files
 }
 

@@ -8,7 +8,7 @@ use fixtures::{Tensors, fixture, largest_difference};
 use kinora_media::{ClipSpec, Frame, MediaError, Picture, WriteOptions, create, open, read_image};
 use std::fs;
 use std::path::Path;
-use support::{shapes, spec, write_shapes};
+use support::{animated_png, shapes, spec, write_shapes};
 
 fn read(path: &Path) -> (ClipSpec, Vec<Frame>) {
     let mut clip = open(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
@@ -157,15 +157,7 @@ fn what_is_left_out_of_pictures_is_said() {
     let png = fs::read(fixture("rgb.png")).unwrap();
     assert_eq!(notes("plain.png", &png), "");
     assert_eq!(notes("alpha.png", &fs::read(fixture("alpha.png")).unwrap()), "its transparent parts lie over white");
-    let mut file = Vec::new();
-    let mut encoder = png::Encoder::new(&mut file, 2, 1);
-    encoder.set_color(png::ColorType::Rgb);
-    encoder.set_animated(2, 0).unwrap();
-    let mut writer = encoder.write_header().unwrap();
-    writer.write_image_data(&[0; 6]).unwrap();
-    writer.write_image_data(&[255; 6]).unwrap();
-    writer.finish().unwrap();
-    assert!(notes("animated.png", &file).contains("only the first frame"));
+    assert!(notes("animated.png", &animated_png()).contains("only the first frame"));
     let mut tiff = fs::read(fixture("rgb.tif")).unwrap();
     assert_eq!(notes("plain.tif", &tiff), "");
     let first = u32::from_le_bytes(tiff[4..8].try_into().unwrap()) as usize;

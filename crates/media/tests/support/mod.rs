@@ -122,3 +122,16 @@ fn run(program: &str, args: &[&str], path: &Path, rest: &[&str]) -> String {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
+
+/// Returns an animated PNG of two frames, 2×1.
+pub fn animated_png() -> Vec<u8> {
+    let mut file = Vec::new();
+    let mut encoder = png::Encoder::new(&mut file, 2, 1);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_animated(2, 0).unwrap();
+    let mut writer = encoder.write_header().unwrap();
+    writer.write_image_data(&[0; 6]).unwrap();
+    writer.write_image_data(&[255; 6]).unwrap();
+    writer.finish().unwrap();
+    file
+}

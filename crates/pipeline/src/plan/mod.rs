@@ -209,12 +209,10 @@ fn experiments(inputs: &Inputs, manifest: &Manifest, limits: &Limits, continues:
 
 /// Adds a notice of the notation of other tools, which the text encoder reads letter by letter.
 fn taken_as_text(prompt: &str, notices: &mut Vec<String>) {
-    let weighted = |(before, after): (&str, &str)| {
-        let number = after.split(')').next().filter(|number| number.len() < after.len());
-        before.contains('(') && number.is_some_and(|number| number.trim().parse::<f32>().is_ok())
-    };
-    let weighted = prompt.match_indices(':').any(|(at, _)| weighted((&prompt[..at], &prompt[at + 1..])));
-    if weighted || prompt.contains("<lora:") || prompt.contains("embedding:") {
+    let is_weighted =
+        |inner: &str| inner.rsplit_once(':').is_some_and(|(_, weight)| weight.trim().parse::<f32>().is_ok());
+    let mut brackets = prompt.split('(').skip(1).filter_map(|rest| Some(rest.split_once(')')?.0));
+    if brackets.any(is_weighted) || prompt.contains("<lora:") || prompt.contains("embedding:") {
         let text =
             "weights such as `(word:1.4)`, `<lora:…>` and `embedding:…` mean nothing here: they are read as text";
         notices.push(text.into());

@@ -3,13 +3,11 @@
 use super::guide::Guide;
 use crate::families::capabilities::Limits;
 use crate::model::manifest::Manifest;
-use crate::request::{Request, Resolution, Size};
+use crate::request::{LONGEST_RATIO, Request, Resolution, Size};
 use crate::{Error, Result};
 
 /// The largest side of a clip, in pixels.
 const LONGEST_SIDE: usize = 4096;
-/// The longest shape of a clip that only follows from a picture's, as of `--aspect`.
-const LONGEST_RATIO: f64 = 8.0;
 /// No grid has this side: frames are made larger, and cropped.
 const FULL_HD: usize = 1080;
 

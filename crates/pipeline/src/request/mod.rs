@@ -133,6 +133,9 @@ impl std::str::FromStr for Resolution {
     }
 }
 
+/// The longest shape of a clip, as width / height or height / width.
+pub(crate) const LONGEST_RATIO: f64 = 8.0;
+
 /// Reads an aspect such as `16:9` or `2.39`: width / height between 1:8 and 8:1.
 pub fn parse_aspect(text: &str) -> Result<f64, String> {
     let ratio = match text.split_once(':') {
@@ -140,7 +143,7 @@ pub fn parse_aspect(text: &str) -> Result<f64, String> {
         None => text.parse().ok(),
     };
     match ratio {
-        Some(ratio) if (0.125..=8.0).contains(&ratio) => Ok(ratio),
+        Some(ratio) if (1.0 / LONGEST_RATIO..=LONGEST_RATIO).contains(&ratio) => Ok(ratio),
         Some(_) => Err(format!("aspect `{text}` is outside 1:8 to 8:1")),
         None => Err(format!("`{text}` is not an aspect such as 16:9, 9:16 or 1:1")),
     }
