@@ -35,7 +35,7 @@ fn every_step_and_the_video_match_diffusers() {
 /// The same at every level of CPU instructions below this machine's own.
 #[test]
 fn lower_levels_match_diffusers_too() {
-    for level in Level::ALL.into_iter().filter(|level| *level < Level::current()) {
+    for level in Level::lower() {
         let mut tests = Command::new(std::env::current_exe().expect("a test has a path"));
         let tests = tests.env(LEVEL_VARIABLE, level.name());
         let run = tests.args(["--exact", "every_step_and_the_video_match_diffusers"]).output().expect("it starts");

@@ -1,7 +1,8 @@
 //! [`Level`]: which vector instructions the CPU kernels use, chosen at run time.
 //!
-//! The environment variable `KINORA_CPU` (`portable`, `avx2`, `avx512`) lowers it, for tests of every path, and for
-//! machines with instructions that are slow. Instructions that the machine lacks are never used.
+//! The environment variable `KINORA_CPU` (`portable`, `avx2`, `avx-vnni`, `avx512`; on `AArch64` `portable`, `neon`,
+//! `dotprod`, `i8mm`) lowers it, for tests of every path, and for machines with instructions that are slow. Instructions
+//! that the machine lacks are never used.
 
 use pulp::{Arch, NullaryFnOnce};
 use std::str::FromStr;
@@ -10,27 +11,36 @@ use std::sync::OnceLock;
 /// The variable that lowers the level.
 pub const LEVEL_VARIABLE: &str = "KINORA_CPU";
 
-/// Vector instructions, from those of every machine to the widest.
+/// Vector instructions, from those of every machine to the widest of each architecture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// The instructions that every machine of the architecture has (SSE2 on x86-64, NEON on `AArch64`).
+    /// What the compiler makes for every machine of the architecture (SSE2 on x86-64, NEON on `AArch64`).
     Portable,
     /// AVX2, FMA and F16C.
     Avx2,
+    /// AVX2 with dot products of bytes in 256 bits.
+    AvxVnni,
     /// AVX-512 F, BW, CD, DQ and VL.
     Avx512,
+    /// NEON.
+    Neon,
+    /// NEON with dot products of bytes.
+    Dotprod,
+    /// NEON with products of small matrices of bytes and, where the machine has them, of bf16.
+    I8mm,
 }
 
 impl Level {
     /// Every level, lowest first.
-    pub const ALL: [Self; 3] = [Self::Portable, Self::Avx2, Self::Avx512];
+    pub const ALL: [Self; 7] =
+        [Self::Portable, Self::Avx2, Self::AvxVnni, Self::Avx512, Self::Neon, Self::Dotprod, Self::I8mm];
 
     /// The level that kernels of this process use.
     pub fn current() -> Self {
         static CURRENT: OnceLock<Level> = OnceLock::new();
         *CURRENT.get_or_init(|| {
-            let asked = Self::asked().ok().flatten();
-            asked.map_or(Self::of_machine(), |level| level.min(Self::of_machine()))
+            let asked = Self::asked().ok().flatten().unwrap_or(Self::I8mm);
+            Self::of_machine().filter(|level| *level <= asked).last().unwrap_or(Self::Portable)
         })
     }
 
@@ -39,20 +49,27 @@ impl Level {
         std::env::var_os(LEVEL_VARIABLE).map(|name| name.to_string_lossy().parse()).transpose()
     }
 
-    /// The highest level that this machine has.
-    pub fn of_machine() -> Self {
-        #[cfg(target_arch = "x86_64")]
-        {
-            if pulp::x86::V3::try_new().is_none() {
-                Self::Portable
-            } else if pulp::x86::V4::try_new().is_none() {
-                Self::Avx2
-            } else {
-                Self::Avx512
-            }
+    /// The levels that this machine has, lowest first.
+    pub fn of_machine() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(|level| level.is_on_machine())
+    }
+
+    /// The levels that this machine has below that of this process, lowest first.
+    pub fn lower() -> impl Iterator<Item = Self> {
+        Self::of_machine().filter(|level| *level < Self::current())
+    }
+
+    fn is_on_machine(self) -> bool {
+        match self {
+            Self::Portable => true,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => pulp::x86::V3::try_new().is_some(),
+            #[cfg(target_arch = "x86_64")]
+            Self::AvxVnni => Self::Avx2.is_on_machine() && std::arch::is_x86_feature_detected!("avxvnni"),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => pulp::x86::V4::try_new().is_some(),
+            _ => false,
         }
-        #[cfg(not(target_arch = "x86_64"))]
-        Self::Portable
     }
 
     /// As in [`LEVEL_VARIABLE`].
@@ -60,7 +77,11 @@ impl Level {
         match self {
             Self::Portable => "portable",
             Self::Avx2 => "avx2",
+            Self::AvxVnni => "avx-vnni",
             Self::Avx512 => "avx512",
+            Self::Neon => "neon",
+            Self::Dotprod => "dotprod",
+            Self::I8mm => "i8mm",
         }
     }
 }
@@ -96,9 +117,9 @@ pub(crate) fn arch() -> Arch {
         let v3 = || pulp::x86::V3::try_new().map(Arch::V3);
         let v4 = || pulp::x86::V4::try_new().map(Arch::V4);
         let arch = match Level::current() {
-            Level::Portable => None,
-            Level::Avx2 => v3(),
+            Level::Avx2 | Level::AvxVnni => v3(),
             Level::Avx512 => v4(),
+            _ => None,
         };
         arch.unwrap_or(Arch::Scalar)
     }

@@ -31,9 +31,9 @@ impl Kernel {
     #[cfg(target_arch = "x86_64")]
     fn of_level(level: Level) -> Self {
         match level {
-            Level::Portable => Self::Portable,
             Level::Avx512 if std::arch::is_x86_feature_detected!("avx512vnni") => Self::Vnni,
-            Level::Avx2 | Level::Avx512 => Self::Avx2,
+            Level::Avx2 | Level::AvxVnni | Level::Avx512 => Self::Avx2,
+            _ => Self::Portable,
         }
     }
 
@@ -148,7 +148,7 @@ mod tests {
     #[test]
     fn every_kernel_has_the_same_sums() {
         let kernels: Vec<Kernel> =
-            Level::ALL.into_iter().filter(|level| *level <= Level::of_machine()).map(Kernel::of_level).collect();
+            Level::of_machine().map(Kernel::of_level).collect();
         for (rows, quads) in [(1, 1), (3, 7), (14, 40), (31, 130)] {
             let stride = 4 * quads + 5;
             // All bytes, the largest products among them.
