@@ -58,17 +58,22 @@ pub trait Stored: Copy + Send + Sync {
     unsafe fn load8(at: *const Self) -> __m256;
 }
 
+/// Rows of a tile: as many as there are registers for their sums.
+pub fn rows(level: Level) -> usize {
+    match level {
+        Level::Avx512 => 14,
+        Level::Avx2 | Level::AvxVnni => 6,
+        _ => PORTABLE_ROWS,
+    }
+}
+
 /// `out [m, n] = rows [m, k] · panel [k, n]` (plus `out`, with `accumulate`), `n` at most 32.
 ///
 /// # Safety
 /// All elements lie within the caller's allocations, those of `out` are the caller's own, and the machine has `level`.
 pub unsafe fn multiply_tile<T: Stored>(level: Level, [m, n, k]: [usize; 3], rows: Rows, panel: Panel<T>, out: Out) {
     debug_assert!(n <= COLUMNS, "{n} columns");
-    let step = match level {
-        Level::Avx512 => 14,
-        Level::Avx2 | Level::AvxVnni => 6,
-        _ => PORTABLE_ROWS,
-    };
+    let step = self::rows(level);
     for first in (0..m).step_by(step) {
         let size = [step.min(m - first), n, k];
         let rows = Rows { data: rows.data.wrapping_add(first * rows.row), ..rows };

@@ -21,7 +21,7 @@ use std::cell::RefCell;
 /// The most inputs for which sums of products of a byte and a signed byte fit in 31 bits.
 const MOST_INPUTS: usize = 1 << 16;
 /// Quads of inputs that are summed before the sum is put aside.
-const QUADS: usize = 512;
+const QUADS: usize = 128;
 /// The largest quantised value of weights and of inputs.
 const LARGEST: f32 = 127.0;
 /// The unit of the second digit of an outlying input, in units of the first.

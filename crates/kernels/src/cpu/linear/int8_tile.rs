@@ -18,8 +18,10 @@ pub(super) const OFFSET: i32 = 128;
 pub(super) enum Kernel {
     Portable,
     Avx2,
-    /// AVX-512 with its dot products of bytes.
-    Vnni,
+    /// Dot products of bytes in 256 bits.
+    AvxVnni,
+    /// Those of AVX-512.
+    Avx512Vnni,
 }
 
 impl Kernel {
@@ -31,8 +33,9 @@ impl Kernel {
     #[cfg(target_arch = "x86_64")]
     fn of_level(level: Level) -> Self {
         match level {
-            Level::Avx512 if std::arch::is_x86_feature_detected!("avx512vnni") => Self::Vnni,
-            Level::Avx2 | Level::AvxVnni | Level::Avx512 => Self::Avx2,
+            Level::Avx512 if std::arch::is_x86_feature_detected!("avx512vnni") => Self::Avx512Vnni,
+            Level::AvxVnni => Self::AvxVnni,
+            Level::Avx2 | Level::Avx512 => Self::Avx2,
             _ => Self::Portable,
         }
     }
@@ -46,7 +49,7 @@ impl Kernel {
     /// products of pairs want it, beside the other of its pair.
     pub fn place(self, output: usize, k: usize) -> (usize, usize) {
         match self {
-            Self::Portable | Self::Vnni => (output, k),
+            Self::Portable | Self::AvxVnni | Self::Avx512Vnni => (output, k),
             Self::Avx2 => {
                 let at = k / 2 * 2 * COLUMNS + 2 * output + k % 2;
                 (at / 4, at % 4)
@@ -104,7 +107,8 @@ pub(super) fn multiply_tile(
     accumulate: bool,
 ) {
     let (step, stride, len) = match kernel {
-        Kernel::Vnni => (14, rows.stride, rows.bytes.len()),
+        Kernel::Avx512Vnni => (14, rows.stride, rows.bytes.len()),
+        Kernel::AvxVnni => (6, rows.stride, rows.bytes.len()),
         Kernel::Avx2 => (6, Widened::stride(panel.len()), widened.0.len()),
         Kernel::Portable => (1, rows.stride, rows.bytes.len()),
     };
@@ -114,7 +118,11 @@ pub(super) fn multiply_tile(
         // SAFETY: there are as many rows as the check above says, and the machine has what `Kernel::current` looked for.
         match kernel {
             #[cfg(target_arch = "x86_64")]
-            Kernel::Vnni => unsafe { x86::vnni(rows.bytes[first..].as_ptr(), stride, panel, out, accumulate) },
+            Kernel::Avx512Vnni => unsafe {
+                x86::avx512_vnni(rows.bytes[first..].as_ptr(), stride, panel, out, accumulate);
+            },
+            #[cfg(target_arch = "x86_64")]
+            Kernel::AvxVnni => unsafe { x86::avx_vnni(rows.bytes[first..].as_ptr(), stride, panel, out, accumulate) },
             #[cfg(target_arch = "x86_64")]
             Kernel::Avx2 => unsafe { x86::avx2(widened.0[first..].as_ptr(), stride, panel, out, accumulate) },
             _ => unsafe { portable(rows.bytes[first..].as_ptr(), panel, &mut out[0], accumulate) },
@@ -147,8 +155,7 @@ mod tests {
 
     #[test]
     fn every_kernel_has_the_same_sums() {
-        let kernels: Vec<Kernel> =
-            Level::of_machine().map(Kernel::of_level).collect();
+        let kernels: Vec<Kernel> = Level::of_machine().map(Kernel::of_level).collect();
         for (rows, quads) in [(1, 1), (3, 7), (14, 40), (31, 130)] {
             let stride = 4 * quads + 5;
             // All bytes, the largest products among them.
