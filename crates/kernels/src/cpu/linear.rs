@@ -130,7 +130,10 @@ impl Scratch {
             for (sums, panel) in self.sums.chunks_exact_mut(height).zip(block.panels.clone()) {
                 let lines = &weight.panel(panel)[first..first + len];
                 let rows = Rows { data: self.x.as_ptr(), row: stride, step: 1 };
-                let panel = Panel { data: lines.as_ptr().cast::<W>(), row: COLUMNS };
+                // AVX-512 is through with a panel so soon that these hints are in its way (measured).
+                let next = (level != Level::Avx512 && panel + 1 < block.panels.end)
+                    .then(|| weight.panel(panel + 1)[first..].as_ptr().cast());
+                let panel = Panel { data: lines.as_ptr().cast::<W>(), row: COLUMNS, next };
                 let out = Out { data: sums.as_mut_ptr().cast(), row: COLUMNS, accumulate: first > 0 };
                 // SAFETY: `x` has `height` rows of `len`, the panel `len` lines, `sums` `height` lines.
                 unsafe { multiply_tile(level, [height, COLUMNS, len], rows, panel, out) };

@@ -29,6 +29,14 @@ pub struct Rows {
 pub struct Panel<T> {
     pub data: *const T,
     pub row: usize,
+    /// The panel that will be used next, if it is one of as many rows without gaps: it is brought into the cache meanwhile.
+    pub next: Option<*const T>,
+}
+
+impl<T> Panel<T> {
+    pub fn new(data: *const T, row: usize) -> Self {
+        Self { data, row, next: None }
+    }
 }
 
 /// Result: element `(i, j)` is at `data + i · row + j`; it is added to with `accumulate`, otherwise overwritten.
@@ -74,7 +82,11 @@ pub fn rows(level: Level) -> usize {
 pub unsafe fn multiply_tile<T: Stored>(level: Level, [m, n, k]: [usize; 3], rows: Rows, panel: Panel<T>, out: Out) {
     debug_assert!(n <= COLUMNS, "{n} columns");
     let step = self::rows(level);
-    for first in (0..m).step_by(step) {
+    let share = (k * COLUMNS).div_ceil(m.div_ceil(step).max(1));
+    for (tile, first) in (0..m).step_by(step).enumerate() {
+        if let Some(next) = panel.next {
+            fetch(next.wrapping_add(tile * share), share.min((k * COLUMNS).saturating_sub(tile * share)));
+        }
         let size = [step.min(m - first), n, k];
         let rows = Rows { data: rows.data.wrapping_add(first * rows.row), ..rows };
         let out = Out { data: out.data.wrapping_add(first * out.row), ..out };
@@ -89,6 +101,17 @@ pub unsafe fn multiply_tile<T: Stored>(level: Level, [m, n, k]: [usize; 3], rows
             }
         }
     }
+}
+
+/// Brings `len` elements into the L2 cache; does nothing where there is no instruction for it.
+fn fetch<T>(at: *const T, len: usize) {
+    #[cfg(target_arch = "x86_64")]
+    for line in (0..len * size_of::<T>()).step_by(64) {
+        // SAFETY: a hint, which may be given for any address.
+        unsafe { std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(at.cast::<i8>().wrapping_add(line)) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (at, len);
 }
 
 const PORTABLE_ROWS: usize = 4;
@@ -203,7 +226,7 @@ mod tests {
                 for accumulate in [false, true] {
                     let mut found = vec![7f32; m * 35];
                     let rows = Rows { data: left.as_ptr(), row, step };
-                    let panel = Panel { data: panel.as_ptr(), row: 40 };
+                    let panel = Panel::new(panel.as_ptr(), 40);
                     let out = Out { data: found.as_mut_ptr(), row: 35, accumulate };
                     // SAFETY: the buffers are longer than these sizes need.
                     unsafe { multiply_tile(level, [m, n, k], rows, panel, out) };
