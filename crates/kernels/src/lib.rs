@@ -22,6 +22,7 @@ mod norm;
 mod outliers;
 mod peak;
 pub mod profile;
+mod rates;
 pub mod reference;
 mod repeat;
 mod replay;
@@ -41,6 +42,7 @@ pub use linear::{Epilogue, Layer, LinearWeight, Prologue, linear, linear_after, 
 pub use memory::{LargeBlocks, OrElse};
 pub use norm::{channel_rms_norm, channel_rms_norm_silu, layer_norm, layer_norm_modulate, rms_norm};
 pub use peak::{Peak, peak};
+pub use rates::{OperatorRates, Rates, instructions, rates};
 pub use repeat::{Repeat, repeat_channels};
 pub use replay::Replay;
 pub use rope::{rms_norm_rope, rope};

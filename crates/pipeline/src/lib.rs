@@ -57,7 +57,7 @@ pub use plan::{Plan, Planned};
 pub use preview::{LatentRgb, write_preview};
 pub use request::cache::{CacheChoice, CacheKind, CacheSetting};
 pub use request::inputs::{Expand, Inputs};
-pub use request::load::LoadOptions;
+pub use request::load::{Choice, LoadOptions};
 pub use request::output::{Output, Predictions, Report, Seconds};
 pub use request::recipe::Recipe;
 pub use request::sampling::Sampling;

@@ -30,6 +30,11 @@ use std::cell::RefCell;
 /// Inputs that are summed before the sum is stored: so many of a panel fit in the L2 cache with the rows.
 const INPUTS: usize = 512;
 
+/// What multiplies 8-bit integers, in words.
+pub fn int8_products() -> &'static str {
+    int8_tile::Kernel::current().name()
+}
+
 /// See [`crate::linear`]; shapes are checked there, `shape` is that of the result.
 pub fn linear(
     x: &Tensor,

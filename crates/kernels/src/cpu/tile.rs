@@ -106,9 +106,11 @@ pub unsafe fn multiply_tile<T: Stored>(level: Level, [m, n, k]: [usize; 3], rows
 /// Brings `len` elements into the L2 cache; does nothing where there is no instruction for it.
 fn fetch<T>(at: *const T, len: usize) {
     #[cfg(target_arch = "x86_64")]
+    use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+    #[cfg(target_arch = "x86_64")]
     for line in (0..len * size_of::<T>()).step_by(64) {
         // SAFETY: a hint, which may be given for any address.
-        unsafe { std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(at.cast::<i8>().wrapping_add(line)) };
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast::<i8>().wrapping_add(line)) };
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = (at, len);

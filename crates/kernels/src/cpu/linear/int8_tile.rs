@@ -45,6 +45,16 @@ impl Kernel {
         Self::Portable
     }
 
+    /// Its instructions, in words.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Portable => "what the compiler makes for every machine",
+            Self::Avx2 => "widened to 16 bits, sums of pairs in 256 bits",
+            Self::AvxVnni => "dot products of four in 256 bits",
+            Self::Avx512Vnni => "dot products of four in 512 bits",
+        }
+    }
+
     /// Where the weight of input `k` of four, of one of 32 outputs, lies in their line: beside the output's others or, as
     /// products of pairs want it, beside the other of its pair.
     pub fn place(self, output: usize, k: usize) -> (usize, usize) {
