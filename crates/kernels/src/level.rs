@@ -68,6 +68,12 @@ impl Level {
             Self::AvxVnni => Self::Avx2.is_on_machine() && std::arch::is_x86_feature_detected!("avxvnni"),
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => pulp::x86::V4::try_new().is_some(),
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => true,
+            #[cfg(target_arch = "aarch64")]
+            Self::Dotprod => std::arch::is_aarch64_feature_detected!("dotprod"),
+            #[cfg(target_arch = "aarch64")]
+            Self::I8mm => Self::Dotprod.is_on_machine() && std::arch::is_aarch64_feature_detected!("i8mm"),
             _ => false,
         }
     }
@@ -124,7 +130,10 @@ pub(crate) fn arch() -> Arch {
         arch.unwrap_or(Arch::Scalar)
     }
     #[cfg(not(target_arch = "x86_64"))]
-    Arch::new()
+    match Level::current() {
+        Level::Portable => Arch::Scalar,
+        _ => Arch::new(),
+    }
 }
 
 /// Runs `f`, compiled for the vector instructions of the current level: it and all that it calls must be

@@ -1,10 +1,13 @@
 //! [`peak`]: what this machine's arithmetic could do at most, measured; the yardstick of the operators.
 #![allow(unsafe_code)]
 
+#[cfg(target_arch = "aarch64")]
+mod neon;
+
 use crate::Level;
 use pulp::{Simd, WithSimd};
 use std::hint::black_box;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// 10⁹ operations per second of all threads together, from registers alone; a multiplication and an addition are two.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -17,11 +20,13 @@ pub struct Peak {
     pub int8: Option<f64>,
 }
 
-/// Rounds of one measurement: some tens of milliseconds.
-const ROUNDS: usize = 10_000_000;
+/// Rounds between two looks at the clock: less than a millisecond, but on emulated machines.
+const ROUNDS: usize = 100_000;
+/// The least time of one measurement.
+const LEAST: Duration = Duration::from_millis(30);
 const REPEATS: usize = 3;
 /// Independent sums: more than latency times throughput of any machine, fewer than it has registers.
-const SUMS: usize = 12;
+const SUMS: usize = if cfg!(target_arch = "aarch64") { 24 } else { 12 };
 
 /// Measures with the threads of rayon's current pool; a fraction of a second.
 pub fn peak() -> Peak {
@@ -37,8 +42,10 @@ pub fn peak() -> Peak {
 fn fastest(work: impl Fn() -> f64 + Sync) -> f64 {
     let rate = |_: usize| {
         let rates = rayon::broadcast(|_| {
-            let start = Instant::now();
-            let operations = work();
+            let (start, mut operations) = (Instant::now(), 0.0);
+            while start.elapsed() < LEAST {
+                operations += work();
+            }
             operations / start.elapsed().as_secs_f64() / 1e9
         });
         rates.into_iter().sum::<f64>()
@@ -73,6 +80,11 @@ fn bf16_rounds() -> Option<fn() -> f64> {
         // SAFETY: the machine has the instructions.
         return Some(|| unsafe { x86::bf16() });
     }
+    #[cfg(target_arch = "aarch64")]
+    if crate::cpu::multiplies_bf16(candle_core::DType::BF16) {
+        // SAFETY: the machine has the instructions.
+        return Some(|| unsafe { neon::bf16() });
+    }
     None
 }
 
@@ -89,7 +101,20 @@ fn int8_rounds() -> Option<fn() -> f64> {
     }
 }
 
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(target_arch = "aarch64")]
+fn int8_rounds() -> Option<fn() -> f64> {
+    match Level::current() {
+        // SAFETY: the machine has the instructions.
+        Level::I8mm => Some(|| unsafe { neon::i8mm() }),
+        // SAFETY: the machine has the instructions.
+        Level::Dotprod => Some(|| unsafe { neon::dotprod() }),
+        // SAFETY: the machine has the instructions.
+        Level::Neon => Some(|| unsafe { neon::neon() }),
+        _ => None,
+    }
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 fn int8_rounds() -> Option<fn() -> f64> {
     None
 }

@@ -6,31 +6,30 @@
 
 mod block;
 mod exact;
-#[cfg(target_arch = "x86_64")]
 mod half_precision;
 mod inputs;
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod quantised;
 mod softmax;
 
 use super::element::Element;
-#[cfg(target_arch = "x86_64")]
-use super::multiplies_bf16;
 use super::shared::{SharedMut, zeroed};
 use super::tile::COLUMNS;
-use super::{Operand, by_dtype, to_f32};
+use super::{Operand, by_dtype, multiplies_bf16, to_f32};
 use crate::level::{arch, vectorised};
 use block::{Block, KEYS, Panels};
 use candle_core::{Device, Result, Tensor};
 use exact::Exact;
+use half::bf16;
+use half_precision::HalfPrecision;
 use inputs::{Bias, Strided, whole_heads};
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+use quantised::Quantised;
 use rayon::prelude::*;
 use softmax::{Exponentiate, Running};
 use std::f32::consts::LOG2_E;
 use std::mem::MaybeUninit;
 use std::ops::Range;
-#[cfg(target_arch = "x86_64")]
-use {half::bf16, half_precision::HalfPrecision, quantised::Quantised};
 
 /// Queries that one task takes: whole tiles of AVX-512 (14 rows) and of AVX2 (6).
 const QUERIES: usize = 126;
@@ -47,7 +46,6 @@ pub fn attention(
     bias: Option<&Tensor>,
 ) -> Result<Tensor> {
     let scale = scale as f32 * LOG2_E;
-    #[cfg(target_arch = "x86_64")]
     if multiplies_bf16(q.dtype()) {
         let panels = HalfPrecision::new(k.dim(1)?, k.dim(3)?, scale);
         return typed::<bf16>([q, k, v], 1.0, [relative, bias], panels);
@@ -58,7 +56,7 @@ pub fn attention(
 
 /// See [`crate::attention_int8`]; shapes are checked there.
 pub fn attention_int8(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Option<&Tensor>) -> Result<Tensor> {
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     if quantised::available() {
         let panels = Quantised::new(k.dim(1)?, k.dim(3)?);
         return by_dtype!(q.dtype(), typed([q, k, v], scale as f32 * LOG2_E, [None, bias], panels));

@@ -3,7 +3,6 @@
 //! Sums run over the inputs in order, a part of them at a time, so that the bits do not depend on the blocks.
 #![allow(unsafe_code)]
 
-#[cfg(target_arch = "x86_64")]
 mod bf16;
 mod finish;
 mod grid;
@@ -81,7 +80,6 @@ fn typed<T: Element>(
         Packed::F32(panels) => multiply(x, panels, &finish),
         Packed::Bf16(panels) => multiply(x, panels, &finish),
         Packed::F16(panels) => multiply(x, panels, &finish),
-        #[cfg(target_arch = "x86_64")]
         Packed::Pairs(panels) => bf16::multiply(x, panels, &finish),
         Packed::Int8(panels) => int8::multiply(x, panels, &finish),
     };

@@ -14,7 +14,6 @@ mod elementwise;
 mod linear;
 mod math;
 mod norm;
-#[cfg(target_arch = "x86_64")]
 mod pairs;
 mod rope;
 mod rows;
@@ -46,10 +45,7 @@ pub fn supports(x: &Tensor) -> bool {
 
 /// Whether products of such a dtype are of bf16, because this machine does them faster than those of f32.
 pub fn multiplies_bf16(dtype: DType) -> bool {
-    #[cfg(target_arch = "x86_64")]
-    return dtype == DType::BF16 && pairs::fast();
-    #[cfg(not(target_arch = "x86_64"))]
-    false
+    dtype == DType::BF16 && pairs::fast()
 }
 
 /// What multiplies f32, in words.

@@ -5,11 +5,15 @@
 //! sums depends on the shapes and the level alone.
 #![allow(unsafe_code)]
 
+#[cfg(target_arch = "aarch64")]
+mod neon;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
 use crate::Level;
 use half::{bf16, f16};
+#[cfg(target_arch = "aarch64")]
+use std::arch::aarch64::float32x4x2_t;
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::{__m256, __m512};
 
@@ -64,6 +68,13 @@ pub trait Stored: Copy + Send + Sync {
     /// They must be readable, and the machine must have AVX2 and F16C.
     #[cfg(target_arch = "x86_64")]
     unsafe fn load8(at: *const Self) -> __m256;
+
+    /// Eight elements.
+    ///
+    /// # Safety
+    /// They must be readable.
+    #[cfg(target_arch = "aarch64")]
+    unsafe fn load8(at: *const Self) -> float32x4x2_t;
 }
 
 /// Rows of a tile: as many as there are registers for their sums.
@@ -71,7 +82,8 @@ pub fn rows(level: Level) -> usize {
     match level {
         Level::Avx512 => 14,
         Level::Avx2 | Level::AvxVnni => 6,
-        _ => PORTABLE_ROWS,
+        Level::Neon | Level::Dotprod | Level::I8mm => 8,
+        Level::Portable => PORTABLE_ROWS,
     }
 }
 
@@ -97,6 +109,8 @@ pub unsafe fn multiply_tile<T: Stored>(level: Level, [m, n, k]: [usize; 3], rows
                 Level::Avx512 => x86::avx512(size, rows, panel, out),
                 #[cfg(target_arch = "x86_64")]
                 Level::Avx2 | Level::AvxVnni => x86::avx2(size, rows, panel, out),
+                #[cfg(target_arch = "aarch64")]
+                Level::Neon | Level::Dotprod | Level::I8mm => neon::multiply(size, rows, panel, out),
                 _ => portable(size, rows, panel, out),
             }
         }
@@ -165,6 +179,13 @@ impl Stored for f32 {
         // SAFETY: as the caller vouches.
         unsafe { x86::load8_f32(at) }
     }
+
+    #[cfg(target_arch = "aarch64")]
+    #[inline(always)]
+    unsafe fn load8(at: *const Self) -> float32x4x2_t {
+        // SAFETY: as the caller vouches.
+        unsafe { neon::load8_f32(at) }
+    }
 }
 
 impl Stored for bf16 {
@@ -186,6 +207,13 @@ impl Stored for bf16 {
         // SAFETY: as the caller vouches.
         unsafe { x86::load8_bf16(at) }
     }
+
+    #[cfg(target_arch = "aarch64")]
+    #[inline(always)]
+    unsafe fn load8(at: *const Self) -> float32x4x2_t {
+        // SAFETY: as the caller vouches.
+        unsafe { neon::load8_bf16(at) }
+    }
 }
 
 impl Stored for f16 {
@@ -206,6 +234,13 @@ impl Stored for f16 {
     unsafe fn load8(at: *const Self) -> __m256 {
         // SAFETY: as the caller vouches.
         unsafe { x86::load8_f16(at) }
+    }
+
+    #[cfg(target_arch = "aarch64")]
+    #[inline(always)]
+    unsafe fn load8(at: *const Self) -> float32x4x2_t {
+        // SAFETY: as the caller vouches.
+        unsafe { neon::load8_f16(at) }
     }
 }
 

@@ -25,7 +25,7 @@ pub trait Panels: Sync {
     fn score(&self, block: Block, q: &[f32], scratch: &Self::Scratch, scores: &mut [[f32; KEYS]]);
 
     /// `values [m, D] = weights [m, KEYS] · v` for a block of keys, added to the sum of earlier blocks. Rows
-    /// of the values are rounded up to whole panels; weights past the keys are zero up to a multiple of sixteen.
+    /// of the values are rounded up to whole panels; weights past the keys are zero up to a multiple of the vectors' length.
     fn gather(&self, block: Block, weights: &[[f32; KEYS]], scratch: &mut Self::Scratch, values: &mut [f32]);
 }
 

@@ -5,7 +5,7 @@
 use super::block::{Block, KEYS, Panels};
 use super::inputs::Strided;
 use crate::cpu::element::Element;
-use crate::cpu::pairs::{self, Out, Rows};
+use crate::cpu::pairs::{self, GROUP, Out, Rows};
 use crate::cpu::shared::SharedMut;
 use crate::cpu::tile::COLUMNS;
 use crate::level::vectorised;
@@ -14,7 +14,7 @@ use rayon::prelude::*;
 
 /// Keys and values of some heads.
 pub struct HalfPrecision {
-    /// `[heads, S / 32, D / 2, 32, 2]`; elements past the last are zero.
+    /// `[heads, S / 32, D / GROUP, 32, GROUP]`; elements past the last are zero.
     keys: Vec<bf16>,
     values: ValuePairs,
     tokens: usize,
@@ -23,7 +23,7 @@ pub struct HalfPrecision {
     scale: f32,
 }
 
-/// Values of some heads, `[heads, D / 32, S / 2, 32, 2]`; elements past the last are zero.
+/// Values of some heads, `[heads, D / 32, S / GROUP, 32, GROUP]`; elements past the last are zero.
 pub struct ValuePairs {
     data: Vec<bf16>,
     tokens: usize,
@@ -37,7 +37,7 @@ impl ValuePairs {
 
     /// Elements of one head.
     pub fn head_len(&self) -> usize {
-        self.tokens.next_multiple_of(2) * self.dim.next_multiple_of(COLUMNS)
+        self.tokens.next_multiple_of(GROUP) * self.dim.next_multiple_of(COLUMNS)
     }
 
     /// Makes room for so many heads.
@@ -56,11 +56,11 @@ impl ValuePairs {
     /// # Safety
     /// The instructions of [`pairs`] are available.
     pub unsafe fn gather(&self, block: Block, weights: &[[bf16; KEYS]], values: &mut [f32]) {
-        let (width, pairs) = (self.dim.next_multiple_of(COLUMNS), self.tokens.div_ceil(2));
+        let (width, tokens) = (self.dim.next_multiple_of(COLUMNS), self.tokens.next_multiple_of(GROUP));
         let v = &self.data[block.head * self.head_len()..][..self.head_len()];
         for column in (0..width).step_by(COLUMNS) {
-            let at = (column / COLUMNS * pairs + block.start / 2) * 2 * COLUMNS;
-            let panel = &v[at..][..block.len.div_ceil(2) * 2 * COLUMNS];
+            let at = column * tokens + block.start * COLUMNS;
+            let panel = &v[at..][..block.len.next_multiple_of(GROUP) * COLUMNS];
             let rows = Rows { data: weights.as_flattened(), row: KEYS, count: weights.len() };
             let mut out = Out { data: &mut values[column..], row: width, scale: 1.0, accumulate: block.start > 0 };
             // SAFETY: as the caller vouches.
@@ -83,16 +83,16 @@ impl Writer<'_> {
     /// # Safety
     /// Nobody else packs these values.
     pub unsafe fn pack<T: Element>(&self, v: &Strided<T>, head: usize, from: usize, start: usize) {
-        let (count, pairs) = (COLUMNS.min(self.tokens - start), self.tokens.div_ceil(2));
+        let (count, tokens) = (COLUMNS.min(self.tokens - start), self.tokens.next_multiple_of(GROUP));
         let mut row = [bf16::ZERO; COLUMNS];
         for chunk in 0..self.dim.div_ceil(COLUMNS) {
-            let at = head * self.head_len + (chunk * pairs + start / 2) * 2 * COLUMNS;
+            let at = head * self.head_len + (chunk * tokens + start) * COLUMNS;
             // SAFETY: as the caller vouches.
-            let values = unsafe { self.data.part(at..at + count.div_ceil(2) * 2 * COLUMNS) };
+            let values = unsafe { self.data.part(at..at + count.next_multiple_of(GROUP) * COLUMNS) };
             let width = COLUMNS.min(self.dim - chunk * COLUMNS);
             for token in 0..count {
                 T::to_bf16(&v.row(from, start + token)[chunk * COLUMNS..][..width], &mut row[..width]);
-                let out = values[token / 2 * 2 * COLUMNS + token % 2..].iter_mut().step_by(2);
+                let out = values[token / GROUP * GROUP * COLUMNS + token % GROUP..].iter_mut().step_by(GROUP);
                 out.zip(&row[..width]).for_each(|(out, &x)| *out = x);
             }
         }
@@ -102,7 +102,7 @@ impl Writer<'_> {
 /// A task's queries, and its weights of a block of values.
 #[derive(Default)]
 pub struct Scratch {
-    /// `[m, D]`, `D` in whole pairs.
+    /// `[m, D]`, `D` in whole groups.
     q: Vec<bf16>,
     /// `[m, KEYS]`.
     weights: Vec<[bf16; KEYS]>,
@@ -113,9 +113,9 @@ impl HalfPrecision {
         Self { keys: Vec::new(), values: ValuePairs::new(tokens, dim), tokens, dim, scale }
     }
 
-    /// `D` in whole pairs.
+    /// `D` in whole groups.
     fn depth(&self) -> usize {
-        self.dim.next_multiple_of(2)
+        self.dim.next_multiple_of(GROUP)
     }
 
     fn keys_len(&self) -> usize {
@@ -145,8 +145,8 @@ impl Panels for HalfPrecision {
                 || {
                     for column in 0..COLUMNS.min(tokens - start) {
                         T::to_bf16(k.row(first + head, start + column), row);
-                        for (pair, out) in row.chunks(2).zip(keys.chunks_exact_mut(2 * COLUMNS)) {
-                            out[2 * column..][..pair.len()].copy_from_slice(pair);
+                        for (group, out) in row.chunks(GROUP).zip(keys.chunks_exact_mut(GROUP * COLUMNS)) {
+                            out[GROUP * column..][..group.len()].copy_from_slice(group);
                         }
                     }
                 },

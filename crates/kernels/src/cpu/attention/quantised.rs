@@ -4,7 +4,11 @@
 //! not change the softmax and removes most large elements; then every query and every key is quantised to 8 bits with
 //! a scale of its own. Weights of the values are rounded to bf16, and summed in f32.
 
-mod x86;
+#[cfg_attr(target_arch = "aarch64", path = "quantised/neon.rs")]
+#[cfg_attr(target_arch = "x86_64", path = "quantised/x86.rs")]
+mod machine;
+
+pub use machine::available;
 
 use super::block::{Block, KEYS, Panels};
 use super::half_precision::ValuePairs;
@@ -14,23 +18,17 @@ use crate::cpu::tile::COLUMNS;
 use crate::cpu::{math, pairs};
 use crate::level::vectorised;
 use half::bf16;
+use machine::{GROUP, OFFSET};
 use rayon::prelude::*;
 
-/// Elements of a query or key that one instruction multiplies and adds.
-const GROUP: usize = 4;
 /// The largest quantised number.
 const LARGEST: f32 = 127.0;
 
-/// Whether this machine multiplies 8-bit integers and bf16.
-pub fn available() -> bool {
-    is_x86_feature_detected!("avx512vnni") && pairs::available()
-}
-
 /// Keys and values of some heads.
 pub struct Quantised {
-    /// `[heads, S / 32, D / 4, 32, 4]`; elements past the last are zero.
+    /// `[heads, S / 32, D / GROUP, 32, GROUP]`; elements past the last are zero.
     keys: Vec<i8>,
-    /// `[heads, S / 32, 32]`: the initial sums, which allow for queries that are shifted to be positive.
+    /// `[heads, S / 32, 32]`: the initial sums, which allow for the offset of queries.
     starts: Vec<i32>,
     /// `[heads, S / 32, 32]`: the scale of each key.
     units: Vec<f32>,
@@ -42,7 +40,7 @@ pub struct Quantised {
 /// A task's queries, and its weights of a block of values.
 #[derive(Default)]
 pub struct Scratch {
-    /// `[m, D / 4, 4]`, shifted by 128.
+    /// `[m, D / GROUP, GROUP]`, plus the offset.
     q: Vec<u8>,
     /// `[m]`: the scale of each query.
     units: Vec<f32>,
@@ -119,7 +117,7 @@ impl Panels for Quantised {
                             let row = T::as_f32(k.row(first + head, token), wide);
                             centre(row, &means[head], centred);
                             units[column] = unit(centred);
-                            starts[column] = -128 * pack_key(centred, units[column], column, keys);
+                            starts[column] = -OFFSET * pack_key(centred, units[column], column, keys);
                         }
                     },
                 );
@@ -142,7 +140,7 @@ impl Panels for Quantised {
                 for ((q, out), out_unit) in rows {
                     *out_unit = unit(q);
                     let inverse = inverse(*out_unit);
-                    out.iter_mut().zip(q).for_each(|(out, &q)| *out = (round(q * inverse) as u8) ^ 0x80);
+                    out.iter_mut().zip(q).for_each(|(out, &q)| *out = (round(q * inverse) as u8) ^ OFFSET as u8);
                 }
             },
         );
@@ -153,13 +151,13 @@ impl Panels for Quantised {
         let first = block.head * self.columns() + block.start;
         for column in (0..block.len).step_by(COLUMNS) {
             let at = first + column;
-            let keys = x86::Keys {
+            let keys = Keys {
                 data: &self.keys[at * depth..][..COLUMNS * depth],
                 starts: &self.starts[at..][..COLUMNS],
                 units: &self.units[at..][..COLUMNS],
             };
             // SAFETY: this is made where the instructions are available only.
-            unsafe { x86::score(&scratch.q, &scratch.units, keys, &mut scores.as_flattened_mut()[column..]) };
+            unsafe { machine::score(&scratch.q, &scratch.units, keys, &mut scores.as_flattened_mut()[column..]) };
         }
     }
 
@@ -170,6 +168,17 @@ impl Panels for Quantised {
             self.values.gather(block, &scratch.weights, values);
         }
     }
+}
+
+/// A panel of 32 keys.
+#[derive(Clone, Copy)]
+struct Keys<'a> {
+    /// `[D / GROUP, 32, GROUP]`.
+    data: &'a [i8],
+    /// `[32]`: the initial sums.
+    starts: &'a [i32],
+    /// `[32]`: the scale of each key.
+    units: &'a [f32],
 }
 
 /// `out = x - mean`.

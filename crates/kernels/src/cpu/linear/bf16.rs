@@ -3,7 +3,7 @@
 
 use super::super::Operand;
 use super::super::element::Element;
-use super::super::pairs::{self, Out, Rows};
+use super::super::pairs::{self, GROUP, Out, Rows};
 use super::super::tile::COLUMNS;
 use super::finish::{Finish, Sums};
 use super::grid::{Block, Grid};
@@ -19,7 +19,7 @@ const INPUTS: usize = 512;
 
 /// Weights `[N, K]`.
 pub struct PairPanels {
-    /// `[N / 32, K / 2, 32, 2]`, two lines for the pairs of 32 outputs; zeros past the last output and input.
+    /// `[N / 32, K / GROUP, 32, GROUP]`, as many lines for the groups of 32 outputs; zeros past the last output and input.
     lines: Vec<Line<bf16>>,
     inputs: usize,
 }
@@ -31,15 +31,15 @@ impl PairPanels {
         let weight = weight.to_dtype(DType::BF16)?.contiguous()?;
         let operand = Operand::new(&weight)?;
         let rows = operand.slice::<bf16>()?;
-        let depth = inputs.next_multiple_of(2);
+        let depth = inputs.next_multiple_of(GROUP);
         let mut lines = vec![Line([bf16::ZERO; COLUMNS]); outputs.div_ceil(COLUMNS) * depth];
         if inputs > 0 {
             let panels = lines.par_chunks_mut(depth).zip(rows.par_chunks(COLUMNS * inputs));
             panels.for_each(|(panel, rows)| {
                 for (column, row) in rows.chunks(inputs).enumerate() {
-                    for (pair, lines) in row.chunks(2).zip(panel.as_chunks_mut::<2>().0) {
-                        let at = 2 * column;
-                        lines[at / COLUMNS].0[at % COLUMNS..][..pair.len()].copy_from_slice(pair);
+                    for (group, lines) in row.chunks(GROUP).zip(panel.as_chunks_mut::<GROUP>().0) {
+                        let at = GROUP * column;
+                        lines[at / COLUMNS].0[at % COLUMNS..][..group.len()].copy_from_slice(group);
                     }
                 }
             });
@@ -47,16 +47,16 @@ impl PairPanels {
         Ok(Self { lines, inputs })
     }
 
-    /// `K` in whole pairs.
+    /// `K` in whole groups.
     fn depth(&self) -> usize {
-        self.inputs.next_multiple_of(2)
+        self.inputs.next_multiple_of(GROUP)
     }
 
     fn count(&self) -> usize {
         self.lines.len() / self.depth().max(1)
     }
 
-    /// Part of a panel, `[len / 2, 32, 2]`.
+    /// Part of a panel, `[len / GROUP, 32, GROUP]`.
     fn part(&self, panel: usize, first: usize, len: usize) -> &[bf16] {
         let lines = &self.lines[panel * self.depth() + first..][..len];
         // SAFETY: a line is its elements, without anything between them.
@@ -108,14 +108,14 @@ impl Scratch {
                     #[inline(always)]
                     || T::to_bf16(&x[start..start + len], &mut rounded[..len]),
                 );
-                rounded[len..len.next_multiple_of(2)].fill(bf16::ZERO);
+                rounded[len..len.next_multiple_of(GROUP)].fill(bf16::ZERO);
             }
             for (sums, panel) in self.sums.chunks_exact_mut(height).zip(block.panels.clone()) {
                 let rows = Rows { data: &self.x, row: stride, count: height };
                 // SAFETY: a line is its elements, without anything between them.
                 let data = unsafe { std::slice::from_raw_parts_mut(sums.as_mut_ptr().cast(), height * COLUMNS) };
                 let mut out = Out { data, row: COLUMNS, scale: 1.0, accumulate: first > 0 };
-                let part = weight.part(panel, first, len.next_multiple_of(2));
+                let part = weight.part(panel, first, len.next_multiple_of(GROUP));
                 // SAFETY: such weights are made where the instructions are available only.
                 unsafe { pairs::multiply_tile(rows, part, &mut out) };
             }

@@ -10,7 +10,7 @@ use super::super::tile::COLUMNS;
 use super::super::{Operand, by_dtype};
 use super::finish::{Finish, Products};
 use super::grid::{Block, Grid};
-use super::int8_tile::{Kernel, OFFSET, Rows, Widened, multiply_tile};
+use super::int8_tile::{Kernel, Rows, Widened, multiply_tile};
 use super::line::{Line, Quad};
 use crate::level::vectorised;
 use crate::outliers::outlying_columns;
@@ -31,7 +31,7 @@ const ROWS: usize = 16;
 
 /// Quantised weights `[N, K]`.
 pub struct Int8Panels {
-    /// `[N / 32, K / 4, 32, 4]`, each line in the kernel's order; zeros past the last output and input.
+    /// `[N / 32, K / 4, 32, 4]`, in the kernel's order; zeros past the last output and input.
     lines: Vec<Line<Quad>>,
     /// `[N]`, padded: the scale of an output's weights.
     scales: Vec<Line<f32>>,
@@ -40,7 +40,7 @@ pub struct Int8Panels {
     inputs: usize,
 }
 
-/// Quantised inputs `[M, K]`, plus [`OFFSET`].
+/// Quantised inputs `[M, K]`, plus the kernel's offset.
 struct QuantisedInputs {
     values: Vec<u8>,
     /// Bytes from row to row; not a power of two, at which all rows would share a few sets of the CPU's cache.
@@ -65,7 +65,7 @@ impl Int8Panels {
     }
 
     fn quads(&self) -> usize {
-        self.inputs.div_ceil(4)
+        Kernel::current().lines(self.inputs)
     }
 
     fn panel(&self, panel: usize) -> &[Line<Quad>] {
@@ -81,7 +81,8 @@ fn pack<T: Element>(weight: &Tensor) -> Result<Int8Panels> {
     let weight = weight.contiguous()?;
     let operand = Operand::new(&weight)?;
     let rows = operand.slice::<T>()?;
-    let (panels, quads, kernel) = (outputs.div_ceil(COLUMNS), inputs.div_ceil(4), Kernel::current());
+    let kernel = Kernel::current();
+    let (panels, quads) = (outputs.div_ceil(COLUMNS), kernel.lines(inputs));
     let mut packed = Int8Panels {
         lines: vec![Line([[0; 4]; COLUMNS]); panels * quads],
         scales: vec![Line([0.0; COLUMNS]); panels],
@@ -96,12 +97,11 @@ fn pack<T: Element>(weight: &Tensor) -> Result<Int8Panels> {
             |(wide, rounded), (((lines, scales), sums), rows)| {
                 for (column, row) in rows.chunks(inputs).enumerate() {
                     T::widen(row, wide);
-                    scales.0[column] = round(wide, rounded);
+                    scales.0[column] = round(wide, rounded, 0);
                     for (i, &value) in rounded.iter().enumerate() {
-                        let value = (i32::from(value) - OFFSET) as i8;
-                        let (group, at) = kernel.place(column, i % 4);
-                        lines[i / 4].0[group][at] = value;
-                        sums.0[column] += i32::from(value);
+                        let (line, group, at) = kernel.place(column, i);
+                        lines[line].0[group][at] = value as i8;
+                        sums.0[column] += i32::from(value as i8);
                     }
                 }
             },
@@ -112,12 +112,13 @@ fn pack<T: Element>(weight: &Tensor) -> Result<Int8Panels> {
 
 impl QuantisedInputs {
     /// Quantises `x [M, K]`.
-    fn new<T: Element>(x: &[T], inputs: usize) -> Self {
+    fn new<T: Element>(kernel: Kernel, x: &[T], inputs: usize) -> Self {
+        let offset = kernel.offset();
         let rows = x.len() / inputs;
         let row = |row: usize, out: &mut [f32]| T::widen(&x[row * inputs..(row + 1) * inputs], out);
         let columns = outlying_columns(rows, inputs, row);
         let stride = inputs.next_multiple_of(64) + 64;
-        let few = columns.len().next_multiple_of(4);
+        let few = 4 * kernel.lines(columns.len());
         let mut rounded = Self {
             values: vec![0; rows * stride],
             stride,
@@ -144,9 +145,9 @@ impl QuantisedInputs {
                         let range = index * *few..(index + 1) * *few;
                         // SAFETY: every row is one task's own.
                         let digits = unsafe { [high.part(range.clone()), low.part(range)] };
-                        *outlier_scale = take_out(wide, columns, digits);
+                        *outlier_scale = take_out(wide, columns, digits, offset);
                     }
-                    *scale = round(wide, &mut values[..inputs]);
+                    *scale = round(wide, &mut values[..inputs], offset);
                 }
             },
         );
@@ -154,16 +155,17 @@ impl QuantisedInputs {
     }
 }
 
-/// Replaces the elements at `columns` by zeros, writes them as two digits, and returns the unit of the lower one.
-fn take_out(x: &mut [f32], columns: &[usize], [high, low]: [&mut [u8]; 2]) -> f32 {
+/// Replaces the elements at `columns` by zeros, writes them as two digits plus `offset`, and returns the unit of the lower
+/// one.
+fn take_out(x: &mut [f32], columns: &[usize], [high, low]: [&mut [u8]; 2], offset: i32) -> f32 {
     let taken: Vec<f32> = columns.iter().map(|&column| std::mem::take(&mut x[column])).collect();
     let scale = scale(&taken) / DIGIT as f32;
     let units = if scale > 0.0 { scale.recip() } else { 0.0 };
     for ((x, high), low) in taken.iter().zip(high).zip(low) {
         let value = (x * units).round_ties_even() as i32;
         let upper = (value + DIGIT / 2).div_euclid(DIGIT);
-        *high = (upper + OFFSET) as u8;
-        *low = (value - upper * DIGIT + OFFSET) as u8;
+        *high = (upper + offset) as u8;
+        *low = (value - upper * DIGIT + offset) as u8;
     }
     scale
 }
@@ -174,14 +176,14 @@ pub(super) fn multiply<T: Element>(x: &[T], weight: &Int8Panels, finish: &Finish
         static SCRATCH: RefCell<Scratch> = RefCell::default();
     }
     let (rows, kernel) = (x.len() / weight.inputs, Kernel::current());
-    let x = QuantisedInputs::new(x, weight.inputs);
+    let x = QuantisedInputs::new(kernel, x, weight.inputs);
     let grid = Grid::new(rows, weight.scales.len(), weight.inputs / 4);
     finish.collect(rows, |out| {
         grid.for_each(|block| {
             SCRATCH.with_borrow_mut(|scratch| {
                 scratch.multiply(kernel, &x, weight, &block);
                 scratch.multiply_outliers(kernel, &x.outliers, weight, &block);
-                let products = Int8Products { x: &x, weight, block: &block, scratch };
+                let products = Int8Products { x: &x, weight, block: &block, scratch, offset: kernel.offset() };
                 // SAFETY: every block is one task's own.
                 unsafe { finish.write(&block, &products, out) };
             });
@@ -246,24 +248,25 @@ struct Int8Products<'a> {
     weight: &'a Int8Panels,
     block: &'a Block,
     scratch: &'a Scratch,
+    offset: i32,
 }
 
 impl Products for Int8Products<'_> {
     #[inline(always)]
     fn get(&self, row: usize, panel: usize) -> [f32; COLUMNS] {
-        let Self { x, weight, block, scratch } = self;
+        let Self { x, weight, block, scratch, offset } = self;
         let at = panel * block.rows.len() + row;
         let (index, scale) = (block.panels.start + panel, x.scales[block.rows.start + row]);
         let (sums, weight_sums) = (&scratch.sums[at].0, &weight.sums[index].0);
         let mut y = [0f32; COLUMNS];
         for ((y, sum), weight_sum) in y.iter_mut().zip(sums).zip(weight_sums) {
-            *y = (sum - OFFSET * weight_sum) as f32 * scale;
+            *y = (sum - offset * weight_sum) as f32 * scale;
         }
         if !x.outliers.columns.is_empty() {
             let scale = x.outliers.scales[block.rows.start + row];
             let [high, low] = [&scratch.digit_sums[0][at].0, &scratch.digit_sums[1][at].0];
             for (((y, high), low), weight_sum) in y.iter_mut().zip(high).zip(low).zip(&scratch.column_sums[panel].0) {
-                let offset = OFFSET * weight_sum;
+                let offset = offset * weight_sum;
                 *y += ((high - offset) * DIGIT + (low - offset)) as f32 * scale;
             }
         }
@@ -280,17 +283,17 @@ fn gather(kernel: Kernel, panel: &[Line<Quad>], columns: &[usize], out: &mut [Li
     out.fill(Line([[0; 4]; COLUMNS]));
     for (i, &column) in columns.iter().enumerate() {
         for (output, sum) in sums.0.iter_mut().enumerate() {
-            let ((from, k), (to, at)) = (kernel.place(output, column % 4), kernel.place(output, i % 4));
-            let weight = panel[column / 4].0[from][k];
-            out[i / 4].0[to][at] = weight;
+            let ((line, group, at), (to, to_group, to_at)) = (kernel.place(output, column), kernel.place(output, i));
+            let weight = panel[line].0[group][at];
+            out[to].0[to_group][to_at] = weight;
             *sum += i32::from(weight);
         }
     }
     sums
 }
 
-/// Quantises `x`, adds [`OFFSET`], and returns the scale; NaN if an element is NaN or infinite.
-fn round(x: &[f32], out: &mut [u8]) -> f32 {
+/// Quantises `x`, adds `offset`, 0 or 128, and returns the scale; NaN if an element is NaN or infinite.
+fn round(x: &[f32], out: &mut [u8], offset: i32) -> f32 {
     /// Adding it to a small number leaves that number's nearest integer in the low bits.
     const ROUND: f32 = 12_582_912.0;
     vectorised(
@@ -299,7 +302,7 @@ fn round(x: &[f32], out: &mut [u8]) -> f32 {
             let scale = scale(x);
             let units = if scale > 0.0 { scale.recip() } else { 0.0 };
             for (out, x) in out.iter_mut().zip(x) {
-                *out = ((x * units + ROUND).to_bits() as u8) ^ OFFSET as u8;
+                *out = ((x * units + ROUND).to_bits() as u8) ^ offset as u8;
             }
             scale
         },

@@ -2,6 +2,8 @@
 //! the same exact sums.
 #![allow(unsafe_code)]
 
+#[cfg(target_arch = "aarch64")]
+mod neon;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
@@ -10,11 +12,9 @@ use super::line::{Line, Quad};
 use crate::Level;
 use crate::level::vectorised;
 
-/// The offset that makes bytes of signed inputs.
-pub(super) const OFFSET: i32 = 128;
-
 /// The instructions that a product uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(dead_code, reason = "no architecture has all of them")]
 pub(super) enum Kernel {
     Portable,
     Avx2,
@@ -22,6 +22,11 @@ pub(super) enum Kernel {
     AvxVnni,
     /// Those of AVX-512.
     Avx512Vnni,
+    Neon,
+    /// NEON with its dot products of bytes.
+    Dotprod,
+    /// NEON with its products of two rows and two columns of eight bytes.
+    I8mm,
 }
 
 impl Kernel {
@@ -41,8 +46,13 @@ impl Kernel {
     }
 
     #[cfg(not(target_arch = "x86_64"))]
-    fn of_level(_: Level) -> Self {
-        Self::Portable
+    fn of_level(level: Level) -> Self {
+        match level {
+            Level::Neon => Self::Neon,
+            Level::Dotprod => Self::Dotprod,
+            Level::I8mm => Self::I8mm,
+            _ => Self::Portable,
+        }
     }
 
     /// Its instructions, in words.
@@ -52,19 +62,39 @@ impl Kernel {
             Self::Avx2 => "widened to 16 bits, sums of pairs in 256 bits",
             Self::AvxVnni => "dot products of four in 256 bits",
             Self::Avx512Vnni => "dot products of four in 512 bits",
+            Self::Neon => "widened to 16 bits",
+            Self::Dotprod => "dot products of four in 128 bits",
+            Self::I8mm => "products of two by two in 128 bits",
         }
     }
 
-    /// Where the weight of input `k` of four, of one of 32 outputs, lies in their line: beside the output's others or, as
-    /// products of pairs want it, beside the other of its pair.
-    pub fn place(self, output: usize, k: usize) -> (usize, usize) {
+    /// What is added to signed inputs: x86 multiplies bytes that are not signed with signed ones.
+    pub fn offset(self) -> i32 {
         match self {
-            Self::Portable | Self::AvxVnni | Self::Avx512Vnni => (output, k),
-            Self::Avx2 => {
-                let at = k / 2 * 2 * COLUMNS + 2 * output + k % 2;
-                (at / 4, at % 4)
-            }
+            Self::Portable | Self::Avx2 | Self::AvxVnni | Self::Avx512Vnni => 128,
+            Self::Neon | Self::Dotprod | Self::I8mm => 0,
         }
+    }
+
+    /// The lines of a panel that hold the weights of so many inputs.
+    pub fn lines(self, inputs: usize) -> usize {
+        match self {
+            Self::I8mm => 2 * inputs.div_ceil(8),
+            _ => inputs.div_ceil(4),
+        }
+    }
+
+    /// Where a panel has the weight of an input of one of 32 outputs: its line, its quad there, and its place in the quad.
+    /// It lies beside the three others of the output's quad, beside the other of its pair for products of pairs, or
+    /// among the eight that an instruction multiplies, which then take two lines.
+    pub fn place(self, output: usize, input: usize) -> (usize, usize, usize) {
+        let (k, line) = (input % 4, 4 * COLUMNS);
+        let at = match self {
+            Self::Portable | Self::AvxVnni | Self::Avx512Vnni | Self::Dotprod => input / 4 * line + 4 * output + k,
+            Self::Avx2 | Self::Neon => input / 4 * line + k / 2 * 2 * COLUMNS + 2 * output + k % 2,
+            Self::I8mm => input / 8 * 2 * line + 8 * output + input % 8,
+        };
+        (at / line, at % line / 4, at % 4)
     }
 }
 
@@ -77,21 +107,29 @@ pub(super) struct Rows<'a> {
 
 /// Rows of bytes in the form that the kernel multiplies.
 #[derive(Default)]
-pub(super) struct Widened(Vec<u16>);
+pub(super) struct Widened {
+    wide: Vec<u16>,
+    #[cfg(target_arch = "aarch64")]
+    pairs: neon::RowPairs,
+}
 
 impl Widened {
     /// Takes `4 · quads` inputs of `count` rows.
     pub fn set(&mut self, kernel: Kernel, rows: Rows, count: usize, quads: usize) {
+        #[cfg(target_arch = "aarch64")]
+        if kernel == Kernel::I8mm {
+            self.pairs.set(rows, count, quads);
+        }
         if kernel != Kernel::Avx2 || count == 0 {
             return;
         }
         let stride = Self::stride(quads);
-        self.0.resize(self.0.len().max(count * stride), 0);
+        self.wide.resize(self.wide.len().max(count * stride), 0);
         vectorised(
             #[inline(always)]
             || {
                 let bytes = rows.bytes.chunks(rows.stride);
-                for (wide, bytes) in self.0.chunks_exact_mut(stride).zip(bytes).take(count) {
+                for (wide, bytes) in self.wide.chunks_exact_mut(stride).zip(bytes).take(count) {
                     for (wide, &byte) in wide.iter_mut().zip(&bytes[..4 * quads]) {
                         *wide = u16::from(byte);
                     }
@@ -119,8 +157,11 @@ pub(super) fn multiply_tile(
     let (step, stride, len) = match kernel {
         Kernel::Avx512Vnni => (14, rows.stride, rows.bytes.len()),
         Kernel::AvxVnni => (6, rows.stride, rows.bytes.len()),
-        Kernel::Avx2 => (6, Widened::stride(panel.len()), widened.0.len()),
+        Kernel::Avx2 => (6, Widened::stride(panel.len()), widened.wide.len()),
         Kernel::Portable => (1, rows.stride, rows.bytes.len()),
+        Kernel::Neon => (4, rows.stride, rows.bytes.len()),
+        Kernel::Dotprod => (8, rows.stride, rows.bytes.len()),
+        Kernel::I8mm => (12, rows.stride, rows.bytes.len()),
     };
     assert!(out.is_empty() || (out.len() - 1) * stride + 4 * panel.len() <= len, "rows are too short");
     for (i, out) in out.chunks_mut(step).enumerate() {
@@ -134,7 +175,13 @@ pub(super) fn multiply_tile(
             #[cfg(target_arch = "x86_64")]
             Kernel::AvxVnni => unsafe { x86::avx_vnni(rows.bytes[first..].as_ptr(), stride, panel, out, accumulate) },
             #[cfg(target_arch = "x86_64")]
-            Kernel::Avx2 => unsafe { x86::avx2(widened.0[first..].as_ptr(), stride, panel, out, accumulate) },
+            Kernel::Avx2 => unsafe { x86::avx2(widened.wide[first..].as_ptr(), stride, panel, out, accumulate) },
+            #[cfg(target_arch = "aarch64")]
+            Kernel::Neon => unsafe { neon::neon(rows.bytes[first..].as_ptr(), stride, panel, out, accumulate) },
+            #[cfg(target_arch = "aarch64")]
+            Kernel::Dotprod => unsafe { neon::dotprod(rows.bytes[first..].as_ptr(), stride, panel, out, accumulate) },
+            #[cfg(target_arch = "aarch64")]
+            Kernel::I8mm => unsafe { neon::i8mm(widened.pairs.from(i * step), panel, out, accumulate) },
             _ => unsafe { portable(rows.bytes[first..].as_ptr(), panel, &mut out[0], accumulate) },
         }
     }
@@ -169,28 +216,28 @@ mod tests {
         for (rows, quads) in [(1, 1), (3, 7), (14, 40), (31, 130)] {
             let stride = 4 * quads + 5;
             // All bytes, the largest products among them.
-            let x: Vec<u8> = (0..rows * stride).map(|i| if i % 5 == 0 { 255 } else { (i * 7919) as u8 }).collect();
+            let inputs: Vec<u8> = (0..rows * stride).map(|i| if i % 5 == 0 { 255 } else { (i * 7919) as u8 }).collect();
             let weight = |quad: usize, column: usize, k: usize| match (quad + column) % 3 {
                 0 => 127,
                 1 => -127,
                 _ => ((quad * 31 + column * 17 + k * 5) % 255) as i32 - 127,
             };
             for &kernel in &kernels {
-                let mut panel = vec![Line([[0; 4]; COLUMNS]); quads];
-                for (quad, line) in panel.iter_mut().enumerate() {
-                    for (column, k) in (0..COLUMNS).flat_map(|column| (0..4).map(move |k| (column, k))) {
-                        let (group, at) = kernel.place(column, k);
-                        line.0[group][at] = weight(quad, column, k) as i8;
-                    }
+                let mut panel = vec![Line([[0; 4]; COLUMNS]); kernel.lines(4 * quads)];
+                for (column, k) in (0..COLUMNS).flat_map(|column| (0..4 * quads).map(move |k| (column, k))) {
+                    let (line, group, at) = kernel.place(column, k);
+                    panel[line].0[group][at] = weight(k / 4, column, k % 4) as i8;
                 }
-                let (mut widened, x) = (Widened::default(), Rows { bytes: &x, stride });
-                widened.set(kernel, x, rows, quads);
+                let signed = |byte: u8| i32::from(byte) - 128;
+                let bytes: Vec<u8> = inputs.iter().map(|&byte| (signed(byte) + kernel.offset()) as u8).collect();
+                let (mut widened, x) = (Widened::default(), Rows { bytes: &bytes, stride });
+                widened.set(kernel, x, rows, panel.len());
                 for accumulate in [false, true] {
                     let mut found = vec![Line([9; COLUMNS]); rows];
                     multiply_tile(kernel, x, &widened, &panel, &mut found, accumulate);
                     for (row, found) in found.iter().enumerate() {
                         for (column, &found) in found.0.iter().enumerate() {
-                            let input = |k: usize| i32::from(x.bytes[row * stride + k]);
+                            let input = |k: usize| signed(inputs[row * stride + k]) + kernel.offset();
                             let products = (0..4 * quads).map(|k| input(k) * weight(k / 4, column, k % 4));
                             let expected = products.sum::<i32>() + if accumulate { 9 } else { 0 };
                             assert_eq!(found, expected, "{kernel:?} {rows}x{quads} at {row}, {column}");

@@ -1,10 +1,7 @@
 //! [`Packed`]: weights in panels of 32 outputs, in the order in which the kernels read them.
 
-use super::super::Operand;
-#[cfg(target_arch = "x86_64")]
-use super::super::multiplies_bf16;
 use super::super::tile::COLUMNS;
-#[cfg(target_arch = "x86_64")]
+use super::super::{Operand, multiplies_bf16};
 use super::bf16::PairPanels;
 use super::int8::Int8Panels;
 use super::line::Line;
@@ -18,7 +15,6 @@ pub enum Packed {
     Bf16(Panels<bf16>),
     F16(Panels<f16>),
     /// Weights for inputs that are bf16 or rounded to it.
-    #[cfg(target_arch = "x86_64")]
     Pairs(PairPanels),
     Int8(Int8Panels),
 }
@@ -42,7 +38,6 @@ impl Packed {
 
     /// Packs `weight [N, K]` for inputs of its dtype.
     pub fn for_own_dtype(weight: &Tensor) -> Result<Self> {
-        #[cfg(target_arch = "x86_64")]
         if multiplies_bf16(weight.dtype()) {
             return Ok(Self::Pairs(PairPanels::new(weight)?));
         }
@@ -51,11 +46,7 @@ impl Packed {
 
     /// Whether products are of bf16.
     pub fn is_bf16(&self) -> bool {
-        #[cfg(target_arch = "x86_64")]
-        if matches!(self, Self::Pairs(_)) {
-            return true;
-        }
-        false
+        matches!(self, Self::Pairs(_))
     }
 
     /// Whether products are of integers.

@@ -1,24 +1,22 @@
 //! Products of 8-bit integers, in tiles of 14 rows and 32 columns like those of f32.
 
 use super::super::KEYS;
-use super::GROUP;
-use crate::cpu::pairs::by_rows;
+use super::Keys;
+use crate::cpu::pairs::{self, by_rows};
 use crate::cpu::tile::COLUMNS;
 #[allow(clippy::wildcard_imports)]
 use std::arch::x86_64::*;
 
+/// Elements of a query or key that one instruction multiplies and adds.
+pub const GROUP: usize = 4;
+/// What is added to the elements of queries, as bytes without a sign are multiplied with those that have one.
+pub const OFFSET: i32 = 128;
 /// Rows of a tile.
 const ROWS: usize = 14;
 
-/// A panel of 32 keys.
-#[derive(Clone, Copy)]
-pub struct Keys<'a> {
-    /// `[D / 4, 32, 4]`.
-    pub data: &'a [i8],
-    /// `[32]`: the initial sums.
-    pub starts: &'a [i32],
-    /// `[32]`: the scale of each key.
-    pub units: &'a [f32],
+/// Whether this machine multiplies 8-bit integers and bf16.
+pub fn available() -> bool {
+    is_x86_feature_detected!("avx512vnni") && pairs::available()
 }
 
 /// `scores [m, KEYS]`, of which 32 columns, `= q [m, D / 4, 4] · keys`, times the units of both.

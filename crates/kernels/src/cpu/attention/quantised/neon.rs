@@ -1,0 +1,91 @@
+//! Products of 8-bit integers, in tiles of 6 rows and 16 columns like those of bf16.
+
+use super::super::KEYS;
+use super::Keys;
+use crate::cpu::pairs::{self, by_rows};
+use crate::cpu::tile::COLUMNS;
+#[allow(clippy::wildcard_imports)]
+use std::arch::aarch64::*;
+use std::arch::asm;
+
+/// Elements of a query or key that one instruction multiplies and adds.
+pub const GROUP: usize = 8;
+/// What is added to the elements of queries: nothing, as they are multiplied with their sign.
+pub const OFFSET: i32 = 0;
+/// Rows of a tile.
+const ROWS: usize = 6;
+/// Columns of a tile.
+const WIDTH: usize = 16;
+
+/// Whether this machine multiplies 8-bit integers and bf16.
+pub fn available() -> bool {
+    pairs::available()
+}
+
+/// `scores [m, KEYS]`, of which 32 columns, `= q [m, D / 8, 8] · keys`, times the units of both.
+///
+/// # Safety
+/// [`available`].
+pub unsafe fn score(q: &[u8], units: &[f32], keys: Keys, scores: &mut [f32]) {
+    let depth = keys.data.len() / COLUMNS;
+    assert!(keys.starts.len() == COLUMNS && keys.units.len() == COLUMNS && depth.is_multiple_of(GROUP));
+    assert!(q.len() == units.len() * depth && scores.len() + KEYS >= units.len() * KEYS + COLUMNS);
+    for (first, units) in (0..).step_by(ROWS).zip(units.chunks(ROWS)) {
+        let (q, out) = (&q[first * depth..], scores[first * KEYS..].as_mut_ptr());
+        for column in (0..COLUMNS).step_by(WIDTH) {
+            // SAFETY: all lengths were checked; the instructions are there.
+            unsafe { by_rows!(score_pairs, units.len().div_ceil(2), (q, units, keys, column, out), 1 2 3) }
+        }
+    }
+}
+
+/// Sixteen columns of `P` pairs of rows; the last pair may be one row.
+#[target_feature(enable = "neon,i8mm")]
+unsafe fn score_pairs<const P: usize>(q: &[u8], units: &[f32], keys: Keys, first: usize, out: *mut f32) {
+    let depth = keys.data.len() / COLUMNS;
+    let starts = keys.starts[first..first + WIDTH].as_chunks::<2>().0;
+    // SAFETY: two columns each.
+    let start = std::array::from_fn(|at| unsafe { vld1_s32(starts[at].as_ptr()) }).map(|pair| vcombine_s32(pair, pair));
+    let mut sums: [[int32x4_t; WIDTH / 2]; P] = [start; P];
+    for (i, group) in keys.data.chunks_exact(GROUP * COLUMNS).enumerate() {
+        let load = |row: usize| q.as_ptr().wrapping_add(row.min(units.len() - 1) * depth + GROUP * i).cast();
+        // SAFETY: eight elements of every row, and of sixteen columns.
+        unsafe {
+            let pairs: [int8x16_t; P] =
+                std::array::from_fn(|pair| vcombine_s8(vld1_s8(load(2 * pair)), vld1_s8(load(2 * pair + 1))));
+            for (at, columns) in group[GROUP * first..][..GROUP * WIDTH].as_chunks::<16>().0.iter().enumerate() {
+                let columns = vld1q_s8(columns.as_ptr());
+                for (sums, &rows) in sums.iter_mut().zip(&pairs) {
+                    sums[at] = multiply_pairs(sums[at], rows, columns);
+                }
+            }
+        }
+    }
+    for (pair, sums) in sums.iter().enumerate() {
+        for (at, columns) in sums.as_chunks::<2>().0.iter().enumerate() {
+            let [low, high] = columns.map(|sum| vreinterpretq_s64_s32(sum));
+            let rows = [vzip1q_s64(low, high), vzip2q_s64(low, high)];
+            for (row, sums) in (2 * pair..units.len()).zip(rows) {
+                let column = first + 4 * at;
+                // SAFETY: four columns of one of the rows.
+                unsafe {
+                    let unit = vmulq_n_f32(vld1q_f32(keys.units[column..column + 4].as_ptr()), units[row]);
+                    let sums = vcvtq_f32_s32(vreinterpretq_s32_s64(sums));
+                    vst1q_f32(out.add(row * KEYS + column), vmulq_f32(sums, unit));
+                }
+            }
+        }
+    }
+}
+
+/// `sum [2, 2] += a [2, 8] · b [2, 8]ᵀ`.
+#[inline]
+#[target_feature(enable = "neon,i8mm")]
+fn multiply_pairs(mut sum: int32x4_t, a: int8x16_t, b: int8x16_t) -> int32x4_t {
+    // SAFETY: it reads and writes these registers alone.
+    unsafe {
+        asm!("smmla {0:v}.4s, {1:v}.16b, {2:v}.16b", inout(vreg) sum, in(vreg) a, in(vreg) b,
+            options(pure, nomem, nostack, preserves_flags));
+    }
+    sum
+}
