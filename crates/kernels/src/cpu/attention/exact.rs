@@ -98,7 +98,7 @@ impl Panels for Exact {
             let rows = Rows { data: weights.as_flattened().as_ptr(), row: KEYS, step: 1 };
             let panel = &v[column * self.tokens + block.start * COLUMNS..];
             let panel = Panel { data: panel.as_ptr(), row: COLUMNS };
-            let out = Out { data: values[column..].as_mut_ptr(), row: width, accumulate: block.start > 0 };
+            let out = Out { data: values[column..].as_mut_ptr(), row: width, accumulate: !block.first };
             // SAFETY: `[m, KEYS]`, panels of as many rows as keys, and `[m, width]` hold what is read and written.
             unsafe { multiply_tile(level, size, rows, panel, out) };
         }
