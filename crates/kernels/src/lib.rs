@@ -5,6 +5,7 @@
 //! with the clip.
 
 mod attention;
+mod blocks;
 mod conv;
 mod cpu;
 #[cfg(feature = "cuda")]
@@ -31,6 +32,7 @@ mod rope;
 use dispatch::on_cuda;
 
 pub use attention::{attention, attention_fp8, attention_int8, attention_relative};
+pub use blocks::{BLOCK, BlockMask, Choice, attention_blocks, attention_int8_blocks, choose_blocks};
 pub use conv::{FrameConv, FrameConvOptions};
 pub use cuda::{HostTensors, Uploader};
 #[cfg(feature = "cuda")]

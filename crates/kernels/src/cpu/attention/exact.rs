@@ -98,9 +98,14 @@ impl Panels for Exact {
             let size = [weights.len(), COLUMNS, block.len];
             let rows = Rows { data: weights.as_flattened().as_ptr(), row: KEYS, step: 1 };
             let panel = &v[column * self.tokens + block.start * COLUMNS..];
+<<<<<<< HEAD
             let next = (self.tokens - block.start >= 2 * KEYS).then(|| panel[KEYS * COLUMNS..].as_ptr());
             let panel = Panel { data: panel.as_ptr(), row: COLUMNS, next };
             let out = Out { data: values[column..].as_mut_ptr(), row: width, accumulate: block.start > 0 };
+=======
+            let panel = Panel { data: panel.as_ptr(), row: COLUMNS };
+            let out = Out { data: values[column..].as_mut_ptr(), row: width, accumulate: !block.first };
+>>>>>>> sparse
             // SAFETY: `[m, KEYS]`, panels of as many rows as keys, and `[m, width]` hold what is read and written.
             unsafe { multiply_tile(level, size, rows, panel, out) };
         }

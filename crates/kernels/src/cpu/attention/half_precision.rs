@@ -62,7 +62,7 @@ impl ValuePairs {
             let at = column * tokens + block.start * COLUMNS;
             let panel = &v[at..][..block.len.next_multiple_of(GROUP) * COLUMNS];
             let rows = Rows { data: weights.as_flattened(), row: KEYS, count: weights.len() };
-            let mut out = Out { data: &mut values[column..], row: width, scale: 1.0, accumulate: block.start > 0 };
+            let mut out = Out { data: &mut values[column..], row: width, scale: 1.0, accumulate: !block.first };
             // SAFETY: as the caller vouches.
             unsafe { pairs::multiply_tile(rows, panel, &mut out) };
         }
