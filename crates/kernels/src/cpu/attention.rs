@@ -8,24 +8,16 @@ mod block;
 mod exact;
 mod half_precision;
 mod inputs;
-<<<<<<< HEAD
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-=======
 mod pooled;
-#[cfg(target_arch = "x86_64")]
->>>>>>> sparse
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod quantised;
 mod softmax;
 
 use super::element::Element;
 use super::shared::{SharedMut, zeroed};
 use super::tile::COLUMNS;
-<<<<<<< HEAD
 use super::{Operand, by_dtype, multiplies_bf16, to_f32};
-=======
-use super::{Operand, by_dtype, to_f32};
 use crate::BlockMask;
->>>>>>> sparse
 use crate::level::{arch, vectorised};
 use block::{Block, KEYS, Panels};
 use candle_core::{Device, Result, Tensor};
@@ -33,12 +25,9 @@ use exact::Exact;
 use half::bf16;
 use half_precision::HalfPrecision;
 use inputs::{Bias, Strided, whole_heads};
-<<<<<<< HEAD
+pub use pooled::block_means;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use quantised::Quantised;
-=======
-pub use pooled::block_means;
->>>>>>> sparse
 use rayon::prelude::*;
 use softmax::{Exponentiate, Running};
 use std::f32::consts::LOG2_E;
@@ -60,29 +49,16 @@ pub fn attention(
     relative: Option<&Tensor>,
     bias: Option<&Tensor>,
 ) -> Result<Tensor> {
-<<<<<<< HEAD
-    let scale = scale as f32 * LOG2_E;
-    if multiplies_bf16(q.dtype()) {
-        let panels = HalfPrecision::new(k.dim(1)?, k.dim(3)?, scale);
-        return typed::<bf16>([q, k, v], 1.0, [relative, bias], panels);
-    }
-    let panels = Exact::new(k.dim(1)?, k.dim(3)?);
-    by_dtype!(q.dtype(), typed([q, k, v], scale, [relative, bias], panels))
-=======
     wide([q, k, v], scale, Scored { biases: [relative, bias], mask: None })
 }
 
 /// See [`crate::attention_blocks`]; shapes are checked there.
 pub fn attention_blocks(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, mask: &BlockMask) -> Result<Tensor> {
     wide([q, k, v], scale, Scored { biases: [None; 2], mask: Some(mask) })
->>>>>>> sparse
 }
 
 /// See [`crate::attention_int8`]; shapes are checked there.
 pub fn attention_int8(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Option<&Tensor>) -> Result<Tensor> {
-<<<<<<< HEAD
-    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-=======
     narrow([q, k, v], scale, Scored { biases: [None, bias], mask: None })
 }
 
@@ -102,7 +78,6 @@ struct Scored<'a> {
 /// Computes attention with products of f32, or of bf16.
 fn wide([q, k, v]: [&Tensor; 3], scale: f64, scored: Scored) -> Result<Tensor> {
     let scale = scale as f32 * LOG2_E;
-    #[cfg(target_arch = "x86_64")]
     if multiplies_bf16(q.dtype()) {
         let panels = HalfPrecision::new(k.dim(1)?, k.dim(3)?, scale);
         return typed::<bf16>([q, k, v], 1.0, scored, panels);
@@ -113,8 +88,7 @@ fn wide([q, k, v]: [&Tensor; 3], scale: f64, scored: Scored) -> Result<Tensor> {
 
 /// Computes attention with products of bytes, if the machine has them.
 fn narrow([q, k, v]: [&Tensor; 3], scale: f64, scored: Scored) -> Result<Tensor> {
-    #[cfg(target_arch = "x86_64")]
->>>>>>> sparse
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     if quantised::available() {
         let panels = Quantised::new(k.dim(1)?, k.dim(3)?);
         return by_dtype!(q.dtype(), typed([q, k, v], scale as f32 * LOG2_E, scored, panels));
@@ -204,9 +178,12 @@ impl<T: Element> Problem<'_, T> {
         );
         panels.prepare(&scratch.q, &mut scratch.panels);
         let chosen = self.mask.map(|mask| mask.list(first + head, query / self.rows));
-        for visit in 0..chosen.map_or(self.keys.div_ceil(KEYS), <[u32]>::len) {
-            let start = chosen.map_or(visit, |chosen| chosen[visit] as usize) * KEYS;
-            let block = Block { head, start, len: KEYS.min(self.keys - start), first: visit == 0 };
+        let visits = chosen.map_or(self.keys.div_ceil(KEYS), <[u32]>::len);
+        let start_of = |visit| chosen.map_or(visit, |chosen| chosen[visit] as usize) * KEYS;
+        for visit in 0..visits {
+            let start = start_of(visit);
+            let next = (visit + 1 < visits).then(|| start_of(visit + 1));
+            let block = Block { head, start, len: KEYS.min(self.keys - start), first: visit == 0, next };
             panels.score(block, &scratch.q, &scratch.panels, &mut scratch.scores);
             arch().dispatch(Exponentiate {
                 running: &mut scratch.running,

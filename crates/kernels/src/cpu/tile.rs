@@ -33,7 +33,7 @@ pub struct Rows {
 pub struct Panel<T> {
     pub data: *const T,
     pub row: usize,
-    /// The panel that will be used next, if it is one of as many rows without gaps: it is brought into the cache meanwhile.
+    /// The panel that will be used next, of as many rows or fewer and without gaps: it is brought into the cache meanwhile.
     pub next: Option<*const T>,
 }
 

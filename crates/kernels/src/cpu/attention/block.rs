@@ -38,4 +38,6 @@ pub struct Block {
     pub len: usize,
     /// Whether no other block of keys was visited before, so that there is no sum yet.
     pub first: bool,
+    /// Where the block that is visited next starts.
+    pub next: Option<usize>,
 }

@@ -80,9 +80,8 @@ impl Panels for Exact {
             for depth in (0..dim).step_by(DEPTH) {
                 let size = [scores.len(), COLUMNS.min(block.len - column), DEPTH.min(dim - depth)];
                 let rows = Rows { data: q[depth..].as_ptr(), row: dim, step: 1 };
-                let panel = &k[(block.start + column) * dim + depth * COLUMNS..];
-                let next = (panel.len() >= 2 * KEYS * dim).then(|| panel[KEYS * dim..].as_ptr());
-                let panel = Panel { data: panel.as_ptr(), row: COLUMNS, next };
+                let panel = |start: usize| k.as_ptr().wrapping_add((start + column) * dim + depth * COLUMNS);
+                let panel = Panel { data: panel(block.start), row: COLUMNS, next: block.next.map(panel) };
                 let out = scores.as_flattened_mut()[column..].as_mut_ptr();
                 let out = Out { data: out, row: KEYS, accumulate: depth > 0 };
                 // SAFETY: `[m, D]`, a panel of D rows and `[m, KEYS]` hold what is read and written.
@@ -97,15 +96,9 @@ impl Panels for Exact {
         for column in (0..width).step_by(COLUMNS) {
             let size = [weights.len(), COLUMNS, block.len];
             let rows = Rows { data: weights.as_flattened().as_ptr(), row: KEYS, step: 1 };
-            let panel = &v[column * self.tokens + block.start * COLUMNS..];
-<<<<<<< HEAD
-            let next = (self.tokens - block.start >= 2 * KEYS).then(|| panel[KEYS * COLUMNS..].as_ptr());
-            let panel = Panel { data: panel.as_ptr(), row: COLUMNS, next };
-            let out = Out { data: values[column..].as_mut_ptr(), row: width, accumulate: block.start > 0 };
-=======
-            let panel = Panel { data: panel.as_ptr(), row: COLUMNS };
+            let panel = |start: usize| v.as_ptr().wrapping_add(column * self.tokens + start * COLUMNS);
+            let panel = Panel { data: panel(block.start), row: COLUMNS, next: block.next.map(panel) };
             let out = Out { data: values[column..].as_mut_ptr(), row: width, accumulate: !block.first };
->>>>>>> sparse
             // SAFETY: `[m, KEYS]`, panels of as many rows as keys, and `[m, width]` hold what is read and written.
             unsafe { multiply_tile(level, size, rows, panel, out) };
         }
