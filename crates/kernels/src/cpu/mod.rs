@@ -11,6 +11,7 @@ mod attention;
 mod conv;
 mod element;
 mod elementwise;
+mod fetch;
 mod linear;
 mod math;
 mod norm;

@@ -10,6 +10,7 @@ mod neon;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+use super::fetch::Fetch;
 use crate::Level;
 use half::{bf16, f16};
 #[cfg(target_arch = "aarch64")]
@@ -94,11 +95,9 @@ pub fn rows(level: Level) -> usize {
 pub unsafe fn multiply_tile<T: Stored>(level: Level, [m, n, k]: [usize; 3], rows: Rows, panel: Panel<T>, out: Out) {
     debug_assert!(n <= COLUMNS, "{n} columns");
     let step = self::rows(level);
-    let share = (k * COLUMNS).div_ceil(m.div_ceil(step).max(1));
-    for (tile, first) in (0..m).step_by(step).enumerate() {
-        if let Some(next) = panel.next {
-            fetch(next.wrapping_add(tile * share), share.min((k * COLUMNS).saturating_sub(tile * share)));
-        }
+    let mut fetch = Fetch::new(panel.next, k * COLUMNS, m.div_ceil(step));
+    for first in (0..m).step_by(step) {
+        fetch.part();
         let size = [step.min(m - first), n, k];
         let rows = Rows { data: rows.data.wrapping_add(first * rows.row), ..rows };
         let out = Out { data: out.data.wrapping_add(first * out.row), ..out };
@@ -115,19 +114,6 @@ pub unsafe fn multiply_tile<T: Stored>(level: Level, [m, n, k]: [usize; 3], rows
             }
         }
     }
-}
-
-/// Brings `len` elements into the L2 cache; does nothing where there is no instruction for it.
-fn fetch<T>(at: *const T, len: usize) {
-    #[cfg(target_arch = "x86_64")]
-    use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-    #[cfg(target_arch = "x86_64")]
-    for line in (0..len * size_of::<T>()).step_by(64) {
-        // SAFETY: a hint, which may be given for any address.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast::<i8>().wrapping_add(line)) };
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = (at, len);
 }
 
 const PORTABLE_ROWS: usize = 4;
