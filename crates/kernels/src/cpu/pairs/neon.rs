@@ -45,23 +45,28 @@ pub unsafe fn multiply(count: usize, left: *const bf16, row: usize, panel: &[bf1
 #[target_feature(enable = "neon,bf16")]
 unsafe fn tile<const P: usize>(count: usize, left: *const bf16, row: usize, panel: &[bf16], first: usize, to: &Target) {
     let mut sums = [[vdupq_n_f32(0.0); WIDTH / 2]; P];
-    for (i, group) in panel.chunks_exact(GROUP * COLUMNS).enumerate() {
-        let load = |at: usize| left.wrapping_add(at.min(count - 1) * row + GROUP * i).cast();
+    let (mut left, mut right) = (left.cast::<u16>(), panel.as_ptr().cast::<u16>().wrapping_add(GROUP * first));
+    for _ in 0..panel.len() / (GROUP * COLUMNS) {
         // SAFETY: four elements of every row, and of sixteen columns.
         unsafe {
-            let pairs: [uint16x8_t; P] =
-                std::array::from_fn(|pair| vcombine_u16(vld1_u16(load(2 * pair)), vld1_u16(load(2 * pair + 1))));
-            for (at, columns) in group[GROUP * first..][..GROUP * WIDTH].as_chunks::<8>().0.iter().enumerate() {
-                let columns = vld1q_u16(columns.as_ptr().cast());
+            let mut pairs = [vdupq_n_u16(0); P];
+            for (pair, rows) in pairs.iter_mut().enumerate() {
+                let second = (2 * pair + 1).min(count - 1);
+                *rows = vcombine_u16(vld1_u16(left.add(2 * pair * row)), vld1_u16(left.add(second * row)));
+            }
+            for at in 0..WIDTH / 2 {
+                let columns = vld1q_u16(right.add(2 * GROUP * at));
                 for (sums, &rows) in sums.iter_mut().zip(&pairs) {
                     sums[at] = multiply_pairs(sums[at], rows, columns);
                 }
             }
         }
+        left = left.wrapping_add(GROUP);
+        right = right.wrapping_add(GROUP * COLUMNS);
     }
     for (pair, sums) in sums.iter().enumerate() {
         for (at, columns) in sums.as_chunks::<2>().0.iter().enumerate() {
-            let [low, high] = columns.map(|sum| vreinterpretq_f64_f32(sum));
+            let (low, high) = (vreinterpretq_f64_f32(columns[0]), vreinterpretq_f64_f32(columns[1]));
             let rows = [vzip1q_f64(low, high), vzip2q_f64(low, high)];
             for (i, sums) in (2 * pair..count).zip(rows) {
                 // SAFETY: four columns of one of the rows.

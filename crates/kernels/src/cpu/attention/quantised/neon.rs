@@ -43,27 +43,35 @@ pub unsafe fn score(q: &[u8], units: &[f32], keys: Keys, scores: &mut [f32]) {
 #[target_feature(enable = "neon,i8mm")]
 unsafe fn score_pairs<const P: usize>(q: &[u8], units: &[f32], keys: Keys, first: usize, out: *mut f32) {
     let depth = keys.data.len() / COLUMNS;
-    let starts = keys.starts[first..first + WIDTH].as_chunks::<2>().0;
-    // SAFETY: two columns each.
-    let start = std::array::from_fn(|at| unsafe { vld1_s32(starts[at].as_ptr()) }).map(|pair| vcombine_s32(pair, pair));
-    let mut sums: [[int32x4_t; WIDTH / 2]; P] = [start; P];
-    for (i, group) in keys.data.chunks_exact(GROUP * COLUMNS).enumerate() {
-        let load = |row: usize| q.as_ptr().wrapping_add(row.min(units.len() - 1) * depth + GROUP * i).cast();
+    let mut start = [vdupq_n_s32(0); WIDTH / 2];
+    for (start, columns) in start.iter_mut().zip(keys.starts[first..first + WIDTH].as_chunks::<2>().0) {
+        // SAFETY: two columns.
+        let columns = unsafe { vld1_s32(columns.as_ptr()) };
+        *start = vcombine_s32(columns, columns);
+    }
+    let mut sums = [start; P];
+    let (mut left, mut right) = (q.as_ptr().cast::<i8>(), keys.data.as_ptr().wrapping_add(GROUP * first));
+    for _ in 0..depth / GROUP {
         // SAFETY: eight elements of every row, and of sixteen columns.
         unsafe {
-            let pairs: [int8x16_t; P] =
-                std::array::from_fn(|pair| vcombine_s8(vld1_s8(load(2 * pair)), vld1_s8(load(2 * pair + 1))));
-            for (at, columns) in group[GROUP * first..][..GROUP * WIDTH].as_chunks::<16>().0.iter().enumerate() {
-                let columns = vld1q_s8(columns.as_ptr());
+            let mut pairs = [vdupq_n_s8(0); P];
+            for (pair, rows) in pairs.iter_mut().enumerate() {
+                let second = (2 * pair + 1).min(units.len() - 1);
+                *rows = vcombine_s8(vld1_s8(left.add(2 * pair * depth)), vld1_s8(left.add(second * depth)));
+            }
+            for at in 0..WIDTH / 2 {
+                let columns = vld1q_s8(right.add(2 * GROUP * at));
                 for (sums, &rows) in sums.iter_mut().zip(&pairs) {
                     sums[at] = multiply_pairs(sums[at], rows, columns);
                 }
             }
         }
+        left = left.wrapping_add(GROUP);
+        right = right.wrapping_add(GROUP * COLUMNS);
     }
     for (pair, sums) in sums.iter().enumerate() {
         for (at, columns) in sums.as_chunks::<2>().0.iter().enumerate() {
-            let [low, high] = columns.map(|sum| vreinterpretq_s64_s32(sum));
+            let (low, high) = (vreinterpretq_s64_s32(columns[0]), vreinterpretq_s64_s32(columns[1]));
             let rows = [vzip1q_s64(low, high), vzip2q_s64(low, high)];
             for (row, sums) in (2 * pair..units.len()).zip(rows) {
                 let column = first + 4 * at;

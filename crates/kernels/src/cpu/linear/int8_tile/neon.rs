@@ -140,20 +140,27 @@ unsafe fn dotprod_rows<const R: usize>(
 ) {
     let mut sums = [[vdupq_n_s32(0); 2]; R];
     let (lines, rest) = panel.as_chunks::<4>();
-    let row = |row: usize, quad: usize| rows.wrapping_add(row * stride + 4 * quad);
-    for (i, lines) in lines.iter().enumerate() {
-        // SAFETY: sixteen inputs of R rows, as the caller vouches.
-        let inputs: [int8x16_t; R] = std::array::from_fn(|at| unsafe { vld1q_s8(row(at, 4 * i).cast()) });
+    let mut rows = rows.cast::<i8>();
+    for lines in lines {
+        let mut inputs = [vdupq_n_s8(0); R];
+        for (row, inputs) in inputs.iter_mut().enumerate() {
+            // SAFETY: sixteen inputs of R rows, as the caller vouches.
+            *inputs = unsafe { vld1q_s8(rows.add(row * stride)) };
+        }
         add_quads::<0, R>(&mut sums, &inputs, &lines[0], first);
         add_quads::<1, R>(&mut sums, &inputs, &lines[1], first);
         add_quads::<2, R>(&mut sums, &inputs, &lines[2], first);
         add_quads::<3, R>(&mut sums, &inputs, &lines[3], first);
+        rows = rows.wrapping_add(16);
     }
-    for (i, line) in rest.iter().enumerate() {
-        let quad = |at| row(at, panel.len() - rest.len() + i).cast::<i32>();
-        // SAFETY: four inputs of R rows, as the caller vouches.
-        let inputs = std::array::from_fn(|at| vreinterpretq_s8_s32(vdupq_n_s32(unsafe { quad(at).read_unaligned() })));
+    for line in rest {
+        let mut inputs = [vdupq_n_s8(0); R];
+        for (row, inputs) in inputs.iter_mut().enumerate() {
+            // SAFETY: four inputs of R rows, as the caller vouches.
+            *inputs = vreinterpretq_s8_s32(vdupq_n_s32(unsafe { rows.add(row * stride).cast::<i32>().read_unaligned() }));
+        }
         add_quads::<0, R>(&mut sums, &inputs, line, first);
+        rows = rows.wrapping_add(4);
     }
     for (sums, out) in sums.iter().zip(out) {
         store(sums, &mut out.0[first..], accumulate);
@@ -204,22 +211,30 @@ unsafe fn i8mm_pairs<const P: usize>(
         let weights = lines.as_ptr().cast::<i8>().wrapping_add(8 * first);
         // SAFETY: eight columns, and P pairs of eight inputs, as the caller has checked.
         unsafe {
-            let weights: [int8x16_t; 4] = std::array::from_fn(|pair| vld1q_s8(weights.add(16 * pair)));
+            let weights = vld1q_s8_x4(weights);
             for (pair, sums) in sums.iter_mut().enumerate() {
                 let inputs = vld1q_s8(pairs.bytes.as_ptr().add(pair * pairs.stride + 16 * i).cast());
-                for (sum, &weights) in sums.iter_mut().zip(&weights) {
-                    *sum = multiply_pairs(*sum, inputs, weights);
-                }
+                sums[0] = multiply_pairs(sums[0], inputs, weights.0);
+                sums[1] = multiply_pairs(sums[1], inputs, weights.1);
+                sums[2] = multiply_pairs(sums[2], inputs, weights.2);
+                sums[3] = multiply_pairs(sums[3], inputs, weights.3);
             }
         }
     }
     for (sums, out) in sums.iter().zip(out.chunks_mut(2)) {
-        let [a, b, c, d] = sums.map(|sum| vreinterpretq_s64_s32(sum));
-        let rows = [[vzip1q_s64(a, b), vzip1q_s64(c, d)], [vzip2q_s64(a, b), vzip2q_s64(c, d)]];
-        for (row, out) in rows.into_iter().zip(out) {
-            store(&row.map(|half| vreinterpretq_s32_s64(half)), &mut out.0[first..], accumulate);
+        let (low, high) = (rows_of(sums[0], sums[1]), rows_of(sums[2], sums[3]));
+        for (row, out) in [[low[0], high[0]], [low[1], high[1]]].iter().zip(out) {
+            store(row, &mut out.0[first..], accumulate);
         }
     }
+}
+
+/// Two rows of four columns from their halves.
+#[inline]
+#[target_feature(enable = "neon")]
+fn rows_of(left: int32x4_t, right: int32x4_t) -> [int32x4_t; 2] {
+    let (left, right) = (vreinterpretq_s64_s32(left), vreinterpretq_s64_s32(right));
+    [vreinterpretq_s32_s64(vzip1q_s64(left, right)), vreinterpretq_s32_s64(vzip2q_s64(left, right))]
 }
 
 /// `sum [2, 2] += a [2, 8] · b [2, 8]ᵀ`.
