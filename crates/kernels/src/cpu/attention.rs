@@ -9,9 +9,9 @@ mod exact;
 #[cfg(target_arch = "x86_64")]
 mod half_precision;
 mod inputs;
-mod pooled;
 #[cfg(target_arch = "x86_64")]
 mod quantised;
+mod shares;
 mod softmax;
 
 use super::element::Element;
@@ -26,8 +26,8 @@ use block::{Block, KEYS, Panels};
 use candle_core::{Device, Result, Tensor};
 use exact::Exact;
 use inputs::{Bias, Strided, whole_heads};
-pub use pooled::block_means;
 use rayon::prelude::*;
+pub use shares::{PART, PARTS, block_shares, part_len};
 use softmax::{Exponentiate, Running};
 use std::f32::consts::LOG2_E;
 use std::mem::MaybeUninit;
