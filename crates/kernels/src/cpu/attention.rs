@@ -8,9 +8,9 @@ mod block;
 mod exact;
 mod half_precision;
 mod inputs;
-mod pooled;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod quantised;
+mod shares;
 mod softmax;
 
 use super::element::Element;
@@ -25,10 +25,10 @@ use exact::Exact;
 use half::bf16;
 use half_precision::HalfPrecision;
 use inputs::{Bias, Strided, whole_heads};
-pub use pooled::block_means;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use quantised::Quantised;
 use rayon::prelude::*;
+pub use shares::{PART, PARTS, block_shares, part_len};
 use softmax::{Exponentiate, Running};
 use std::f32::consts::LOG2_E;
 use std::mem::MaybeUninit;

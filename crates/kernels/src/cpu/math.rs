@@ -5,7 +5,7 @@
 ///
 /// Argument reduction and polynomial are those of Cephes' `expf` (<https://www.netlib.org/cephes/>).
 #[inline(always)]
-pub fn exp(x: f32) -> f32 {
+pub(super) fn exp(x: f32) -> f32 {
     /// Adding it to a small number leaves that number's nearest integer in the low bits.
     const ROUND: f32 = 12_582_912.0;
     const LN_2_HIGH: f32 = 0.693_359_4;
@@ -51,19 +51,6 @@ pub(super) fn sum(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
         }
     }
     partial.iter().sum::<f32>() + rest.iter().map(|&x| f(x)).sum::<f32>()
-}
-
-/// The sum of the products of two slices of equal lengths, in sixteen partial sums.
-#[inline(always)]
-pub fn dot(x: &[f32], y: &[f32]) -> f32 {
-    let ((xs, x), (ys, y)) = (x.as_chunks::<16>(), y.as_chunks::<16>());
-    let mut partial = [0f32; 16];
-    for (x, y) in xs.iter().zip(ys) {
-        for ((partial, &x), &y) in partial.iter_mut().zip(x).zip(y) {
-            *partial += x * y;
-        }
-    }
-    partial.iter().sum::<f32>() + x.iter().zip(y).map(|(&x, &y)| x * y).sum::<f32>()
 }
 
 #[cfg(test)]

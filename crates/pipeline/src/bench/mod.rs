@@ -10,7 +10,7 @@ use crate::model::manifest::Manifest;
 pub use crate::plan::machine::peak_memory;
 use crate::plan::machine::reset_peak;
 use crate::plan::placement::Placement;
-use crate::plan::tokens;
+use crate::plan::token_grid;
 use crate::{Error, LoadOptions, Result, device};
 use kinora_kernels::profile::{profiled, profiled_on};
 use kinora_kernels::{gpu_peak_bytes, gpu_reset_peak_bytes};
@@ -199,7 +199,7 @@ impl Bench {
         let fits = |size: usize, step: usize| size > 0 && size <= 4096 && size.is_multiple_of(step);
         if fits(width, step_w) && fits(height, step_h) && frames > 0 {
             let [_, c, f, h, w] = self.latent_shape();
-            return tokens([c, f, h, w], &self.limits).map(drop);
+            return token_grid([c, f, h, w], &self.limits).map(drop);
         }
         let hint =
             format!("width and height are multiples of {step_w} and {step_h} up to 4096, with one frame at least");

@@ -44,6 +44,20 @@ impl Placement {
         Ok((Self { device, dtype, quant, gpu_memory, offload: false, text_on_cpu: false }, notice))
     }
 
+    /// Checks that attention to some blocks takes less time than attention to all.
+    ///
+    /// # Errors
+    /// A device or a dtype without a kernel for it.
+    pub(crate) fn check_sparse(&self) -> Result<()> {
+        let hint = match (&self.device, self.dtype) {
+            (Device::Cpu, _) | (Device::Cuda(_), DType::BF16 | DType::F16) => return Ok(()),
+            (Device::Cuda(_), _) => "leave --attention out, or use --dtype bf16",
+            (Device::Metal(_), _) => "leave --attention out, or use --device cpu",
+        };
+        let what = format!("sparse attention does not work in {} on this device", self.dtype.as_str());
+        Err(Error::request(what, hint))
+    }
+
     /// The same on the CPU, for a part that a GPU has no room for. Weights of 16 bits stay so, the arithmetic is f32.
     pub(crate) fn on_cpu(&self) -> Self {
         Self { device: Device::Cpu, dtype: DType::F32, gpu_memory: None, ..self.clone() }
