@@ -12,6 +12,7 @@ mod inputs;
 mod quantised;
 mod shares;
 mod softmax;
+mod wide_values;
 
 use super::element::Element;
 use super::shared::{SharedMut, zeroed};
