@@ -7,6 +7,7 @@
 mod attention;
 mod blocks;
 mod conv;
+mod cores;
 mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
@@ -34,6 +35,7 @@ use dispatch::on_cuda;
 pub use attention::{attention, attention_fp8, attention_int8, attention_relative};
 pub use blocks::{BLOCK, BlockMask, Choice, attention_blocks, attention_int8_blocks, choose_blocks};
 pub use conv::{FrameConv, FrameConvOptions};
+pub use cores::performance_cores;
 pub use cuda::{HostTensors, Uploader};
 #[cfg(feature = "cuda")]
 pub use cuda::{built_for as cuda_built_for, open as open_cuda};

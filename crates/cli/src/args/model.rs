@@ -36,7 +36,7 @@ pub struct ComputeArgs {
     /// memory.
     #[arg(long, value_name = "GB", value_parser = gigabytes)]
     pub gpu_memory: Option<u64>,
-    /// CPU threads [default: all cores]. The result does not depend on their number.
+    /// CPU threads [default: one for each core, or for each fast one of a hybrid processor]. The result does not depend on their number.
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub threads: Option<usize>,
     /// Refuse clips that Kinora does not read itself, instead of reading them with the programs ffmpeg and ffprobe on

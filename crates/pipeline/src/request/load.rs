@@ -33,7 +33,7 @@ pub struct LoadOptions {
     pub quant: Choice<Quant>,
     /// `auto`, `cpu`, `cuda`, `cuda:N` or `metal`.
     pub device: String,
-    /// CPU threads; `None` is every core. The result does not depend on it.
+    /// CPU threads; `None` is every core, or every fast one where the system tells. The result does not depend on it.
     pub threads: Option<usize>,
     /// The most bytes of a GPU's memory to plan with; `None` is what is free. Blocks that do not fit are streamed from the
     /// host's memory.
