@@ -1,5 +1,6 @@
 //! [`performance_cores`]: how many cores are worth a thread of their own.
 
+#[cfg(any(target_os = "linux", test))]
 use std::path::Path;
 
 /// The number of fast cores that this process may run on, where the system tells which they are.
