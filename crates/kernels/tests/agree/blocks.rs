@@ -15,7 +15,7 @@ fn mask([batch, queries, keys, heads]: [usize; 4], keep: impl Fn(usize, usize, u
 
 /// Sparse lists that differ between heads and blocks of queries, and do not all have the first block.
 fn some(item: usize, block: usize, key: usize) -> bool {
-    (3 * item + 5 * block + 7 * key) % 4 == 0 || key == (item + block) % 2
+    (3 * item + 5 * block + 7 * key).is_multiple_of(4) || key == (item + block) % 2
 }
 
 const SHAPES: [[usize; 5]; 7] = [
