@@ -7,7 +7,7 @@ use kinora_kernels::{BLOCK, Choice};
 use std::ops::Range;
 
 /// The share of the estimated softmax that the kept blocks hold.
-const MASS: f64 = 0.95;
+const MASS: f64 = 0.99;
 /// Frames and rows of a strip, at most.
 const FRAMES: usize = 4;
 const ROWS: usize = 4;
@@ -16,8 +16,8 @@ const FLAT_ROWS: usize = 8;
 /// Columns of a step along a strip, at most.
 const COLUMNS: usize = 4;
 
-/// Block-sparse self-attention: every head attends, from each block of [`BLOCK`] tokens, to the fewest blocks that hold 95 %
-/// of the estimated softmax, or to a share `keep` of all. Blocks of the first and the last frame, and the block itself, are
+/// Block-sparse self-attention: every head attends, from each block of [`BLOCK`] tokens, to the fewest blocks that hold 99 %
+/// of the estimated softmax, at most to a share `keep` of all. Blocks of the first and the last frame, and the block itself, are
 /// always among them; the first transformer block attends to everything.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sparse {

@@ -28,7 +28,9 @@ fn attention_to_blocks() {
                 |_, last| (0..=last).collect(),
                 |_, last| vec![last],
                 |at, last| {
-                    (0..=last).filter(|key| (at as u32 + key) % 3 == 0 || *key == at as u32 % (last + 1)).collect()
+                    (0..=last)
+                        .filter(|key| (at as u32 + key).is_multiple_of(3) || *key == at as u32 % (last + 1))
+                        .collect()
                 },
             ];
             for list in lists {

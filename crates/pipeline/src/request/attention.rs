@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
-/// The largest share of blocks that `sparse` keeps if it says none.
-const USUAL_KEEP: f64 = 0.3;
+/// The largest share of blocks that `sparse` keeps if it says none: as many as matter.
+const ANY: f64 = 1.0;
 
 /// The self-attention of the transformer: what a request, a mode or a recipe says.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -37,6 +37,7 @@ impl fmt::Display for AttentionChoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Dense => f.write_str(Self::DENSE),
+            Self::Sparse { keep: ANY } => f.write_str(Self::SPARSE),
             Self::Sparse { keep } => write!(f, "{}:{keep}", Self::SPARSE),
         }
     }
@@ -48,13 +49,12 @@ impl FromStr for AttentionChoice {
     fn from_str(text: &str) -> Result<Self, String> {
         let keep = match text.split_once(':') {
             None if text == Self::DENSE => return Ok(Self::Dense),
-            None if text == Self::SPARSE => return Ok(Self::Sparse { keep: USUAL_KEEP }),
+            None if text == Self::SPARSE => return Ok(Self::Sparse { keep: ANY }),
             Some((Self::SPARSE, keep)) => keep,
             _ => return Err(format!("there is no attention `{text}`, only dense and sparse[:KEEP]")),
         };
         let share = keep.parse().ok().filter(|share| *share > 0.0 && *share <= 1.0);
-        let share =
-            share.ok_or_else(|| format!("`{keep}` is not a share above 0 and up to 1, such as {USUAL_KEEP}"))?;
+        let share = share.ok_or_else(|| format!("`{keep}` is not a share above 0 and up to 1, such as 0.3"))?;
         Ok(Self::Sparse { keep: share })
     }
 }
@@ -79,7 +79,9 @@ mod tests {
 
     #[test]
     fn choices_are_read_and_written() {
-        for (text, written) in [("dense", "dense"), ("sparse", "sparse:0.3"), ("sparse:0.5", "sparse:0.5")] {
+        for (text, written) in
+            [("dense", "dense"), ("sparse", "sparse"), ("sparse:0.5", "sparse:0.5"), ("sparse:1", "sparse")]
+        {
             assert_eq!(text.parse::<AttentionChoice>().map(String::from), Ok(written.to_string()));
         }
         assert_eq!("sparse:1".parse::<AttentionChoice>().map(AttentionChoice::keep), Ok(Some(1.0)));

@@ -92,8 +92,8 @@ settings! {
     #[arg(long, value_name = "NAME[:X]")]
     cache: CacheChoice = CacheChoice::Off,
     /// Self-attention: dense, or sparse[:KEEP], faster in long clips, a different clip. From each block of 128 tokens, every
-    /// head then attends to the fewest blocks that hold 95 % of the estimated softmax, at most to a share KEEP of all
-    /// (default 0.3), and always to the first and the last latent frame and its own block. The first tenth of the steps and
+    /// head then attends to the fewest blocks that hold 99 % of the estimated softmax, at most to a share KEEP of all
+    /// (default 1), and always to the first and the last latent frame and its own block. The first tenth of the steps and
     /// the first transformer block stay dense [default: dense].
     #[arg(long, value_name = "NAME[:KEEP]")]
     attention: AttentionChoice = AttentionChoice::Dense,
