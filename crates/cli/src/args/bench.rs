@@ -2,6 +2,7 @@
 
 use super::ModelArgs;
 use clap::{Args, ValueEnum};
+use kinora::AttentionChoice;
 use kinora::bench::BenchPart;
 use std::path::PathBuf;
 
@@ -23,6 +24,12 @@ pub struct BenchArgs {
     /// With --random: build and measure only N layers of the text encoder, and scale the time to all of them.
     #[arg(long, value_name = "N", requires = "random")]
     pub text_layers: Option<usize>,
+    /// With --random: build and measure only N blocks of the transformer, and scale the time to all of them.
+    #[arg(long, value_name = "N", requires = "random")]
+    pub dit_layers: Option<usize>,
+    /// The transformer's self-attention: dense or sparse[:KEEP] (its first block is dense).
+    #[arg(long, value_name = "KIND", default_value = "dense")]
+    pub attention: AttentionChoice,
     /// The format of the result.
     #[arg(long, value_enum, default_value = "md")]
     pub format: Format,

@@ -13,6 +13,8 @@ pub fn run(args: &BenchArgs) -> Result<()> {
         size: args.size.as_deref().map(parse_size).transpose()?,
         parts: args.what.parts(),
         text_layers: args.text_layers,
+        dit_layers: args.dit_layers,
+        attention: args.attention,
         runs: args.runs.into(),
     };
     // An earlier result that cannot be read is an error before the measurements, not after them.

@@ -11,7 +11,7 @@ pub use crate::plan::machine::peak_memory;
 use crate::plan::machine::reset_peak;
 use crate::plan::placement::Placement;
 use crate::plan::token_grid;
-use crate::{Error, LoadOptions, Result, device};
+use crate::{AttentionChoice, Error, LoadOptions, Result, device};
 use kinora_kernels::profile::{profiled, profiled_on};
 use kinora_kernels::{gpu_peak_bytes, gpu_reset_peak_bytes};
 use kinora_sampler::NoiseSource;
@@ -33,6 +33,10 @@ pub struct BenchOptions {
     pub parts: Vec<BenchPart>,
     /// Build only so many layers of a text encoder with random weights, and scale the time to all of them.
     pub text_layers: Option<usize>,
+    /// The same for the blocks of a transformer.
+    pub dit_layers: Option<usize>,
+    /// The transformer's self-attention.
+    pub attention: AttentionChoice,
     /// Timed runs of each part, after one that is not timed.
     pub runs: usize,
 }
@@ -65,6 +69,23 @@ impl BenchPart {
     }
 }
 
+/// The row of runs with `layers.0` of `layers.1` layers, if only some were measured.
+fn scaled(
+    runs: Runs,
+    layers: Option<(usize, usize)>,
+    part: BenchPart,
+    work: String,
+    peak: Option<Peak>,
+) -> Measurement {
+    match layers {
+        Some((some, all)) => {
+            let work = format!("{work} ({some} of {all} layers, counted for all)");
+            runs.scaled(all as f64 / some as f64).measurement(part, work, 1.0, peak)
+        }
+        None => runs.measurement(part, work, 1.0, peak),
+    }
+}
+
 struct Bench {
     model: Model,
     family: &'static dyn Family,
@@ -74,6 +95,9 @@ struct Bench {
     runs: usize,
     /// Layers of the text encoder that are measured, and how many there are.
     text_layers: Option<(usize, usize)>,
+    /// The same for the transformer.
+    dit_layers: Option<(usize, usize)>,
+    attention: AttentionChoice,
     peak: Option<Peak>,
 }
 
@@ -97,10 +121,25 @@ pub fn bench(options: &BenchOptions, mut on_part: impl FnMut(&str) + Send) -> Re
         Some(wanted) => Some((wanted, family.shorten_text_encoder(&mut model, wanted)?)),
         None => None,
     };
+    let dit_layers = match options.dit_layers.filter(|_| options.random.is_some()) {
+        Some(wanted) => Some((wanted, family.shorten_transformer(&mut model, wanted)?)),
+        None => None,
+    };
     let Manifest { defaults, .. } = &model.manifest;
     let size = options.size.unwrap_or([defaults.width, defaults.height, defaults.frames]);
     let mut bench =
-        Bench { placement, size, runs: options.runs.max(1), model, family, limits, text_layers, peak: None };
+        Bench {
+            placement,
+            size,
+            runs: options.runs.max(1),
+            model,
+            family,
+            limits,
+            text_layers,
+            dit_layers,
+            attention: options.attention,
+            peak: None,
+        };
     bench.check_size()?;
     threads.install(|| {
         let mut cpu = None;
@@ -131,20 +170,23 @@ impl Bench {
         let prompt = "x ".repeat(2 * tokens); // more than enough: cut to `tokens`
         let runs = self.time(|| encoder.encode(&prompt).map(drop))?;
         let work = format!("a prompt of {tokens} tokens");
-        Ok(match self.text_layers {
-            Some((some, all)) => {
-                let work = format!("{work} ({some} of {all} layers, counted for all)");
-                runs.scaled(all as f64 / some as f64).measurement(BenchPart::Text, work, 1.0, self.peak)
-            }
-            None => runs.measurement(BenchPart::Text, work, 1.0, self.peak),
-        })
+        Ok(scaled(runs, self.text_layers, BenchPart::Text, work, self.peak))
     }
 
     fn dit(&self) -> Result<Measurement> {
         let [_, c, f, h, w] = self.latent_shape();
-        let TimedPass { tokens, mut pass } = self.family.timed_pass(&self.model, &self.placement, [c, f, h, w])?;
+        let keep = self.attention.keep();
+        if keep.is_some() {
+            self.placement.check_sparse()?;
+        }
+        let latents = [c, f, h, w];
+        let TimedPass { tokens, mut pass } = self.family.timed_pass(&self.model, &self.placement, latents, keep)?;
         let runs = self.time(&mut pass)?;
-        Ok(runs.measurement(BenchPart::Dit, format!("a step without guidance, {tokens} tokens"), 1.0, self.peak))
+        let mut work = format!("a step without guidance, {tokens} tokens");
+        if keep.is_some() {
+            work += &format!(", {} attention", self.attention);
+        }
+        Ok(scaled(runs, self.dit_layers, BenchPart::Dit, work, self.peak))
     }
 
     fn vae(&self) -> Result<Measurement> {

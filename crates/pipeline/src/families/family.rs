@@ -132,11 +132,18 @@ pub(crate) trait Family: FamilyFiles {
         bytes: u64,
     ) -> Result<Option<usize>>;
 
-    /// Loads a transformer for passes over `latents [C, F, H, W]` that are timed, with random inputs.
+    /// Loads a transformer for passes over `latents [C, F, H, W]` that are timed, with random inputs, and with sparse attention
+    /// that keeps a share where one is given.
     ///
     /// # Errors
     /// Files that are damaged, and sizes that the transformer does not allow.
-    fn timed_pass(&self, model: &Model, placement: &Placement, latents: [usize; 4]) -> Result<TimedPass>;
+    fn timed_pass(
+        &self,
+        model: &Model,
+        placement: &Placement,
+        latents: [usize; 4],
+        keep: Option<f64>,
+    ) -> Result<TimedPass>;
 
     /// Keeps only the first `layers` of the text encoder of a model with random weights, and a small table of words;
     /// returns the number of layers that it had.
@@ -144,6 +151,12 @@ pub(crate) trait Family: FamilyFiles {
     /// # Errors
     /// More layers than there are, or none.
     fn shorten_text_encoder(&self, model: &mut Model, layers: usize) -> Result<usize>;
+
+    /// Keeps only the first `layers` blocks of the transformer of a model with random weights; returns the number that it had.
+    ///
+    /// # Errors
+    /// More blocks than there are, or none.
+    fn shorten_transformer(&self, model: &mut Model, layers: usize) -> Result<usize>;
 }
 
 /// The networks of one run. Latents are f32 streams on the device, in the order and of the shapes that

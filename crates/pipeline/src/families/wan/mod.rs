@@ -123,8 +123,14 @@ impl Family for Wan {
         memory::tile_that_fits(model, placement, size, threads, bytes)
     }
 
-    fn timed_pass(&self, model: &Model, placement: &Placement, latents: [usize; 4]) -> Result<TimedPass> {
-        predictor::timed_pass(model, placement, latents)
+    fn timed_pass(
+        &self,
+        model: &Model,
+        placement: &Placement,
+        latents: [usize; 4],
+        keep: Option<f64>,
+    ) -> Result<TimedPass> {
+        predictor::timed_pass(model, placement, latents, keep)
     }
 
     fn shorten_text_encoder(&self, model: &mut Model, layers: usize) -> Result<usize> {
@@ -138,6 +144,23 @@ impl Family for Wan {
         config["vocab_size"] = SHORT_VOCABULARY.into();
         model.component_mut(Role::TextEncoder)?.config = Some(config);
         Ok(all)
+    }
+
+    fn shorten_transformer(&self, model: &mut Model, layers: usize) -> Result<usize> {
+        let transformer = model.component(Role::Transformer)?;
+        let all = dit_config(model, transformer)?.num_layers;
+        let config = transformer.config.clone().or_else(|| model.manifest.transformer.clone());
+        match config {
+            Some(mut config) if (1..=all).contains(&layers) => {
+                config["num_layers"] = layers.into();
+                model.component_mut(Role::Transformer)?.config = Some(config);
+                Ok(all)
+            }
+            _ => {
+                let what = format!("{layers} blocks of the transformer are outside 1 to {all}");
+                Err(Error::request(what, "2 are enough to tell the time of all"))
+            }
+        }
     }
 }
 
@@ -184,5 +207,17 @@ mod tests {
         assert_eq!(Wan.shorten_text_encoder(&mut model, 2).expect("2 of 24"), 24);
         let config = text_config(&model).expect("a configuration");
         assert_eq!((config.num_layers, config.d_model), (2, 4096));
+    }
+
+    #[test]
+    fn a_shortened_transformer_keeps_its_width() {
+        let mut model = random_model("wan2.1-t2v-1.3b").expect("a known model");
+        for layers in [0, 31] {
+            assert!(matches!(Wan.shorten_transformer(&mut model, layers), Err(Error::Request { .. })));
+        }
+        assert_eq!(Wan.shorten_transformer(&mut model, 2).expect("2 of 30"), 30);
+        let config = dit_config(&model, model.component(Role::Transformer).expect("a transformer"));
+        let config = config.expect("a configuration");
+        assert_eq!((config.num_layers, config.dim()), (2, 1536));
     }
 }

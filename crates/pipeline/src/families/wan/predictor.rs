@@ -13,7 +13,7 @@ use crate::model::role::Role;
 use crate::plan::placement::Placement;
 use candle_core::{Device, Tensor};
 use kinora_dit::wan::WanModel;
-use kinora_dit::{Conditioning, Prepared, Reuse, VideoDit};
+use kinora_dit::{ComputeAll, Conditioning, Prepared, Reuse, Sparse, VideoDit};
 use kinora_sampler::{NoiseSource, StepInfo, Streams};
 
 /// The most bytes, per prediction, of the keys and values of the text that stay the same over all steps.
@@ -115,8 +115,14 @@ fn load(model: &Model, transformer: &Component, placement: &Placement) -> Result
     built(transformer.role, network)
 }
 
-/// A pass of the first expert over random `latents [C, F, H, W]`, with a random context of full length.
-pub(super) fn timed_pass(model: &Model, placement: &Placement, [c, f, h, w]: [usize; 4]) -> Result<TimedPass> {
+/// A pass of the first expert over random `latents [C, F, H, W]`, with a random context of full length, and with sparse attention
+/// where a share to keep is given.
+pub(super) fn timed_pass(
+    model: &Model,
+    placement: &Placement,
+    [c, f, h, w]: [usize; 4],
+    keep: Option<f64>,
+) -> Result<TimedPass> {
     let first = model.component(Role::Transformer)?;
     let dit = load(model, first, placement)?;
     let (text_len, text_dim) = (model.manifest.text_len, dit_config(model, first)?.text_dim);
@@ -127,8 +133,9 @@ pub(super) fn timed_pass(model: &Model, placement: &Placement, [c, f, h, w]: [us
     let timestep = Tensor::new(&[500f32], device)?;
     let prepared = dit.prepare(&Conditioning::new(context), KV_CACHE_BYTES)?;
     let [pt, ph, pw] = dit.patch_size();
+    let sparse = keep.map(|keep| Sparse { keep, references: 0, dense: false });
     let pass = move || {
-        dit.forward(&latents, &timestep, &prepared)?;
+        dit.forward_with(&latents, &timestep, &prepared, sparse, &mut ComputeAll)?;
         Ok(())
     };
     Ok(TimedPass { tokens: (f / pt) * (h / ph) * (w / pw), pass: Box::new(pass) })
