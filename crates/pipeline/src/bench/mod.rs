@@ -127,19 +127,18 @@ pub fn bench(options: &BenchOptions, mut on_part: impl FnMut(&str) + Send) -> Re
     };
     let Manifest { defaults, .. } = &model.manifest;
     let size = options.size.unwrap_or([defaults.width, defaults.height, defaults.frames]);
-    let mut bench =
-        Bench {
-            placement,
-            size,
-            runs: options.runs.max(1),
-            model,
-            family,
-            limits,
-            text_layers,
-            dit_layers,
-            attention: options.attention,
-            peak: None,
-        };
+    let mut bench = Bench {
+        placement,
+        size,
+        runs: options.runs.max(1),
+        model,
+        family,
+        limits,
+        text_layers,
+        dit_layers,
+        attention: options.attention,
+        peak: None,
+    };
     bench.check_size()?;
     threads.install(|| {
         let mut cpu = None;
@@ -182,10 +181,8 @@ impl Bench {
         let latents = [c, f, h, w];
         let TimedPass { tokens, mut pass } = self.family.timed_pass(&self.model, &self.placement, latents, keep)?;
         let runs = self.time(&mut pass)?;
-        let mut work = format!("a step without guidance, {tokens} tokens");
-        if keep.is_some() {
-            work += &format!(", {} attention", self.attention);
-        }
+        let attention = if keep.is_some() { format!(", {} attention", self.attention) } else { String::new() };
+        let work = format!("a step without guidance, {tokens} tokens{attention}");
         Ok(scaled(runs, self.dit_layers, BenchPart::Dit, work, self.peak))
     }
 
