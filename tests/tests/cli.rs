@@ -259,10 +259,17 @@ fn models_and_bench_print_tables() {
         let known = operators.iter().find(|entry| entry["operator"] == operator).expect("it is called");
         assert!(known["calls"].as_u64() > Some(0) && known["of_peak"].as_f64() > Some(0.0), "{row}");
     }
+    assert!(report["cpu"]["linear"]["int8"].as_f64() > Some(0.0), "{report}");
     std::fs::write(sandbox.path("earlier.json"), &found).expect("a file");
     let more = ["md", "--what", "dit", "--compare", "earlier.json"];
     let table = succeeded(sandbox.kinora(&[&arguments[..], &more].concat())).stdout;
     assert!(table.contains("earlier / now") && table.contains('×'), "{table}");
+    assert!(table.contains("\nKernels of level ") && table.contains("\n| attention | "), "{table}");
+    let some =
+        ["bench", "--random", "wan2.1-t2v-1.3b", "--dit-layers", "1", "--attention", "sparse:0.5", "--what", "dit"];
+    let some = [&some[..], &["--size", "32x32x1", "--runs", "1"]].concat();
+    let table = succeeded(sandbox.kinora(&some)).stdout;
+    assert!(table.contains("4 tokens, sparse:0.5 attention (1 of 30 layers, counted for all)"), "{table}");
     let csv = succeeded(sandbox.kinora(&[&arguments[..], &["csv", "--what", "dit"]].concat())).stdout;
     assert!(csv.starts_with("part,operator,work,calls,seconds") && csv.contains("\ndit,linear,"), "{csv}");
 }

@@ -10,7 +10,7 @@ use super::super::tile::COLUMNS;
 use super::super::{Operand, by_dtype};
 use super::finish::{Finish, Products};
 use super::grid::{Block, Grid};
-use super::int8_tile::{Kernel, Rows, Widened, multiply_tile};
+use super::int8_tile::{Kernel, Rows, Widened, bytes, bytes_mut, multiply_tile};
 use super::line::{Line, Quad};
 use crate::level::vectorised;
 use crate::outliers::outlying_columns;
@@ -98,9 +98,9 @@ fn pack<T: Element>(weight: &Tensor) -> Result<Int8Panels> {
                 for (column, row) in rows.chunks(inputs).enumerate() {
                     T::widen(row, wide);
                     scales.0[column] = round(wide, rounded, 0);
+                    let bytes = bytes_mut(lines);
                     for (i, &value) in rounded.iter().enumerate() {
-                        let (line, group, at) = kernel.place(column, i);
-                        lines[line].0[group][at] = value as i8;
+                        bytes[kernel.place(column, i)] = value as i8;
                         sums.0[column] += i32::from(value as i8);
                     }
                 }
@@ -286,11 +286,12 @@ impl Products for Int8Products<'_> {
 fn gather(kernel: Kernel, panel: &[Line<Quad>], columns: &[usize], out: &mut [Line<Quad>]) -> Line<i32> {
     let mut sums = ZEROS;
     out.fill(Line([[0; 4]; COLUMNS]));
+    let (from, to) = (bytes(panel), bytes_mut(out));
     for (i, &column) in columns.iter().enumerate() {
-        for (output, sum) in sums.0.iter_mut().enumerate() {
-            let ((line, group, at), (to, to_group, to_at)) = (kernel.place(output, column), kernel.place(output, i));
-            let weight = panel[line].0[group][at];
-            out[to].0[to_group][to_at] = weight;
+        let weights = from[kernel.place(0, column)..].iter().step_by(kernel.beside());
+        let places = to[kernel.place(0, i)..].iter_mut().step_by(kernel.beside());
+        for ((sum, &weight), place) in sums.0.iter_mut().zip(weights).zip(places) {
+            *place = weight;
             *sum += i32::from(weight);
         }
     }

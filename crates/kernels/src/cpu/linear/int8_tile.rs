@@ -84,18 +84,41 @@ impl Kernel {
         }
     }
 
-    /// Where a panel has the weight of an input of one of 32 outputs: its line, its quad there, and its place in the quad.
-    /// It lies beside the three others of the output's quad, beside the other of its pair for products of pairs, or
-    /// among the eight that an instruction multiplies, which then take two lines.
-    pub fn place(self, output: usize, input: usize) -> (usize, usize, usize) {
+    /// Where a panel has the weight of an input of one of 32 outputs, counted in bytes from its start. It lies beside the three
+    /// others of the output's quad, beside the other of its pair for products of pairs, or among the eight that an
+    /// instruction multiplies, which then take two lines.
+    #[inline]
+    pub fn place(self, output: usize, input: usize) -> usize {
         let (k, line) = (input % 4, 4 * COLUMNS);
-        let at = match self {
-            Self::Portable | Self::AvxVnni | Self::Avx512Vnni | Self::Dotprod => input / 4 * line + 4 * output + k,
-            Self::Avx2 | Self::Neon => input / 4 * line + k / 2 * 2 * COLUMNS + 2 * output + k % 2,
-            Self::I8mm => input / 8 * 2 * line + 8 * output + input % 8,
+        let first = match self {
+            Self::Portable | Self::AvxVnni | Self::Avx512Vnni | Self::Dotprod => input / 4 * line + k,
+            Self::Avx2 | Self::Neon => input / 4 * line + k / 2 * 2 * COLUMNS + k % 2,
+            Self::I8mm => input / 8 * 2 * line + input % 8,
         };
-        (at / line, at % line / 4, at % 4)
+        first + output * self.beside()
     }
+
+    /// Bytes from the weight of an output to that of the next.
+    #[inline]
+    pub fn beside(self) -> usize {
+        match self {
+            Self::Portable | Self::AvxVnni | Self::Avx512Vnni | Self::Dotprod => 4,
+            Self::Avx2 | Self::Neon => 2,
+            Self::I8mm => 8,
+        }
+    }
+}
+
+/// The bytes of a panel.
+pub(super) fn bytes(panel: &[Line<Quad>]) -> &[i8] {
+    // SAFETY: a line is its bytes, without anything between them.
+    unsafe { std::slice::from_raw_parts(panel.as_ptr().cast(), size_of_val(panel)) }
+}
+
+/// The bytes of a panel.
+pub(super) fn bytes_mut(panel: &mut [Line<Quad>]) -> &mut [i8] {
+    // SAFETY: a line is its bytes, without anything between them.
+    unsafe { std::slice::from_raw_parts_mut(panel.as_mut_ptr().cast(), size_of_val(panel)) }
 }
 
 /// Rows of bytes, `stride` apart.
@@ -225,8 +248,7 @@ mod tests {
             for &kernel in &kernels {
                 let mut panel = vec![Line([[0; 4]; COLUMNS]); kernel.lines(4 * quads)];
                 for (column, k) in (0..COLUMNS).flat_map(|column| (0..4 * quads).map(move |k| (column, k))) {
-                    let (line, group, at) = kernel.place(column, k);
-                    panel[line].0[group][at] = weight(k / 4, column, k % 4) as i8;
+                    bytes_mut(&mut panel)[kernel.place(column, k)] = weight(k / 4, column, k % 4) as i8;
                 }
                 let signed = |byte: u8| i32::from(byte) - 128;
                 let bytes: Vec<u8> = inputs.iter().map(|&byte| (signed(byte) + kernel.offset()) as u8).collect();
