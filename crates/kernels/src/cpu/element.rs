@@ -22,6 +22,12 @@ pub(super) trait Element: WithDType {
         scratch
     }
 
+    /// Returns `x` if it is f32.
+    #[inline(always)]
+    fn if_f32(_: &[Self]) -> Option<&[f32]> {
+        None
+    }
+
     /// Lets `write` fill `out`, directly where it is f32, otherwise through `scratch`; `write` sees arbitrary values.
     #[inline(always)]
     fn write_f32(out: &mut [Self], scratch: &mut Vec<f32>, mut write: impl FnMut(&mut [f32])) {
@@ -50,6 +56,11 @@ impl Element for f32 {
     #[inline(always)]
     fn as_f32<'a>(x: &'a [Self], _: &'a mut Vec<f32>) -> &'a [f32] {
         x
+    }
+
+    #[inline(always)]
+    fn if_f32(x: &[Self]) -> Option<&[f32]> {
+        Some(x)
     }
 
     #[inline(always)]

@@ -26,6 +26,8 @@ use line::Line;
 use panels::Panels;
 use std::cell::RefCell;
 
+/// Bytes after which addresses share a set of the L1 cache.
+const PAGE: usize = 4096;
 /// Inputs that are summed before the sum is stored: so many of a panel fit in the L2 cache with the rows.
 const INPUTS: usize = 512;
 
@@ -119,20 +121,25 @@ impl Scratch {
         let (inputs, height) = (weight.inputs(), block.rows.len());
         let parts = inputs.div_ceil(INPUTS);
         let step = inputs.div_ceil(parts);
-        // Not a power of two, at which all rows would share a few sets of the CPU's cache.
+        // Rows that are f32 are read where they are, unless all of them would share a few sets of the CPU's cache.
+        let in_place = T::if_f32(x).filter(|_| !(size_of::<f32>() * inputs).is_multiple_of(PAGE));
         let stride = step.next_multiple_of(16) + 16;
-        self.x.resize(self.x.len().max(height * stride), 0.0);
+        self.x.resize(self.x.len().max(if in_place.is_some() { 0 } else { height * stride }), 0.0);
         self.sums.resize(self.sums.len().max(height * block.panels.len()), Line([0.0; COLUMNS]));
         let level = Level::current();
         for first in (0..inputs).step_by(step) {
             let len = step.min(inputs - first);
-            for (row, wide) in block.rows.clone().zip(self.x.chunks_exact_mut(stride)) {
-                let start = row * inputs + first;
-                vectorised(|| T::widen(&x[start..start + len], &mut wide[..len]));
-            }
+            let rows = if let Some(x) = in_place {
+                Rows { data: x[block.rows.start * inputs + first..].as_ptr(), row: inputs, step: 1 }
+            } else {
+                for (row, wide) in block.rows.clone().zip(self.x.chunks_exact_mut(stride)) {
+                    let start = row * inputs + first;
+                    vectorised(|| T::widen(&x[start..start + len], &mut wide[..len]));
+                }
+                Rows { data: self.x.as_ptr(), row: stride, step: 1 }
+            };
             for (sums, panel) in self.sums.chunks_exact_mut(height).zip(block.panels.clone()) {
                 let lines = &weight.panel(panel)[first..first + len];
-                let rows = Rows { data: self.x.as_ptr(), row: stride, step: 1 };
                 // AVX-512 is through with a panel so soon that these hints are in its way (measured).
                 let next = (level != Level::Avx512 && panel + 1 < block.panels.end)
                     .then(|| weight.panel(panel + 1)[first..].as_ptr().cast());
