@@ -182,16 +182,20 @@ mod tests {
         assert!(inner.iter().all(|block| *block == [4, 4, 8]), "{blocks:?}");
     }
 
-    /// Where it has none, no block is wider than two bricks that touch.
+    /// Where it has none, a block is within two slabs and two strips that touch, and no longer than the thinnest strip makes it.
     #[test]
     fn blocks_of_ragged_grids_are_compact() {
         for grid in [[21, 30, 52], [13, 17, 30], [11, 45, 80], [20, 9, 16]] {
+            let least = |len, most| parts(len, most).map(|part| part.len()).min().unwrap();
+            let step = least(grid[0] - 2, FRAMES) * least(grid[1], ROWS) * least(grid[2], COLUMNS);
+            let longest = COLUMNS * (BLOCK.div_ceil(step) + 1);
             let places = places(grid, 1);
             let blocks: Vec<_> = places.chunks(BLOCK).collect();
             let inner = grid[1] * grid[2] / BLOCK + 1..blocks.len() - grid[1] * grid[2] / BLOCK - 2;
             for block in &blocks[inner] {
                 let [frames, rows, columns] = extents(grid, block);
-                assert!(frames <= 8 && rows <= 8 && columns <= 16, "{grid:?}: {frames}×{rows}×{columns}");
+                assert!(frames <= 2 * FRAMES && rows <= 2 * ROWS, "{grid:?}: {frames}×{rows}×{columns}");
+                assert!(columns <= longest, "{grid:?}: {frames}×{rows}×{columns}, not {longest}");
             }
         }
     }
