@@ -30,8 +30,7 @@ fn another_architecture_makes_the_same_clip() {
     let run = Run::of(&output.unwrap_or_else(|error| panic!("{VARIABLE}, {foreign}: {error}")));
     assert_eq!(run.status, Some(0), "{run:#?}");
     let file = |name: &str| sandbox.path(name);
-    let error =
-        relative_l2(&latents(&file("foreign.latents.safetensors")), &latents(&file("own.latents.safetensors")));
+    let error = relative_l2(&latents(&file("foreign.latents.safetensors")), &latents(&file("own.latents.safetensors")));
     let frames = relative_l2(&video(&file("foreign.safetensors")), &video(&file("own.safetensors")));
     println!("latents {error:.1e}, frames {frames:.1e}");
     assert!(error <= LATENTS, "latents: relative L2 error {error:.2e}");

@@ -43,14 +43,7 @@ pub unsafe fn multiply(count: usize, left: *const bf16, row: usize, panel: &[bf1
 /// # Safety
 /// As [`multiply`], of `P` pairs of rows; the last pair may be one row.
 #[target_feature(enable = "neon,bf16")]
-unsafe fn tile<const P: usize>(
-    count: usize,
-    left: *const bf16,
-    row: usize,
-    panel: &[bf16],
-    first: usize,
-    to: &Target,
-) {
+unsafe fn tile<const P: usize>(count: usize, left: *const bf16, row: usize, panel: &[bf16], first: usize, to: &Target) {
     let mut sums = [[vdupq_n_f32(0.0); WIDTH / 2]; P];
     let (mut left, mut right) = (left.cast::<u16>(), panel.as_ptr().cast::<u16>().wrapping_add(GROUP * first));
     for _ in 0..panel.len() / (GROUP * COLUMNS) {

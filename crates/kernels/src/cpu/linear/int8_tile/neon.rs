@@ -157,7 +157,8 @@ unsafe fn dotprod_rows<const R: usize>(
         let mut inputs = [vdupq_n_s8(0); R];
         for (row, inputs) in inputs.iter_mut().enumerate() {
             // SAFETY: four inputs of R rows, as the caller vouches.
-            *inputs = vreinterpretq_s8_s32(vdupq_n_s32(unsafe { rows.add(row * stride).cast::<i32>().read_unaligned() }));
+            *inputs =
+                vreinterpretq_s8_s32(vdupq_n_s32(unsafe { rows.add(row * stride).cast::<i32>().read_unaligned() }));
         }
         add_quads::<0, R>(&mut sums, &inputs, line, first);
         rows = rows.wrapping_add(4);
