@@ -1,6 +1,6 @@
 """Kinora beside PyTorch and diffusers: the same work, random weights, the same number of threads, in turns.
 
-    python scripts/compare/compare.py [--only ROW …] [--quick] [--sdcpp] [--threads 2] [--out benches/results]
+    python scripts/compare/compare.py [--only ROW …] [--quick] [--sdcpp] [--cpu avx2] [--threads 2] [--out benches/results]
 
 See README.md beside this file.
 """
@@ -29,6 +29,13 @@ SDCPP_SIDE, SDCPP_PACKAGE = Path(__file__).with_name("sdcpp_side.py"), "stable-d
 VARIANT = "wan2.1-t2v-1.3b"
 PROMPT = "a red ball bounces on a striped blue background"
 UMT5_LAYERS, UMT5_MEASURED = 24, 2
+
+
+# What holds PyTorch (its own kernels, oneDNN and MKL) to the instructions of a level of Kinora's.
+HELD = {
+    "avx2": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"},
+    "avx-vnni": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2_VNNI", "MKL_ENABLE_INSTRUCTIONS": "AVX2"},
+}
 
 
 class Skipped(Exception):
@@ -321,7 +328,7 @@ def machine():
     text = Path("/proc/cpuinfo").read_text()
     name = re.search(r"model name\s*: (.*)", text)
     flags = set(re.search(r"flags\s*: (.*)", text).group(1).split())
-    wanted = ["avx2", "fma", "f16c", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_int8"]
+    wanted = ["avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_int8"]
     return {
         "cpu": name.group(1).strip() if name else platform.processor(),
         "cores": os.cpu_count(),
@@ -348,7 +355,7 @@ def markdown(report):
         f"# {cpu['cpu']}, {report['date']}",
         "",
         f"{cpu['cores']} cores, {report['threads']} threads, {cpu['memory'] / 1e9:.0f} GB, "
-        f"{', '.join(cpu['instructions'])}. "
+        f"{', '.join(cpu['instructions'])}{', all sides held to ' + report['held_to'] if report.get('held_to') else ''}. "
         + ", ".join(f"{name} {value}" for name, value in report["versions"].items() if value)
         + ".",
         "",
@@ -391,6 +398,8 @@ def scaling_lines(row):
 def save(report, out, row):
     """Replaces one row of today's file, so that rows may be measured one by one."""
     path = out / (f"{report['date']}-" + re.sub(r"[^a-z0-9]+", "-", report["machine"]["cpu"].lower()).strip("-"))
+    if report["held_to"]:
+        path = path.with_name(f"{path.name}-{report['held_to']}")
     previous = path.with_suffix(".json")
     rows = json.loads(previous.read_text())["rows"] if previous.exists() else []
     order = [*ROWS, SCALING_ROW]
@@ -411,6 +420,7 @@ def main():
     parser.add_argument("--only", nargs="+", choices=[*ROWS, SCALING_ROW], default=[*ROWS, SCALING_ROW], metavar="ROW")
     parser.add_argument("--quick", action="store_true", help="one round instead of three")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--cpu", choices=[*HELD], help="hold every side to the instructions of this level")
     parser.add_argument("--kinora", default=str(ROOT / "target/release/kinora"), help="the release binary")
     parser.add_argument("--sdcpp", action="store_true", help="stable-diffusion.cpp too, in the rows dit-1280 and dit-5400")
     parser.add_argument("--compile-vae", action="store_true", help="torch.compile for the VAE too: minutes")
@@ -419,8 +429,10 @@ def main():
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     report = {
         "date": datetime.now().date().isoformat(), "machine": machine(), "versions": versions(options.kinora, options.sdcpp),
-        "threads": options.threads,
+        "threads": options.threads, "held_to": options.cpu,
     }  # fmt: skip
+    if options.cpu:
+        os.environ.update({**HELD[options.cpu], "KINORA_CPU": options.cpu})
     rounds = 1 if options.quick else 3
     for name in options.only:
         say(name)

@@ -81,6 +81,7 @@ pub fn load_quantised(model: &str, dtype: DType, quant: Option<Quant>, threads: 
 pub fn load_on(device: &str, model: &str, dtype: DType, quant: Option<Quant>, threads: usize) -> Pipeline {
     let model = vec![model.to_string()];
     let (dtype, device, threads) = (Some(dtype), device.into(), Some(threads));
+    let (dtype, quant) = (dtype.into(), quant.into());
     let options = LoadOptions { model, dtype, quant, device, threads, gpu_memory: None, ffmpeg: None };
     Pipeline::load(&options).unwrap_or_else(|error| panic!("{error}"))
 }

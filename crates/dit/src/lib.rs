@@ -4,10 +4,12 @@
 //! conditioning alone (the embedded text, the KV cache of the cross-attention); [`VideoDit::forward`] computes the rest on
 //! every step.
 
+mod bricks;
 mod error;
 mod stack;
 pub mod wan;
 
+pub use bricks::{Bricks, Sparse};
 use candle_core::Tensor;
 pub use error::{Error, Result};
 use kinora_kernels::Replay;
@@ -34,10 +36,11 @@ pub trait VideoDit: Send + Sync {
     /// Other shapes, sizes that are no multiples of [`VideoDit::patch_size`] or that the position embedding does not
     /// reach, another model's `prepared`, or whatever candle fails on.
     fn forward(&self, latents: &Tensor, timestep: &Tensor, prepared: &Prepared) -> Result<Tensor> {
-        self.forward_with(latents, timestep, prepared, &mut ComputeAll)
+        self.forward_with(latents, timestep, prepared, None, &mut ComputeAll)
     }
 
-    /// Computes [`VideoDit::forward`], except what `reuse` takes over from earlier passes.
+    /// Computes [`VideoDit::forward`], except what `reuse` takes over from earlier passes and what `sparse` leaves out of the
+    /// self-attention.
     ///
     /// # Errors
     /// As [`VideoDit::forward`], and those of `reuse`.
@@ -46,6 +49,7 @@ pub trait VideoDit: Send + Sync {
         latents: &Tensor,
         timestep: &Tensor,
         prepared: &Prepared,
+        sparse: Option<Sparse>,
         reuse: &mut dyn Reuse,
     ) -> Result<Tensor>;
 
@@ -61,7 +65,7 @@ pub trait VideoDit: Send + Sync {
 
 /// A step cache as a transformer sees it: decides, at three moments of a pass, what is taken over from an earlier pass.
 ///
-/// Tokens are `[B, L, dim]` in the model's dtype. Where a model has several streams of tokens (video and sound), they come
+/// Tokens are `[B, L, dim]` in the model's dtype, in the order of the network, which is the same in all passes of a run. Where a model has several streams of tokens (video and sound), they come
 /// as one tensor `[B, L·dim + L'·dim' + ..]`; a step cache only compares, adds and subtracts them.
 pub trait Reuse {
     /// Returns whether the step cache looks at or takes over anything. If not, none of the other methods is called, and the pass can be

@@ -19,12 +19,13 @@ mod keys;
 mod memory;
 mod padding;
 mod patch;
+mod positions;
 mod prepared;
 mod rope;
 mod time;
 
 use crate::stack::{KvCache, Stack};
-use crate::{Conditioning, Result, Reuse, VideoDit};
+use crate::{Conditioning, Result, Reuse, Sparse, VideoDit};
 use block::{Block, Pass, modulated};
 use camera::CameraAdapter;
 use candle_core::{DType, Device, Tensor};
@@ -38,8 +39,8 @@ use kinora_kernels::Epilogue;
 use kinora_nn::Linear;
 use padding::without_repetitions;
 use patch::{PatchEmbedding, unpatchify};
+use positions::Positions;
 use prepared::{CrossKeysValues, Prepared};
-use rope::Rope;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 use time::{Time, TimeEmbedding};
@@ -56,8 +57,8 @@ pub struct WanModel {
     blocks: Stack<Block>,
     control: Option<ControlBranch>,
     head: Head,
-    /// The angles of the last clip, for its frames, rows and columns of tokens.
-    rope: Mutex<Option<([usize; 3], Arc<Rope>)>>,
+    /// Those of the last clip.
+    positions: Mutex<Option<Arc<Positions>>>,
 }
 
 impl WanModel {
@@ -98,7 +99,7 @@ impl WanModel {
             blocks: blocks(&|weights, index| Block::new(config, &weights.pp("blocks").pp(index)))?,
             control: control.transpose()?,
             head: Head::new(config, &unquantised.pp("head"))?,
-            rope: Mutex::default(),
+            positions: Mutex::default(),
             config: config.clone(),
             dtype: weights.dtype(),
         })
@@ -109,17 +110,13 @@ impl WanModel {
         &self.config
     }
 
-    /// Returns the angles of `grid`'s tokens, which are the same on all steps of a clip.
-    fn rope(&self, grid: [usize; 3], device: &Device) -> Result<Arc<Rope>> {
-        let mut last = self.rope.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((of, rope)) = &*last
-            && *of == grid
-        {
-            return Ok(rope.clone());
+    /// Returns the positions of `grid`'s tokens, which are the same on all steps of a clip.
+    fn positions(&self, grid: [usize; 3], sparse: Option<Sparse>, device: &Device) -> Result<Arc<Positions>> {
+        let mut last = self.positions.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*last {
+            Some(positions) if positions.fit(grid, sparse) => Ok(positions.clone()),
+            _ => Ok(last.insert(Arc::new(Positions::new(self.config.head_dim, grid, sparse, device)?)).clone()),
         }
-        let rope = Arc::new(Rope::new(self.config.head_dim, grid, device)?);
-        *last = Some((grid, rope.clone()));
-        Ok(rope)
     }
 
     /// Computes keys and values of every block's cross-attention, if they fit in `budget` bytes; `context [B, S, dim]`,
@@ -147,7 +144,7 @@ impl WanModel {
         let mut hints = None;
         let [x] = self.blocks.run([x], pass.time.embedding(), reuse, |index, block, [x]| {
             if index == 0 {
-                hints = control.map(|(branch, control)| branch.stream(x, control)).transpose()?;
+                hints = control.map(|(branch, control)| branch.stream(x, control, pass.positions)).transpose()?;
             }
             let next = block.forward(x, pass, index)?;
             match &mut hints {
@@ -189,28 +186,33 @@ impl VideoDit for WanModel {
         latents: &Tensor,
         timestep: &Tensor,
         conditioning: &crate::Prepared,
+        sparse: Option<Sparse>,
         reuse: &mut dyn Reuse,
     ) -> Result<Tensor> {
         let prepared: &Prepared = conditioning.parts()?;
         let grid = check_forward(&self.config, latents, timestep, prepared)?;
-        let rope = self.rope(grid, latents.device())?;
-        let time = self.time_embedding.forward(timestep, latents.device())?;
+        let positions = self.positions(grid, sparse, latents.device())?;
+        let timestep = if timestep.rank() == 2 { positions.arranged(timestep)? } else { timestep.clone() };
+        let time = self.time_embedding.forward(&timestep, latents.device())?;
         let latents = latents.to_dtype(self.dtype)?;
         let latents = match &prepared.latents {
             Some(appended) => Tensor::cat(&[&latents, appended], 1)?, // [B, C_in, F, H, W]
             None => latents,
         };
-        let x = self.patch_embedding.forward(&latents, prepared.camera.as_ref())?; // [B, L, dim]
+        let x = positions.arranged(&self.patch_embedding.forward(&latents, prepared.camera.as_ref())?)?; // [B, L, dim]
         // Where passes are so small that queueing their kernels takes much of their time.
-        let replays = self.config.replay_bytes(grid.iter().product(), self.dtype) > 0 && time.is_per_clip();
+        let replays =
+            self.config.replay_bytes(grid.iter().product(), self.dtype) > 0 && time.is_per_clip() && sparse.is_none();
         let replay = replays.then_some(&conditioning.replay);
         let inputs = [x, time.embedding().clone(), time.projection().clone()];
         let through = |[x, embedding, projection]: [Tensor; 3], reuse: &mut dyn Reuse| {
-            let pass = Pass { time: &time.with(embedding, projection), rope: &rope, prepared };
+            let time = &time.with(embedding, projection);
+            let choice = sparse.filter(|sparse| !sparse.dense).map(|sparse| sparse.choice(grid));
+            let pass = Pass { time, positions: &positions, choice, prepared };
             self.head.forward(&self.through_blocks(x, &pass, reuse)?, pass.time)
         };
-        let x = self.blocks.replay_or_compute(replay, inputs, rope.clone(), reuse, through)?; // [B, L, pt·ph·pw·C]
-        Ok(unpatchify(&x, grid, self.config.patch_size)?)
+        let x = self.blocks.replay_or_compute(replay, inputs, positions.clone(), reuse, through)?; // [B, L, pt·ph·pw·C]
+        Ok(unpatchify(&positions.restored(&x)?, grid, self.config.patch_size)?)
     }
 
     fn patch_size(&self) -> [usize; 3] {

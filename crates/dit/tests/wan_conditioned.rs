@@ -176,7 +176,7 @@ fn step_caches_see_hints() {
         let mut conditioning = conditioning(&golden);
         conditioning.control.as_mut().unwrap().scale = scale;
         let prepared = model.prepare(&conditioning, KEEP_ALL).unwrap();
-        model.forward_with(&golden["in"], &golden["timestep"], &prepared, reuse).unwrap()
+        model.forward_with(&golden["in"], &golden["timestep"], &prepared, None, reuse).unwrap()
     };
     assert!(relative_l2(&out(1.0, &mut StopEarly), &out(0.0, &mut StopEarly)) > 1e-2);
     assert!(relative_l2(&out(1.0, &mut StopEarly), &out(1.0, &mut ComputeAll)) > 1e-2);

@@ -68,7 +68,7 @@ fn predict_with(model: &WanModel, device: &Device, dtype: DType, reuse: &mut dyn
         let time = Tensor::new(&[time], device).unwrap();
         device.synchronize().unwrap();
         let start = Instant::now();
-        let out = model.forward_with(&latents, &time, &prepared, reuse).unwrap();
+        let out = model.forward_with(&latents, &time, &prepared, None, reuse).unwrap();
         device.synchronize().unwrap();
         seconds = start.elapsed().as_secs_f64();
         out.to_device(&Device::Cpu).unwrap().to_dtype(DType::F32).unwrap()

@@ -93,11 +93,11 @@ fn work(q: &Tensor, k: &Tensor) -> Work {
     if bf16 { Work::Bf16(operations(q, k)) } else { Work::F32(operations(q, k)) }
 }
 
-fn operations(q: &Tensor, k: &Tensor) -> f64 {
+pub(crate) fn operations(q: &Tensor, k: &Tensor) -> f64 {
     4.0 * q.elem_count() as f64 * k.dims()[1] as f64
 }
 
-fn check(q: &Tensor, k: &Tensor, v: &Tensor, bias: Option<&Tensor>) -> Result<()> {
+pub(crate) fn check(q: &Tensor, k: &Tensor, v: &Tensor, bias: Option<&Tensor>) -> Result<()> {
     let (b, l, n, d) = q.dims4()?;
     let (_, s, _, _) = k.dims4()?;
     if k.dims() != [b, s, n, d] || v.dims() != k.dims() || s == 0 {

@@ -5,7 +5,9 @@
 //! with the clip.
 
 mod attention;
+mod blocks;
 mod conv;
+mod cores;
 mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
@@ -22,6 +24,7 @@ mod norm;
 mod outliers;
 mod peak;
 pub mod profile;
+mod rates;
 pub mod reference;
 mod repeat;
 mod replay;
@@ -30,7 +33,9 @@ mod rope;
 use dispatch::on_cuda;
 
 pub use attention::{attention, attention_fp8, attention_int8, attention_relative};
+pub use blocks::{BLOCK, BlockMask, Choice, attention_blocks, attention_int8_blocks, choose_blocks};
 pub use conv::{FrameConv, FrameConvOptions};
+pub use cores::performance_cores;
 pub use cuda::{HostTensors, Uploader};
 #[cfg(feature = "cuda")]
 pub use cuda::{built_for as cuda_built_for, open as open_cuda};
@@ -41,6 +46,7 @@ pub use linear::{Epilogue, Layer, LinearWeight, Prologue, linear, linear_after, 
 pub use memory::{LargeBlocks, OrElse};
 pub use norm::{channel_rms_norm, channel_rms_norm_silu, layer_norm, layer_norm_modulate, rms_norm};
 pub use peak::{Peak, peak};
+pub use rates::{OperatorRates, Rates, instructions, rates};
 pub use repeat::{Repeat, repeat_channels};
 pub use replay::Replay;
 pub use rope::{rms_norm_rope, rope};

@@ -4,18 +4,19 @@
 #[cfg(target_arch = "aarch64")]
 mod neon;
 
-use pulp::{Arch, Simd, WithSimd};
+use crate::Level;
+use pulp::{Simd, WithSimd};
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 /// 10⁹ operations per second of all threads together, from registers alone; a multiplication and an addition are two.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Peak {
-    /// f32 multiply-add on the widest vectors.
+    /// f32 multiply-add on the vectors of the process's level.
     pub f32: f64,
     /// Products of bf16 with sums in f32, where the CPU's kernels use instructions for them.
     pub bf16: Option<f64>,
-    /// Products of 8-bit integers with 32-bit sums, where the machine has instructions for them.
+    /// Products of any bytes with exact 32-bit sums, by the fastest instructions of the level that do them.
     pub int8: Option<f64>,
 }
 
@@ -29,7 +30,7 @@ const SUMS: usize = if cfg!(target_arch = "aarch64") { 24 } else { 12 };
 
 /// Measures with the threads of rayon's current pool; a fraction of a second.
 pub fn peak() -> Peak {
-    let arch = Arch::new();
+    let arch = crate::level::arch();
     Peak {
         f32: fastest(|| arch.dispatch(MultiplyAdd)),
         bf16: bf16_rounds().map(fastest),
@@ -89,28 +90,27 @@ fn bf16_rounds() -> Option<fn() -> f64> {
 
 #[cfg(target_arch = "x86_64")]
 fn int8_rounds() -> Option<fn() -> f64> {
-    if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vnni") {
+    match Level::current() {
         // SAFETY: the machine has the instructions.
-        Some(|| unsafe { x86::vnni() })
-    } else if is_x86_feature_detected!("avx2") {
+        Level::Avx512 if is_x86_feature_detected!("avx512vnni") => Some(|| unsafe { x86::avx512_vnni() }),
         // SAFETY: the machine has the instructions.
-        Some(|| unsafe { x86::avx2() })
-    } else {
-        None
+        Level::AvxVnni => Some(|| unsafe { x86::avx_vnni() }),
+        // SAFETY: the machine has the instructions.
+        Level::Avx2 | Level::Avx512 => Some(|| unsafe { x86::avx2() }),
+        _ => None,
     }
 }
 
 #[cfg(target_arch = "aarch64")]
 fn int8_rounds() -> Option<fn() -> f64> {
-    if std::arch::is_aarch64_feature_detected!("i8mm") {
+    match Level::current() {
         // SAFETY: the machine has the instructions.
-        Some(|| unsafe { neon::i8mm() })
-    } else if std::arch::is_aarch64_feature_detected!("dotprod") {
+        Level::I8mm => Some(|| unsafe { neon::i8mm() }),
         // SAFETY: the machine has the instructions.
-        Some(|| unsafe { neon::dotprod() })
-    } else {
-        // SAFETY: every machine has the instructions.
-        Some(|| unsafe { neon::neon() })
+        Level::Dotprod => Some(|| unsafe { neon::dotprod() }),
+        // SAFETY: the machine has the instructions.
+        Level::Neon => Some(|| unsafe { neon::neon() }),
+        _ => None,
     }
 }
 
@@ -124,7 +124,7 @@ mod x86 {
     use super::{ROUNDS, SUMS, black_box};
     use std::arch::asm;
     use std::arch::x86_64::{
-        __m512bh, __m512i, _mm256_add_epi32, _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_set1_epi8,
+        __m512bh, __m512i, _mm256_add_epi32, _mm256_dpbusd_avx_epi32, _mm256_madd_epi16, _mm256_set1_epi8,
         _mm256_set1_epi16, _mm256_setzero_si256, _mm512_dpbf16_ps, _mm512_dpbusd_epi32, _mm512_set1_epi8,
         _mm512_set1_epi32, _mm512_setzero_ps, _mm512_setzero_si512,
     };
@@ -146,7 +146,7 @@ mod x86 {
     }
 
     #[target_feature(enable = "avx512f,avx512vnni")]
-    pub fn vnni() -> f64 {
+    pub fn avx512_vnni() -> f64 {
         let (a, b) = (_mm512_set1_epi8(black_box(3)), _mm512_set1_epi8(black_box(2)));
         let mut sums = [_mm512_setzero_si512(); SUMS];
         for _ in 0..ROUNDS {
@@ -158,19 +158,34 @@ mod x86 {
         (2 * ROUNDS * SUMS * 64) as f64
     }
 
-    #[target_feature(enable = "avx2")]
-    pub fn avx2() -> f64 {
-        let (mut a, b) = (_mm256_set1_epi8(black_box(3)), _mm256_set1_epi8(black_box(2)));
-        let (mut sums, ones) = ([_mm256_setzero_si256(); SUMS], _mm256_set1_epi16(1));
+    #[target_feature(enable = "avx2,avxvnni")]
+    pub fn avx_vnni() -> f64 {
+        let (a, b) = (_mm256_set1_epi8(black_box(3)), _mm256_set1_epi8(black_box(2)));
+        let mut sums = [_mm256_setzero_si256(); SUMS];
         for _ in 0..ROUNDS {
             for sum in &mut sums {
-                // SAFETY: no instruction at all; it hides from the compiler that the products are always the same.
-                unsafe { asm!("/* {0} */", inout(ymm_reg) a, options(nomem, nostack, preserves_flags)) };
-                *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(_mm256_maddubs_epi16(a, b), ones));
+                *sum = _mm256_dpbusd_avx_epi32(*sum, a, b);
             }
         }
         black_box(sums);
         (2 * ROUNDS * SUMS * 32) as f64
+    }
+
+    /// Bytes are widened to 16 bits first: `maddubs`, which multiplies bytes, cuts off sums of two products that do not fit
+    /// in 16 bits.
+    #[target_feature(enable = "avx2")]
+    pub fn avx2() -> f64 {
+        let (mut a, b) = (_mm256_set1_epi16(black_box(3)), _mm256_set1_epi16(black_box(2)));
+        let mut sums = [_mm256_setzero_si256(); SUMS];
+        for _ in 0..ROUNDS {
+            for sum in &mut sums {
+                // SAFETY: no instruction at all; it hides from the compiler that the products are always the same.
+                unsafe { asm!("/* {0} */", inout(ymm_reg) a, options(nomem, nostack, preserves_flags)) };
+                *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(a, b));
+            }
+        }
+        black_box(sums);
+        (2 * ROUNDS * SUMS * 16) as f64
     }
 }
 

@@ -1,7 +1,7 @@
 //! Slow, obvious versions of every operator, against which the fast ones are tested.
 
 use crate::outliers::outlying_columns;
-use crate::{Epilogue, FrameConvOptions, Repeat};
+use crate::{BLOCK, BlockMask, Epilogue, FrameConvOptions, Repeat};
 use candle_core::{D, DType, Result, Tensor};
 
 /// `x [.., K] · weightᵀ [N, K] + bias [N]`, then the epilogue → `[.., N]`, in `x`'s dtype.
@@ -79,6 +79,19 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Option<&T
     };
     let weights = candle_nn::ops::softmax(&scores, D::Minus1)?;
     weights.matmul(&v)?.transpose(1, 2)?.contiguous()?.to_dtype(dtype)
+}
+
+/// [`attention`] of one block of queries after the other, with a bias that takes out what `mask` leaves out.
+pub fn attention_blocks(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, mask: &BlockMask) -> Result<Tensor> {
+    let (_, l, n, _) = q.dims4()?;
+    let blocks = (0..l.div_ceil(BLOCK)).map(|block| {
+        let q = q.narrow(1, block * BLOCK, BLOCK.min(l - block * BLOCK))?;
+        attention(&q, k, v, scale, Some(&mask.bias(n, block, q.device())?))
+    });
+    match blocks.collect::<Result<Vec<_>>>()? {
+        blocks if blocks.is_empty() => Ok(q.clone()),
+        blocks => Tensor::cat(&blocks, 1),
+    }
 }
 
 /// [`attention`] with a second bias `relative [N, L + S - 1]`, of which element `key - query + L - 1` is added to a score.

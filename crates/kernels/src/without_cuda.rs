@@ -3,7 +3,7 @@
 //! Entry functions call one or the other by the same names, so that they need no conditional compilation.
 #![allow(clippy::unnecessary_wraps, clippy::unused_self, reason = "the signatures are those of `cuda`")]
 
-use crate::{Epilogue, FrameConvOptions, Prologue, Repeat};
+use crate::{BlockMask, Epilogue, FrameConvOptions, Prologue, Repeat};
 use candle_core::{CudaDevice, Device, Error, Result, Tensor, bail};
 use std::any::Any;
 use std::convert::Infallible;
@@ -20,6 +20,7 @@ macro_rules! declines {
 declines! {
     activate(&Tensor, i32);
     attention(&Tensor, &Tensor, &Tensor, f64, Option<&Tensor>);
+    attention_blocks(&Tensor, &Tensor, &Tensor, f64, &BlockMask);
     attention_fp8(&Tensor, &Tensor, &Tensor, f64, Option<&Tensor>);
     channel_rms_norm(&Tensor, &Tensor, bool);
     gate_residual(&Tensor, &Tensor, &Tensor);

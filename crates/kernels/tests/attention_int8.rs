@@ -2,8 +2,9 @@
 //! others.
 
 use candle_core::{D, DType, Device, Tensor};
-use kinora_kernels::{attention, attention_int8, reference};
+use kinora_kernels::{LEVEL_VARIABLE, Level, attention, attention_int8, reference};
 use kinora_test_support::{cosine, values};
+use std::process::Command;
 
 /// From the exact result, whatever the inputs.
 const LEAST_COSINE: f64 = 0.9995;
@@ -38,6 +39,18 @@ fn check(name: &str, q: &Tensor, k: &Tensor, v: &Tensor, bias: Option<&Tensor>) 
         assert_eq!(one.dtype(), dtype);
         let cosine = cosine(&one, &expected);
         assert!(cosine >= LEAST_COSINE, "{name} {dtype:?}: cosine {cosine}");
+    }
+}
+
+/// Runs this binary's tests once more at every level below the machine's own.
+#[test]
+fn lower_levels_are_close_too() {
+    for level in Level::lower() {
+        let mut tests = Command::new(std::env::current_exe().unwrap());
+        let tests = tests.env(LEVEL_VARIABLE, level.name()).args(["--skip", "lower_levels_are_close_too"]);
+        let run = tests.output().unwrap();
+        let text = String::from_utf8_lossy(&run.stdout);
+        assert!(run.status.success() && text.contains("test close_over_odd_shapes ... ok"), "{level:?}: {text}");
     }
 }
 

@@ -77,7 +77,7 @@ fn best() -> Result<Device> {
     Ok(metal.unwrap_or(Device::Cpu))
 }
 
-/// A pool of `count` threads, or of one per core.
+/// A pool of `count` threads, or of one per core, of which slow ones do not count where there are fast ones.
 pub(crate) fn threads(count: Option<usize>) -> Result<rayon::ThreadPool> {
     if let Some(count @ (0 | 1025..)) = count {
         return Err(Error::request(
@@ -85,8 +85,11 @@ pub(crate) fn threads(count: Option<usize>) -> Result<rayon::ThreadPool> {
             "use 1 to 1024, or leave --threads out",
         ));
     }
+    // No more than the system lets run at once: a container may have fewer than the machine.
+    let possible = std::thread::available_parallelism().map_or(1, usize::from);
+    let cores = kinora_kernels::performance_cores().map_or(possible, |cores| cores.min(possible));
     rayon::ThreadPoolBuilder::new()
-        .num_threads(count.unwrap_or(0))
+        .num_threads(count.unwrap_or(cores))
         .build()
         .map_err(|error| Error::request(format!("threads cannot be started: {error}"), "try --threads 1"))
 }

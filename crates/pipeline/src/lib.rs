@@ -55,9 +55,10 @@ pub use model::manifest::{Caches, Defaults, MagCacheTable, Manifest, Modes, Para
 pub use plan::memory::{MemoryPlan, PartMemory, PartsMemory};
 pub use plan::{Plan, Planned};
 pub use preview::{LatentRgb, write_preview};
+pub use request::attention::AttentionChoice;
 pub use request::cache::{CacheChoice, CacheKind, CacheSetting};
 pub use request::inputs::{Expand, Inputs};
-pub use request::load::LoadOptions;
+pub use request::load::{Choice, LoadOptions};
 pub use request::output::{Output, Predictions, Report, Seconds};
 pub use request::recipe::Recipe;
 pub use request::sampling::Sampling;

@@ -2,7 +2,7 @@
 
 use crate::ffmpeg;
 use clap::{Args, ValueEnum};
-use kinora::{LoadOptions, Recipe};
+use kinora::{Choice, LoadOptions, Recipe};
 
 /// Which model, and how it runs.
 #[derive(Debug, Clone, Args)]
@@ -22,11 +22,11 @@ pub struct ModelArgs {
 #[command(next_help_heading = "Model")]
 pub struct ComputeArgs {
     /// Data type of the networks [default on the CPU: f32]; bf16 halves the memory there, and the time on CPUs that
-    /// multiply bf16.
+    /// multiply bf16; auto takes bf16 where it is measured to be faster.
     #[arg(long, value_enum)]
     pub dtype: Option<DTypeArg>,
     /// Quantise the large matrices of the transformer and the text encoder: less memory, faster, a slightly different
-    /// clip.
+    /// clip; auto does so where it is measured to be faster.
     #[arg(long, value_enum)]
     pub quant: Option<QuantArg>,
     /// Where to compute.
@@ -36,7 +36,7 @@ pub struct ComputeArgs {
     /// memory.
     #[arg(long, value_name = "GB", value_parser = gigabytes)]
     pub gpu_memory: Option<u64>,
-    /// CPU threads [default: all cores]. The result does not depend on their number.
+    /// CPU threads [default: one for each core, or for each fast one of a hybrid processor]. The result does not depend on their number.
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub threads: Option<usize>,
     /// Refuse clips that Kinora does not read itself, instead of reading them with the programs ffmpeg and ffprobe on
@@ -56,6 +56,8 @@ fn device_help() -> String {
 /// Data types of the networks.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub enum DTypeArg {
+    /// The fastest of f32 and bf16 on this machine.
+    Auto,
     /// 32-bit floating point.
     F32,
     /// 16-bit floating point with 8 bits of exponent.
@@ -67,6 +69,8 @@ pub enum DTypeArg {
 /// How matrices are quantised.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub enum QuantArg {
+    /// What is faster on this machine than no quantisation, if anything is.
+    Auto,
     /// 8-bit integers.
     Int8,
     /// 8-bit floating point, on CUDA devices.
@@ -82,9 +86,15 @@ impl ModelArgs {
     /// The same, with the model, dtype and quantisation of `recipe` where no option gives them.
     pub fn load_options_of(&self, recipe: &Recipe) -> kinora::Result<LoadOptions> {
         let own = self.compute.load_options(self.model.clone().unwrap_or_else(|| recipe.model.clone()));
-        let dtype = own.dtype.map_or_else(|| recipe.dtype(), Ok)?;
-        let quant = own.quant.map_or_else(|| recipe.quant(), |quant| Ok(Some(quant)))?;
-        Ok(LoadOptions { dtype: Some(dtype), quant, ..own })
+        let dtype = match own.dtype {
+            Choice::Usual => Choice::Is(recipe.dtype()?),
+            given => given,
+        };
+        let quant = match own.quant {
+            Choice::Usual => recipe.quant()?.into(),
+            given => given,
+        };
+        Ok(LoadOptions { dtype, quant, ..own })
     }
 }
 
@@ -93,15 +103,19 @@ impl ComputeArgs {
     pub fn load_options(&self, model: Vec<String>) -> LoadOptions {
         LoadOptions {
             model,
-            dtype: self.dtype.map(|dtype| match dtype {
-                DTypeArg::F32 => kinora::DType::F32,
-                DTypeArg::Bf16 => kinora::DType::BF16,
-                DTypeArg::F16 => kinora::DType::F16,
-            }),
-            quant: self.quant.map(|quant| match quant {
-                QuantArg::Int8 => kinora::Quant::Int8,
-                QuantArg::Fp8 => kinora::Quant::Fp8,
-            }),
+            dtype: match self.dtype {
+                None => Choice::Usual,
+                Some(DTypeArg::Auto) => Choice::Fastest,
+                Some(DTypeArg::F32) => Choice::Is(kinora::DType::F32),
+                Some(DTypeArg::Bf16) => Choice::Is(kinora::DType::BF16),
+                Some(DTypeArg::F16) => Choice::Is(kinora::DType::F16),
+            },
+            quant: match self.quant {
+                None => Choice::Usual,
+                Some(QuantArg::Auto) => Choice::Fastest,
+                Some(QuantArg::Int8) => Choice::Is(kinora::Quant::Int8),
+                Some(QuantArg::Fp8) => Choice::Is(kinora::Quant::Fp8),
+            },
             device: self.device.clone(),
             threads: self.threads,
             gpu_memory: self.gpu_memory,

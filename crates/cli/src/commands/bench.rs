@@ -2,7 +2,7 @@
 
 use crate::args::{BenchArgs, Format};
 use crate::report;
-use kinora::bench::{BenchOptions, BenchReport, Measurement, OperatorShare, bench};
+use kinora::bench::{BenchOptions, BenchReport, Cpu, Measurement, OperatorShare, Rates, bench};
 use kinora::{Error, Result};
 
 /// Measures and prints a table.
@@ -85,7 +85,36 @@ fn markdown(found: &BenchReport, compared: bool) {
             peak.f32
         ));
     }
+    if let Some(cpu) = &found.cpu {
+        kernels(cpu);
+    }
 }
+
+/// Prints what the CPU computes with, how fast, and which options would make it slower.
+fn kernels(cpu: &Cpu) {
+    let words = cpu.instructions.each_ref().map(|(arithmetic, words)| format!("{arithmetic}: {words}"));
+    report::line(&format!("Kernels of level {}: {}.", cpu.level, words.join("; ")));
+    report::line("");
+    report::line("| 10⁹ operations per second | f32 | bf16 | int8 |");
+    report::line("|---|---|---|---|");
+    for (operator, Rates { f32, bf16, int8 }) in [("linear", cpu.linear), ("attention", cpu.attention)] {
+        report::line(&format!("| {operator} | {f32:.0} | {bf16:.0} | {int8:.0} |"));
+    }
+    let slower = |option, rate: fn(Rates) -> f64| {
+        let operators = [("linear layers", cpu.linear), ("attention", cpu.attention)];
+        let slow = operators.into_iter().filter(move |(_, rates)| rate(*rates) < NOISE * rates.f32);
+        slow.map(move |(operator, rates)| {
+            let times = rates.f32 / rate(rates);
+            format!("Here {option} makes {operator} slower: f32 is {times:.2}× as fast.")
+        })
+    };
+    for line in slower("--dtype bf16", |rates| rates.bf16).chain(slower("--quant int8", |rates| rates.int8)) {
+        report::line(&line);
+    }
+}
+
+/// Rates that differ by less are taken for equal.
+const NOISE: f64 = 0.95;
 
 fn unit(row: &Measurement) -> &'static str {
     match row.part.as_str() {

@@ -1,19 +1,22 @@
 //! One transformer block: self-attention, cross-attention to the text and to pictures, feed-forward.
 
 use super::WanConfig;
+use super::positions::Positions;
 use super::prepared::{CrossKeysValues, KeysValues, Prepared};
-use super::rope::Rope;
 use super::time::Time;
 use crate::Result;
 use candle_core::{DType, Tensor};
 use kinora_checkpoint::{Quant, Weights};
-use kinora_kernels::{Epilogue, Prologue, attention, attention_fp8, attention_int8};
+use kinora_kernels::{BlockMask, Choice, Epilogue, Prologue, attention, attention_fp8, attention_int8};
+use kinora_kernels::{attention_blocks, attention_int8_blocks, choose_blocks};
 use kinora_nn::{LayerNorm, Linear, RmsNorm};
 
 /// The inputs that all blocks of one pass share.
 pub(super) struct Pass<'a> {
     pub(super) time: &'a Time,
-    pub(super) rope: &'a Rope,
+    pub(super) positions: &'a Positions,
+    /// How blocks are chosen, where the self-attention is sparse.
+    pub(super) choice: Option<Choice>,
     pub(super) prepared: &'a Prepared,
 }
 
@@ -44,11 +47,12 @@ impl Block {
         })
     }
 
-    /// `x [B, L, dim]` → the same shape; `index` is the block's place in the KV cache.
+    /// `x [B, L, dim]` → the same shape; `index` is the block's place in the KV cache; the first is never sparse.
     pub(super) fn forward(&self, x: &Tensor, pass: &Pass, index: usize) -> Result<Tensor> {
         let [attention, feed_forward] = pass.time.for_block(&self.modulation)?;
         let (shift, scale) = (attention.shift()?, attention.scale()?);
-        let y = self.self_attention.to_itself(x, modulated(&shift, &scale, self.eps), pass.rope)?;
+        let choice = pass.choice.filter(|_| index > 0);
+        let y = self.self_attention.to_itself(x, modulated(&shift, &scale, self.eps), pass.positions, choice)?;
         let x = self.self_attention.o.forward_then(&y, Epilogue::GatedResidual { x, gate: &attention.gate()? })?;
         let y = self.cross(&x, pass.prepared, index)?;
         let x = self.cross_attention.o.forward_then(&y, Epilogue::Residual(&x))?;
@@ -95,10 +99,14 @@ struct Attention {
     heads: usize,
     scale: f64,
     kernel: AttentionKernel,
+    sparse_kernel: SparseKernel,
 }
 
 /// [`attention`], or the version that quantises its operands as the linear layers do.
 type AttentionKernel = fn(&Tensor, &Tensor, &Tensor, f64, Option<&Tensor>) -> candle_core::Result<Tensor>;
+
+/// The same between blocks that were chosen.
+type SparseKernel = fn(&Tensor, &Tensor, &Tensor, f64, &BlockMask) -> candle_core::Result<Tensor>;
 
 impl Attention {
     fn new(config: &WanConfig, weights: &Weights) -> Result<Self> {
@@ -119,15 +127,23 @@ impl Attention {
                 Some(Quant::Int8) => attention_int8,
                 Some(Quant::Fp8) => attention_fp8,
             },
+            sparse_kernel: match weights.quant() {
+                None | Some(Quant::Fp8) => attention_blocks,
+                Some(Quant::Int8) => attention_int8_blocks,
+            },
         })
     }
 
-    /// Computes the self-attention of the norm of `x [B, L, dim]`, with rotary positions.
-    fn to_itself(&self, x: &Tensor, norm: Prologue, rope: &Rope) -> Result<Tensor> {
+    /// Computes the self-attention of the norm of `x [B, L, dim]`, with rotary positions; between the blocks of `choice`, if
+    /// it is sparse.
+    fn to_itself(&self, x: &Tensor, norm: Prologue, positions: &Positions, choice: Option<Choice>) -> Result<Tensor> {
         let parts = Linear::forward_each([&self.q, &self.k, &self.v], x, norm)?;
         let part = |index: usize| split_heads(&parts[index], self.heads);
+        let (rope, v) = (&positions.rope, part(2)?);
         let (q, k) = (rope.normed(&part(0)?, &self.norm_q)?, rope.normed(&part(1)?, &self.norm_k)?);
-        self.attend(&q, &k, &part(2)?, None)
+        let Some(choice) = choice else { return self.attend(&q, &k, &v, None) };
+        let mask = choose_blocks(&q, &k, self.scale, &choice)?;
+        Ok((self.sparse_kernel)(&q, &k, &v, self.scale, &mask)?.flatten_from(2)?)
     }
 
     /// Computes the cross-attention of the norm of `x [B, L, dim]` to the text, padding included, plus that of the same

@@ -7,6 +7,7 @@
 use super::WanConfig;
 use super::block::{Block, Pass};
 use super::patch::PatchEmbedding;
+use super::positions::Positions;
 use super::prepared::PreparedControl;
 use crate::{Control, Result};
 use candle_core::{DType, Tensor};
@@ -63,8 +64,14 @@ impl ControlBranch {
     }
 
     /// Starts the stream of one pass; `x [B, L, dim]` are the tokens before the first main block.
-    pub(super) fn stream<'a>(&'a self, x: &Tensor, control: &'a PreparedControl) -> Result<ControlStream<'a>> {
-        let tokens = self.before.forward_then(&control.tokens, Epilogue::Residual(x))?;
+    pub(super) fn stream<'a>(
+        &'a self,
+        x: &Tensor,
+        control: &'a PreparedControl,
+        positions: &Positions,
+    ) -> Result<ControlStream<'a>> {
+        let tokens = positions.arranged(&control.tokens)?;
+        let tokens = self.before.forward_then(&tokens, Epilogue::Residual(x))?;
         Ok(ControlStream { branch: self, scale: &control.scale, tokens, done: 0 })
     }
 }

@@ -35,6 +35,11 @@ impl Rope {
         Ok(Self { cos: table(cos)?, sin: table(sin)? })
     }
 
+    /// Returns `f` of both tables.
+    pub(super) fn map(&self, f: impl Fn(&Tensor) -> crate::Result<Tensor>) -> crate::Result<Self> {
+        Ok(Self { cos: f(&self.cos)?, sin: f(&self.sin)? })
+    }
+
     /// Normalises `x [B, L, N, D]` over all heads together, then rotates it.
     pub(super) fn normed(&self, x: &Tensor, norm: &RmsNorm) -> Result<Tensor> {
         norm.forward_rope(x, &self.cos, &self.sin)

@@ -10,12 +10,15 @@ mod half_precision;
 mod inputs;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod quantised;
+mod shares;
 mod softmax;
+mod wide_values;
 
 use super::element::Element;
 use super::shared::{SharedMut, zeroed};
 use super::tile::COLUMNS;
 use super::{Operand, by_dtype, multiplies_bf16, to_f32};
+use crate::BlockMask;
 use crate::level::{arch, vectorised};
 use block::{Block, KEYS, Panels};
 use candle_core::{Device, Result, Tensor};
@@ -26,12 +29,14 @@ use inputs::{Bias, Strided, whole_heads};
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use quantised::Quantised;
 use rayon::prelude::*;
+pub use shares::{PART, PARTS, block_shares, part_len};
 use softmax::{Exponentiate, Running};
 use std::f32::consts::LOG2_E;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-/// Queries that one task takes: whole tiles of AVX-512 (14 rows) and of AVX2 (6).
+/// Queries that one task takes, if all keys are visited: whole tiles of AVX-512 (14 rows) and of AVX2 (6). With a mask it
+/// takes one of its blocks.
 const QUERIES: usize = 126;
 /// Bytes of keys and values that are packed at a time, in whole heads.
 const PACKED: usize = 32 << 20;
@@ -45,35 +50,59 @@ pub fn attention(
     relative: Option<&Tensor>,
     bias: Option<&Tensor>,
 ) -> Result<Tensor> {
-    let scale = scale as f32 * LOG2_E;
-    if multiplies_bf16(q.dtype()) {
-        let panels = HalfPrecision::new(k.dim(1)?, k.dim(3)?, scale);
-        return typed::<bf16>([q, k, v], 1.0, [relative, bias], panels);
-    }
-    let panels = Exact::new(k.dim(1)?, k.dim(3)?);
-    by_dtype!(q.dtype(), typed([q, k, v], scale, [relative, bias], panels))
+    wide([q, k, v], scale, Scored { biases: [relative, bias], mask: None })
+}
+
+/// See [`crate::attention_blocks`]; shapes are checked there.
+pub fn attention_blocks(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, mask: &BlockMask) -> Result<Tensor> {
+    wide([q, k, v], scale, Scored { biases: [None; 2], mask: Some(mask) })
 }
 
 /// See [`crate::attention_int8`]; shapes are checked there.
 pub fn attention_int8(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Option<&Tensor>) -> Result<Tensor> {
+    narrow([q, k, v], scale, Scored { biases: [None, bias], mask: None })
+}
+
+/// See [`crate::attention_int8_blocks`]; shapes are checked there.
+pub fn attention_int8_blocks(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, mask: &BlockMask) -> Result<Tensor> {
+    narrow([q, k, v], scale, Scored { biases: [None; 2], mask: Some(mask) })
+}
+
+/// What is added to the scores, and which of them are computed at all.
+#[derive(Clone, Copy)]
+struct Scored<'a> {
+    /// By distance, and by place.
+    biases: [Option<&'a Tensor>; 2],
+    mask: Option<&'a BlockMask>,
+}
+
+/// Computes attention with products of f32, or of bf16.
+fn wide([q, k, v]: [&Tensor; 3], scale: f64, scored: Scored) -> Result<Tensor> {
+    let scale = scale as f32 * LOG2_E;
+    if multiplies_bf16(q.dtype()) {
+        let panels = HalfPrecision::new(k.dim(1)?, k.dim(3)?, scale);
+        return typed::<bf16>([q, k, v], 1.0, scored, panels);
+    }
+    let panels = Exact::new(k.dim(1)?, k.dim(3)?);
+    by_dtype!(q.dtype(), typed([q, k, v], scale, scored, panels))
+}
+
+/// Computes attention with products of bytes, if the machine has them.
+fn narrow([q, k, v]: [&Tensor; 3], scale: f64, scored: Scored) -> Result<Tensor> {
     #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     if quantised::available() {
         let panels = Quantised::new(k.dim(1)?, k.dim(3)?);
-        return by_dtype!(q.dtype(), typed([q, k, v], scale as f32 * LOG2_E, [None, bias], panels));
+        return by_dtype!(q.dtype(), typed([q, k, v], scale as f32 * LOG2_E, scored, panels));
     }
-    attention(q, k, v, scale, None, bias)
+    wide([q, k, v], scale, scored)
 }
 
 /// Computes attention with elements of type `T`; queries are multiplied by `scale`.
-fn typed<T: Element>(
-    [q, k, v]: [&Tensor; 3],
-    scale: f32,
-    [relative, bias]: [Option<&Tensor>; 2],
-    mut panels: impl Panels,
-) -> Result<Tensor> {
+fn typed<T: Element>([q, k, v]: [&Tensor; 3], scale: f32, scored: Scored, mut panels: impl Panels) -> Result<Tensor> {
     let (batch, queries, heads, dim) = q.dims4()?;
     let (q, k, v) = (whole_heads(q)?, whole_heads(k)?, whole_heads(v)?);
     let (q_data, k_data, v_data) = (Operand::strided(&q), Operand::strided(&k), Operand::strided(&v));
+    let [relative, bias] = scored.biases;
     let (relative, bias) = (relative.map(to_f32).transpose()?, bias.map(to_f32).transpose()?);
     let relative_data = relative.as_ref().map(Operand::new).transpose()?;
     let bias_data = bias.as_ref().map(Operand::new).transpose()?;
@@ -89,16 +118,18 @@ fn typed<T: Element>(
             relative_data.as_ref().map(|data| Bias::relative(data, queries, k.tokens)).transpose()?,
             bias.map(|(bias, data)| Bias::new(bias, data)).transpose()?,
         ],
+        mask: scored.mask,
+        rows: if scored.mask.is_some() { KEYS } else { QUERIES },
         scale,
         out: &shared,
     };
-    let blocks = queries.div_ceil(QUERIES);
+    let (rows, blocks) = (problem.rows, queries.div_ceil(problem.rows));
     let group = (PACKED / panels.head_bytes().max(1)).max(1);
     for first in (0..batch * heads).step_by(group) {
         let count = group.min(batch * heads - first);
         panels.fill(&k, &v, first, count);
         (0..count * blocks).into_par_iter().for_each_init(Scratch::default, |scratch, task| {
-            problem.attend(&panels, first, task / blocks, task % blocks * QUERIES, scratch);
+            problem.attend(&panels, first, task / blocks, task % blocks * rows, scratch);
         });
     }
     // SAFETY: the blocks cover every element.
@@ -110,6 +141,10 @@ struct Problem<'a, T> {
     q: Strided<'a, T>,
     keys: usize,
     biases: [Option<Bias<'a>>; 2],
+    /// The blocks of keys to be visited, if not all are.
+    mask: Option<&'a BlockMask>,
+    /// Queries of a task.
+    rows: usize,
     scale: f32,
     out: &'a SharedMut<'a, MaybeUninit<T>>,
 }
@@ -143,8 +178,13 @@ impl<T: Element> Problem<'_, T> {
             || self.load(first + head, query, scratch),
         );
         panels.prepare(&scratch.q, &mut scratch.panels);
-        for start in (0..self.keys).step_by(KEYS) {
-            let block = Block { head, start, len: KEYS.min(self.keys - start) };
+        let chosen = self.mask.map(|mask| mask.list(first + head, query / self.rows));
+        let visits = chosen.map_or(self.keys.div_ceil(KEYS), <[u32]>::len);
+        let start_of = |visit| chosen.map_or(visit, |chosen| chosen[visit] as usize) * KEYS;
+        for visit in 0..visits {
+            let start = start_of(visit);
+            let next = (visit + 1 < visits).then(|| start_of(visit + 1));
+            let block = Block { head, start, len: KEYS.min(self.keys - start), first: visit == 0, next };
             panels.score(block, &scratch.q, &scratch.panels, &mut scratch.scores);
             arch().dispatch(Exponentiate {
                 running: &mut scratch.running,
@@ -164,7 +204,7 @@ impl<T: Element> Problem<'_, T> {
 
     #[inline(always)]
     fn load<S>(&self, head: usize, first: usize, scratch: &mut Scratch<S>) {
-        let (dim, count) = (self.q.dim, QUERIES.min(self.q.tokens - first));
+        let (dim, count) = (self.q.dim, self.rows.min(self.q.tokens - first));
         scratch.q.resize(count * dim, 0.0);
         scratch.scores.resize(count, [0.0; KEYS]);
         scratch.values.resize(count * dim.next_multiple_of(COLUMNS), 0.0);

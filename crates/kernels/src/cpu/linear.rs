@@ -29,6 +29,11 @@ use std::cell::RefCell;
 /// Inputs that are summed before the sum is stored: so many of a panel fit in the L2 cache with the rows.
 const INPUTS: usize = 512;
 
+/// What multiplies 8-bit integers, in words.
+pub fn int8_products() -> &'static str {
+    int8_tile::Kernel::current().name()
+}
+
 /// See [`crate::linear`]; shapes are checked there, `shape` is that of the result.
 pub fn linear(
     x: &Tensor,
@@ -128,7 +133,10 @@ impl Scratch {
             for (sums, panel) in self.sums.chunks_exact_mut(height).zip(block.panels.clone()) {
                 let lines = &weight.panel(panel)[first..first + len];
                 let rows = Rows { data: self.x.as_ptr(), row: stride, step: 1 };
-                let panel = Panel { data: lines.as_ptr().cast::<W>(), row: COLUMNS };
+                // AVX-512 is through with a panel so soon that these hints are in its way (measured).
+                let next = (level != Level::Avx512 && panel + 1 < block.panels.end)
+                    .then(|| weight.panel(panel + 1)[first..].as_ptr().cast());
+                let panel = Panel { data: lines.as_ptr().cast::<W>(), row: COLUMNS, next };
                 let out = Out { data: sums.as_mut_ptr().cast(), row: COLUMNS, accumulate: first > 0 };
                 // SAFETY: `x` has `height` rows of `len`, the panel `len` lines, `sums` `height` lines.
                 unsafe { multiply_tile(level, [height, COLUMNS, len], rows, panel, out) };

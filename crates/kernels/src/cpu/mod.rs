@@ -11,6 +11,7 @@ mod attention;
 mod conv;
 mod element;
 mod elementwise;
+mod fetch;
 mod linear;
 mod math;
 mod norm;
@@ -20,13 +21,16 @@ mod rows;
 mod shared;
 mod tile;
 
-pub use attention::{attention, attention_int8};
+pub use attention::{
+    PART, PARTS, attention, attention_blocks, attention_int8, attention_int8_blocks, block_shares, part_len,
+};
 pub use conv::PackedConv;
 pub use elementwise::{gate_residual, gelu_tanh, modulate, silu};
-pub use linear::{Packed, linear};
+pub use linear::{Packed, int8_products, linear};
 pub use norm::{channel_rms_norm, layer_norm, layer_norm_modulate, rms_norm};
 pub use rope::{rms_norm_rope, rope};
 
+use crate::Level;
 use crate::level::vectorised;
 use candle_core::{DType, Device, Result, Storage, StorageRef, Tensor, WithDType, bail};
 use element::Element;
@@ -44,6 +48,21 @@ pub fn supports(x: &Tensor) -> bool {
 /// Whether products of such a dtype are of bf16, because this machine does them faster than those of f32.
 pub fn multiplies_bf16(dtype: DType) -> bool {
     dtype == DType::BF16 && pairs::fast()
+}
+
+/// What multiplies f32, in words.
+pub fn f32_products() -> &'static str {
+    match Level::current() {
+        Level::Portable => "what the compiler makes for every machine",
+        Level::Avx2 | Level::AvxVnni => "FMA in 256 bits",
+        Level::Avx512 => "FMA in 512 bits",
+        Level::Neon | Level::Dotprod | Level::I8mm => "FMA of NEON",
+    }
+}
+
+/// What multiplies bf16, in words.
+pub fn bf16_products() -> &'static str {
+    if multiplies_bf16(DType::BF16) { "dot products of pairs" } else { "widened to f32" }
 }
 
 /// Calls `$f::<T>($args)` with `T` the element type of `$dtype`.

@@ -7,6 +7,7 @@
 #[cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), path = "pairs/none.rs")]
 mod machine;
 
+use super::fetch::Fetch;
 use super::tile::COLUMNS;
 use half::bf16;
 use machine::ROWS;
@@ -52,11 +53,12 @@ macro_rules! by_rows {
 }
 pub(super) use by_rows;
 
-/// `out [m, 32] = rows [m, K] · panel [K / GROUP, 32, GROUP]`.
+/// `out [m, 32] = rows [m, K] · panel [K / GROUP, 32, GROUP]`; meanwhile the panel `next`, of the same size or smaller, is
+/// brought into the cache.
 ///
 /// # Safety
 /// These instructions are [`available`].
-pub unsafe fn multiply_tile(rows: Rows, panel: &[bf16], out: &mut Out) {
+pub unsafe fn multiply_tile(rows: Rows, panel: &[bf16], next: Option<*const bf16>, out: &mut Out) {
     let Rows { data, row, count } = rows;
     if count == 0 {
         return;
@@ -64,7 +66,9 @@ pub unsafe fn multiply_tile(rows: Rows, panel: &[bf16], out: &mut Out) {
     let inputs = panel.len() / COLUMNS;
     assert!(panel.len().is_multiple_of(GROUP * COLUMNS), "groups of 32 columns");
     assert!((count - 1) * row + inputs <= data.len() && (count - 1) * out.row + COLUMNS <= out.data.len());
+    let mut fetch = Fetch::new(next, panel.len(), count.div_ceil(ROWS));
     for first in (0..count).step_by(ROWS) {
+        fetch.part();
         let left = data[first * row..].as_ptr();
         let to = Target {
             data: out.data[first * out.row..].as_mut_ptr(),

@@ -10,6 +10,7 @@ mod neon;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+use super::fetch::Fetch;
 use crate::Level;
 use half::{bf16, f16};
 #[cfg(target_arch = "aarch64")]
@@ -33,6 +34,14 @@ pub struct Rows {
 pub struct Panel<T> {
     pub data: *const T,
     pub row: usize,
+    /// The panel that will be used next, of as many rows or fewer and without gaps: it is brought into the cache meanwhile.
+    pub next: Option<*const T>,
+}
+
+impl<T> Panel<T> {
+    pub fn new(data: *const T, row: usize) -> Self {
+        Self { data, row, next: None }
+    }
 }
 
 /// Result: element `(i, j)` is at `data + i · row + j`; it is added to with `accumulate`, otherwise overwritten.
@@ -69,19 +78,26 @@ pub trait Stored: Copy + Send + Sync {
     unsafe fn load8(at: *const Self) -> float32x4x2_t;
 }
 
+/// Rows of a tile: as many as there are registers for their sums.
+pub fn rows(level: Level) -> usize {
+    match level {
+        Level::Avx512 => 14,
+        Level::Avx2 | Level::AvxVnni => 6,
+        Level::Neon | Level::Dotprod | Level::I8mm => 8,
+        Level::Portable => PORTABLE_ROWS,
+    }
+}
+
 /// `out [m, n] = rows [m, k] · panel [k, n]` (plus `out`, with `accumulate`), `n` at most 32.
 ///
 /// # Safety
 /// All elements lie within the caller's allocations, those of `out` are the caller's own, and the machine has `level`.
 pub unsafe fn multiply_tile<T: Stored>(level: Level, [m, n, k]: [usize; 3], rows: Rows, panel: Panel<T>, out: Out) {
     debug_assert!(n <= COLUMNS, "{n} columns");
-    let step = match level {
-        Level::Avx512 => 14,
-        Level::Avx2 | Level::AvxVnni => 6,
-        Level::Neon | Level::Dotprod | Level::I8mm => 8,
-        _ => PORTABLE_ROWS,
-    };
+    let step = self::rows(level);
+    let mut fetch = Fetch::new(panel.next, k * COLUMNS, m.div_ceil(step));
     for first in (0..m).step_by(step) {
+        fetch.part();
         let size = [step.min(m - first), n, k];
         let rows = Rows { data: rows.data.wrapping_add(first * rows.row), ..rows };
         let out = Out { data: out.data.wrapping_add(first * out.row), ..out };
@@ -233,7 +249,7 @@ mod tests {
                 for accumulate in [false, true] {
                     let mut found = vec![7f32; m * 35];
                     let rows = Rows { data: left.as_ptr(), row, step };
-                    let panel = Panel { data: panel.as_ptr(), row: 40 };
+                    let panel = Panel::new(panel.as_ptr(), 40);
                     let out = Out { data: found.as_mut_ptr(), row: 35, accumulate };
                     // SAFETY: the buffers are longer than these sizes need.
                     unsafe { multiply_tile(level, [m, n, k], rows, panel, out) };

@@ -3,6 +3,7 @@
 use super::linear::product;
 use super::module::{Argument, Kernel, grid, is_hopper};
 use super::{Operand, address, dense, device_of, parameter, suffix, uninitialised};
+use crate::BlockMask;
 use candle_core::cuda_backend::cudarc::driver::DeviceRepr;
 use candle_core::{CudaDevice, DType, Result, Tensor};
 use std::f64::consts::LOG2_E;
@@ -26,6 +27,8 @@ const LARGEST: f64 = 448.0;
 #[derive(Clone, Copy)]
 struct Parameters {
     key_bias: u64,
+    starts: u64,
+    chosen: u64,
     queries: i32,
     keys: i32,
     heads: i32,
@@ -88,7 +91,17 @@ fn attend(
         let quantise = quantise && d == 128 && bias.is_none();
         return on_hopper(&q, &k, &v, scale, bias.as_ref(), quantise).map(Some);
     }
-    anywhere(&q, &k, &v, scale, bias.as_ref()).map(Some)
+    anywhere([&q, &k, &v], scale, bias.as_ref(), None).map(Some)
+}
+
+/// `q [B, L, N, D]`, `k v [B, S, N, D]` of 16 bits.
+pub fn attention_blocks(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, mask: &BlockMask) -> Result<Option<Tensor>> {
+    if !matches!(q.dtype(), DType::BF16 | DType::F16) || !WIDTHS.contains(&q.dim(3)?) || q.dim(1)? == 0 || scale <= 0.0
+    {
+        return Ok(None);
+    }
+    let (q, k, v) = (dense(q)?, dense(k)?, dense(v)?);
+    anywhere([&q, &k, &v], scale, None, Some(mask)).map(Some)
 }
 
 fn bias_stride(bias: Option<&Tensor>, keys: usize) -> Result<i32> {
@@ -98,15 +111,20 @@ fn bias_stride(bias: Option<&Tensor>, keys: usize) -> Result<i32> {
     })
 }
 
-fn anywhere(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Option<&Tensor>) -> Result<Tensor> {
+fn anywhere([q, k, v]: [&Tensor; 3], scale: f64, bias: Option<&Tensor>, mask: Option<&BlockMask>) -> Result<Tensor> {
     let ((b, l, n, d), s) = (q.dims4()?, k.dim(1)?);
     let (device, name) = (device_of(q)?, suffix(q.dtype()).unwrap_or_default());
     let out = uninitialised(device, q.shape(), q.dtype())?;
+    let starts = mask.map(|mask| Tensor::new(mask.starts(), q.device())).transpose()?;
+    let chosen = mask.map(|mask| Tensor::new(mask.chosen(), q.device())).transpose()?;
     {
+        let (starts, chosen) = (Operand::optional(starts.as_ref())?, Operand::optional(chosen.as_ref())?);
         let (q, k, v, out) = (Operand::new(q)?, Operand::new(k)?, Operand::new(v)?, Operand::new(&out)?);
         let bias_operand = Operand::optional(bias)?;
         let parameters = Parameters {
             key_bias: address(bias_operand.as_ref()),
+            starts: address(starts.as_ref()),
+            chosen: address(chosen.as_ref()),
             queries: l as i32,
             keys: s as i32,
             heads: n as i32,

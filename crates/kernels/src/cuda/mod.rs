@@ -13,7 +13,7 @@ mod module;
 mod replay;
 mod upload;
 
-pub use attention::{attention, attention_fp8};
+pub use attention::{attention, attention_blocks, attention_fp8};
 pub use conv::GpuConv;
 pub use elementwise::{
     activate, channel_rms_norm, gate_residual, layer_norm, layer_norm_modulate, modulate, repeat_channels, rms_norm,
@@ -88,6 +88,7 @@ fn pointer(storage: &CudaStorage) -> Result<u64> {
         DType::F16 => storage.as_cuda_slice::<f16>()?.device_ptr(&stream).0,
         DType::U8 => storage.as_cuda_slice::<u8>()?.device_ptr(&stream).0,
         DType::I32 => storage.as_cuda_slice::<i32>()?.device_ptr(&stream).0,
+        DType::U32 => storage.as_cuda_slice::<u32>()?.device_ptr(&stream).0,
         dtype => bail!("no CUDA kernel for {dtype:?}"),
     })
 }

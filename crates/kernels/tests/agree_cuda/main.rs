@@ -5,6 +5,7 @@
 #![cfg(feature = "cuda")]
 #![allow(clippy::print_stdout, reason = "the measured errors are worth seeing")]
 
+mod blocks;
 mod linear;
 mod products;
 mod rows;

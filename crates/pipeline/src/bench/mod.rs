@@ -10,14 +10,14 @@ use crate::model::manifest::Manifest;
 pub use crate::plan::machine::peak_memory;
 use crate::plan::machine::reset_peak;
 use crate::plan::placement::Placement;
-use crate::plan::tokens;
+use crate::plan::token_grid;
 use crate::{Error, LoadOptions, Result, device};
 use kinora_kernels::profile::{profiled, profiled_on};
 use kinora_kernels::{gpu_peak_bytes, gpu_reset_peak_bytes};
 use kinora_sampler::NoiseSource;
 use kinora_vae::Parts;
 use report::Runs;
-pub use report::{BenchReport, Measurement, OperatorShare, Peak};
+pub use report::{BenchReport, Cpu, Measurement, OperatorShare, Peak, Rates};
 use std::time::Instant;
 
 /// The measurements to take.
@@ -82,7 +82,8 @@ struct Bench {
 /// # Errors
 /// A model that is not there or does not load, and sizes that it cannot make.
 pub fn bench(options: &BenchOptions, mut on_part: impl FnMut(&str) + Send) -> Result<BenchReport> {
-    let placement = Placement::of(&options.load)?;
+    let threads = device::threads(options.load.threads)?;
+    let (placement, _) = Placement::of(&options.load, &threads)?;
     let mut model = match &options.random {
         Some(name) => random_model(name)?,
         None => find_model(&options.load.model)?,
@@ -101,11 +102,12 @@ pub fn bench(options: &BenchOptions, mut on_part: impl FnMut(&str) + Send) -> Re
     let mut bench =
         Bench { placement, size, runs: options.runs.max(1), model, family, limits, text_layers, peak: None };
     bench.check_size()?;
-    let threads = device::threads(options.load.threads)?;
     threads.install(|| {
+        let mut cpu = None;
         if bench.placement.device.is_cpu() {
             let kinora_kernels::Peak { f32, bf16, int8 } = kinora_kernels::peak();
             bench.peak = Some(Peak { f32, bf16, int8 });
+            cpu = Some(Cpu::measured()?);
         }
         let mut rows = Vec::new();
         for part in &options.parts {
@@ -118,7 +120,7 @@ pub fn bench(options: &BenchOptions, mut on_part: impl FnMut(&str) + Send) -> Re
             });
         }
         let (version, threads) = (env!("CARGO_PKG_VERSION").to_string(), threads.current_num_threads());
-        Ok(BenchReport { version, threads, peak: bench.peak, parts: rows })
+        Ok(BenchReport { version, threads, peak: bench.peak, cpu, parts: rows })
     })
 }
 
@@ -197,7 +199,7 @@ impl Bench {
         let fits = |size: usize, step: usize| size > 0 && size <= 4096 && size.is_multiple_of(step);
         if fits(width, step_w) && fits(height, step_h) && frames > 0 {
             let [_, c, f, h, w] = self.latent_shape();
-            return tokens([c, f, h, w], &self.limits).map(drop);
+            return token_grid([c, f, h, w], &self.limits).map(drop);
         }
         let hint =
             format!("width and height are multiples of {step_w} and {step_h} up to 4096, with one frame at least");

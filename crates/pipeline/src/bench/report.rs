@@ -2,6 +2,7 @@
 
 use super::BenchPart;
 use crate::{Error, Result};
+use kinora_kernels::Level;
 use kinora_kernels::profile::{OperatorTime, Work};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -17,6 +18,9 @@ pub struct BenchReport {
     /// The machine's highest measured rate of arithmetic with these threads; `None` where the work runs on another
     /// device.
     pub peak: Option<Peak>,
+    /// What this machine's kernels reach in each arithmetic; `None` as for the peak.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<Cpu>,
     /// One row per part.
     pub parts: Vec<Measurement>,
 }
@@ -30,6 +34,44 @@ pub struct Peak {
     pub bf16: Option<f64>,
     /// 8-bit multiplications and additions, where there are instructions for them.
     pub int8: Option<f64>,
+}
+
+/// The CPU's kernels, and how fast they are on sizes that fit in its caches.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Cpu {
+    /// The level of vector instructions.
+    pub level: String,
+    /// What multiplies f32, bf16 and 8-bit integers, in words.
+    pub instructions: [(String, String); 3],
+    /// What linear layers reach.
+    pub linear: Rates,
+    /// What attention reaches.
+    pub attention: Rates,
+}
+
+/// 10⁹ operations per second of an operator, of all threads together, by the arithmetic of its products.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Rates {
+    /// f32.
+    pub f32: f64,
+    /// bf16.
+    pub bf16: f64,
+    /// 8-bit integers.
+    pub int8: f64,
+}
+
+impl Cpu {
+    /// Measures with the threads of rayon's current pool; some tens of milliseconds.
+    pub(super) fn measured() -> Result<Self> {
+        let of = |rates: kinora_kernels::Rates| Rates { f32: rates.f32, bf16: rates.bf16, int8: rates.int8 };
+        let measured = kinora_kernels::rates()?;
+        Ok(Self {
+            level: Level::current().name().into(),
+            instructions: kinora_kernels::instructions().map(|(name, words)| (name.into(), words.into())),
+            linear: of(measured.linear),
+            attention: of(measured.attention),
+        })
+    }
 }
 
 /// One measured part.
@@ -212,7 +254,7 @@ mod tests {
     #[test]
     fn only_the_same_work_is_compared() {
         let row = |work: &str, scale| runs().scaled(scale).measurement(BenchPart::Dit, work.into(), 1.0, None);
-        let report = |parts| BenchReport { version: String::new(), threads: 1, peak: None, parts };
+        let report = |parts| BenchReport { version: String::new(), threads: 1, peak: None, cpu: None, parts };
         let mut now = report(vec![row("a", 1.0), row("b", 1.0)]);
         now.compare(&report(vec![row("c", 1.0), row("a", 3.0)]));
         assert_eq!(now.parts.iter().map(|row| row.speedup).collect::<Vec<_>>(), [Some(3.0), None]);

@@ -26,6 +26,9 @@ pub(crate) struct Fitting<'a> {
 impl Fitting<'_> {
     /// Fits `plan` into the memory of this machine, and adds notices about it.
     pub(crate) fn fit(&self, plan: Plan, mut notices: Vec<String>, output: &Output) -> Result<Planned> {
+        if plan.attention.keep().is_some() {
+            self.placement.check_sparse()?;
+        }
         let [_, _, h, w] = plan.latent_shape;
         let tile = self.tile(output, [h, w])?;
         if output.tile.is_none() {

@@ -95,9 +95,9 @@ pub(super) fn frames(
     Ok(frames)
 }
 
-/// Returns the tokens of latents `[C, F, H, W]`, or the error that the model has no positions for them, or that they are
+/// Returns frames, rows and columns of tokens of latents `[C, F, H, W]`, or the error that the model has no positions for them, or that they are
 /// too many for any machine.
-pub(crate) fn tokens([_, f, h, w]: [usize; 4], limits: &Limits) -> Result<usize> {
+pub(crate) fn token_grid([_, f, h, w]: [usize; 4], limits: &Limits) -> Result<[usize; 3]> {
     let Limits { latent_format, patch: [pt, ph, pw], reach, .. } = limits;
     let most_frames = latent_format.pixel_frames(reach * pt);
     let most_pixels = |patch: &usize| reach * patch * latent_format.spatial_factor;
@@ -110,10 +110,11 @@ pub(crate) fn tokens([_, f, h, w]: [usize; 4], limits: &Limits) -> Result<usize>
         let what = format!("the model has no positions for so many {what}, only for {most}");
         return Err(Error::request(what, "make the clip smaller or shorter"));
     }
-    let tokens = (f / pt) * (h / ph) * (w / pw);
+    let grid = [f / pt, h / ph, w / pw];
+    let tokens: usize = grid.iter().product();
     if tokens > MOST_TOKENS {
         let what = format!("a clip of {tokens} tokens is beyond any machine, {MOST_TOKENS} are the limit");
         return Err(Error::request(what, "make the clip smaller or shorter"));
     }
-    Ok(tokens)
+    Ok(grid)
 }

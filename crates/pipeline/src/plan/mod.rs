@@ -17,17 +17,23 @@ use crate::model::manifest::Manifest;
 use crate::plan::guide::Guide;
 use crate::plan::sampling::Denoising;
 use crate::request::Request;
+use crate::request::attention::AttentionChoice;
 use crate::request::inputs::Inputs;
 use crate::request::sampling::Sampling;
 use crate::request::seed::random_seed;
 use crate::step_cache::CacheRule;
 use crate::{Error, Result};
 pub(crate) use fit::in_tiles;
-pub(crate) use frames::{fps_of_clip, tokens};
+pub(crate) use frames::{fps_of_clip, token_grid};
+use kinora_dit::Sparse;
 use kinora_media::Readers;
 use kinora_sampler::{SamplerKind, Schedule};
 use kinora_vae::LatentFormat;
 pub use planned::Planned;
+
+/// One in so many steps, rounded up, has dense attention in a run with sparse attention: the first ones, in which a clip's
+/// composition is decided.
+const DENSE_PART: usize = 10;
 
 /// A request with every default filled in, checked and snapped to what the model allows. It is the same on every machine;
 /// [`Planned`] adds what depends on one.
@@ -67,6 +73,8 @@ pub struct Plan {
     pub guidance_interval: Option<[f64; 2]>,
     /// The step cache.
     pub cache: Option<CacheRule>,
+    /// The self-attention; dense where sparse attention would leave nothing out.
+    pub attention: AttentionChoice,
     /// Timestep below which the second expert works.
     pub boundary_timestep: Option<f64>,
     /// Seed of the noise.
@@ -106,6 +114,12 @@ impl Plan {
         self.boundary_timestep.map_or(0, |boundary| usize::from(timestep < boundary))
     }
 
+    /// Returns how the self-attention of a step leaves blocks out, if that of the run does; the first steps do not.
+    pub(crate) fn sparse_at(&self, step: usize) -> Option<Sparse> {
+        let dense = step < self.steps().div_ceil(DENSE_PART);
+        self.attention.keep().map(|keep| Sparse { keep, references: self.inputs.references.len(), dense })
+    }
+
     /// Returns whether the prediction of `expert` at the noise level `sigma` is guided.
     pub(crate) fn guided_at(&self, expert: usize, sigma: f64) -> bool {
         // Noise levels are those that f32 holds: 0.8 of the list is then 0.8 of the interval.
@@ -138,8 +152,8 @@ impl Plan {
         let latent_frames = limits.latent_format.latent_frames(frames);
         let latent_shape @ [_, f, h, w] = [channels, latent_frames, height / spatial_factor, width / spatial_factor];
         let references = request.inputs.references.len();
-        let tokens = tokens([channels, f + references, h, w], limits)?;
-        let denoising = Denoising::new(request, manifest, limits, tokens, &mut notices)?;
+        let grid = token_grid([channels, f + references, h, w], limits)?;
+        let denoising = Denoising::new(request, manifest, limits, grid, &mut notices)?;
         let plan = Self {
             prompt: request.prompt.clone(),
             negative_prompt: request.negative_prompt.clone().unwrap_or(manifest.defaults.negative_prompt.clone()),
@@ -158,6 +172,7 @@ impl Plan {
             zero_init: denoising.zero_init,
             guidance_interval: denoising.guidance_interval,
             cache: denoising.cache,
+            attention: denoising.attention,
             boundary_timestep: limits.boundary_timestep,
             seed,
             inputs: request.inputs.clone(),

@@ -5,10 +5,12 @@ use super::within;
 use crate::families::capabilities::Limits;
 use crate::model::manifest::Manifest;
 use crate::request::Request;
+use crate::request::attention::AttentionChoice;
 use crate::request::cache::CacheChoice;
 use crate::request::sampling::{EVERYWHERE, Sampling};
 use crate::step_cache::CacheRule;
 use crate::{Error, Result};
+use kinora_dit::Sparse;
 use kinora_sampler::{SamplerKind, Schedule};
 
 /// Share of a given clip that is replaced unless the request says it.
@@ -29,21 +31,22 @@ pub(super) struct Denoising {
     pub zero_init: usize,
     pub guidance_interval: Option<[f64; 2]>,
     pub cache: Option<CacheRule>,
+    pub attention: AttentionChoice,
 }
 
 impl Denoising {
-    /// The settings of `request` for a clip of `tokens` tokens.
+    /// The settings of `request` for a clip of `grid` frames, rows and columns of tokens; the frames count references too.
     pub(super) fn new(
         request: &Request,
         manifest: &Manifest,
         limits: &Limits,
-        tokens: usize,
+        grid: [usize; 3],
         notices: &mut Vec<String>,
     ) -> Result<Self> {
         let asked = asked(request, manifest);
         let settings = asked.clone().or(&manifest.defaults.sampling);
         let sampler = sampler(&asked, manifest, limits)?;
-        let own_shift = (limits.shift)(limits, tokens).or(manifest.defaults.sampling.shift);
+        let own_shift = (limits.shift)(limits, grid.iter().product()).or(manifest.defaults.sampling.shift);
         let shift = asked.shift.or(own_shift).ok_or_else(|| missing("shift"))?;
         let shift = within("shift", shift, 0.01, 100.0)?;
         let whole = schedule(&asked, &settings, manifest, sampler, shift)?;
@@ -64,6 +67,7 @@ impl Denoising {
         let guidance_interval = guidance_interval.map(interval).transpose()?;
         let rule = |setting| CacheRule::new(setting, manifest, sampler, schedule.steps());
         let cache = settings.cache.and_then(CacheChoice::setting).map(rule).transpose()?;
+        let attention = attention(&settings, request, grid, notices);
         let experts = if limits.boundary_timestep.is_some() { 2 } else { 1 };
         let guided = guidance_scale[..experts].iter().any(|scale| *scale > 1.0);
         if !guided {
@@ -80,9 +84,20 @@ impl Denoising {
             zero_init: Some(zero_init),
             guidance_interval,
             cache: cache.as_ref().map(|rule| rule.setting().into()),
+            attention: Some(attention).filter(|attention| *attention != AttentionChoice::Dense),
             ..settings
         };
-        Ok(Self { sampling, sampler, schedule, guidance_scale, cfg_zero_star, zero_init, guidance_interval, cache })
+        Ok(Self {
+            sampling,
+            sampler,
+            schedule,
+            guidance_scale,
+            cfg_zero_star,
+            zero_init,
+            guidance_interval,
+            cache,
+            attention,
+        })
     }
 }
 
@@ -201,6 +216,18 @@ fn interval([low, high]: [f64; 2]) -> Result<[f64; 2]> {
     Err(Error::request(what, "noise levels rise from 0 (clip) to 1 (noise), such as 0.2,0.9"))
 }
 
+/// Sparse attention in a clip so small that it would leave nothing out is dense.
+fn attention(settings: &Sampling, request: &Request, grid: [usize; 3], notices: &mut Vec<String>) -> AttentionChoice {
+    let choice = settings.attention.unwrap_or(AttentionChoice::Dense);
+    let references = request.inputs.references.len();
+    if choice.keep().is_some_and(|keep| !Sparse { keep, references, dense: false }.leaves_out(grid)) {
+        let tokens: usize = grid.iter().product();
+        notices.push(format!("attention is dense: in a clip of {tokens} tokens, sparse attention leaves nothing out"));
+        return AttentionChoice::Dense;
+    }
+    choice
+}
+
 /// Adds a notice of the settings that have no effect because guidance is off.
 fn no_guidance(request: &Request, cfg_zero_star: bool, interval: bool, notices: &mut Vec<String>) {
     let settings = [
@@ -244,6 +271,7 @@ mod tests {
             zero_init: Some(2),
             guidance_interval: Some([0.1, 0.9]),
             cache: Some("easycache:0.1".parse().expect("a cache")),
+            attention: Some("sparse:0.4".parse().expect("a share")),
             ..Sampling::default()
         };
         let counted = Sampling { steps: Some(9), shift: Some(2.5), ..shared.clone() };
@@ -254,7 +282,9 @@ mod tests {
         for settings in [counted, sigmas, timesteps] {
             let keys = serde_json::to_value(&settings).expect("plain data");
             seen.extend(keys.as_object().expect("a table").keys().cloned());
-            let plan = pipeline.plan(&request(settings.clone())).expect("a plan").plan;
+            // Long enough for sparse attention.
+            let request = Request { frames: Some(81), ..request(settings.clone()) };
+            let plan = pipeline.plan(&request).expect("a plan").plan;
             let recipe = pipeline.recipe(&plan, &Output::default());
             let read: crate::Recipe = serde_json::from_str(&recipe.to_text()).expect("a recipe");
             assert_eq!(read.request().expect("a request").sampling, settings);

@@ -1,5 +1,6 @@
 //! [`Request`]: the clip that a caller asks for; everything but the prompt has a default in the model's manifest.
 
+pub(crate) mod attention;
 pub(crate) mod cache;
 pub(crate) mod files;
 pub(crate) mod inputs;

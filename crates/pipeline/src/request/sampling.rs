@@ -3,6 +3,7 @@
 //!
 //! CFG-Zero* is of <https://arxiv.org/abs/2503.18886>, guidance intervals are of <https://arxiv.org/abs/2404.07724>.
 
+use crate::request::attention::AttentionChoice;
 use crate::request::cache::CacheChoice;
 use kinora_sampler::SamplerKind;
 use serde::{Deserialize, Serialize};
@@ -90,6 +91,12 @@ settings! {
     /// such as first-block:0.05, or none; faster, a different clip [default: none].
     #[arg(long, value_name = "NAME[:X]")]
     cache: CacheChoice = CacheChoice::Off,
+    /// Self-attention: dense, or sparse[:KEEP], faster in long clips, a different clip. From each block of 128 tokens, every
+    /// head then attends to the fewest blocks that hold 99 % of the estimated softmax, at most to a share KEEP of all
+    /// (default 1), and always to the first and the last latent frame and its own block. The first tenth of the steps and
+    /// the first transformer block stay dense [default: dense].
+    #[arg(long, value_name = "NAME[:KEEP]")]
+    attention: AttentionChoice = AttentionChoice::Dense,
 }
 
 impl Sampling {

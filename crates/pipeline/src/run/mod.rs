@@ -72,7 +72,9 @@ impl Pipeline {
     pub fn load(options: &LoadOptions) -> Result<Self> {
         let model = find_model(&options.model)?;
         let (family, limits, notices) = checked(&model)?;
-        Ok(Self { notices, ..Self::of(model, family, limits, options)? })
+        let mut pipeline = Self::of(model, family, limits, options)?;
+        pipeline.notices.extend(notices);
+        Ok(pipeline)
     }
 
     /// A model without files.
@@ -84,13 +86,14 @@ impl Pipeline {
     }
 
     fn of(model: Model, family: &'static dyn Family, limits: Limits, options: &LoadOptions) -> Result<Self> {
-        let (placement, threads) = (Placement::of(options)?, device::threads(options.threads)?);
+        let threads = device::threads(options.threads)?;
+        let (placement, notice) = Placement::of(options, &threads)?;
         let readers = Readers { ffmpeg: options.ffmpeg.clone() };
         Ok(Self {
             model,
             family,
             limits,
-            notices: Vec::new(),
+            notices: notice.into_iter().collect(),
             placement,
             threads,
             readers,

@@ -1,11 +1,12 @@
 //! [`Panels`]: keys and values that are packed, and used a [`Block`] of keys at a time.
 
 use super::inputs::Strided;
+use crate::BLOCK;
 use crate::cpu::element::Element;
 
 /// Keys whose scores are held at a time: with the queries and their values they fit in the L2 cache, and a panel of
-/// the keys' values fits in the L1 cache.
-pub const KEYS: usize = 128;
+/// the keys' values fits in the L1 cache. These are the blocks that a mask chooses from.
+pub const KEYS: usize = BLOCK;
 
 /// Keys and values of some heads, packed.
 pub trait Panels: Sync {
@@ -35,4 +36,8 @@ pub struct Block {
     pub head: usize,
     pub start: usize,
     pub len: usize,
+    /// Whether no other block of keys was visited before, so that there is no sum yet.
+    pub first: bool,
+    /// Where the block that is visited next starts.
+    pub next: Option<usize>,
 }

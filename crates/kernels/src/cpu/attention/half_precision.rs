@@ -59,12 +59,13 @@ impl ValuePairs {
         let (width, tokens) = (self.dim.next_multiple_of(COLUMNS), self.tokens.next_multiple_of(GROUP));
         let v = &self.data[block.head * self.head_len()..][..self.head_len()];
         for column in (0..width).step_by(COLUMNS) {
-            let at = column * tokens + block.start * COLUMNS;
-            let panel = &v[at..][..block.len.next_multiple_of(GROUP) * COLUMNS];
+            let at = |start: usize| column * tokens + start * COLUMNS;
+            let next = block.next.map(|start| v.as_ptr().wrapping_add(at(start)));
+            let panel = &v[at(block.start)..][..block.len.next_multiple_of(GROUP) * COLUMNS];
             let rows = Rows { data: weights.as_flattened(), row: KEYS, count: weights.len() };
-            let mut out = Out { data: &mut values[column..], row: width, scale: 1.0, accumulate: block.start > 0 };
+            let mut out = Out { data: &mut values[column..], row: width, scale: 1.0, accumulate: !block.first };
             // SAFETY: as the caller vouches.
-            unsafe { pairs::multiply_tile(rows, panel, &mut out) };
+            unsafe { pairs::multiply_tile(rows, panel, next, &mut out) };
         }
     }
 }
@@ -175,11 +176,12 @@ impl Panels for HalfPrecision {
         let keys = &self.keys[block.head * self.keys_len() + block.start * depth..];
         for column in (0..block.len).step_by(COLUMNS) {
             let panel = &keys[column * depth..][..COLUMNS * depth];
+            let next = block.next.map(|start| panel.as_ptr().wrapping_add((start - block.start) * depth));
             let rows = Rows { data: &scratch.q, row: depth, count: scores.len() };
             let data = &mut scores.as_flattened_mut()[column..];
             let mut out = Out { data, row: KEYS, scale: self.scale, accumulate: false };
             // SAFETY: this is made where the instructions are available only.
-            unsafe { pairs::multiply_tile(rows, panel, &mut out) };
+            unsafe { pairs::multiply_tile(rows, panel, next, &mut out) };
         }
     }
 

@@ -1,8 +1,8 @@
-//! Keys as 8-bit integers and values as bf16, for machines that multiply these faster than f32.
+//! Keys as 8-bit integers, for machines that multiply these faster than f32; values as bf16 or f32, whichever is faster.
 //!
 //! After `SageAttention` (<https://arxiv.org/abs/2410.02367>): the mean key is subtracted from all keys, which does
 //! not change the softmax and removes most large elements; then every query and every key is quantised to 8 bits with
-//! a scale of its own. Weights of the values are rounded to bf16, and summed in f32.
+//! a scale of its own. Weights of bf16 values are rounded to bf16; sums are f32.
 
 #[cfg_attr(target_arch = "aarch64", path = "quantised/neon.rs")]
 #[cfg_attr(target_arch = "x86_64", path = "quantised/x86.rs")]
@@ -11,8 +11,9 @@ mod machine;
 pub use machine::available;
 
 use super::block::{Block, KEYS, Panels};
-use super::half_precision::ValuePairs;
+use super::half_precision::{self, ValuePairs};
 use super::inputs::Strided;
+use super::wide_values::{WideValues, WideWriter};
 use crate::cpu::element::Element;
 use crate::cpu::tile::COLUMNS;
 use crate::cpu::{math, pairs};
@@ -32,9 +33,67 @@ pub struct Quantised {
     starts: Vec<i32>,
     /// `[heads, S / 32, 32]`: the scale of each key.
     units: Vec<f32>,
-    values: ValuePairs,
+    values: Values,
     tokens: usize,
     dim: usize,
+}
+
+/// Values of some heads, as their products are fastest.
+enum Values {
+    Pairs(ValuePairs),
+    Wide(WideValues),
+}
+
+enum Writer<'a> {
+    Pairs(half_precision::Writer<'a>),
+    Wide(WideWriter<'a>),
+}
+
+impl Values {
+    fn new(tokens: usize, dim: usize) -> Self {
+        if pairs::available() {
+            Self::Pairs(ValuePairs::new(tokens, dim))
+        } else {
+            Self::Wide(WideValues::new(tokens, dim))
+        }
+    }
+
+    fn head_bytes(&self) -> usize {
+        match self {
+            Self::Pairs(values) => size_of::<bf16>() * values.head_len(),
+            Self::Wide(values) => size_of::<f32>() * values.head_len(),
+        }
+    }
+
+    /// Makes room for so many heads, and returns their writer.
+    fn writer(&mut self, heads: usize) -> Writer<'_> {
+        match self {
+            Self::Pairs(values) => {
+                values.resize(heads);
+                Writer::Pairs(values.writer())
+            }
+            Self::Wide(values) => {
+                values.resize(heads);
+                Writer::Wide(values.writer())
+            }
+        }
+    }
+}
+
+impl Writer<'_> {
+    /// See [`WideWriter::pack`].
+    ///
+    /// # Safety
+    /// Nobody else packs these values.
+    unsafe fn pack<T: Element>(&self, v: &Strided<T>, head: usize, from: usize, start: usize) {
+        // SAFETY: as the caller vouches.
+        unsafe {
+            match self {
+                Self::Pairs(writer) => writer.pack(v, head, from, start),
+                Self::Wide(writer) => writer.pack(v, head, from, start),
+            }
+        }
+    }
 }
 
 /// A task's queries, and its weights of a block of values.
@@ -44,13 +103,13 @@ pub struct Scratch {
     q: Vec<u8>,
     /// `[m]`: the scale of each query.
     units: Vec<f32>,
-    /// `[m, KEYS]`.
+    /// `[m, KEYS]`, where values are bf16.
     weights: Vec<[bf16; KEYS]>,
 }
 
 impl Quantised {
     pub fn new(tokens: usize, dim: usize) -> Self {
-        let values = ValuePairs::new(tokens, dim);
+        let values = Values::new(tokens, dim);
         Self { keys: Vec::new(), starts: Vec::new(), units: Vec::new(), values, tokens, dim }
     }
 
@@ -91,8 +150,7 @@ impl Panels for Quantised {
     type Scratch = Scratch;
 
     fn head_bytes(&self) -> usize {
-        self.columns() * (self.depth() + size_of::<i32>() + size_of::<f32>())
-            + size_of::<bf16>() * self.values.head_len()
+        self.columns() * (self.depth() + size_of::<i32>() + size_of::<f32>()) + self.values.head_bytes()
     }
 
     fn fill<T: Element>(&mut self, k: &Strided<T>, v: &Strided<T>, first: usize, count: usize) {
@@ -100,11 +158,10 @@ impl Panels for Quantised {
         self.keys.resize(count * columns * depth, 0);
         self.starts.resize(count * columns, 0);
         self.units.resize(count * columns, 0.0);
-        self.values.resize(count);
         let means = self.means(k, first, count);
         let keys = self.keys.par_chunks_mut((COLUMNS * depth).max(1));
         let scales = self.starts.par_chunks_mut(COLUMNS).zip(self.units.par_chunks_mut(COLUMNS));
-        let values = self.values.writer();
+        let values = self.values.writer(count);
         keys.zip(scales).enumerate().for_each_init(
             Default::default,
             |(wide, centred), (panel, (keys, (starts, units)))| {
@@ -132,7 +189,6 @@ impl Panels for Quantised {
         let count = q.len() / dim;
         scratch.q.resize(count * depth, 0);
         scratch.units.resize(count, 0.0);
-        scratch.weights.resize(count, [bf16::ZERO; KEYS]);
         vectorised(
             #[inline(always)]
             || {
@@ -162,10 +218,14 @@ impl Panels for Quantised {
     }
 
     fn gather(&self, block: Block, weights: &[[f32; KEYS]], scratch: &mut Scratch, values: &mut [f32]) {
-        // SAFETY: this is made where the instructions are available only.
-        unsafe {
-            pairs::to_bf16(weights.as_flattened(), scratch.weights.as_flattened_mut());
-            self.values.gather(block, &scratch.weights, values);
+        match &self.values {
+            Values::Wide(wide) => wide.gather(block, weights, values),
+            // SAFETY: such values are made where the instructions are available only.
+            Values::Pairs(pairs) => unsafe {
+                scratch.weights.resize(weights.len(), [bf16::ZERO; KEYS]);
+                pairs::to_bf16(weights.as_flattened(), scratch.weights.as_flattened_mut());
+                pairs.gather(block, &scratch.weights, values);
+            },
         }
     }
 }

@@ -80,7 +80,7 @@ impl Run<'_> {
             let out = &mut out[(left - self.columns.start) * conv.outputs + panel * COLUMNS..];
             let columns = COLUMNS.min(conv.outputs - panel * COLUMNS);
             let rows = Rows { data: pixels.as_ptr(), row: stride * channels, step: 1 };
-            let panel = Panel { data: weight.as_ptr(), row: COLUMNS };
+            let panel = Panel::new(weight.as_ptr(), COLUMNS);
             let out = Out { data: out.as_mut_ptr(), row: conv.outputs, accumulate: true };
             // SAFETY: the columns' pixels lie in their row of the frame, their results in this run's part of the
             // output, and the panel has all its columns.

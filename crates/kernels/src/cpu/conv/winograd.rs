@@ -135,7 +135,7 @@ impl Block<'_> {
                 let points = inputs.zip(weights.chunks_exact(pitch_of_weights));
                 for ((inputs, weights), products) in points.zip(products.chunks_exact_mut(pitch)) {
                     let rows = Rows { data: inputs.as_ptr(), row: depth, step: 1 };
-                    let right = Panel { data: weights.as_ptr(), row: COLUMNS };
+                    let right = Panel::new(weights.as_ptr(), COLUMNS);
                     let accumulate = accumulate || first > 0;
                     let out = Out { data: products.as_mut_ptr(), row: COLUMNS, accumulate };
                     // SAFETY: the chunks have just these sizes.

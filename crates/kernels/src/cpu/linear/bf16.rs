@@ -117,7 +117,7 @@ impl Scratch {
                 let mut out = Out { data, row: COLUMNS, scale: 1.0, accumulate: first > 0 };
                 let part = weight.part(panel, first, len.next_multiple_of(GROUP));
                 // SAFETY: such weights are made where the instructions are available only.
-                unsafe { pairs::multiply_tile(rows, part, &mut out) };
+                unsafe { pairs::multiply_tile(rows, part, None, &mut out) };
             }
         }
     }

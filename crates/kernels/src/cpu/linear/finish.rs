@@ -105,7 +105,7 @@ fn round<T: Element>(y: &[f32; COLUMNS], out: &mut [MaybeUninit<T>]) {
     let mut rounded = [T::zero(); COLUMNS];
     T::round_from(y, &mut rounded);
     match out.first_chunk_mut::<COLUMNS>() {
-        Some(all) => *all = rounded.map(MaybeUninit::new),
+        Some(all) => drop(all.write_copy_of_slice(&rounded)),
         None => drop(out.write_copy_of_slice(&rounded[..out.len()])),
     }
 }

@@ -1,16 +1,14 @@
 //! [`Grid`]: how a product is cut into blocks of rows and panels, one task each.
 
+use super::super::tile;
+use crate::Level;
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// The most rows of a block: they fit in half of a core's L2 cache, with the inputs of one step.
-const ROWS: usize = 224;
-/// Rows that the widest tile takes.
-const TILE_ROWS: usize = 14;
-/// Most panels of a block.
+/// Most panels of a block: all that its rows are multiplied with at once.
 const PANELS: usize = 16;
-/// Blocks that are enough for every machine to share them out evenly.
-const BLOCKS: usize = 32;
+/// Blocks for each thread that are enough to share them out evenly, over cores of any speeds.
+const BLOCKS: usize = 8;
 /// Multiplications that are worth a task of their own.
 const TASK: usize = 1 << 20;
 
@@ -20,7 +18,13 @@ pub(super) struct Block {
     pub panels: Range<usize>,
 }
 
-/// All blocks of a result. It depends on the sizes alone; no sum depends on it.
+/// The most rows of a block: with the inputs of one step, they fit in half of a core's L2 cache, which has 1 MB or more in
+/// machines with AVX-512, 512 KB or more in those with AVX2.
+fn most_rows(level: Level) -> usize {
+    if level == Level::Avx512 { 224 } else { 162 }
+}
+
+/// All blocks of a result. No sum depends on it.
 pub(super) struct Grid {
     rows: usize,
     panels: usize,
@@ -31,11 +35,14 @@ pub(super) struct Grid {
 impl Grid {
     /// Returns the grid for `rows` and `panels` with sums over `inputs`.
     pub fn new(rows: usize, panels: usize, inputs: usize) -> Self {
-        let height = rows.div_ceil(rows.div_ceil(ROWS).max(1)).next_multiple_of(TILE_ROWS).max(TILE_ROWS);
+        let level = Level::current();
+        let (most, tile) = (most_rows(level), tile::rows(level));
+        let height = rows.div_ceil(rows.div_ceil(most).max(1)).next_multiple_of(tile).max(tile);
+        let enough = BLOCKS * rayon::current_num_threads();
         let blocks = |width: usize| rows.div_ceil(height) * panels.div_ceil(width);
-        let mut width = PANELS;
-        while width > 1 && blocks(width) < BLOCKS && height.min(rows) * width / 2 * 32 * inputs >= TASK {
-            width /= 2;
+        let mut width = panels.div_ceil(panels.div_ceil(PANELS).max(1)).max(1);
+        while width > 1 && blocks(width) < enough && height.min(rows) * width / 2 * 32 * inputs >= TASK {
+            width = width.div_ceil(2);
         }
         Self { rows, panels, step: [height, width] }
     }

@@ -21,7 +21,7 @@ use std::cell::RefCell;
 /// The most inputs for which sums of products of a byte and a signed byte fit in 31 bits.
 const MOST_INPUTS: usize = 1 << 16;
 /// Quads of inputs that are summed before the sum is put aside.
-const QUADS: usize = 512;
+const QUADS: usize = 128;
 /// The largest quantised value of weights and of inputs.
 const LARGEST: f32 = 127.0;
 /// The unit of the second digit of an outlying input, in units of the first.
@@ -115,8 +115,13 @@ impl QuantisedInputs {
     fn new<T: Element>(kernel: Kernel, x: &[T], inputs: usize) -> Self {
         let offset = kernel.offset();
         let rows = x.len() / inputs;
-        let row = |row: usize, out: &mut [f32]| T::widen(&x[row * inputs..(row + 1) * inputs], out);
-        let columns = outlying_columns(rows, inputs, row);
+        let row = |row: usize| &x[row * inputs..(row + 1) * inputs];
+        let columns = outlying_columns(
+            rows,
+            inputs,
+            #[inline(always)]
+            |index, out| T::widen(row(index), out),
+        );
         let stride = inputs.next_multiple_of(64) + 64;
         let few = 4 * kernel.lines(columns.len());
         let mut rounded = Self {
@@ -140,7 +145,7 @@ impl QuantisedInputs {
                 let rows = values.chunks_exact_mut(stride).zip(scales).zip(outlier_scales).enumerate();
                 for (i, ((values, scale), outlier_scale)) in rows {
                     let index = block * ROWS + i;
-                    row(index, wide);
+                    vectorised(|| T::widen(row(index), wide));
                     if *few > 0 {
                         let range = index * *few..(index + 1) * *few;
                         // SAFETY: every row is one task's own.

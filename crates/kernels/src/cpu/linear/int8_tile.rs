@@ -18,8 +18,10 @@ use crate::level::vectorised;
 pub(super) enum Kernel {
     Portable,
     Avx2,
-    /// AVX-512 with its dot products of bytes.
-    Vnni,
+    /// Dot products of bytes in 256 bits.
+    AvxVnni,
+    /// Those of AVX-512.
+    Avx512Vnni,
     Neon,
     /// NEON with its dot products of bytes.
     Dotprod,
@@ -36,8 +38,9 @@ impl Kernel {
     #[cfg(target_arch = "x86_64")]
     fn of_level(level: Level) -> Self {
         match level {
-            Level::Avx512 if std::arch::is_x86_feature_detected!("avx512vnni") => Self::Vnni,
-            Level::Avx2 | Level::AvxVnni | Level::Avx512 => Self::Avx2,
+            Level::Avx512 if std::arch::is_x86_feature_detected!("avx512vnni") => Self::Avx512Vnni,
+            Level::AvxVnni => Self::AvxVnni,
+            Level::Avx2 | Level::Avx512 => Self::Avx2,
             _ => Self::Portable,
         }
     }
@@ -52,10 +55,23 @@ impl Kernel {
         }
     }
 
+    /// Its instructions, in words.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Portable => "what the compiler makes for every machine",
+            Self::Avx2 => "widened to 16 bits, sums of pairs in 256 bits",
+            Self::AvxVnni => "dot products of four in 256 bits",
+            Self::Avx512Vnni => "dot products of four in 512 bits",
+            Self::Neon => "widened to 16 bits",
+            Self::Dotprod => "dot products of four in 128 bits",
+            Self::I8mm => "products of two by two in 128 bits",
+        }
+    }
+
     /// What is added to signed inputs: x86 multiplies bytes that are not signed with signed ones.
     pub fn offset(self) -> i32 {
         match self {
-            Self::Portable | Self::Avx2 | Self::Vnni => 128,
+            Self::Portable | Self::Avx2 | Self::AvxVnni | Self::Avx512Vnni => 128,
             Self::Neon | Self::Dotprod | Self::I8mm => 0,
         }
     }
@@ -74,7 +90,7 @@ impl Kernel {
     pub fn place(self, output: usize, input: usize) -> (usize, usize, usize) {
         let (k, line) = (input % 4, 4 * COLUMNS);
         let at = match self {
-            Self::Portable | Self::Vnni | Self::Dotprod => input / 4 * line + 4 * output + k,
+            Self::Portable | Self::AvxVnni | Self::Avx512Vnni | Self::Dotprod => input / 4 * line + 4 * output + k,
             Self::Avx2 | Self::Neon => input / 4 * line + k / 2 * 2 * COLUMNS + 2 * output + k % 2,
             Self::I8mm => input / 8 * 2 * line + 8 * output + input % 8,
         };
@@ -139,7 +155,8 @@ pub(super) fn multiply_tile(
     accumulate: bool,
 ) {
     let (step, stride, len) = match kernel {
-        Kernel::Vnni => (14, rows.stride, rows.bytes.len()),
+        Kernel::Avx512Vnni => (14, rows.stride, rows.bytes.len()),
+        Kernel::AvxVnni => (6, rows.stride, rows.bytes.len()),
         Kernel::Avx2 => (6, Widened::stride(panel.len()), widened.wide.len()),
         Kernel::Portable => (1, rows.stride, rows.bytes.len()),
         Kernel::Neon => (4, rows.stride, rows.bytes.len()),
@@ -152,7 +169,11 @@ pub(super) fn multiply_tile(
         // SAFETY: there are as many rows as the check above says, and the machine has what `Kernel::current` looked for.
         match kernel {
             #[cfg(target_arch = "x86_64")]
-            Kernel::Vnni => unsafe { x86::vnni(rows.bytes[first..].as_ptr(), stride, panel, out, accumulate) },
+            Kernel::Avx512Vnni => unsafe {
+                x86::avx512_vnni(rows.bytes[first..].as_ptr(), stride, panel, out, accumulate);
+            },
+            #[cfg(target_arch = "x86_64")]
+            Kernel::AvxVnni => unsafe { x86::avx_vnni(rows.bytes[first..].as_ptr(), stride, panel, out, accumulate) },
             #[cfg(target_arch = "x86_64")]
             Kernel::Avx2 => unsafe { x86::avx2(widened.wide[first..].as_ptr(), stride, panel, out, accumulate) },
             #[cfg(target_arch = "aarch64")]

@@ -87,15 +87,23 @@ unsafe fn avx2_rows<T: Stored, const R: usize>(n: usize, k: usize, rows: Rows, p
         right = right.wrapping_add(panel.row);
     }
     for (i, sums) in sums.iter().enumerate() {
-        let mut row = [0f32; 16];
-        // SAFETY: the array has sixteen elements; the first `n` of the output row are the caller's own.
-        let out_row = unsafe {
-            _mm256_storeu_ps(row.as_mut_ptr(), sums[0]);
-            _mm256_storeu_ps(row.as_mut_ptr().add(8), sums[1]);
-            std::slice::from_raw_parts_mut(out.data.add(i * out.row), n)
-        };
-        for (out_element, sum) in out_row.iter_mut().zip(row) {
-            *out_element = if out.accumulate { *out_element + sum } else { sum };
+        let at = out.data.wrapping_add(i * out.row);
+        for (half, &sum) in sums.iter().enumerate() {
+            let (at, columns) = (at.wrapping_add(8 * half), n.saturating_sub(8 * half));
+            // SAFETY: the first `n` elements of the output row are the caller's own.
+            unsafe {
+                if columns >= 8 {
+                    let sum = if out.accumulate { _mm256_add_ps(_mm256_loadu_ps(at), sum) } else { sum };
+                    _mm256_storeu_ps(at, sum);
+                } else {
+                    let mut last = [0f32; 8];
+                    _mm256_storeu_ps(last.as_mut_ptr(), sum);
+                    let out_row = std::slice::from_raw_parts_mut(at, columns);
+                    for (out_element, sum) in out_row.iter_mut().zip(last) {
+                        *out_element = if out.accumulate { *out_element + sum } else { sum };
+                    }
+                }
+            }
         }
     }
 }

@@ -4,9 +4,13 @@
 
 constexpr int QUERIES = 64;
 constexpr int KEYS = 64;
+constexpr int BLOCK = 128;
 
 struct Parameters {
     const float* key_bias;  // [1|B, S] or null
+    // Where the list of each head's block of BLOCK queries begins, [B·N · blocks + 1], and the lists: the blocks of BLOCK keys
+    // that it visits; null where all are.
+    const uint32_t *starts, *chosen;
     int queries, keys, heads;
     int bias_stride;  // S, or 0 where all items share the bias
     float scale;      // of the scores, times log2(e)
@@ -37,11 +41,22 @@ __device__ void attend(const T* queries, const T* keys, const T* values, T* out,
     values += (int64_t(batch) * parameters.keys * parameters.heads + head) * D;
     const float* bias = parameters.key_bias ? parameters.key_bias + batch * parameters.bias_stride : nullptr;
     int tiles = (parameters.keys + KEYS - 1) / KEYS;
+    const uint32_t* chosen = nullptr;
+    if (parameters.starts) {
+        int blocks = (parameters.queries + BLOCK - 1) / BLOCK;
+        const uint32_t* start = parameters.starts + int64_t(blockIdx.y) * blocks + blockIdx.x / (BLOCK / QUERIES);
+        chosen = parameters.chosen + start[0];
+        tiles = (start[1] - start[0]) * (BLOCK / KEYS);
+    }
+    // The first key of a tile; past the last key, where a block is the last one and short.
+    auto first_of = [=](int tile) {
+        return chosen ? chosen[tile / (BLOCK / KEYS)] * BLOCK + tile % (BLOCK / KEYS) * KEYS : tile * KEYS;
+    };
     int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
 
     load_rows<T, D>(query_rows, queries, blockIdx.x * QUERIES, parameters.queries, stride);
-    load_rows<T, D>(key_rows, keys, 0, parameters.keys, stride);
-    load_rows<T, D>(value_rows, values, 0, parameters.keys, stride);
+    load_rows<T, D>(key_rows, keys, first_of(0), parameters.keys, stride);
+    load_rows<T, D>(value_rows, values, first_of(0), parameters.keys, stride);
     copy_commit();
 
     float o[D / 8][4] = {}, most[2] = {-INFINITY, -INFINITY}, total[2] = {0, 0};
@@ -50,8 +65,8 @@ __device__ void attend(const T* queries, const T* keys, const T* values, T* out,
         int stage = tile % 2;
         if (tile + 1 < tiles) {
             int next = (stage ^ 1) * KEYS * (D + 8);
-            load_rows<T, D>(key_rows + next, keys, (tile + 1) * KEYS, parameters.keys, stride);
-            load_rows<T, D>(value_rows + next, values, (tile + 1) * KEYS, parameters.keys, stride);
+            load_rows<T, D>(key_rows + next, keys, first_of(tile + 1), parameters.keys, stride);
+            load_rows<T, D>(value_rows + next, values, first_of(tile + 1), parameters.keys, stride);
             copy_commit();
             copy_wait<1>();
         } else {
@@ -76,7 +91,7 @@ __device__ void attend(const T* queries, const T* keys, const T* values, T* out,
                 mma<T>(s[2 * column + 1], q[step], b[2], b[3]);
             }
         }
-        int first = tile * KEYS + lane % 4 * 2;
+        int first = first_of(tile) + lane % 4 * 2;
 #pragma unroll
         for (int i = 0; i < KEYS / 8; i++) {
 #pragma unroll

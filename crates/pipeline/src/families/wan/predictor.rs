@@ -87,7 +87,8 @@ impl Predictor for WanPredictor<'_> {
         }
         let (_, latents, timestep) = self.inputs.as_ref().expect("just filled");
         let Resident { dit, prepared, .. } = self.resident.as_ref().expect("loaded above");
-        let velocity = dit.forward_with(latents, timestep, &prepared[prediction], reuse)?;
+        let sparse = plan.sparse_at(step.index);
+        let velocity = dit.forward_with(latents, timestep, &prepared[prediction], sparse, reuse)?;
         Ok(Streams::single(VIDEO, velocity))
     }
 

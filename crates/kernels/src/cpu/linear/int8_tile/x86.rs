@@ -20,9 +20,26 @@ macro_rules! by_rows {
 ///
 /// # Safety
 /// As many rows as `out` has, `stride` apart, each of four bytes per line of the panel; AVX-512 with VNNI.
-pub unsafe fn vnni(rows: *const u8, stride: usize, panel: &[Line<Quad>], out: &mut [Line<i32>], accumulate: bool) {
+pub unsafe fn avx512_vnni(
+    rows: *const u8,
+    stride: usize,
+    panel: &[Line<Quad>],
+    out: &mut [Line<i32>],
+    accumulate: bool,
+) {
     // SAFETY: as the caller vouches.
-    unsafe { by_rows!(vnni_rows, (rows, stride, panel, out, accumulate), out, 1 2 3 4 5 6 7 8 9 10 11 12 13 14) }
+    unsafe { by_rows!(avx512_vnni_rows, (rows, stride, panel, out, accumulate), out, 1 2 3 4 5 6 7 8 9 10 11 12 13 14) }
+}
+
+/// Up to 6 rows of half a panel: 12 sums, two registers of the panel, one of four inputs.
+///
+/// # Safety
+/// As many rows as `out` has, `stride` apart, each of four bytes per line of the panel; AVX2 and AVX-VNNI.
+pub unsafe fn avx_vnni(rows: *const u8, stride: usize, panel: &[Line<Quad>], out: &mut [Line<i32>], accumulate: bool) {
+    for first in (0..COLUMNS).step_by(16) {
+        // SAFETY: as the caller vouches.
+        unsafe { by_rows!(avx_vnni_rows, (rows, stride, panel, out, first, accumulate), out, 1 2 3 4 5 6) }
+    }
 }
 
 /// Up to 6 rows of half a panel: 12 sums, two registers of the panel, one of two inputs.
@@ -37,7 +54,7 @@ pub unsafe fn avx2(rows: *const u16, stride: usize, panel: &[Line<Quad>], out: &
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512vnni")]
-unsafe fn vnni_rows<const R: usize>(
+unsafe fn avx512_vnni_rows<const R: usize>(
     rows: *const u8,
     stride: usize,
     panel: &[Line<Quad>],
@@ -96,6 +113,43 @@ unsafe fn avx2_rows<const R: usize>(
         rows = rows.wrapping_add(2);
         weights = weights.wrapping_add(2 * COLUMNS);
     }
+    // SAFETY: AVX2, as the caller vouches.
+    unsafe { add_256(&sums, out, first, accumulate) };
+}
+
+/// Bytes are multiplied as they are, four products to a sum.
+#[target_feature(enable = "avx2,avxvnni")]
+unsafe fn avx_vnni_rows<const R: usize>(
+    rows: *const u8,
+    stride: usize,
+    panel: &[Line<Quad>],
+    out: &mut [Line<i32>],
+    first: usize,
+    accumulate: bool,
+) {
+    let mut sums = [[_mm256_setzero_si256(); 2]; R];
+    for (i, line) in panel.iter().enumerate() {
+        let at = line.0[first..first + 16].as_ptr();
+        // SAFETY: half a line has two registers; rows as the caller vouches.
+        unsafe {
+            let (low, high) = (_mm256_loadu_si256(at.cast()), _mm256_loadu_si256(at.add(8).cast()));
+            for (row, sums) in sums.iter_mut().enumerate() {
+                let inputs = _mm256_set1_epi32(rows.add(row * stride + 4 * i).cast::<i32>().read_unaligned());
+                sums[0] = _mm256_dpbusd_avx_epi32(sums[0], inputs, low);
+                sums[1] = _mm256_dpbusd_avx_epi32(sums[1], inputs, high);
+            }
+        }
+    }
+    // SAFETY: AVX2, as the caller vouches.
+    unsafe { add_256(&sums, out, first, accumulate) };
+}
+
+/// Writes the sums of sixteen columns from `first`, or adds them.
+///
+/// # Safety
+/// AVX2.
+#[target_feature(enable = "avx2")]
+unsafe fn add_256<const R: usize>(sums: &[[__m256i; 2]; R], out: &mut [Line<i32>], first: usize, accumulate: bool) {
     for (sums, out) in sums.iter().zip(out) {
         for (sum, out) in sums.iter().zip(out.0[first..first + 16].as_chunks_mut::<8>().0) {
             let at = out.as_mut_ptr();
