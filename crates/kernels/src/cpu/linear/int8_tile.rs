@@ -235,8 +235,7 @@ mod tests {
 
     #[test]
     fn every_kernel_has_the_same_sums() {
-        let kernels: Vec<Kernel> =
-            Level::of_machine().map(Kernel::of_level).collect();
+        let kernels: Vec<Kernel> = Level::of_machine().map(Kernel::of_level).collect();
         for (rows, quads) in [(1, 1), (3, 7), (14, 40), (31, 130)] {
             let stride = 4 * quads + 5;
             // All bytes, the largest products among them.
