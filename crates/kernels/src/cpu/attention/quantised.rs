@@ -19,7 +19,7 @@ use crate::cpu::tile::COLUMNS;
 use crate::cpu::{math, pairs};
 use crate::level::vectorised;
 use half::bf16;
-use machine::{GROUP, OFFSET};
+use machine::{GROUP, OFFSET, in_pairs};
 use rayon::prelude::*;
 
 /// The largest quantised number.
@@ -27,7 +27,8 @@ const LARGEST: f32 = 127.0;
 
 /// Keys and values of some heads.
 pub struct Quantised {
-    /// `[heads, S / 32, D / GROUP, 32, GROUP]`; elements past the last are zero.
+    /// `[heads, S / 32, D / GROUP, 32, GROUP]`, or `[heads, S / 32, D / 2, 32, 2]` where [`in_pairs`]; elements past the last
+    /// are zero.
     keys: Vec<i8>,
     /// `[heads, S / 32, 32]`: the initial sums, which allow for the offset of queries.
     starts: Vec<i32>,
@@ -101,6 +102,8 @@ impl Writer<'_> {
 pub struct Scratch {
     /// `[m, D / GROUP, GROUP]`, plus the offset.
     q: Vec<u8>,
+    /// The same in 16 bits, where [`in_pairs`].
+    wide: Vec<u16>,
     /// `[m]`: the scale of each query.
     units: Vec<f32>,
     /// `[m, KEYS]`, where values are bf16.
@@ -154,7 +157,7 @@ impl Panels for Quantised {
     }
 
     fn fill<T: Element>(&mut self, k: &Strided<T>, v: &Strided<T>, first: usize, count: usize) {
-        let (tokens, depth, columns) = (self.tokens, self.depth(), self.columns());
+        let (tokens, depth, columns, group) = (self.tokens, self.depth(), self.columns(), beside());
         self.keys.resize(count * columns * depth, 0);
         self.starts.resize(count * columns, 0);
         self.units.resize(count * columns, 0.0);
@@ -174,7 +177,7 @@ impl Panels for Quantised {
                             let row = T::as_f32(k.row(first + head, token), wide);
                             centre(row, &means[head], centred);
                             units[column] = unit(centred);
-                            starts[column] = -OFFSET * pack_key(centred, units[column], column, keys);
+                            starts[column] = -OFFSET * pack_key(centred, units[column], [column, group], keys);
                         }
                     },
                 );
@@ -188,6 +191,7 @@ impl Panels for Quantised {
         let (dim, depth) = (self.dim.max(1), self.depth().max(1));
         let count = q.len() / dim;
         scratch.q.resize(count * depth, 0);
+        scratch.wide.resize(if in_pairs() { count * depth } else { 0 }, 0);
         scratch.units.resize(count, 0.0);
         vectorised(
             #[inline(always)]
@@ -198,6 +202,7 @@ impl Panels for Quantised {
                     let inverse = inverse(*out_unit);
                     out.iter_mut().zip(q).for_each(|(out, &q)| *out = (round(q * inverse) as u8) ^ OFFSET as u8);
                 }
+                scratch.wide.iter_mut().zip(&scratch.q).for_each(|(wide, &q)| *wide = u16::from(q));
             },
         );
     }
@@ -213,7 +218,15 @@ impl Panels for Quantised {
                 units: &self.units[at..][..COLUMNS],
             };
             // SAFETY: this is made where the instructions are available only.
-            unsafe { machine::score(&scratch.q, &scratch.units, keys, &mut scores.as_flattened_mut()[column..]) };
+            unsafe {
+                machine::score(
+                    &scratch.q,
+                    &scratch.wide,
+                    &scratch.units,
+                    keys,
+                    &mut scores.as_flattened_mut()[column..],
+                );
+            };
         }
     }
 
@@ -233,7 +246,7 @@ impl Panels for Quantised {
 /// A panel of 32 keys.
 #[derive(Clone, Copy)]
 struct Keys<'a> {
-    /// `[D / GROUP, 32, GROUP]`.
+    /// `[D / GROUP, 32, GROUP]`, or in pairs.
     data: &'a [i8],
     /// `[32]`: the initial sums.
     starts: &'a [i32],
@@ -250,13 +263,19 @@ fn centre(x: &[f32], mean: &[f32], out: &mut Vec<f32>) {
     }
 }
 
-/// Quantises one key into its column of a panel and returns the sum of the quantised numbers.
+/// How many elements of a key lie beside each other.
+fn beside() -> usize {
+    if in_pairs() { 2 } else { GROUP }
+}
+
+/// Quantises one key into its column of a panel, where `group` of its elements lie beside each other, and returns the sum of the
+/// quantised numbers.
 #[inline(always)]
-fn pack_key(x: &[f32], unit: f32, column: usize, panel: &mut [i8]) -> i32 {
+fn pack_key(x: &[f32], unit: f32, [column, group]: [usize; 2], panel: &mut [i8]) -> i32 {
     let inverse = inverse(unit);
     let mut sum = 0;
-    for (x, group) in x.chunks(GROUP).zip(panel.chunks_exact_mut(COLUMNS * GROUP)) {
-        for (out, x) in group[column * GROUP..][..GROUP].iter_mut().zip(x) {
+    for (x, lines) in x.chunks(group).zip(panel.chunks_exact_mut(COLUMNS * group)) {
+        for (out, x) in lines[column * group..][..group].iter_mut().zip(x) {
             *out = round(x * inverse);
             sum += i32::from(*out);
         }

@@ -22,11 +22,16 @@ pub fn available() -> bool {
     pairs::available()
 }
 
+/// Whether products are of pairs in 16 bits.
+pub fn in_pairs() -> bool {
+    false
+}
+
 /// `scores [m, KEYS]`, of which 32 columns, `= q [m, D / 8, 8] · keys`, times the units of both.
 ///
 /// # Safety
 /// [`available`].
-pub unsafe fn score(q: &[u8], units: &[f32], keys: Keys, scores: &mut [f32]) {
+pub unsafe fn score(q: &[u8], _: &[u16], units: &[f32], keys: Keys, scores: &mut [f32]) {
     let depth = keys.data.len() / COLUMNS;
     assert!(keys.starts.len() == COLUMNS && keys.units.len() == COLUMNS && depth.is_multiple_of(GROUP));
     assert!(q.len() == units.len() * depth && scores.len() + KEYS >= units.len() * KEYS + COLUMNS);
