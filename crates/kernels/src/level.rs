@@ -78,6 +78,15 @@ impl Level {
         }
     }
 
+    /// Whether machines of this architecture may have it.
+    fn is_of_architecture(self) -> bool {
+        match self {
+            Self::Portable => true,
+            Self::Avx2 | Self::AvxVnni | Self::Avx512 => cfg!(target_arch = "x86_64"),
+            Self::Neon | Self::Dotprod | Self::I8mm => cfg!(target_arch = "aarch64"),
+        }
+    }
+
     /// As in [`LEVEL_VARIABLE`].
     pub fn name(self) -> &'static str {
         match self {
@@ -96,7 +105,8 @@ impl FromStr for Level {
     type Err = UnknownLevel;
 
     fn from_str(name: &str) -> Result<Self, UnknownLevel> {
-        Self::ALL.into_iter().find(|level| level.name() == name).ok_or_else(|| UnknownLevel { name: name.to_string() })
+        let mut levels = Self::ALL.into_iter().filter(|level| level.is_of_architecture());
+        levels.find(|level| level.name() == name).ok_or_else(|| UnknownLevel { name: name.to_string() })
     }
 }
 
@@ -109,8 +119,9 @@ pub struct UnknownLevel {
 
 impl std::fmt::Display for UnknownLevel {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        let names = Level::ALL.map(Level::name).join(", ");
-        write!(f, "`{}` is no level of CPU instructions; there are {names}", self.name)
+        let levels = Level::ALL.into_iter().filter(|level| level.is_of_architecture());
+        let names: Vec<&str> = levels.map(Level::name).collect();
+        write!(f, "`{}` is no level of CPU instructions; there are {}", self.name, names.join(", "))
     }
 }
 
