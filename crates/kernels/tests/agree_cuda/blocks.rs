@@ -61,7 +61,7 @@ fn choice_of_blocks() {
             let [there_q, there_k] = [&q, &k].map(|x| x.to_device(gpu).unwrap());
             let found = kernels::choose_blocks(&there_q, &there_k, 4.0, &choice).unwrap();
             assert_eq!(found, expected, "{dtype:?}");
-            assert!(found.share() < 0.5);
+            assert!(found.share() <= 0.5);
         }
     });
 }
