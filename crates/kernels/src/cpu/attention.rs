@@ -16,6 +16,7 @@ mod wide_values;
 
 use super::element::Element;
 use super::shared::{SharedMut, zeroed};
+use super::tasks::in_order;
 use super::tile::COLUMNS;
 use super::{Operand, by_dtype, multiplies_bf16, to_f32};
 use crate::BlockMask;
@@ -28,7 +29,6 @@ use half_precision::HalfPrecision;
 use inputs::{Bias, Strided, whole_heads};
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use quantised::Quantised;
-use rayon::prelude::*;
 pub use shares::{PART, PARTS, block_shares, part_len};
 use softmax::{Exponentiate, Running};
 use std::f32::consts::LOG2_E;
@@ -128,7 +128,7 @@ fn typed<T: Element>([q, k, v]: [&Tensor; 3], scale: f32, scored: Scored, mut pa
     for first in (0..batch * heads).step_by(group) {
         let count = group.min(batch * heads - first);
         panels.fill(&k, &v, first, count);
-        (0..count * blocks).into_par_iter().for_each_init(Scratch::default, |scratch, task| {
+        in_order(count * blocks, Scratch::default, |scratch, task| {
             problem.attend(&panels, first, task / blocks, task % blocks * rows, scratch);
         });
     }

@@ -19,6 +19,7 @@ mod pairs;
 mod rope;
 mod rows;
 mod shared;
+mod tasks;
 mod tile;
 
 pub use attention::{
