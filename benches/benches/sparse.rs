@@ -30,7 +30,7 @@ fn sparse(keep: f64) -> Sparse {
     Sparse { keep, references: 0, dense: false }
 }
 
-/// What is kept of heads of several kinds, and the relative L2 error of the result.
+/// Prints the share that is kept of heads of several kinds, and the relative L2 error of the result.
 fn errors() -> Result<()> {
     println!("| widths over frames, rows, columns | share kept, at most 1, 0.5, 0.3, 0.2 | relative error |");
     println!("|---|---|---|");

@@ -57,7 +57,7 @@ pub struct WanModel {
     blocks: Stack<Block>,
     control: Option<ControlBranch>,
     head: Head,
-    /// Those of the last clip.
+    /// The positions of the last clip.
     positions: Mutex<Option<Arc<Positions>>>,
 }
 

@@ -118,7 +118,7 @@ impl Reuse for FirstBlock {
     }
 }
 
-/// What a dense pass left for a step cache is added to the tokens of a sparse one.
+/// A step cache adds the change that a dense pass left to the tokens of a sparse one.
 #[test]
 fn dense_and_sparse_passes_of_a_run_have_their_tokens_in_one_order() {
     let model = random_model(2, None, DType::F32);

@@ -197,8 +197,8 @@ mod tests {
     fn peaks_are_those_of_a_computer() {
         let Peak { f32, bf16, int8 } = peak();
         // An emulated computer does a few million operations a second.
-        assert!((1e-3..1e6).contains(&f32), "{f32}");
-        assert!(bf16.is_none_or(|bf16| (1e-3..1e7).contains(&bf16)), "{bf16:?}");
-        assert!(int8.is_none_or(|int8| (1e-3..1e7).contains(&int8)), "{int8:?}");
+        assert!((0.1..1e6).contains(&f32), "{f32}");
+        assert!(bf16.is_none_or(|bf16| (0.1..1e7).contains(&bf16)), "{bf16:?}");
+        assert!(int8.is_none_or(|int8| (0.1..1e7).contains(&int8)), "{int8:?}");
     }
 }

@@ -69,7 +69,7 @@ pub enum DTypeArg {
 /// How matrices are quantised.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub enum QuantArg {
-    /// What is faster on this machine than no quantisation, if anything is.
+    /// The quantisation that is faster on this machine than none, if one is.
     Auto,
     /// 8-bit integers.
     Int8,

@@ -5,7 +5,7 @@ use crate::bricks::Bricks;
 use crate::{Result, Sparse};
 use candle_core::{Device, Tensor};
 
-/// What follows from the size of a clip alone.
+/// The values that follow from the size of a clip alone.
 pub(super) struct Positions {
     pub(super) rope: Rope,
     /// Frames, rows and columns of tokens.

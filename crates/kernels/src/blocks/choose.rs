@@ -123,7 +123,7 @@ mod tests {
     use super::*;
     use candle_core::Device;
 
-    /// What GPUs compute with candle's operations is what the CPU's own code computes.
+    /// Candle's operations, which GPUs use, compute what the CPU's own code does.
     #[test]
     fn both_ways_have_the_same_shares() {
         for tokens in [1, 16, 100, 128, 129, 300, 1000] {

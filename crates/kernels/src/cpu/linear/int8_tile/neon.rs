@@ -2,23 +2,13 @@
 //!
 //! Two of them are written as assembly, because Rust has no stable functions for them.
 
+use super::super::super::pairs::by_rows;
 use super::super::super::tile::COLUMNS;
 use super::super::line::{Line, Quad};
 use super::Rows;
 #[allow(clippy::wildcard_imports)]
 use std::arch::aarch64::*;
 use std::arch::asm;
-
-/// Calls `$f::<R>` with `R` the number of rows or pairs of rows, so that the sums are registers.
-macro_rules! by_rows {
-    ($f:ident, $rows:expr, $args:tt, $($r:literal)*) => {
-        match $rows {
-            $($r => by_rows!(@ $f, $r, $args),)*
-            _ => unreachable!("more rows than registers"),
-        }
-    };
-    (@ $f:ident, $r:literal, ($($arg:expr),*)) => { $f::<$r>($($arg),*) };
-}
 
 /// Up to 4 rows of half a panel: 16 sums, four registers of the panel, two pairs of inputs.
 ///

@@ -1,20 +1,10 @@
 //! Products of bytes in the registers of AVX2 and AVX-512.
 
+use super::super::super::pairs::by_rows;
 use super::super::super::tile::COLUMNS;
 use super::super::line::{Line, Quad};
 #[allow(clippy::wildcard_imports)]
 use std::arch::x86_64::*;
-
-/// Calls `$f::<R>` with `R` the number of rows, so that the sums are registers.
-macro_rules! by_rows {
-    ($f:ident, $args:tt, $out:expr, $($r:literal)*) => {
-        match $out.len() {
-            $($r => by_rows!(@ $f, $r, $args),)*
-            _ => unreachable!("more rows than registers"),
-        }
-    };
-    (@ $f:ident, $r:literal, ($($arg:expr),*)) => { $f::<$r>($($arg),*) };
-}
 
 /// Up to 14 rows: 28 sums, two registers of the panel, one of four inputs.
 ///
@@ -28,7 +18,9 @@ pub unsafe fn avx512_vnni(
     accumulate: bool,
 ) {
     // SAFETY: as the caller vouches.
-    unsafe { by_rows!(avx512_vnni_rows, (rows, stride, panel, out, accumulate), out, 1 2 3 4 5 6 7 8 9 10 11 12 13 14) }
+    unsafe {
+        by_rows!(avx512_vnni_rows, out.len(), (rows, stride, panel, out, accumulate), 1 2 3 4 5 6 7 8 9 10 11 12 13 14);
+    }
 }
 
 /// Up to 6 rows of half a panel: 12 sums, two registers of the panel, one of four inputs.
@@ -38,7 +30,7 @@ pub unsafe fn avx512_vnni(
 pub unsafe fn avx_vnni(rows: *const u8, stride: usize, panel: &[Line<Quad>], out: &mut [Line<i32>], accumulate: bool) {
     for first in (0..COLUMNS).step_by(16) {
         // SAFETY: as the caller vouches.
-        unsafe { by_rows!(avx_vnni_rows, (rows, stride, panel, out, first, accumulate), out, 1 2 3 4 5 6) }
+        unsafe { by_rows!(avx_vnni_rows, out.len(), (rows, stride, panel, out, first, accumulate), 1 2 3 4 5 6) }
     }
 }
 
@@ -49,7 +41,7 @@ pub unsafe fn avx_vnni(rows: *const u8, stride: usize, panel: &[Line<Quad>], out
 pub unsafe fn avx2(rows: *const u16, stride: usize, panel: &[Line<Quad>], out: &mut [Line<i32>], accumulate: bool) {
     for first in (0..COLUMNS).step_by(16) {
         // SAFETY: as the caller vouches.
-        unsafe { by_rows!(avx2_rows, (rows, stride, panel, out, first, accumulate), out, 1 2 3 4 5 6) }
+        unsafe { by_rows!(avx2_rows, out.len(), (rows, stride, panel, out, first, accumulate), 1 2 3 4 5 6) }
     }
 }
 
