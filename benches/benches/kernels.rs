@@ -5,6 +5,7 @@
 
 use candle_core::{DType, Device, Result, Shape, Tensor};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use kinora_checkpoint::{Blocks, StoredMatrix, Weights};
 use kinora_kernels::{self as kernels, Epilogue, FrameConv, FrameConvOptions, LinearWeight, reference};
 use std::hint::black_box;
 
@@ -12,7 +13,7 @@ use std::hint::black_box;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-criterion_group!(benches, linear, attention, conv3d, rows, elementwise, channel_norm);
+criterion_group!(benches, linear, stored, attention, conv3d, rows, elementwise, channel_norm);
 criterion_main!(benches);
 
 const TOKENS: usize = 1280;
@@ -35,6 +36,27 @@ fn linear(criterion: &mut Criterion) {
                 time(criterion, &group, &name, flops, || kernels::linear(&x, &packed, Some(&bias), Epilogue::None));
             }
             time(criterion, &group, "reference", flops, || reference::linear(&x, &weight, Some(&bias), Epilogue::None));
+        }
+    }
+}
+
+/// Weights in ggml's blocks, beside those that are quantised to eight bits when they are read.
+fn stored(criterion: &mut Criterion) {
+    let (inputs, outputs) = (DIM, MLP);
+    let x = random((TOKENS, inputs), DType::F32);
+    let flops = 2 * TOKENS * inputs * outputs;
+    let group = format!("stored {TOKENS} rows {inputs} to {outputs}");
+    let eight = LinearWeight::int8(&random((outputs, inputs), DType::F32)).expect("a float");
+    time(criterion, &group, "int8", flops, || kernels::linear(&x, &eight, None, Epilogue::None));
+    for blocks in [Blocks::Q8_0, Blocks::Q4_0, Blocks::Q4K, Blocks::Q5K, Blocks::Q6K, Blocks::Iq4Xs] {
+        for exact in [false, true] {
+            let weights = Weights::random_in_blocks(0, &Device::Cpu, DType::F32, Some(blocks));
+            let Ok(Some(StoredMatrix::Matrix(matrix))) = weights.matrix("weight", [outputs, inputs]) else {
+                unreachable!("random matrices are in blocks")
+            };
+            let weight = LinearWeight::stored(matrix, &Device::Cpu, exact).expect("a matrix").expect("one for a CPU");
+            let name = format!("{blocks:?}{}", if exact { " exact" } else { "" });
+            time(criterion, &group, &name, flops, || kernels::linear(&x, &weight, None, Epilogue::None));
         }
     }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 const SOURCES: &str = "src/cuda/source";
-const EVERYWHERE: [&str; 4] = ["attention", "conv", "elementwise", "linear"];
+const EVERYWHERE: [&str; 5] = ["attention", "conv", "elementwise", "linear", "stored"];
 const HOPPER: [&str; 1] = ["attention_hopper"];
 
 fn main() {

@@ -171,6 +171,8 @@ def dit_row(options, name, size):
         "kinora f32": bench("--dtype", "f32"),
         "kinora bf16": bench("--dtype", "bf16"),
         "kinora int8": bench("--quant", "int8"),
+        "kinora q8_0": bench("--blocks", "q8_0"),
+        "kinora q4_k": bench("--blocks", "q4_k"),
     }
     work = f"Wan2.1-1.3B, one forward, {tokens} video tokens, 512 text tokens"
     notes = [

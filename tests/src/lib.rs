@@ -82,7 +82,7 @@ pub fn load_on(device: &str, model: &str, dtype: DType, quant: Option<Quant>, th
     let model = vec![model.to_string()];
     let (dtype, device, threads) = (Some(dtype), device.into(), Some(threads));
     let (dtype, quant) = (dtype.into(), quant.into());
-    let options = LoadOptions { model, dtype, quant, device, threads, gpu_memory: None, ffmpeg: None };
+    let options = LoadOptions { model, dtype, quant, device, threads, ..LoadOptions::default() };
     Pipeline::load(&options).unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -110,6 +110,10 @@ pub fn latents(file: &Path) -> Tensor {
 
 /// Names the `kinora-cuda` that `kinora` hands over to. Tests empty it, so that one that lies there changes nothing.
 pub const CUDA_BINARY: &str = "KINORA_CUDA_BINARY";
+/// The variable that names the folder of what Kinora keeps for itself; empty in tests, whose runs know nothing of each other.
+pub const CACHE: &str = "KINORA_CACHE";
+/// The variable that names the file of settings.
+pub const SETTINGS: &str = "KINORA_CONFIG";
 
 /// What a run of the `kinora` binary printed, and its exit status.
 #[derive(Debug)]
@@ -128,6 +132,8 @@ pub fn kinora<S: AsRef<std::ffi::OsStr>>(arguments: &[S], directory: &Path) -> R
         .args(arguments)
         .current_dir(directory)
         .env(CUDA_BINARY, "")
+        .env(CACHE, "")
+        .env(SETTINGS, "")
         .stdin(Stdio::null())
         .output()
         .expect("the kinora binary starts");

@@ -1,7 +1,7 @@
 //! A folder of its own for runs of the `kinora` command: a tiny model that may be damaged, and settings that take a
 //! moment.
 
-use crate::{CUDA_BINARY, Run, binary, fixture};
+use crate::{CACHE, CUDA_BINARY, Run, SETTINGS, binary, fixture};
 use candle_core::{DType, Tensor};
 use kinora::Pipeline;
 use serde_json::{Map, Value, json};
@@ -146,7 +146,7 @@ impl Sandbox {
         #[cfg(not(target_os = "linux"))]
         let mut command = Command::new(binary());
         #[cfg(not(target_os = "linux"))]
-        command.args(arguments).current_dir(self.folder.path()).env(CUDA_BINARY, "");
+        command.args(arguments).current_dir(self.folder.path()).env(CUDA_BINARY, "").env(CACHE, "").env(SETTINGS, "");
         command.stdin(Stdio::null());
         command
     }
@@ -155,7 +155,7 @@ impl Sandbox {
     pub fn shell(&self, script: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new("sh");
         command.arg("-c").arg(script).arg(binary()).args(arguments).current_dir(self.folder.path());
-        command.env(CUDA_BINARY, "").stdin(Stdio::null());
+        command.env(CUDA_BINARY, "").env(CACHE, "").env(SETTINGS, "").stdin(Stdio::null());
         command
     }
 
@@ -168,7 +168,9 @@ impl Sandbox {
 
     /// Writes a file.
     pub fn write(&self, name: &str, content: impl AsRef<[u8]>) {
-        fs::write(self.path(name), content).expect("a file is written");
+        let path = self.path(name);
+        path.parent().map(fs::create_dir_all).transpose().expect("a folder is made");
+        fs::write(path, content).expect("a file is written");
     }
 
     /// Changes a JSON file.
@@ -213,7 +215,7 @@ impl Sandbox {
 }
 
 /// Copies a model: everything in the folder but golden numbers.
-fn copy_folder(from: &Path, to: &Path) {
+pub fn copy_folder(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("a folder");
     for entry in fs::read_dir(from).expect("a folder").map(|entry| entry.expect("an entry")) {
         let (name, path) = (entry.file_name(), entry.path());

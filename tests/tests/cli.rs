@@ -309,10 +309,13 @@ fn a_prompt_comes_from_standard_input() {
     };
     succeeded(run("-"));
     assert_eq!(recorded(&sandbox, "clip.safetensors")["prompt"], "a red\nball");
-    let noted = succeeded(run("@prompt.txt"));
-    assert!(noted.stderr.contains("note: the prompt is the text `@prompt.txt`"), "{noted:#?}");
-    let planned = succeeded(sandbox.kinora(&["plan", "@prompt.txt", "--model", "model"]));
-    assert!(planned.stdout.contains("note: the prompt is the text `@prompt.txt`"), "{planned:#?}");
+    sandbox.write("file.txt", "\u{feff}a blue\nball\n");
+    succeeded(run("@file.txt"));
+    assert_eq!(recorded(&sandbox, "clip.safetensors")["prompt"], "a blue\nball");
+    let (error, hint) =
+        ("error: the prompt in `none.txt` cannot be read", "a prompt that begins with @ has a blank before it");
+    let missing = run("@none.txt");
+    assert!(missing.failure().contains(error) && missing.stderr.contains(hint), "{missing:#?}");
     sandbox.write("prompt.txt", " \n");
     assert!(run("-").failure().contains("the prompt on standard input is empty"));
 }

@@ -140,6 +140,54 @@ fn prompts_settings_and_lengths() {
     insta::assert_snapshot!(text + &t.0);
 }
 
+/// A small model says what it does not know, and every model what frames it makes.
+#[test]
+fn words_and_sizes_that_a_model_does_not_know() {
+    let mut text = String::new();
+    let sandbox = Sandbox::new("../../models/embedded");
+    for prompt in ["a red ball moves left", "A CAT on the grass, 3d, don't", "一个小红色球", "一只猫 and a ball"]
+    {
+        let mut arguments = Sandbox::generate_arguments(&["--json", "--width", "112", "--height", "64"]);
+        arguments[..2].copy_from_slice(&["plan", prompt]);
+        let report: Value = serde_json::from_str(&sandbox.kinora(&arguments).stdout).expect("JSON");
+        writeln!(text, "# {prompt}\n{}\n", report["notices"]).expect("a text");
+    }
+    for size in [["32", "16"], ["48", "32"], ["160", "112"], ["640", "480"]] {
+        let mut arguments = Sandbox::generate_arguments(&["--json", "--width", size[0], "--height", size[1]]);
+        arguments[0] = "plan";
+        let report: Value = serde_json::from_str(&sandbox.kinora(&arguments).stdout).expect("JSON");
+        writeln!(text, "# {}\n{}\n", size.join("×"), report["notices"]).expect("a text");
+    }
+    insta::assert_snapshot!(text);
+}
+
+/// How long a run took is known to the next one, of the same size and of another one, but not with another arithmetic.
+#[test]
+fn the_time_of_a_run_is_known_from_earlier_ones() {
+    let sandbox = Sandbox::new("wan21_t2v");
+    let time = |more: &[&str], command: &str| {
+        let mut arguments = Sandbox::generate_arguments(more);
+        arguments[0] = command;
+        arguments.push("--json");
+        let output = sandbox.command(&arguments).env("KINORA_CACHE", sandbox.path("cache")).output();
+        let run = kinora_tests::Run::of(&output.expect("the program starts"));
+        assert_eq!(run.status, Some(0), "{}", run.stderr);
+        serde_json::from_str::<Value>(&run.stdout).expect("JSON")["time"].clone()
+    };
+    assert_eq!(time(&[], "plan"), Value::Null);
+    time(&[], "generate");
+    let known = time(&[], "plan");
+    assert_eq!(known["basis"], "same_size");
+    assert!(known["seconds"].as_f64().is_some_and(|seconds| seconds > 0.0), "{known}");
+    assert_eq!(time(&["--frames", "9"], "plan")["basis"], "other_size");
+    assert_eq!(time(&["--dtype", "bf16"], "plan"), Value::Null);
+    // Twice as many steps take longer, and a damaged file is none.
+    let longer = time(&["--steps", "4"], "plan")["seconds"].as_f64();
+    assert!(longer > known["seconds"].as_f64(), "{longer:?} {known}");
+    sandbox.write("cache/pace.json", "[{\"of\": 1");
+    assert_eq!(time(&[], "plan"), Value::Null);
+}
+
 #[test]
 fn shapes_of_pictures_and_rates_of_clips() {
     let (mut text, mut t) = (String::new(), Transcript::default());

@@ -7,7 +7,7 @@
 use candle_core::{DType, Tensor};
 use kinora::{LoadOptions, Output, Pipeline, Quant, Request};
 use kinora_tests::oracle::{RUNS, run};
-use kinora_tests::{cosine, generate, load_on, max_error, video};
+use kinora_tests::{Golden, cosine, fixture, generate, load_on, max_error, video};
 
 /// Largest difference of a step's latents or of the video, relative to the tensor's scale, f32: sums in another order,
 /// step after step.
@@ -83,6 +83,41 @@ fn the_embedded_model_draws_the_same_clip_as_on_the_cpu() {
         let (latents, video) = (cosine(&latents_there, &latents), cosine(&video_there, &video));
         println!("embedded, {dtype:?} {quant:?}: cosine of latents {latents:.5}, of the video {video:.5}");
         assert!(video >= 0.99, "{dtype:?} {quant:?}: cosine {video}");
+    }
+}
+
+/// Runs of a model whose transformer is stored in another way.
+#[test]
+fn stored_weights_match_diffusers_on_a_gpu() {
+    if !has_gpu() {
+        return;
+    }
+    let (expected, _) =
+        kinora_checkpoint::load_safetensors(&fixture("formats").join("golden.safetensors")).expect("golden numbers");
+    for (file, expected) in expected {
+        let scratch = tempfile::tempdir().expect("a directory");
+        let latents = |dtype: DType, exact: bool| {
+            let paths = [fixture("wan21_t2v"), fixture("formats").join(&file)];
+            let options = LoadOptions {
+                model: paths.map(|path| path.to_string_lossy().into_owned()).to_vec(),
+                dtype: Some(dtype).into(),
+                device: "cuda".into(),
+                exact,
+                ..LoadOptions::default()
+            };
+            let pipeline = Pipeline::load(&options).unwrap_or_else(|error| panic!("{file}: {error}"));
+            let request = Golden::read("wan21_t2v", "golden_b.safetensors").request(scratch.path());
+            let (_, steps) = generate(&pipeline, &request).unwrap_or_else(|error| panic!("{file}: {error}"));
+            on_cpu(steps.last().expect("steps"))
+        };
+        let error = max_error(&latents(DType::F32, true), &expected);
+        println!("{file}: {error:.1e}");
+        assert!(error <= F32_RUN, "{file}: {error:.2e}");
+        for (dtype, exact) in [(DType::BF16, true), (DType::BF16, false), (DType::F16, false)] {
+            let cosine = cosine(&latents(dtype, exact), &expected);
+            println!("{file} {dtype:?}, exact: {exact}: cosine {cosine:.6}");
+            assert!(cosine >= NARROW_RUN, "{file} {dtype:?}, exact: {exact}: cosine {cosine}");
+        }
     }
 }
 

@@ -214,7 +214,7 @@ fn two_downloads_of_one_file_do_not_meet() {
 fn only_known_models_can_be_pulled() {
     let run = kinora(&home(), "http://127.0.0.1:9", &["pull", "no-such-model"]);
     assert_eq!(run.status, Some(1));
-    assert!(run.stderr.contains("error: there is no model `no-such-model`\n\nhint: `kinora models`"), "{}", run.stderr);
+    assert!(run.stderr.contains("error: there is no model `no-such-model`\n\nhint: it is neither a file or directory nor one of the known names: embedded"), "{}", run.stderr);
 }
 
 #[test]

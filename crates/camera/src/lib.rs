@@ -18,7 +18,7 @@ mod pose;
 mod rays;
 
 pub use error::{Error, Result};
-pub use moves::{CameraMove, CameraPreset};
+pub use moves::{CameraMove, CameraPreset, Placement};
 pub use path::CameraPath;
 pub use phrase::Language;
 pub use pose::{Lens, Pose};

@@ -193,6 +193,39 @@ pub(super) struct Motion {
     octaves: f64,
 }
 
+/// Where a camera is, and where it looks, along the axes of the first frame of its path.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Placement {
+    /// Scene units to the right.
+    pub horizontal: f64,
+    /// Scene units up.
+    pub vertical: f64,
+    /// Scene units forward.
+    pub forward: f64,
+    /// Degrees to the right.
+    pub pan: f64,
+    /// Degrees up.
+    pub tilt: f64,
+    /// Degrees clockwise, as the camera sees.
+    pub roll: f64,
+    /// Factor of the focal length.
+    pub zoom: f64,
+}
+
+impl Default for Placement {
+    fn default() -> Self {
+        Self { horizontal: 0.0, vertical: 0.0, forward: 0.0, pan: 0.0, tilt: 0.0, roll: 0.0, zoom: 1.0 }
+    }
+}
+
+impl From<Placement> for Pose {
+    fn from(placement: Placement) -> Self {
+        let Placement { horizontal, vertical, forward, pan, tilt, roll, zoom } = placement;
+        let octaves = zoom.log2();
+        Motion { right: horizontal, up: vertical, forward, pan, tilt, roll, octaves }.pose(SECONDS)
+    }
+}
+
 impl Motion {
     /// Returns the pose after `seconds`. Positions and angles are linear in time, as is the logarithm of the focal
     /// length. The camera pans about the vertical axis of the first frame, as on a tripod.

@@ -36,6 +36,18 @@ impl CameraPath {
         Err(bad("it is not a regular file".into()))
     }
 
+    /// Returns the text of a pose file with these poses.
+    pub fn text(poses: &[Pose]) -> String {
+        let mut text = String::new();
+        for pose in poses {
+            let (Lens { fx, fy, cx, cy }, [a, b, c, _]) = (pose.lens, pose.w2c());
+            let numbers = [0.0, fx, fy, cx, cy, 0.0, 0.0].into_iter().chain([a, b, c].into_iter().flatten());
+            text.extend(numbers.map(|number| format!("{number} ")));
+            text.push('\n');
+        }
+        text
+    }
+
     /// Returns the poses of the file; there is at least one.
     pub fn poses(&self) -> &[Pose] {
         &self.poses
@@ -116,6 +128,7 @@ fn pose(numbers: &[f64]) -> std::result::Result<Pose, String> {
 #[allow(clippy::float_cmp, reason = "the compared numbers are exact")]
 mod tests {
     use super::*;
+    use crate::Placement;
 
     const IDENTITY: &str = "1 0 0 0 0 1 0 0 0 0 1 0";
 
@@ -193,6 +206,21 @@ mod tests {
             assert!(off.fold(0.0, f64::max) < 1e-12, "{pose:?}");
             assert!((pose.center[0] - 4.0 * part).abs() < 1e-12, "{pose:?}");
             assert!((pose.lens.fx - 0.5 - part).abs() < 1e-12, "{pose:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let placement =
+            Placement { horizontal: 0.5, vertical: 1.0, forward: -2.0, pan: 30.0, tilt: -10.0, roll: 5.0, zoom: 2.0 };
+        let poses = [Placement::default(), placement].map(Pose::from);
+        assert_eq!(poses[1].center, [0.5, -1.0, -2.0], "up is against y");
+        assert!((poses[1].lens.fx - 2.0 * poses[0].lens.fx).abs() < 1e-12);
+        let read = parse(&CameraPath::text(&poses)).expect("its own text");
+        let numbers =
+            |pose: &Pose| pose.c2w().into_iter().flatten().chain([pose.lens.fx, pose.lens.cy]).collect::<Vec<_>>();
+        for (read, pose) in read.iter().zip(&poses) {
+            assert!(numbers(read).iter().zip(numbers(pose)).all(|(a, b)| (a - b).abs() < 1e-12), "{read:?}");
         }
     }
 

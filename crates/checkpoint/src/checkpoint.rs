@@ -1,21 +1,23 @@
 //! [`Checkpoint`]: the files of one component as one table of canonically named tensors.
 
+use crate::companions::{Coding, Companions};
 use crate::convert::{Wanted, weight_dtype};
 use crate::entry::Entry;
 use crate::file::{TensorFile, TensorInfo};
 use crate::key_map::pick_names;
 use crate::kinds::refuse_unread;
+use crate::stored::{self, Place, read_matrix, values_of};
 use crate::{Error, KeyMap, Result};
 use candle_core::{DType, Tensor};
-use safetensors::Dtype;
+use kinora_formats::{Format, Matrix};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The files of one component, with their tensors by canonical name.
 pub(crate) struct Checkpoint {
     files: Vec<TensorFile>,
     names: Places,
-    /// Tensors that should be the same as the one of that name.
-    duplicates: Places,
+    /// How weights are read that need more than their own bytes, by name in the file.
+    codings: BTreeMap<String, Coding>,
 }
 
 /// The index of the file and the name in that file, by canonical name.
@@ -23,11 +25,12 @@ type Places = BTreeMap<String, (usize, String)>;
 
 impl Checkpoint {
     pub(crate) fn new(files: Vec<TensorFile>, key_maps: &[&KeyMap]) -> Result<Self> {
+        let companions = Companions::of(&files)?;
         let mut sources: BTreeMap<String, usize> = BTreeMap::new();
         for (index, file) in files.iter().enumerate() {
             refuse_unread(file.path(), file.entries().keys().map(String::as_str))?;
             for (name, entry) in file.entries() {
-                if is_counter(entry) {
+                if is_counter(entry) || companions.names.contains(name) {
                     continue;
                 }
                 if let Some(first) = sources.insert(name.clone(), index) {
@@ -38,11 +41,17 @@ impl Checkpoint {
         }
         let all: BTreeSet<&str> = sources.keys().map(String::as_str).collect();
         let picked = pick_names(key_maps, &all)?;
-        let places = |names: BTreeMap<String, String>| {
+        let places = |names: BTreeMap<String, String>| -> Places {
             names.into_iter().map(|(canonical, source)| (canonical, (sources[&source], source))).collect()
         };
-        let (names, duplicates) = (places(picked.names), places(picked.duplicates));
-        Ok(Self { files, names, duplicates })
+        let (mut names, duplicates) = (places(picked.names), places(picked.duplicates));
+        for (canonical, duplicate) in duplicates {
+            let first = &names[&canonical];
+            if of_two(&files, first, &duplicate)? {
+                names.insert(canonical, duplicate);
+            }
+        }
+        Ok(Self { files, names, codings: companions.codings })
     }
 
     /// Iterates over the canonical names.
@@ -59,7 +68,7 @@ impl Checkpoint {
         let (_, entry) = self.find(name)?;
         Some(TensorInfo {
             name: name.to_string(),
-            dtype: entry.dtype,
+            format: entry.format,
             shape: entry.shape.clone(),
             bytes: entry.bytes(),
         })
@@ -77,36 +86,77 @@ impl Checkpoint {
         let Some(stored) = self.check(name, shape)? else { return Ok(None) };
         let wanted = Wanted { dtype: dtype.unwrap_or(stored), ..*wanted };
         let Some((file, entry)) = self.find(name) else { return Ok(None) };
-        let weights = file.weights(name, entry, shape, &wanted);
-        let Some(other) = self.duplicates.get(name) else { return weights.map(Some) };
-        let (first, second) = (&self.names[name].1, &other.1);
-        let other_file = &self.files[other.0];
-        let other_entry = other_file.entry(second)?;
-        match weights {
-            // One of the two was left as it was made, by a tool that took it for the other.
-            Err(Error::Zeros { .. }) => other_file.weights(name, other_entry, shape, &wanted).map(Some),
-            Ok(tensor) => {
-                let others = other_file.sample(other_entry)?;
-                let same = entry.shape == other_entry.shape
-                    && (entry.dtype != other_entry.dtype || file.sample(entry)? == others);
-                if same || others.iter().all(|byte| *byte == 0) {
-                    return Ok(Some(tensor));
-                }
-                Err(Error::Differ { first: first.clone(), second: second.clone() })
-            }
-            Err(error) => Err(error),
+        if self.coding(name).is_some() || entry.format.blocks().is_some() {
+            let matrix = self.read(name, (file, entry), shape)?;
+            return values_of(name, &matrix, shape, &wanted).map(Some);
         }
+        file.weights(name, entry, shape, &wanted).map(Some)
     }
 
     /// Returns the dtype that the tensor has without a conversion, or `None` if there is none of that name. Another shape
     /// or a dtype that no weight has is an error. No data is read.
     pub(crate) fn check(&self, name: &str, shape: &[usize]) -> Result<Option<DType>> {
         let Some((_, entry)) = self.find(name) else { return Ok(None) };
-        if entry.shape != shape {
+        let coding = self.coding(name);
+        if !coding.map_or_else(|| entry.fits(shape), |coding| stored::fits(coding, &entry.shape, shape)) {
             let (found, expected) = (entry.shape.clone(), shape.to_vec());
             return Err(Error::Shape { name: name.to_string(), found, expected });
         }
-        weight_dtype(name, entry.dtype).map(Some)
+        // Products of levels and scales need all of f32.
+        if coding.is_some() || entry.format.blocks().is_some() {
+            return Ok(Some(DType::F32));
+        }
+        weight_dtype(name, entry.format).map(Some)
+    }
+
+    /// Returns the matrix with the canonical name `name` in the form in which it is stored, or `None` if that is a dtype that
+    /// tensors have, or there is none of that name.
+    ///
+    /// # Errors
+    /// Another shape, values that are no numbers, nothing but zeros unless they are allowed, and files that cannot be read.
+    pub(crate) fn matrix(&self, name: &str, shape: [usize; 2], zeros: bool) -> Result<Option<Matrix>> {
+        if self.check(name, &shape)?.is_none() {
+            return Ok(None);
+        }
+        let Some(place) = self.find(name).filter(|(_, entry)| self.stays(name, entry, shape[1])) else {
+            return Ok(None);
+        };
+        let matrix = self.read(name, place, &shape)?;
+        stored::check(name, &matrix, zeros)?;
+        Ok(Some(matrix))
+    }
+
+    /// Returns the bytes of [`Checkpoint::matrix`] without reading it.
+    pub(crate) fn matrix_bytes(&self, name: &str, shape: [usize; 2]) -> Result<Option<usize>> {
+        if self.check(name, &shape)?.is_none() {
+            return Ok(None);
+        }
+        let Some((_, entry)) = self.find(name).filter(|(_, entry)| self.stays(name, entry, shape[1])) else {
+            return Ok(None);
+        };
+        let scale = self.coding(name).and_then(|coding| self.source(&coding.scale));
+        Ok(Some(entry.bytes() + scale.map_or(0, |(_, scale)| scale.bytes())))
+    }
+
+    /// Whether a matrix with so many columns can be handed out as it is stored.
+    fn stays(&self, name: &str, entry: &Entry, columns: usize) -> bool {
+        let is_small = matches!(entry.format, Format::F8E4m3 | Format::F8E5m2);
+        let in_rows = |values: usize| columns.is_multiple_of(values);
+        self.coding(name).is_some() || is_small || entry.format.blocks().is_some_and(|blocks| in_rows(blocks.values()))
+    }
+
+    fn read(&self, name: &str, place: Place, shape: &[usize]) -> Result<Matrix> {
+        read_matrix(name, place, shape, self.coding(name), |source| self.source(source))
+    }
+
+    /// How the tensor with the canonical name `name` is read.
+    fn coding(&self, name: &str) -> Option<&Coding> {
+        self.codings.get(&self.names.get(name)?.1)
+    }
+
+    /// The tensor with this name in a file.
+    fn source(&self, name: &str) -> Option<Place<'_>> {
+        self.files.iter().find_map(|file| Some((file, file.entries().get(name)?)))
     }
 
     fn find(&self, name: &str) -> Option<(&TensorFile, &Entry)> {
@@ -116,7 +166,28 @@ impl Checkpoint {
     }
 }
 
+/// Returns whether the second of two tensors that are one in the model is to be read: where the first holds nothing but zeros, as it
+/// was made by a tool that took the other one for it. Parts of both are looked at.
+///
+/// # Errors
+/// [`Error::Differ`], and files that cannot be read.
+fn of_two(files: &[TensorFile], first: &(usize, String), second: &(usize, String)) -> Result<bool> {
+    let sample = |(file, name): &(usize, String)| {
+        let entry = files[*file].entry(name)?;
+        Ok::<_, Error>((entry, files[*file].sample(entry)?))
+    };
+    let ((first_entry, own), (second_entry, other)) = (sample(first)?, sample(second)?);
+    let is_zero = |sample: &[u8]| sample.iter().all(|byte| *byte == 0);
+    if is_zero(&own) || is_zero(&other) {
+        return Ok(is_zero(&own) && !is_zero(&other));
+    }
+    if first_entry.shape == second_entry.shape && (first_entry.format != second_entry.format || own == other) {
+        return Ok(false);
+    }
+    Err(Error::Differ { first: first.1.clone(), second: second.1.clone() })
+}
+
 /// Returns whether the tensor is a whole number that a layer counted while it was trained: no weight.
 fn is_counter(entry: &Entry) -> bool {
-    entry.dtype == Dtype::I64 && entry.shape.is_empty()
+    entry.format == Format::I64 && entry.shape.is_empty()
 }

@@ -1,6 +1,9 @@
 //! [`Content`]: what a file is by its first bytes, where it is not what its name promises.
 
 use std::fmt::{Display, Formatter};
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
 
 /// The bytes of a file that [`Content::of`] looks at; more do no harm.
 pub(crate) const LOOKED_AT: usize = 512;
@@ -43,6 +46,16 @@ pub enum Content {
 }
 
 impl Content {
+    /// Returns what the file `path` is, as [`Content::of`] tells.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn of_file(path: &Path) -> std::io::Result<Option<Self>> {
+        let mut start = Vec::new();
+        File::open(path)?.take(LOOKED_AT as u64).read_to_end(&mut start)?;
+        Ok(Self::of(&start))
+    }
+
     /// Returns what the file with these first bytes is, as far as it is one of these.
     pub fn of(start: &[u8]) -> Option<Self> {
         let start = &start[..start.len().min(LOOKED_AT)];
@@ -103,15 +116,13 @@ impl Content {
             }
             Self::Json => "it is a message of a server, or another file of the model: take the file of this name again",
             Self::Utf16 => "save it as UTF-8",
-            Self::Gguf | Self::OldPyTorch | Self::Pickle => {
-                "use a .safetensors file or a diffusers folder of the same model"
-            }
+            Self::OldPyTorch | Self::Pickle => "use a .safetensors file or a diffusers folder of the same model",
             Self::Zip | Self::Gzip => "unpack it first",
             Self::SentencePiece => {
                 "tokenizers are read from tokenizer.json, which the model's diffusers folder has in `tokenizer`"
             }
             Self::AppleDouble => "the file itself has the same name without `._` in front: give that one",
-            Self::Safetensors => "weights lie in this file's place: download it again",
+            Self::Safetensors | Self::Gguf => "weights lie in this file's place: download it again",
         }
     }
 }

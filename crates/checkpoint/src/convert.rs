@@ -5,8 +5,9 @@ use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor, WithDType};
 use half::vec::HalfBitsVecExt;
 use half::{bf16, f16};
+use kinora_formats::{Format, f32_from_e4m3, f32_from_e5m2};
 use rayon::prelude::*;
-use safetensors::Dtype;
+
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -47,43 +48,44 @@ impl Elements<'_> {
 pub(crate) fn weights_from(
     name: &str,
     elements: &Elements,
-    stored: Dtype,
+    stored: Format,
     shape: &[usize],
     wanted: &Wanted,
 ) -> Result<Tensor> {
     let to = Target { name, shape, wanted };
     match stored {
-        Dtype::F32 => to.read::<f32>(elements),
-        Dtype::BF16 => to.read::<bf16>(elements),
-        Dtype::F16 => to.read::<f16>(elements),
-        Dtype::F64 => to.read::<f64>(elements),
-        Dtype::F8_E4M3 => to.read::<F8E4M3>(elements),
+        Format::F32 => to.read::<f32>(elements),
+        Format::Bf16 => to.read::<bf16>(elements),
+        Format::F16 => to.read::<f16>(elements),
+        Format::F64 => to.read::<f64>(elements),
+        Format::F8E4m3 => to.read::<F8E4M3>(elements),
+        Format::F8E5m2 => to.read::<F8E5M2>(elements),
         other => Err(Error::Dtype { name: name.to_string(), dtype: other.to_string() }),
     }
 }
 
 /// Returns the dtype that a weight has without a conversion. 8-bit floats become bf16, which holds all of them exactly.
-pub(crate) fn weight_dtype(name: &str, stored: Dtype) -> Result<DType> {
+pub(crate) fn weight_dtype(name: &str, stored: Format) -> Result<DType> {
     match stored {
-        Dtype::F8_E4M3 => Ok(DType::BF16),
-        Dtype::F32 | Dtype::BF16 | Dtype::F16 | Dtype::F64 => candle_dtype(name, stored),
+        Format::F8E4m3 | Format::F8E5m2 => Ok(DType::BF16),
+        Format::F32 | Format::Bf16 | Format::F16 | Format::F64 => candle_dtype(name, stored),
         other => Err(Error::Dtype { name: name.to_string(), dtype: other.to_string() }),
     }
 }
 
 /// Returns candle's dtype for a stored dtype.
-pub(crate) fn candle_dtype(name: &str, dtype: Dtype) -> Result<DType> {
-    match dtype {
-        Dtype::F32 => Ok(DType::F32),
-        Dtype::BF16 => Ok(DType::BF16),
-        Dtype::F16 => Ok(DType::F16),
-        Dtype::F64 => Ok(DType::F64),
-        Dtype::F8_E4M3 => Ok(DType::F8E4M3),
-        Dtype::U8 => Ok(DType::U8),
-        Dtype::U32 => Ok(DType::U32),
-        Dtype::I16 => Ok(DType::I16),
-        Dtype::I32 => Ok(DType::I32),
-        Dtype::I64 => Ok(DType::I64),
+pub(crate) fn candle_dtype(name: &str, format: Format) -> Result<DType> {
+    match format {
+        Format::F32 => Ok(DType::F32),
+        Format::Bf16 => Ok(DType::BF16),
+        Format::F16 => Ok(DType::F16),
+        Format::F64 => Ok(DType::F64),
+        Format::F8E4m3 => Ok(DType::F8E4M3),
+        Format::U8 => Ok(DType::U8),
+        Format::U32 => Ok(DType::U32),
+        Format::I16 => Ok(DType::I16),
+        Format::I32 => Ok(DType::I32),
+        Format::I64 => Ok(DType::I64),
         other => Err(Error::Dtype { name: name.to_string(), dtype: other.to_string() }),
     }
 }
@@ -186,7 +188,6 @@ pub(crate) trait Element: WithDType {
     fn finite(self) -> bool;
 }
 
-/// The 8-bit float format of <https://arxiv.org/abs/2209.05433>: no infinity, one NaN per sign, largest value 448.
 struct F8E4M3;
 
 impl Stored for F8E4M3 {
@@ -196,14 +197,13 @@ impl Stored for F8E4M3 {
     }
 }
 
-fn f32_from_e4m3(bits: u8) -> f32 {
-    let (exponent, mantissa) = (u32::from(bits >> 3 & 15), u32::from(bits & 7));
-    let magnitude = match (exponent, mantissa) {
-        (15, 7) => f32::NAN,
-        (0, _) => mantissa as f32 / 512.0,
-        _ => f32::from_bits(((exponent + 120) << 23) | (mantissa << 20)),
-    };
-    if bits & 0x80 == 0 { magnitude } else { -magnitude }
+struct F8E5M2;
+
+impl Stored for F8E5M2 {
+    const SIZE: usize = 1;
+    fn read<T: Element>(bytes: &[u8]) -> T {
+        T::narrow_f32(f32_from_e5m2(bytes[0]))
+    }
 }
 
 macro_rules! stored {

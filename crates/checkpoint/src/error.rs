@@ -1,6 +1,6 @@
 //! Loading errors, with the values that caused them and a hint for the user.
 
-use crate::Content;
+use crate::{Content, LoraError};
 use std::path::PathBuf;
 
 /// The result of loading.
@@ -88,6 +88,16 @@ pub enum Error {
         /// The tensor's name in the file.
         name: String,
         /// What is wrong with it.
+        problem: String,
+    },
+    /// A weight is stored in a form that cannot be read for sure.
+    #[error("{}: tensor `{name}` {problem}", .path.display())]
+    Coding {
+        /// The file.
+        path: PathBuf,
+        /// The tensor's name in the file.
+        name: String,
+        /// The end of a sentence about what is wrong with it.
         problem: String,
     },
     /// The file is something else than its name promises.
@@ -196,9 +206,18 @@ pub enum Error {
         /// The rule.
         rule: String,
     },
+    /// A LoRA cannot be used.
+    #[error(transparent)]
+    Lora(Box<LoraError>),
     /// An operation of candle failed.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
+}
+
+impl From<LoraError> for Error {
+    fn from(error: LoraError) -> Self {
+        Self::Lora(Box::new(error))
+    }
 }
 
 impl Error {
@@ -209,6 +228,9 @@ impl Error {
             Self::Shape { .. } => "the checkpoint belongs to another variant than its configuration says",
             Self::Unused { .. } | Self::Unmapped { .. } => "the checkpoint belongs to another model or variant",
             Self::Dtype { .. } => "use a checkpoint in f32, bf16 or f16",
+            Self::Coding { .. } => {
+                "the numbers of this file are not known for sure: take one that is quantised in another way, or the bf16 file"
+            }
             Self::NotFinite { .. } | Self::Zeros { .. } | Self::NotJson { .. } => {
                 "the file is damaged: download it again"
             }
@@ -227,6 +249,7 @@ impl Error {
             Self::ShardOutside { .. } => "the index cannot be trusted: shards must lie beside it",
             Self::ShardMissing { .. } => "the download is incomplete: fetch the missing file",
             Self::TwoFiles { .. } => "give each part of the model once",
+            Self::Lora(error) => error.hint(),
             Self::MappedTwice { .. } | Self::Rule { .. } | Self::Candle(_) => return None,
         };
         Some(hint.to_string())

@@ -7,6 +7,7 @@
 use crate::data::Data;
 use crate::entry::{Entry, count_elements};
 use crate::{Error, Result};
+use kinora_formats::Format;
 use safetensors::Dtype;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
@@ -95,27 +96,48 @@ struct RawTensor {
 impl RawTensor {
     fn entry(self, start: usize, data_len: usize) -> std::result::Result<Entry, String> {
         let Self { dtype, shape, data_offsets: (from, to) } = self;
-        let dtype = parse_dtype(&dtype).ok_or_else(|| format!("unknown dtype `{dtype}`"))?;
+        let format = parse_format(&dtype).ok_or_else(|| format!("unknown dtype `{dtype}`"))?;
         if from > to || to > data_len {
             return Err(format!(
                 "its data at {from}..{to} does not lie in the file, which has {data_len} bytes of data"
             ));
         }
-        let bits = count_elements(&shape).and_then(|elements| elements.checked_mul(dtype.bitsize()));
-        let Some(bits) = bits.filter(|bits| bits % 8 == 0) else {
-            return Err(format!("its shape {shape:?} of {dtype} has no size in bytes"));
+        let Some(bytes) = count_elements(&shape).and_then(|elements| format.bytes(elements)) else {
+            return Err(format!("its shape {shape:?} of {format} has no size in bytes"));
         };
-        if bits / 8 != to - from {
-            return Err(format!("shape {shape:?} of {dtype} needs {} bytes, but has {}", bits / 8, to - from));
+        if bytes != to - from {
+            return Err(format!("shape {shape:?} of {format} needs {bytes} bytes, but has {}", to - from));
         }
-        Ok(Entry { dtype, shape, strides: None, range: start + from..start + to })
+        Ok(Entry { format, shape, strides: None, loose: false, range: start + from..start + to })
     }
 }
 
-fn parse_dtype(name: &str) -> Option<Dtype> {
+fn parse_format(name: &str) -> Option<Format> {
     use serde::de::{IntoDeserializer, value::StrDeserializer};
     let text: StrDeserializer<'_, serde::de::value::Error> = name.into_deserializer();
-    Dtype::deserialize(text).ok()
+    Some(match Dtype::deserialize(text).ok()? {
+        Dtype::F64 => Format::F64,
+        Dtype::F32 => Format::F32,
+        Dtype::F16 => Format::F16,
+        Dtype::BF16 => Format::Bf16,
+        Dtype::F8_E4M3 => Format::F8E4m3,
+        Dtype::F8_E5M2 => Format::F8E5m2,
+        Dtype::F8_E8M0 => Format::F8E8m0,
+        Dtype::F6_E2M3 => Format::F6E2m3,
+        Dtype::F6_E3M2 => Format::F6E3m2,
+        Dtype::F4 => Format::F4,
+        Dtype::C64 => Format::C64,
+        Dtype::I64 => Format::I64,
+        Dtype::I32 => Format::I32,
+        Dtype::I16 => Format::I16,
+        Dtype::I8 => Format::I8,
+        Dtype::U64 => Format::U64,
+        Dtype::U32 => Format::U32,
+        Dtype::U16 => Format::U16,
+        Dtype::U8 => Format::U8,
+        Dtype::BOOL => Format::Bool,
+        _ => return None,
+    })
 }
 
 struct RawHeader {

@@ -15,11 +15,12 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Segments of modules that wrap others, such as compiled ones and those of several GPUs.
-const WRAPPERS: [&str; 2] = ["_orig_mod", "module"];
+const WRAPPERS: [&str; 4] = ["_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"];
 /// The most segments that a prefix is looked for in.
 const MOST_WRAPPED: usize = 8;
 /// Prefixes that tools put before every name of a model, for layouts that have no rules and no anchors.
-const PREFIXES: [&str; 5] = ["model.diffusion_model.", "diffusion_model.", "first_stage_model.", "model.", "vae."];
+const PREFIXES: [&str; 7] =
+    ["model.diffusion_model.", "diffusion_model.", "first_stage_model.", "model.", "vae.", "net.", "pipe.dit."];
 
 /// The names of one layout.
 #[derive(Clone, Debug)]
@@ -91,6 +92,13 @@ impl KeyMap {
     /// Names that no rule matches, one that two rules match, or two names that lead to the same canonical name.
     pub fn canonical_names<'a>(&self, sources: impl IntoIterator<Item = &'a str>) -> Result<BTreeMap<String, String>> {
         Ok(self.pick(&Sources::new(sources))?.names)
+    }
+
+    /// Returns the layout's name of the tensor with the canonical name `canonical`, if it has one.
+    pub(crate) fn source_of(&self, canonical: &str) -> Option<String> {
+        let Some(rules) = &self.rules else { return Some(canonical.to_string()) };
+        let source = |rule: &Rule| rule.source.fill(&rule.canonical.captures(canonical)?);
+        rules.iter().find_map(source)
     }
 
     fn pick(&self, sources: &Sources) -> Result<Picked> {

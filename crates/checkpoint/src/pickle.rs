@@ -1,4 +1,4 @@
-//! The opcodes of Python's pickle machine that `torch.save` uses. Nothing is executed: calls are kept as data.
+//! Python's pickle machine, protocols 2 to 5, as far as a state dict needs it. Nothing is executed: calls are kept as data.
 //! <https://github.com/python/cpython/blob/v3.11.9/Lib/pickletools.py>
 //!
 //! Values are stored in one flat list and refer to each other by index. Shared and nested values therefore cost nothing, and
@@ -25,7 +25,7 @@ pub(crate) enum Value {
     },
     /// The description of an object that is stored outside the pickle (a tensor's storage).
     Outside(Id),
-    /// A value that no state dict needs (None, booleans, floats).
+    /// A value that no state dict needs (None, booleans, floats, bytes, sets).
     Other,
 }
 
@@ -92,48 +92,84 @@ struct Machine<'a> {
 
 impl Machine<'_> {
     /// Executes one opcode; returns true at the end.
-    #[expect(clippy::too_many_lines, reason = "the table of the opcodes")]
     fn step(&mut self) -> Result<bool, String> {
-        match self.take(1)?[0] {
+        let code = self.take(1)?[0];
+        match code {
             b'.' => return Ok(true),
-            0x80 => {
-                self.take(1)?;
-            }
+            0x80 => drop(self.take(1)?),
+            // The length of what follows.
+            0x95 => drop(self.take(8)?),
             b'(' => self.marks.push(self.stack.len()),
-            b'N' | 0x88 | 0x89 => self.push(Value::Other),
-            b'G' => {
-                self.take(8)?;
-                self.push(Value::Other);
+            b'0' => drop(self.pop()?),
+            b'1' => drop(self.pop_to_mark()?),
+            b'2' => self.stack.push(self.top()?),
+            b'q' => self.remember(1)?,
+            b'r' => self.remember(4)?,
+            0x94 => {
+                let (key, top) = (self.memo.len() as u64, self.top()?);
+                self.memo.insert(key, top);
             }
+            b'h' => self.recall(1)?,
+            b'j' => self.recall(4)?,
+            b')' | 0x85..=0x87 | b't' | b']' | b'a' | b'e' | b'l' | b'}' | b's' | b'u' | b'd' | 0x8f..=0x91 => {
+                self.collect(code)?;
+            }
+            b'c' | 0x93 | b'Q' | b'R' | 0x81 | 0x92 | b'o' | b'b' => self.build(code)?,
+            0x97 | 0x98 => return Err("its data lie outside the pickle".to_string()),
+            _ => self.literal(code)?,
+        }
+        Ok(false)
+    }
+
+    /// Executes an opcode that pushes a number, a text or bytes.
+    fn literal(&mut self, code: u8) -> Result<(), String> {
+        match code {
+            b'N' | 0x88 | 0x89 => self.push(Value::Other),
+            b'G' => self.skip(8)?,
             b'K' => self.push_int(1)?,
             b'M' => self.push_int(2)?,
             b'J' => self.push_int(4)?,
-            0x8a => {
-                let length = self.number(1)?;
-                self.push_int(length as usize)?;
+            0x8a | 0x8b => {
+                let length = self.number(if code == 0x8a { 1 } else { 4 })? as usize;
+                if length <= 8 { self.push_int(length)? } else { self.skip(length)? }
             }
-            b'X' => {
-                let length = self.number(4)?;
-                let text = std::str::from_utf8(self.take(length as usize)?).map_err(|e| e.to_string())?.to_string();
+            b'X' | 0x8c | 0x8d | b'U' | b'T' => {
+                let length = self.number(match code {
+                    0x8c | b'U' => 1,
+                    0x8d => 8,
+                    _ => 4,
+                })?;
+                let bytes = self.take(usize::try_from(length).unwrap_or(usize::MAX))?;
+                let text = std::str::from_utf8(bytes).map_err(|e| e.to_string())?.to_string();
                 self.push(Value::Text(text));
             }
-            b'c' => {
-                let name = format!("{}.{}", self.line()?, self.line()?);
-                self.push(Value::Global(name));
+            b'C' | b'B' | 0x8e | 0x96 => {
+                let length = self.number(match code {
+                    b'C' => 1,
+                    b'B' => 4,
+                    _ => 8,
+                })?;
+                self.skip(usize::try_from(length).unwrap_or(usize::MAX))?;
             }
-            b'q' => self.remember(1)?,
-            b'r' => self.remember(4)?,
-            b'h' => self.recall(1)?,
-            b'j' => self.recall(4)?,
+            code => return Err(format!("unknown pickle opcode {code:#04x}")),
+        }
+        Ok(())
+    }
+
+    /// Executes an opcode that makes or fills a collection.
+    fn collect(&mut self, code: u8) -> Result<(), String> {
+        match code {
             b')' => self.push(Value::Tuple(Vec::new())),
-            0x85 => self.tuple(1)?,
-            0x86 => self.tuple(2)?,
-            0x87 => self.tuple(3)?,
+            0x85..=0x87 => self.tuple(usize::from(code - 0x84))?,
             b't' => {
                 let items = self.pop_to_mark()?;
                 self.push(Value::Tuple(items));
             }
             b']' => self.push(Value::List(Vec::new())),
+            b'l' => {
+                let items = self.pop_to_mark()?;
+                self.push(Value::List(items));
+            }
             b'a' => {
                 let item = self.pop()?;
                 self.extend_list(&[item])?;
@@ -143,6 +179,11 @@ impl Machine<'_> {
                 self.extend_list(&items)?;
             }
             b'}' => self.push(Value::Dict(Vec::new())),
+            b'd' => {
+                let items = self.pop_to_mark()?;
+                self.push(Value::Dict(Vec::new()));
+                self.extend_dict(&items)?;
+            }
             b's' => {
                 let (value, key) = (self.pop()?, self.pop()?);
                 self.extend_dict(&[key, value])?;
@@ -151,18 +192,57 @@ impl Machine<'_> {
                 let items = self.pop_to_mark()?;
                 self.extend_dict(&items)?;
             }
+            // A set, empty; items of one; one with its items.
+            0x8f => self.push(Value::Other),
+            0x90 => drop(self.pop_to_mark()?),
+            _ => {
+                self.pop_to_mark()?;
+                self.push(Value::Other);
+            }
+        }
+        Ok(())
+    }
+
+    /// Executes an opcode that names a class or function, or makes an object.
+    fn build(&mut self, code: u8) -> Result<(), String> {
+        match code {
+            b'c' => {
+                let name = format!("{}.{}", self.line()?, self.line()?);
+                self.push(Value::Global(name));
+            }
+            0x93 => {
+                let (name, module) = (self.pop()?, self.pop()?);
+                let (Value::Text(name), Value::Text(module)) = (&self.values[name], &self.values[module]) else {
+                    return Err("a function's name is not text".to_string());
+                };
+                // One text may be named again and again.
+                if name.len() + module.len() > LONGEST_NAME {
+                    return Err(format!("a function's name has {} bytes", name.len() + module.len()));
+                }
+                let name = format!("{module}.{name}");
+                self.push(Value::Global(name));
+            }
             b'Q' => {
                 let description = self.pop()?;
                 self.push(Value::Outside(description));
             }
-            b'R' | 0x81 => self.call()?,
-            // BUILD sets the attributes of an object (an OrderedDict), which hold no tensors of a state dict.
-            b'b' => {
+            // Arguments by name, which no tensor is made with.
+            0x92 => {
                 self.pop()?;
+                self.call()?;
             }
-            code => return Err(format!("unknown pickle opcode {code:#04x}")),
+            b'o' => {
+                let mut items = self.pop_to_mark()?.into_iter();
+                let function = items.next().ok_or(EMPTY)?;
+                self.stack.push(function);
+                self.push(Value::Tuple(items.collect()));
+                self.call()?;
+            }
+            // BUILD sets the attributes of an object (an OrderedDict), which hold no tensors of a state dict.
+            b'b' => drop(self.pop()?),
+            _ => self.call()?,
         }
-        Ok(false)
+        Ok(())
     }
 
     fn call(&mut self) -> Result<(), String> {
@@ -174,19 +254,23 @@ impl Machine<'_> {
 
     fn extend_list(&mut self, items: &[Id]) -> Result<(), String> {
         let top = self.top()?;
-        let Value::List(list) = &mut self.values[top] else {
-            return Err("items are added to a value that is not a list".into());
-        };
-        list.extend(items);
+        match &mut self.values[top] {
+            Value::List(list) => list.extend(items),
+            // An object with items of its own, such as a queue.
+            Value::Call { .. } => {}
+            _ => return Err("items are added to a value that is not a list".into()),
+        }
         Ok(())
     }
 
     fn extend_dict(&mut self, items: &[Id]) -> Result<(), String> {
         let top = self.top()?;
-        let Value::Dict(dict) = &mut self.values[top] else {
-            return Err("items are added to a value that is not a dict".into());
-        };
-        dict.extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1])));
+        match &mut self.values[top] {
+            Value::Dict(dict) => dict.extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1]))),
+            // An object with items of its own, such as a configuration.
+            Value::Call { .. } => {}
+            _ => return Err("items are added to a value that is not a dict".into()),
+        }
         Ok(())
     }
 
@@ -202,11 +286,15 @@ impl Machine<'_> {
         self.values.push(value);
     }
 
-    /// Pushes a little-endian integer. Integers of one and two bytes are unsigned, others are signed.
+    /// Goes on by `length` bytes, which are a value that no state dict needs.
+    fn skip(&mut self, length: usize) -> Result<(), String> {
+        self.take(length)?;
+        self.push(Value::Other);
+        Ok(())
+    }
+
+    /// Pushes a little-endian integer of at most 8 bytes. Integers of one and two bytes are unsigned, others are signed.
     fn push_int(&mut self, length: usize) -> Result<(), String> {
-        if length > 8 {
-            return Err(format!("an integer of {length} bytes"));
-        }
         let value = self.number(length)?;
         let unused = 64 - 8 * length as u32;
         let signed = if length == 0 { 0 } else { ((value << unused) as i64) >> unused };
@@ -257,4 +345,6 @@ impl Machine<'_> {
     }
 }
 
+/// The longest name of a class or function that two texts are put together to, in bytes.
+const LONGEST_NAME: usize = 1024;
 const EMPTY: &str = "the stack is empty";

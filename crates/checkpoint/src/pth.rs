@@ -8,7 +8,7 @@ use crate::entry::{Entry, count_elements};
 use crate::pickle::{Id, Pickle, Value};
 use crate::zip::{Members, members};
 use crate::{Error, Result};
-use safetensors::Dtype;
+use kinora_formats::Format;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
@@ -16,7 +16,9 @@ use std::path::Path;
 /// The most keys that a message shows.
 const SHOWN_KEYS: usize = 5;
 /// The names under which training scripts store the state dict.
-const WRAPPERS: [&str; 4] = ["state_dict", "model_state_dict", "model", "module"];
+/// Of a distilled generator the averaged weights are the ones that its authors sample with.
+/// <https://github.com/guandeh17/Self-Forcing>
+const WRAPPERS: [&str; 6] = ["state_dict", "model_state_dict", "generator_ema", "generator", "model", "module"];
 
 /// The longest pickle that is read, in bytes: one of a large model has a few hundred thousand.
 const LONGEST_PICKLE: usize = 1 << 25;
@@ -96,7 +98,7 @@ impl Archive {
             return Err(Problem::Invalid(format!("its data.pkl has {} bytes", range.len())));
         }
         let bytes = data.get(range.clone()).ok_or_else(|| "data.pkl cannot be read".to_string())?;
-        if let [0x80, protocol @ 4..=5, ..] = *bytes {
+        if let [0x80, protocol @ 6..=u8::MAX, ..] = *bytes {
             return Err(Problem::NotRead(format!("it was saved with pickle protocol {protocol}")));
         }
         let pickle = Pickle::read(&bytes).map_err(|e| format!("data.pkl is not valid: {e}"))?;
@@ -153,50 +155,81 @@ impl Archive {
             }
             _ => {}
         }
-        let ("torch._utils._rebuild_tensor_v2", [storage, offset, shape, strides, ..]) = (function, args) else {
+        let [storage, offset, shape, strides, ..] = args else {
             return Err(Problem::NotRead(format!("is made by `{function}`")));
         };
-        let (dtype, storage) = self.storage(*storage)?;
+        let (class, storage) = self.storage(*storage)?;
+        let format = match (function, args.get(6)) {
+            ("torch._utils._rebuild_tensor_v2", _) => format_of_class(class),
+            ("torch._utils._rebuild_tensor_v3", Some(dtype)) => match pickle.value(*dtype) {
+                Value::Global(name) => format_of_dtype(name),
+                _ => return Err("its dtype is not valid".to_string().into()),
+            },
+            _ => return Err(Problem::NotRead(format!("is made by `{function}`"))),
+        }?;
         let sizes = (pickle.size(*offset), pickle.sizes(*shape), pickle.sizes(*strides));
         let (Some(offset), Some(shape), Some(strides)) = sizes else {
             return Err("its shape is not valid".to_string().into());
         };
-        place(dtype, &storage, offset, &shape, &strides)
+        place(format, &storage, offset, &shape, &strides)
             .ok_or_else(|| format!("shape {shape:?} with strides {strides:?} does not fit into its storage").into())
     }
 
-    /// Returns the dtype and the bytes of a storage, whose description is `("storage", class, key, device, number of elements)`.
-    fn storage(&self, id: Id) -> std::result::Result<(Dtype, Range<usize>), Problem> {
+    /// Returns the class and the bytes of a storage, whose description is `("storage", class, key, device, number of elements)`.
+    fn storage(&self, id: Id) -> std::result::Result<(&str, Range<usize>), Problem> {
         let no_storage = || Problem::from("has no storage".to_string());
         let description = if let Value::Outside(id) = self.pickle.value(id) { self.pickle.tuple(*id) } else { None };
         let Some([_, class, key, ..]) = description else { return Err(no_storage()) };
         let Value::Global(class) = self.pickle.value(*class) else { return Err(no_storage()) };
-        let dtype = match class.strip_prefix("torch.").unwrap_or(class) {
-            "FloatStorage" => Dtype::F32,
-            "BFloat16Storage" => Dtype::BF16,
-            "HalfStorage" => Dtype::F16,
-            "DoubleStorage" => Dtype::F64,
-            "LongStorage" => Dtype::I64,
-            "IntStorage" => Dtype::I32,
-            "ShortStorage" => Dtype::I16,
-            "CharStorage" => Dtype::I8,
-            "ByteStorage" => Dtype::U8,
-            "BoolStorage" => Dtype::BOOL,
-            other => return Err(Problem::NotRead(format!("has the storage class `{other}`"))),
-        };
         let key = self.pickle.text(*key).ok_or_else(no_storage)?;
         let member = format!("{}data/{key}", self.folder);
         let range = self.members.get(&member).ok_or_else(|| format!("its storage `{member}` is missing"))?;
-        Ok((dtype, range.clone()))
+        Ok((class, range.clone()))
     }
 }
 
+/// The format of the elements of a storage's class.
+fn format_of_class(class: &str) -> std::result::Result<Format, Problem> {
+    Ok(match class.strip_prefix("torch.").unwrap_or(class) {
+        "FloatStorage" => Format::F32,
+        "BFloat16Storage" => Format::Bf16,
+        "HalfStorage" => Format::F16,
+        "DoubleStorage" => Format::F64,
+        "LongStorage" => Format::I64,
+        "IntStorage" => Format::I32,
+        "ShortStorage" => Format::I16,
+        "CharStorage" => Format::I8,
+        "ByteStorage" => Format::U8,
+        "BoolStorage" => Format::Bool,
+        other => return Err(Problem::NotRead(format!("has the storage class `{other}`"))),
+    })
+}
+
+/// The format of a dtype that has no storage class, or of any other.
+fn format_of_dtype(name: &str) -> std::result::Result<Format, Problem> {
+    Ok(match name.strip_prefix("torch.").unwrap_or(name) {
+        "float8_e4m3fn" => Format::F8E4m3,
+        "float8_e5m2" => Format::F8E5m2,
+        "float8_e8m0fnu" => Format::F8E8m0,
+        "uint16" => Format::U16,
+        "uint32" => Format::U32,
+        "uint64" => Format::U64,
+        "float32" => Format::F32,
+        "bfloat16" => Format::Bf16,
+        "float16" => Format::F16,
+        "float64" => Format::F64,
+        "int8" => Format::I8,
+        "uint8" => Format::U8,
+        other => return Err(Problem::NotRead(format!("has the dtype `{other}`"))),
+    })
+}
+
 /// Returns the tensor's place within its storage, if it fits.
-fn place(dtype: Dtype, storage: &Range<usize>, offset: usize, shape: &[usize], strides: &[usize]) -> Option<Entry> {
+fn place(format: Format, storage: &Range<usize>, offset: usize, shape: &[usize], strides: &[usize]) -> Option<Entry> {
     if shape.len() != strides.len() {
         return None;
     }
-    let size = dtype.bitsize() / 8;
+    let (_, size) = format.unit();
     let elements = count_elements(shape)?;
     let contiguous = elements == 0 || is_contiguous(shape, strides);
     let span = if contiguous {
@@ -212,7 +245,7 @@ fn place(dtype: Dtype, storage: &Range<usize>, offset: usize, shape: &[usize], s
         return None;
     }
     let strides = (!contiguous).then(|| strides.to_vec());
-    Some(Entry { dtype, shape: shape.to_vec(), strides, range: start..end })
+    Some(Entry { format, shape: shape.to_vec(), strides, loose: false, range: start..end })
 }
 
 fn is_contiguous(shape: &[usize], strides: &[usize]) -> bool {

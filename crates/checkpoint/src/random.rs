@@ -7,11 +7,15 @@ use crate::convert::Element;
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 use half::{bf16, f16};
+use kinora_formats::{Blocks, Format, Matrix, Parts, Scales};
 use rayon::prelude::*;
+use std::path::PathBuf;
 
 /// The length of the block: a prime, so that the rows of a matrix do not repeat.
 const BLOCK: usize = 1_048_573;
 const CHUNK: usize = 1 << 16;
+/// Blocks whose values say which scale all have.
+const SAMPLE: usize = 64;
 /// The standard deviation of biases, and of norms around one.
 const SMALL: f32 = 0.02;
 
@@ -19,14 +23,53 @@ const SMALL: f32 = 0.02;
 pub(crate) struct RandomWeights {
     seed: u64,
     normals: Vec<f32>,
+    /// The form of matrices that are asked for as they are stored.
+    blocks: Option<Blocks>,
 }
 
 impl RandomWeights {
-    pub(crate) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64, blocks: Option<Blocks>) -> Self {
         let pairs = (0..BLOCK.div_ceil(2) as u64).into_par_iter().flat_map_iter(|i| normal_pair(seed, i));
         let mut normals: Vec<f32> = pairs.collect();
         normals.truncate(BLOCK);
-        Self { seed, normals }
+        Self { seed, normals, blocks }
+    }
+
+    /// The blocks that matrices are stored in.
+    pub(crate) fn blocks(&self) -> Option<Blocks> {
+        self.blocks
+    }
+
+    /// Returns a matrix of random levels in blocks, with the variance of [`RandomWeights::get`]; `None` if matrices are not stored
+    /// so, or rows have no whole blocks.
+    pub(crate) fn matrix(&self, name: &str, [rows, columns]: [usize; 2]) -> Result<Option<Matrix>> {
+        let Some(blocks) = self.blocks.filter(|blocks| columns.is_multiple_of(blocks.values())) else {
+            return Ok(None);
+        };
+        let seed = name.bytes().fold(self.seed, |seed, byte| mix(seed ^ u64::from(byte)));
+        let mut bytes = vec![0u8; rows * columns / blocks.values() * blocks.bytes()];
+        bytes.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, out)| {
+            let mut state = mix(seed ^ chunk as u64);
+            for out in out.chunks_mut(8) {
+                state = mix(state);
+                out.copy_from_slice(&state.to_le_bytes()[..out.len()]);
+            }
+        });
+        let mut levels = vec![0f32; blocks.values()];
+        let mut squares = 0f32;
+        let some = bytes.chunks_exact_mut(blocks.bytes()).take(SAMPLE);
+        let count = some.len();
+        for block in some {
+            blocks.set_scales(block, 1.0);
+            blocks.dequantise(block, &mut levels);
+            squares += levels.iter().map(|level| level * level).sum::<f32>() / levels.len() as f32;
+        }
+        let scale = (columns as f32 * squares / count.max(1) as f32).sqrt().recip();
+        bytes.par_chunks_exact_mut(blocks.bytes()).for_each(|block| blocks.set_scales(block, scale));
+        let format = Format::Blocks(blocks);
+        let parts = Parts { format, rows, columns, stride: columns, bytes, scales: Scales::None, rotation: 1 };
+        let path = PathBuf::new();
+        Matrix::new(parts).map(Some).map_err(|problem| Error::Coding { path, name: name.to_string(), problem })
     }
 
     /// Returns weights of variance 1/fan-in, norms around one, or small biases; the same for the same seed and name.

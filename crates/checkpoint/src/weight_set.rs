@@ -8,7 +8,7 @@
 /// Stems that diffusers and transformers write, the preferred one first.
 const STEMS: [&str; 3] = ["diffusion_pytorch_model", "model", "pytorch_model"];
 /// Endings of files with tensors, the preferred one first.
-const ENDINGS: [&str; 3] = [".safetensors", ".bin", ".pth"];
+const ENDINGS: [&str; 4] = [".safetensors", ".gguf", ".bin", ".pth"];
 
 /// The files of one network's weights, by their names in one folder.
 #[derive(Clone, Debug, PartialEq, Eq)]

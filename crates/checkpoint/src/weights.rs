@@ -1,18 +1,25 @@
 //! [`Weights`]: a view of a checkpoint below one prefix, which returns tensors by canonical name and shape.
 
+mod log;
+mod matrices;
+
 use crate::checkpoint::Checkpoint;
 use crate::convert::Wanted;
 use crate::file::TensorFile;
 use crate::index::open_files;
 use crate::random::RandomWeights;
 use crate::similar::most_similar;
-use crate::{Error, KeyMap, Result};
+use crate::{Changes, Error, KeyMap, LoraError, Result};
 use candle_core::{DType, Device, Shape, Tensor};
+use kinora_formats::Blocks;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::{Display, Formatter};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+pub use log::{LoggedTensor, TensorLog};
+pub use matrices::{LowRank, StoredMatrix};
 
 /// A view of a checkpoint below one prefix. Cloning is cheap. All views of one checkpoint share the record of requested
 /// tensors.
@@ -21,12 +28,12 @@ pub struct Weights {
     inner: Arc<Inner>,
     prefix: String,
     quant: Option<Quant>,
+    exact: bool,
+    target: Option<Device>,
     zeros: bool,
     log: Option<TensorLog>,
+    changes: Option<Arc<Changes>>,
 }
-
-/// Canonical names and tensors in the order in which they were returned, see [`Weights::logged`].
-pub type TensorLog = Arc<Mutex<Vec<(String, Tensor)>>>;
 
 /// The format to which the weights of linear layers are quantised when they are loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,12 +142,26 @@ impl Weights {
     /// Returns weights that answer every request with random numbers of a plausible scale (variance 1/fan-in, norms around
     /// one, small biases), the same for the same seed and name. They serve to measure a model's speed without its checkpoint.
     pub fn random(seed: u64, device: &Device, dtype: DType) -> Self {
-        Self::new(Source::Random(RandomWeights::new(seed)), device, dtype)
+        Self::random_in_blocks(seed, device, dtype, None)
+    }
+
+    /// Returns [`Weights::random`] whose matrices are stored in ggml's blocks, as far as linear layers take them so.
+    pub fn random_in_blocks(seed: u64, device: &Device, dtype: DType, blocks: Option<Blocks>) -> Self {
+        Self::new(Source::Random(RandomWeights::new(seed, blocks)), device, dtype)
     }
 
     fn new(source: Source, device: &Device, dtype: DType) -> Self {
         let inner = Inner { source, device: device.clone(), dtype, asked: Mutex::default() };
-        Self { inner: Arc::new(inner), prefix: String::new(), quant: None, zeros: false, log: None }
+        Self {
+            inner: Arc::new(inner),
+            prefix: String::new(),
+            quant: None,
+            exact: false,
+            target: None,
+            zeros: false,
+            log: None,
+            changes: None,
+        }
     }
 
     /// Returns the view below `name`: `weights.pp("blocks").pp(0)`.
@@ -157,6 +178,30 @@ impl Weights {
         Self { quant, ..self.clone() }
     }
 
+    /// Returns the same view for linear layers that multiply quantised weights in f32, not as whole numbers with inputs that are
+    /// quantised, too.
+    #[must_use]
+    pub fn with_exact(&self, exact: bool) -> Self {
+        Self { exact, ..self.clone() }
+    }
+
+    /// Returns whether linear layers below this view multiply quantised weights in f32.
+    pub fn exact(&self) -> bool {
+        self.exact
+    }
+
+    /// Returns the same view for layers that are to compute on `device`, though the tensors are elsewhere, as placeholders are: so
+    /// [`Weights::bytes`] are those of the form that weights have there.
+    #[must_use]
+    pub fn planned_on(&self, device: &Device) -> Self {
+        Self { target: Some(device.clone()), ..self.clone() }
+    }
+
+    /// Returns the device on which layers below this view compute.
+    pub fn target(&self) -> &Device {
+        self.target.as_ref().unwrap_or(&self.inner.device)
+    }
+
     /// Returns the same view for matrices that are made as zeros and may have stayed so: elsewhere a matrix of zeros is an
     /// error, because what it makes would not depend on what goes in.
     #[must_use]
@@ -164,11 +209,12 @@ impl Weights {
         Self { zeros: true, ..self.clone() }
     }
 
-    /// Returns the same view, which also adds every tensor that it returns (or its replacement, see [`Weights::kept_in`]) to
-    /// `log`. A caller that knows a module's tensors can overwrite them.
+    /// Returns the same view with these changes, by full canonical name. A tensor that has some is read in f32, changed, and
+    /// rounded once, on the CPU. Its stored dtype ([`Weights::get_stored`]) is the model's: the 16 bits in which an f32 model's
+    /// file may have it would round most of a small change away. Linear layers keep those of low rank apart ([`Weights::low_rank`]).
     #[must_use]
-    pub fn logged(&self, log: &TensorLog) -> Self {
-        Self { log: Some(log.clone()), ..self.clone() }
+    pub fn with_changes(&self, changes: Arc<Changes>) -> Self {
+        Self { changes: Some(changes), ..self.clone() }
     }
 
     /// Returns the format to which linear layers below this view are quantised.
@@ -208,32 +254,53 @@ impl Weights {
 
     /// Returns the tensor of the full name `name`; without a `dtype`, in the stored one.
     fn ask(&self, name: String, shape: &Shape, dtype: Option<DType>) -> Result<Tensor> {
-        let device = &self.inner.device;
-        let tensor = match &self.inner.source {
+        let changes = self.changes.as_deref().filter(|changes| !changes.of(&name).is_empty());
+        let tensor = match (changes, &self.inner.source) {
+            (None, _) => self.stored_tensor(&name, shape, dtype, &self.inner.device)?,
+            (Some(_), Source::Headers(_) | Source::Recorder) => {
+                let dtype = dtype.unwrap_or(self.inner.dtype);
+                self.stored_tensor(&name, shape, Some(dtype), &self.inner.device)?
+            }
+            (Some(changes), _) => {
+                let dtype = dtype.unwrap_or(self.inner.dtype);
+                let original = self.stored_tensor(&name, shape, Some(DType::F32), &Device::Cpu)?;
+                let changed = |original| changes.apply_on(&name, &original, dtype, &self.inner.device);
+                original.map(changed).transpose()?
+            }
+        };
+        let Some(tensor) = tensor else { return Err(self.missing(name)) };
+        let asked = Asked { shape: shape.dims().to_vec(), bytes: shape.elem_count() * tensor.dtype().size_in_bytes() };
+        self.add_to_log(&name, "", [tensor.clone()]);
+        self.lock().insert(name, asked);
+        Ok(tensor)
+    }
+
+    /// Returns the tensor without changes, or `None` if there is none of that name.
+    fn stored_tensor(
+        &self,
+        name: &str,
+        shape: &Shape,
+        dtype: Option<DType>,
+        device: &Device,
+    ) -> Result<Option<Tensor>> {
+        Ok(match &self.inner.source {
             Source::Files(checkpoint) => {
                 let wanted = Wanted { dtype: self.inner.dtype, device, zeros: self.zeros };
-                checkpoint.get(&name, shape.dims(), dtype, &wanted)?
+                checkpoint.get(name, shape.dims(), dtype, &wanted)?
             }
-            Source::Tensors(tensors) => match tensors.get(&name) {
-                Some(tensor) => Some(from_memory(&name, tensor, shape, dtype.unwrap_or(tensor.dtype()), device)?),
+            Source::Tensors(tensors) => match tensors.get(name) {
+                Some(tensor) => Some(from_memory(name, tensor, shape, dtype.unwrap_or(tensor.dtype()), device)?),
                 None => None,
             },
             Source::Random(random) => {
-                Some(random.get(&name, shape.dims(), dtype.unwrap_or(self.inner.dtype), device)?)
+                Some(random.get(name, shape.dims(), dtype.unwrap_or(self.inner.dtype), device)?)
             }
-            Source::Headers(checkpoint) => match checkpoint.check(&name, shape.dims())? {
+            Source::Headers(checkpoint) => match checkpoint.check(name, shape.dims())? {
                 Some(stored) => Some(placeholder(shape, dtype.unwrap_or(stored), device)?),
                 None => None,
             },
             Source::Recorder => Some(placeholder(shape, dtype.unwrap_or(self.inner.dtype), device)?),
-        };
-        let Some(tensor) = tensor else { return Err(self.missing(name)) };
-        let asked = Asked { shape: shape.dims().to_vec(), bytes: shape.elem_count() * tensor.dtype().size_in_bytes() };
-        if let Some(log) = &self.log {
-            log.lock().unwrap_or_else(PoisonError::into_inner).push((name.clone(), tensor.clone()));
-        }
-        self.lock().insert(name, asked);
-        Ok(tensor)
+        })
     }
 
     /// Returns whether the checkpoint has the tensor `name` below this view (recorders and random weights have none).
@@ -248,20 +315,6 @@ impl Weights {
     /// Returns the canonical names and shapes that were requested so far, over all views.
     pub fn asked(&self) -> BTreeMap<String, Vec<usize>> {
         self.lock().iter().map(|(name, asked)| (name.clone(), asked.shape.clone())).collect()
-    }
-
-    /// Records that the caller keeps the requested tensor `name` below this view in another form, which has `bytes` bytes. If
-    /// that form consists of tensors, they are `tensors`.
-    pub fn kept_in(&self, name: &str, bytes: usize, tensors: Vec<Tensor>) {
-        let name = self.full(name);
-        if let Some(asked) = self.lock().get_mut(&name) {
-            asked.bytes = bytes;
-        }
-        if let Some(log) = &self.log {
-            let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
-            log.retain(|(logged, _)| *logged != name);
-            log.extend(tensors.into_iter().map(|tensor| (name.clone(), tensor)));
-        }
     }
 
     /// Returns the bytes of all tensors returned so far, over all views, or of the forms recorded by [`Weights::kept_in`].
@@ -292,7 +345,7 @@ impl Weights {
     /// Checks that every tensor of the checkpoint was requested, and returns a summary.
     ///
     /// # Errors
-    /// [`Error::Unused`] with the names of the other tensors.
+    /// [`Error::Unused`] with the names of the other tensors, and [`LoraError::Unused`] if changes of this view were not.
     pub fn finish(&self) -> Result<LoadReport> {
         let asked = self.lock();
         let mut names: Vec<String> =
@@ -300,6 +353,10 @@ impl Weights {
         names.sort();
         if !names.is_empty() {
             return Err(Error::Unused { names });
+        }
+        let mut changed = self.changes.iter().flat_map(|changes| changes.names());
+        if let Some(tensor) = changed.find(|name| !asked.contains_key(*name)) {
+            return Err(LoraError::Unused { tensor: tensor.to_string() }.into());
         }
         let mut report = LoadReport::default();
         for (name, Asked { shape, .. }) in asked.iter() {
@@ -319,7 +376,7 @@ impl Weights {
         match &self.inner.source {
             Source::Files(checkpoint) | Source::Headers(checkpoint) => checkpoint
                 .info(name)
-                .map(|info| (info.dtype.to_string().to_lowercase(), info.bytes))
+                .map(|info| (info.format.to_string().to_lowercase(), info.bytes))
                 .unwrap_or_default(),
             Source::Tensors(tensors) => tensors.get(name).map(|tensor| candle(tensor.dtype())).unwrap_or_default(),
             Source::Random(_) | Source::Recorder => candle(self.inner.dtype),

@@ -2,30 +2,34 @@
 
 mod bench;
 mod files;
+mod habits;
 mod inputs;
 mod model;
 mod output;
 mod prompt;
 mod sampling;
+mod serve;
 mod shape;
 mod story;
 
 pub use bench::{BenchArgs, Format};
 use clap::{Args, Parser, Subcommand};
-pub use files::{DecodeArgs, EncodeArgs, InspectArgs, ModelsArgs, PullArgs, RerunArgs, ShowArgs};
+pub use files::{DecodeArgs, EncodeArgs, InspectArgs, ModelsArgs, ModelsCommand, PullArgs, RerunArgs, ShowArgs};
+pub use habits::{CompletionsArgs, ConfigArgs, ManArgs};
 pub use inputs::{InputArgs, PreviewArgs};
 use kinora::Request;
-pub use model::{ComputeArgs, ModelArgs};
-pub use output::OutputArgs;
-pub use prompt::{Prompt, parse};
+pub use model::{ComputeArgs, LoraArgs, ModelArgs};
+pub use output::{OutputArgs, Print};
+pub use prompt::{parse, prompt};
 pub use sampling::{DenoisingArgs, SamplingArgs};
+pub use serve::{HooksArgs, HooksCommand, KeysArgs, KeysCommand, ServeArgs, StoreArgs, WorkerArgs};
 pub use shape::ShapeArgs;
 use std::path::PathBuf;
 pub use story::{ExtendArgs, StoryArgs, SuiteArgs};
 
 /// Native video diffusion: a prompt goes in, an MP4 comes out.
 #[derive(Debug, Parser)]
-#[command(name = "kinora", version, max_term_width = 110, subcommand_required = true, arg_required_else_help = true)]
+#[command(name = "kinora", version, long_version = crate::version::long(), max_term_width = 110, subcommand_required = true, arg_required_else_help = true)]
 pub struct Cli {
     /// The subcommand.
     #[command(subcommand)]
@@ -41,9 +45,9 @@ macro_rules! clip_called {
     ($name:literal) => {
         |output| {
             output.help(concat!(
-                "The clip: .mp4, .gif, .webp, .safetensors (raw frames), or a pattern such as frames/%04d.png [default: ",
+                "The clip: .mp4, .gif, .webp, .y4m, .safetensors (raw frames), or a pattern such as frames/%04d.png [default: ",
                 $name,
-                ", or with a number where that is taken]. A file that is named here is replaced"
+                ", or with a number where that is taken]; - is an MP4 on standard output, gif:- a GIF. A file that is named here is replaced"
             ))
         }
     };
@@ -87,12 +91,27 @@ pub enum Command {
     #[command(mut_arg("model", |model| model.help(RECORDED_MODEL)))]
     #[command(mut_arg("output", clip_called!("kinora-SEED-again.mp4")))]
     Rerun(Box<RerunArgs>),
+    /// Serve a page, a queue and the interfaces of a video generator.
+    Serve(Box<ServeArgs>),
+    /// Make, list, renew and end the keys of a server.
+    Keys(KeysArgs),
+    /// Show and renew the secrets with which a server signs webhooks.
+    Hooks(HooksArgs),
+    /// Print the settings that hold: options of a file and of the environment.
+    Config(ConfigArgs),
+    /// Print the completions of a shell for this command.
+    Completions(CompletionsArgs),
+    /// Write the manual's pages.
+    Man(ManArgs),
+    /// Make the clips that a server orders on standard input.
+    #[command(hide = true)]
+    Worker(WorkerArgs),
 }
 
 /// `kinora generate`.
 #[derive(Debug, Clone, Args)]
 pub struct GenerateArgs {
-    /// What the clip should show; - reads it from standard input.
+    /// What the clip should show; - reads it from standard input, @FILE from a file.
     pub prompt: String,
     /// The negative prompt, things that the clip should not show; may be empty [default: the model's own].
     #[arg(long, value_name = "TEXT")]
@@ -103,6 +122,9 @@ pub struct GenerateArgs {
     /// The model.
     #[command(flatten)]
     pub model: ModelArgs,
+    /// LoRAs.
+    #[command(flatten)]
+    pub loras: LoraArgs,
     /// Size and length.
     #[command(flatten)]
     pub shape: ShapeArgs,

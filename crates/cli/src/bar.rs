@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 
 /// Columns of a terminal in which a bar and its numbers fit.
 const WIDE: u16 = 80;
-/// Without a terminal there is a line at least this often, if anything is done at all.
-const PAUSE: Duration = Duration::from_mins(1);
-/// And one for each of so many parts of the work.
-const PARTS: u64 = 10;
+/// The clock of a bar goes on while nothing else does.
+const TICK: Duration = Duration::from_millis(200);
+/// Lines of a log are so far apart at least.
+const PAUSE: Duration = Duration::from_secs(5);
+/// And as far as such a part of the time that the stage has taken: long runs have no endless logs.
+const PART: u32 = 20;
 
 /// What a bar looks like: the name of the work, and the parts after the bar, by indicatif's templates.
 #[derive(Debug, Clone, Copy)]
@@ -35,9 +37,13 @@ struct Lines {
     name: &'static str,
     begun: Instant,
     last: Instant,
-    part: u64,
-    /// Where the work was when this process began with it.
-    from: Option<u64>,
+}
+
+impl Lines {
+    /// Whether it is time for a line.
+    fn is_due(&self, now: Instant) -> bool {
+        now - self.last >= PAUSE.max((now - self.begun) / PART)
+    }
 }
 
 impl Bar {
@@ -46,45 +52,48 @@ impl Bar {
         Self { bar: ProgressBar::hidden(), lines: None }
     }
 
-    /// Shows a text, as long as the work takes.
+    /// Shows a text and the time, as long as the work takes.
     pub fn text(text: &'static str) -> Self {
-        Self::new("{msg}", text, None)
+        Self::new("{msg}  {elapsed}", text, None, None)
     }
 
-    /// Shows work whose length is known.
-    pub fn of(look: Look) -> Self {
+    /// Shows work of `total` parts.
+    pub fn of(look: Look, total: u64) -> Self {
         let Look { name, wide, narrow } = look;
         let columns = console::Term::stderr().size_checked().map_or(WIDE, |(_, columns)| columns);
         let template = if columns < WIDE { format!("{name} {narrow}") } else { format!("{name} {{bar:30}} {wide}") };
         let now = Instant::now();
-        Self::new(
-            template.trim_start(),
-            "",
-            Some(Lines { name: name.trim_end(), begun: now, last: now, part: 0, from: None }),
-        )
+        let lines = Lines { name: name.trim_end(), begun: now, last: now };
+        Self::new(template.trim_start(), "", Some(total), Some(lines))
     }
 
     #[expect(clippy::disallowed_methods, reason = "the one place that makes bars")]
-    fn new(template: &str, text: &'static str, lines: Option<Lines>) -> Self {
-        let bar = ProgressBar::new(0).with_message(text);
+    fn new(template: &str, text: &'static str, total: Option<u64>, lines: Option<Lines>) -> Self {
+        let bar = total.map_or_else(ProgressBar::new_spinner, ProgressBar::new).with_message(text);
         bar.set_style(ProgressStyle::with_template(template).expect("templates are constants"));
         let lines = lines.filter(|_| bar.is_hidden());
         bar.tick();
+        bar.enable_steady_tick(TICK);
         Self { bar, lines }
     }
 
-    /// Shows that `done` of `total` are done; `unit` is what is counted, in lines of a log.
-    pub fn at(&mut self, done: u64, total: u64, unit: &str) {
+    /// Shows that `done` of `total` are done.
+    pub fn at(&mut self, done: u64, total: u64) {
         self.bar.set_length(total);
         self.bar.set_position(done);
-        let Some(lines) = &mut self.lines else { return };
-        let from = *lines.from.get_or_insert(done.saturating_sub(1));
-        let part = done.saturating_mul(PARTS).checked_div(total).unwrap_or(PARTS);
-        if done > from && (part > lines.part || lines.last.elapsed() >= PAUSE) {
-            (lines.part, lines.last) = (part, Instant::now());
-            let taken = report::seconds(lines.begun.elapsed().as_secs_f64());
-            report::say(&format!("{} {done} of {total}{unit}, {taken}", lines.name));
-        }
+    }
+
+    /// In a log, a line that says `what` has been done, if it is time for one.
+    pub fn log(&mut self, what: impl FnOnce() -> String) {
+        let now = Instant::now();
+        let Some(lines) = self.lines.as_mut().filter(|lines| lines.is_due(now)) else { return };
+        lines.last = now;
+        report::say(&format!("{} {}, {}", lines.name, what(), report::seconds((now - lines.begun).as_secs_f64())));
+    }
+
+    /// Shows a count, such as `3/20`, where the look has a prefix.
+    pub fn count(&self, text: String) {
+        self.bar.set_prefix(text);
     }
 
     /// Speed and remaining time count from here, not what an earlier run did.
@@ -110,5 +119,20 @@ impl Bar {
 impl Drop for Bar {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_a_log_become_rarer() {
+        let begun = Instant::now();
+        let after = |begun: Instant, seconds| begun + Duration::from_secs(seconds);
+        let due = |last, now| Lines { name: "", begun, last: after(begun, last) }.is_due(after(begun, now));
+        assert!(!due(0, 4) && due(0, 5));
+        assert!(!due(95, 99) && due(95, 100));
+        assert!(!due(3600, 3780) && due(3600, 3800));
     }
 }

@@ -54,7 +54,18 @@ fn device(command: &Command) -> Option<&str> {
         Command::Encode(args) => Some(&args.model.compute.device),
         Command::Bench(args) => Some(&args.model.compute.device),
         Command::Rerun(args) => Some(&args.model.compute.device),
-        Command::Inspect(_) | Command::Models(_) | Command::Pull(_) | Command::Show(_) => None,
+        Command::Worker(args) => Some(&args.compute.device),
+        // A server computes nothing; its workers hand over.
+        Command::Inspect(_)
+        | Command::Models(_)
+        | Command::Pull(_)
+        | Command::Show(_)
+        | Command::Serve(_)
+        | Command::Keys(_)
+        | Command::Hooks(_)
+        | Command::Config(_)
+        | Command::Completions(_)
+        | Command::Man(_) => None,
     }
 }
 

@@ -5,7 +5,7 @@
 use crate::shown::{shown, shown_json};
 use crate::signals;
 use serde::Serialize;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::OnceLock;
 
@@ -47,6 +47,29 @@ pub fn json(value: &impl Serialize) {
 /// Prints `value` as JSON on stdout, indented.
 pub fn pretty_json(value: &impl Serialize) {
     print(&shown_json(&serde_json::to_string_pretty(value).expect("plain data")));
+}
+
+/// Returns the pipe to a server, which reads lines of JSON.
+pub fn pipe() -> impl Write + Send {
+    io::stdout()
+}
+
+/// Prints `text` on stdout as it is: scripts and pages that are our own.
+pub fn text(text: &[u8]) {
+    let mut stdout = io::stdout().lock();
+    printed(stdout.write_all(text).and_then(|()| stdout.flush()));
+}
+
+/// Writes everything that `from` has to stdout: a clip.
+pub fn copy(mut from: impl io::Read) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    io::copy(&mut from, &mut stdout)?;
+    stdout.flush()
+}
+
+/// Returns whether stdout is a terminal.
+pub fn is_terminal() -> bool {
+    io::stdout().is_terminal()
 }
 
 fn print(text: &str) {
@@ -139,13 +162,20 @@ pub fn panicked(panic: &std::panic::PanicHookInfo) {
     }
 }
 
-/// Formats seconds for people, such as `4.2 s` or `1:05 min`.
+/// Formats seconds for people, such as `4.2 s`, `1:05 min`, `2:30 h` or `3.5 days`.
 pub fn seconds(seconds: f64) -> String {
-    if seconds < 60.0 {
-        format!("{seconds:.1} s")
-    } else {
-        format!("{}:{:02} min", seconds as u64 / 60, seconds as u64 % 60)
+    let whole = seconds.round() as u64;
+    match whole {
+        0..60 => format!("{seconds:.1} s"),
+        60..3600 => format!("{}:{:02} min", whole / 60, whole % 60),
+        3600..172_800 => format!("{}:{:02} h", whole / 3600, whole % 3600 / 60),
+        _ => format!("{:.1} days", seconds / 86_400.0),
     }
+}
+
+/// Says how long a run will take.
+pub fn time(time: &kinora::Estimate) -> String {
+    format!("time: about {}, {time}", seconds(time.seconds))
 }
 
 /// Formats bytes for people, such as `1.2 GB`.

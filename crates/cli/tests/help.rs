@@ -3,8 +3,25 @@
 use std::process::Command;
 
 const SUBCOMMANDS: &[&str] = &[
-    "generate", "plan", "extend", "story", "suite", "decode", "encode", "bench", "inspect", "models", "pull", "show",
+    "generate",
+    "plan",
+    "extend",
+    "story",
+    "suite",
+    "decode",
+    "encode",
+    "bench",
+    "inspect",
+    "models",
+    "pull",
+    "show",
     "rerun",
+    "serve",
+    "keys",
+    "hooks",
+    "config",
+    "completions",
+    "man",
 ];
 
 #[test]

@@ -4,12 +4,13 @@
 //! None of this knows what a block computes: a family says so in closures. What runs through the blocks are `N` streams
 //! of tokens `[B, L, dim]`, each of its own length and width: one in a model of video, two in one of video and sound.
 
-use crate::{ComputeAll, Error, Result, Reuse};
-use candle_core::{D, Tensor};
+use crate::{ComputeAll, Result, Reuse};
+use candle_core::{D, DType, Tensor};
 use kinora_checkpoint::{TensorLog, Weights};
 use kinora_kernels::{HostTensors, Replay, Uploader};
 use std::any::Any;
 use std::array::from_fn;
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::{Mutex, PoisonError};
 
@@ -17,7 +18,7 @@ use std::sync::{Mutex, PoisonError};
 pub(crate) enum Stack<B> {
     /// All blocks are on the device.
     Resident(Vec<B>),
-    /// All blocks are in host memory, and two at a time are on the device.
+    /// All blocks are in host memory, and a few at a time are on the device.
     Streamed(Box<Streamed<B>>),
 }
 
@@ -35,7 +36,7 @@ impl<B> Stack<B> {
     }
 
     /// Loads `count` blocks into host memory, from which they are copied to the CUDA device of `weights` during each
-    /// pass. The device needs room for three blocks meanwhile, and for two afterwards.
+    /// pass. The device needs room for two blocks of each kind, and for one more meanwhile: see [`Streamed`].
     ///
     /// # Errors
     /// As `load`; another device, or too little host memory that can be kept from being paged out.
@@ -156,46 +157,61 @@ fn unpacked<const N: usize>(tokens: &Tensor, like: &[Tensor; N]) -> Result<[Tens
     Ok(streams)
 }
 
-/// Two blocks on the device: while one computes, the parameters of the other are overwritten with those of the block
-/// after it.
+/// Two blocks of each kind on the device: while one computes, the parameters of another are overwritten with those of the
+/// block after it. Blocks are of one kind where their parameters have the same forms and shapes: files may store some
+/// blocks' matrices in other formats than those of others.
 pub(crate) struct Streamed<B> {
     // Dropped first, because copies from host memory may be under way.
     uploader: Uploader,
-    /// The parameters of every block.
-    host: Vec<HostTensors>,
-    slots: [B; 2],
+    /// The parameters of every block, and the slot that they are copied to.
+    host: Vec<(HostTensors, usize)>,
+    slots: Vec<B>,
     /// Held by the pass that the slots work for.
     turn: Mutex<()>,
 }
 
+/// How the parameters of a block are stored.
+type Kind = Vec<(String, DType, Vec<usize>)>;
+
 impl<B> Streamed<B> {
     fn new(count: usize, weights: &Weights, load: impl Fn(&Weights, usize) -> Result<B>) -> Result<Self> {
-        // Each is made on the device, where matrices are quantised, if they are.
-        let block = |index: usize| {
+        let (mut host, mut slots, mut targets) = (Vec::with_capacity(count), Vec::new(), Vec::new());
+        // The slots of each kind, and the number of its blocks so far.
+        let mut kinds: HashMap<Kind, (Vec<usize>, usize)> = HashMap::new();
+        for index in 0..count {
+            // Each is made on the device, where matrices are quantised, if they are.
             let log = TensorLog::default();
             let block = load(&weights.logged(&log), index)?;
             let logged = std::mem::take(&mut *log.lock().unwrap_or_else(PoisonError::into_inner));
-            Ok::<_, Error>((block, logged.into_iter().map(|(_, tensor)| tensor).collect::<Vec<_>>()))
-        };
-        let [(first, tensors), (second, others)] = [block(0)?, block(0)?];
-        let host = (0..count).map(|index| Ok(HostTensors::new(weights.device(), &block(index)?.1)?));
-        let host = host.collect::<Result<_>>()?;
-        let uploader = Uploader::new(weights.device(), vec![tensors, others])?;
-        Ok(Self { uploader, host, slots: [first, second], turn: Mutex::default() })
+            let kind = logged.iter().map(|kept| (kept.form.clone(), kept.tensor.dtype(), kept.tensor.dims().to_vec()));
+            let (of_kind, blocks) = kinds.entry(kind.collect()).or_default();
+            let tensors: Vec<_> = logged.into_iter().map(|kept| kept.tensor).collect();
+            let parameters = HostTensors::new(weights.device(), &tensors)?;
+            if of_kind.len() < 2 {
+                of_kind.push(slots.len());
+                slots.push(block);
+                targets.push(tensors);
+            }
+            host.push((parameters, of_kind[*blocks % 2]));
+            *blocks += 1;
+        }
+        let uploader = Uploader::new(weights.device(), targets)?;
+        Ok(Self { uploader, host, slots, turn: Mutex::default() })
     }
 
     fn each(&self, mut f: impl FnMut(usize, &B) -> Result<ControlFlow<()>>) -> Result<()> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let Self { uploader, host, slots, .. } = self;
-        uploader.begin(0, &host[0])?;
-        for index in 0..host.len() {
-            let slot = index % 2;
-            if let Some(next) = host.get(index + 1) {
-                uploader.begin(1 - slot, next)?;
-            }
-            uploader.wait(slot)?;
-            let flow = f(index, &slots[slot])?;
-            uploader.release(slot)?;
+        let begin = |index: usize| match host.get(index) {
+            Some((parameters, slot)) => uploader.begin(*slot, parameters),
+            None => Ok(()),
+        };
+        begin(0)?;
+        for (index, (_, slot)) in host.iter().enumerate() {
+            begin(index + 1)?;
+            uploader.wait(*slot)?;
+            let flow = f(index, &slots[*slot])?;
+            uploader.release(*slot)?;
             if flow.is_break() {
                 break;
             }

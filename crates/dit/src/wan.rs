@@ -87,7 +87,7 @@ impl WanModel {
         config.validate()?;
         let control = config.vace_in_channels.map(|channels| ControlBranch::new(config, channels, weights));
         // These are little work, and every block would see their errors.
-        let unquantised = &weights.with_quant(None);
+        let unquantised = &weights.with_quant(None).with_exact(true);
         let image = config.image_dim.map(|width| ImageEmbedding::new(config, width, &unquantised.pp("img_emb")));
         let camera = config.camera.then(|| CameraAdapter::new(config, &unquantised.pp("control_adapter")));
         Ok(Self {

@@ -1,15 +1,20 @@
-//! The Wan transformer on a GPU predicts what it does on the CPU, with resident or streamed weights, and nearly so with
-//! quantised ones.
+//! The Wan transformer on a GPU predicts what it does on the CPU, with resident or streamed weights, dense ones or as files store
+//! them, and nearly so with quantised ones.
 //!
 //! Without a GPU there is nothing to compare, and the tests say so; with `KINORA_REQUIRE_CUDA` set they fail instead.
 #![cfg(feature = "cuda")]
 #![allow(clippy::print_stdout, reason = "the measured numbers are worth seeing")]
 
 use candle_core::{DType, Device, Tensor};
-use kinora_checkpoint::{Quant, Weights};
+use kinora_checkpoint::{LoraFile, LoraTarget, Quant, StoredMatrix, Weights, save_safetensors};
 use kinora_dit::wan::{WanConfig, WanModel};
 use kinora_dit::{ComputeAll, Conditioning, Reuse, VideoDit};
+use kinora_formats::Blocks;
+use kinora_test_support::gguf::Gguf;
 use kinora_test_support::{cosine, values};
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 fn gpu() -> Option<Device> {
@@ -138,6 +143,152 @@ fn streamed_weights_give_the_same_bits() {
         let expected = bits(&resident);
         for round in 0..3 {
             assert!(bits(&streamed) == expected, "{dtype:?} {quant:?}, round {round}");
+        }
+    }
+}
+
+/// The names and shapes of the model's tensors, and whether each is a matrix of its blocks.
+fn tensors(config: &WanConfig) -> Vec<(String, Vec<usize>, bool)> {
+    let recorder = Weights::recorder();
+    WanModel::new(config, &recorder).unwrap();
+    let is_matrix =
+        |name: &str, shape: &[usize]| name.starts_with("blocks.") && name.ends_with(".weight") && shape.len() == 2;
+    let with_kind = |(name, shape): (String, Vec<usize>)| (name.clone(), shape.clone(), is_matrix(&name, &shape));
+    recorder.asked().into_iter().map(with_kind).collect()
+}
+
+/// Writes a model whose matrices are in blocks, in every third transformer block in others.
+fn in_blocks(config: &WanConfig, folder: &Path) -> PathBuf {
+    let usual = (12, Weights::random_in_blocks(7, &Device::Cpu, DType::F32, Some(Blocks::Q4K)));
+    let others = (14, Weights::random_in_blocks(7, &Device::Cpu, DType::F32, Some(Blocks::Q6K)));
+    let mut file = Gguf::default();
+    for (name, shape, is_matrix) in tensors(config) {
+        let (kind, random) = if name.starts_with("blocks.2.") { &others } else { &usual };
+        if is_matrix {
+            let stored = random.matrix(&name, [shape[0], shape[1]]).unwrap();
+            let Some(StoredMatrix::Matrix(matrix)) = stored else { panic!("{name} is not in blocks") };
+            file = file.tensor(&name, &shape, *kind, matrix.bytes());
+        } else {
+            let dense = values(&random.get(&name, shape.clone()).unwrap());
+            let bytes: Vec<u8> = dense.into_iter().flat_map(f32::to_le_bytes).collect();
+            file = file.tensor(&name, &shape, 0, &bytes);
+        }
+    }
+    let path = folder.join("blocks.gguf");
+    std::fs::write(&path, file.bytes()).unwrap();
+    path
+}
+
+/// Writes a model whose matrices are e4m3 with a scale each.
+fn in_fp8(config: &WanConfig, folder: &Path) -> PathBuf {
+    let random = Weights::random(7, &Device::Cpu, DType::F32);
+    let mut file = HashMap::new();
+    for (index, (name, shape, is_matrix)) in tensors(config).into_iter().enumerate() {
+        let dense = random.get(&name, shape).unwrap();
+        if !is_matrix {
+            file.insert(name, dense);
+            continue;
+        }
+        let scale = 0.001 * (1 + index % 5) as f64;
+        let stem = name.trim_end_matches("weight").to_string();
+        file.insert(name, (dense / scale).unwrap().to_dtype(DType::F8E4M3).unwrap());
+        file.insert(format!("{stem}scale_weight"), Tensor::new(scale as f32, &Device::Cpu).unwrap());
+    }
+    let path = folder.join("fp8.safetensors");
+    candle_core::safetensors::save(&file, &path).unwrap();
+    path
+}
+
+/// Writes a LoRA of every block.
+fn lora(config: &WanConfig, folder: &Path) -> PathBuf {
+    let random = Weights::random(9, &Device::Cpu, DType::F32);
+    let mut file = Vec::new();
+    for (name, shape, is_matrix) in tensors(config) {
+        if is_matrix && (name.contains("self_attn.q.") || name.contains(".ffn.")) {
+            let stem = name.trim_end_matches(".weight");
+            for (part, shape) in [("lora_down", [16, shape[1]]), ("lora_up", [shape[0], 16])] {
+                let name = format!("{stem}.{part}.weight");
+                file.push((name.clone(), random.get(&name, shape.to_vec()).unwrap()));
+            }
+        }
+    }
+    let path = folder.join("lora.safetensors");
+    save_safetensors(&path, &file, &BTreeMap::new()).unwrap();
+    path
+}
+
+/// On CPUs they are widened to f32, and so hold.
+#[test]
+fn stored_values_that_f16_does_not_hold_are_refused() {
+    let Some(gpu) = gpu() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("large.safetensors");
+    let ones = Tensor::ones((16, 16), DType::F8E4M3, &Device::Cpu).unwrap();
+    let scale = Tensor::new(70_000f32, &Device::Cpu).unwrap();
+    candle_core::safetensors::save(&HashMap::from([("a.weight", ones), ("a.scale_weight", scale)]), &path).unwrap();
+    for (device, dtype, holds) in
+        [(&gpu, DType::F16, false), (&gpu, DType::BF16, true), (&Device::Cpu, DType::F16, true)]
+    {
+        let weights = Weights::open(std::slice::from_ref(&path), &[], device, dtype).unwrap();
+        match weights.matrix("a.weight", [16, 16]) {
+            Ok(matrix) => assert!(holds && matrix.is_some(), "{dtype:?}"),
+            Err(error) => assert!(!holds && error.to_string().contains("70000"), "{dtype:?}: {error}"),
+        }
+    }
+}
+
+/// The same values, dense.
+fn dense(config: &WanConfig, file: &Path, device: &Device, dtype: DType) -> Weights {
+    let stored = Weights::open(&[file.to_path_buf()], &[], &Device::Cpu, DType::F32).unwrap();
+    let tensors = tensors(config).into_iter().map(|(name, shape, _)| (name.clone(), stored.get(&name, shape).unwrap()));
+    Weights::from_tensors(tensors.collect(), device, dtype)
+}
+
+fn same_bits(found: &[Tensor; 2], expected: &[Tensor; 2]) -> bool {
+    found.iter().zip(expected).all(|(found, expected)| kinora_test_support::same_bits(found, expected))
+}
+
+#[test]
+fn stored_weights_predict_what_they_do_on_the_cpu() {
+    let Some(gpu) = gpu() else { return };
+    let config = WanConfig { num_layers: 4, ..config() };
+    let folder = tempfile::tempdir().unwrap();
+    let target = LoraTarget::new(tensors(&config).into_iter().map(|(name, shape, _)| (name, shape)), &[]);
+    let changes = LoraFile::open(&lora(&config, folder.path())).unwrap().changes(&target, 1.0).unwrap();
+    let changes = Arc::new(changes);
+    for file in [in_blocks(&config, folder.path()), in_fp8(&config, folder.path())] {
+        for changed in [false, true] {
+            let open = |device: &Device, dtype, exact| {
+                let weights = Weights::open(std::slice::from_ref(&file), &[], device, dtype).unwrap().with_exact(exact);
+                if changed { weights.with_changes(changes.clone()) } else { weights }
+            };
+            let exact = WanModel::new(&config, &open(&Device::Cpu, DType::F32, true)).unwrap();
+            let expected = predict(&exact, &Device::Cpu, DType::F32);
+            for (dtype, exact, least) in [
+                (DType::F32, true, 1.0 - 1e-9),
+                (DType::BF16, true, 0.9998),
+                (DType::F16, true, 0.9999),
+                (DType::BF16, false, 0.999),
+            ]
+            .into_iter()
+            .filter(|(dtype, exact, _)| !changed || *exact == (*dtype == DType::F32))
+            {
+                let weights = open(&gpu, dtype, exact);
+                let resident = WanModel::new(&config, &weights).unwrap();
+                let name = format!("{}, {dtype:?}, exact: {exact}, LoRA: {changed}", file.display());
+                let found = predict(&resident, &gpu, dtype);
+                for (found, expected) in found.iter().zip(&expected) {
+                    let cosine = cosine(found, expected);
+                    println!("{name}: 1 - cosine {:.1e}, {} bytes", 1.0 - cosine, weights.bytes());
+                    assert!(cosine >= least, "{name}: cosine {cosine}");
+                }
+                let streamed = WanModel::streamed(&config, &weights).unwrap();
+                assert!(same_bits(&predict(&streamed, &gpu, dtype), &found), "{name}, streamed");
+                if exact && !changed {
+                    let dense = WanModel::new(&config, &dense(&config, &file, &gpu, dtype)).unwrap();
+                    assert!(same_bits(&predict(&dense, &gpu, dtype), &found), "{name}, dense");
+                }
+            }
         }
     }
 }

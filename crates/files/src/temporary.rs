@@ -85,8 +85,10 @@ fn sweep(folder: &Path, own: &File) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten().filter(|entry| is_temporary(&entry.file_name())) {
         let is_ours = |data: &fs::Metadata| data.uid() == user && (data.is_file() || data.is_dir());
         let Some(data) = entry.metadata().ok().filter(is_ours) else { continue };
-        // The process that writes it has it locked, until it ends in whatever way.
-        if File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok()) {
+        // The process that writes it has it locked, until it ends in whatever way. The lock is held until the name is gone,
+        // so that a process that has just created the file, and waits for the lock to it, sees that it is lost.
+        let unheld = File::open(entry.path()).ok().filter(|file| file.try_lock().is_ok());
+        if let Some(_held) = unheld {
             let _ = if data.is_dir() { fs::remove_dir_all(entry.path()) } else { fs::remove_file(entry.path()) };
         }
     }

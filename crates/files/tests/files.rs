@@ -140,3 +140,20 @@ fn bytes_are_inserted_before_long_tails() {
     let read = fs::read(folder.path().join("file")).unwrap();
     assert!(read == [&b"headbetween"[..], &tail, b"end"].concat());
 }
+
+#[test]
+fn writers_of_one_folder_do_not_take_each_others_files() {
+    let folder = tempfile::tempdir().unwrap();
+    std::thread::scope(|scope| {
+        for writer in 0..4 {
+            let folder = folder.path();
+            scope.spawn(move || {
+                for file in 0..500 {
+                    let path = folder.join(format!("{writer}.txt"));
+                    write(&path, file.to_string()).unwrap_or_else(|error| panic!("{file}: {error}"));
+                }
+            });
+        }
+    });
+    assert_eq!(names(folder.path()).len(), 4);
+}

@@ -76,6 +76,23 @@ impl Hub {
         snapshots_in(&self.cache.join(folder_name(repository)))
     }
 
+    /// Deletes the repository from the cache, and returns its directory and its bytes; `None` if it is not there. `only_tell`
+    /// deletes nothing.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn remove(&self, repository: &str, only_tell: bool) -> Result<Option<(PathBuf, u64)>> {
+        let folder = self.cache.join(folder_name(repository));
+        if !folder.is_dir() {
+            return Ok(None);
+        }
+        let bytes = bytes_in(&folder);
+        if !only_tell {
+            std::fs::remove_dir_all(&folder).map_err(|source| Error::Io { path: folder.clone(), source })?;
+        }
+        Ok(Some((folder, bytes)))
+    }
+
     /// Reads the variables of
     /// <https://huggingface.co/docs/huggingface_hub/package_reference/environment_variables>.
     fn read(variable: impl Fn(&str) -> Option<OsString>, home: Option<&Path>) -> Result<Self> {
@@ -114,6 +131,17 @@ impl Hub {
             token: token.filter(|token| !token.text.is_empty()),
         })
     }
+}
+
+/// The bytes of all files in a folder; links count nothing.
+fn bytes_in(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let bytes = |entry: std::fs::DirEntry| match entry.metadata() {
+        Ok(facts) if facts.is_dir() => bytes_in(&entry.path()),
+        Ok(facts) if facts.is_file() => facts.len(),
+        _ => 0,
+    };
+    entries.map(bytes).sum()
 }
 
 /// Returns the directories of the commits in `folder`, a repository's in the cache, any of which may be incomplete: first that

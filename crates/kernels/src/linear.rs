@@ -4,17 +4,18 @@ mod epilogue;
 
 pub use epilogue::{Epilogue, Prologue};
 
-use crate::cuda::{Quantisation, QuantisedWeight};
+use crate::cuda::{Quantisation, QuantisedWeight, StoredWeight};
 use crate::elementwise::check_modulation;
 use crate::norm::check_parameter;
 use crate::profile::{Work, timed};
 use crate::{cpu, cuda, gelu_tanh, layer_norm, layer_norm_modulate, on_cuda, reference};
-use candle_core::{D, DType, Result, Tensor, bail};
+use candle_core::{D, DType, Device, Result, Tensor, bail};
+use kinora_formats::Matrix;
 
 /// The weights `[N, K]` of a linear layer, as its kernels read them.
 ///
 /// On the CPU they are packed in their own dtype: 16-bit weights stay 16 bits wide and are widened in registers, exactly.
-/// Elsewhere they are a tensor, or quantised.
+/// Elsewhere they are a tensor, quantised, or as their file stores them.
 pub struct LinearWeight {
     outputs: usize,
     inputs: usize,
@@ -25,6 +26,7 @@ enum Storage {
     Tensor(Tensor),
     Packed(cpu::Packed),
     Quantised(QuantisedWeight),
+    Stored(StoredWeight),
 }
 
 /// A linear layer: its weights, and its bias `[N]` where it has one.
@@ -72,6 +74,25 @@ impl LinearWeight {
         Ok(quantised.map(|quantised| Self { outputs, inputs, storage: Storage::Quantised(quantised) }))
     }
 
+    /// Takes `weight [N, K]` as a file stores it, for products on `device`: it is never widened as a whole. Returns none where
+    /// there is no kernel for it: on a device that is neither a CPU nor of CUDA, or there with sizes that are no multiples of 8.
+    ///
+    /// Without `exact`, inputs may be quantised to eight bits as they come: for ggml's blocks on a CPU, with one scale per 256 of a
+    /// row; for e4m3 and int8 with one scale for all or per output on CUDA devices that multiply them, with one scale per row.
+    /// Otherwise products are of f32 on a CPU, and elsewhere of the input's dtype.
+    pub fn stored(weight: Matrix, device: &Device, exact: bool) -> Result<Option<Self>> {
+        let (outputs, inputs) = (weight.rows(), weight.columns());
+        let quantised = device.is_cuda() && !exact;
+        let quantised = if quantised { QuantisedWeight::stored(&weight, device)? } else { None };
+        let storage = match (device, quantised) {
+            (Device::Cpu, _) => Some(Storage::Packed(cpu::Packed::stored(weight, exact)?)),
+            (Device::Cuda(_), Some(quantised)) => Some(Storage::Quantised(quantised)),
+            (Device::Cuda(_), None) => StoredWeight::new(&weight, device)?.map(Storage::Stored),
+            (Device::Metal(_), _) => None,
+        };
+        Ok(storage.map(|storage| Self { outputs, inputs, storage }))
+    }
+
     fn pack(weight: &Tensor, pack: impl Fn(&Tensor) -> Result<cpu::Packed>) -> Result<Self> {
         let (outputs, inputs) = weight.dims2()?;
         let placeholder = weight.stride().iter().all(|&stride| stride == 0);
@@ -89,6 +110,17 @@ impl LinearWeight {
             Storage::Tensor(weight) => vec![weight.clone()],
             Storage::Packed(_) => Vec::new(),
             Storage::Quantised(quantised) => quantised.tensors(),
+            Storage::Stored(stored) => stored.tensors(),
+        }
+    }
+
+    /// Returns what tells how [`LinearWeight::tensors`] are read: where it and their shapes are the same, those of one weight can
+    /// be overwritten with those of another.
+    pub fn form(&self) -> String {
+        match &self.storage {
+            Storage::Tensor(_) | Storage::Packed(_) => String::new(),
+            Storage::Quantised(quantised) => format!("{:?}", quantised.quantisation()),
+            Storage::Stored(stored) => stored.form(),
         }
     }
 
@@ -135,6 +167,10 @@ pub fn linear(x: &Tensor, weight: &LinearWeight, bias: Option<&Tensor>, epilogue
         Storage::Tensor(weight) => {
             on_cuda!(x, cuda::linear(x, weight, bias, epilogue));
             reference::linear(x, weight, bias, epilogue)
+        }
+        Storage::Stored(weight) => {
+            on_cuda!(x, cuda::linear_stored(x, weight, bias, epilogue));
+            reference::linear(x, &weight.values(x.dtype())?, bias, epilogue)
         }
     })
 }
@@ -214,7 +250,11 @@ fn result_shape(x: &Tensor, (weight, bias): Layer, epilogue: Epilogue) -> Result
 }
 
 impl Prologue<'_> {
-    fn apply(self, x: &Tensor) -> Result<Tensor> {
+    /// Computes the prologue alone.
+    ///
+    /// # Errors
+    /// Operands that do not fit `x`.
+    pub fn apply(self, x: &Tensor) -> Result<Tensor> {
         match self {
             Self::None => Ok(x.clone()),
             Self::GeluTanh => gelu_tanh(x),

@@ -3,6 +3,7 @@
 use crate::outliers::outlying_columns;
 use crate::{BLOCK, BlockMask, Epilogue, FrameConvOptions, Repeat};
 use candle_core::{D, DType, Result, Tensor};
+use kinora_formats::{Matrix, Unpacked};
 
 /// `x [.., K] · weightᵀ [N, K] + bias [N]`, then the epilogue → `[.., N]`, in `x`'s dtype.
 pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, epilogue: Epilogue) -> Result<Tensor> {
@@ -58,6 +59,38 @@ pub fn linear_int8(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, epilogue:
     shape[x.rank() - 1] = n;
     let y = Tensor::from_vec(products, shape, x.device())?;
     finish(&y, bias, epilogue)
+}
+
+/// [`linear`] with weights in ggml's blocks, and inputs quantised to 8 bits with one scale per 256 of a row: sums of whole
+/// numbers within a group of weights, of f64 over groups. `None` if the weights are not in blocks.
+pub fn linear_blocks(x: &Tensor, weight: &Matrix, bias: Option<&Tensor>, epilogue: Epilogue) -> Result<Option<Tensor>> {
+    const INPUTS: usize = 256;
+    let Some(blocks) = weight.blocks() else { return Ok(None) };
+    let (values, group) = (blocks.values(), blocks.group());
+    let mut products = Vec::new();
+    for row in x.reshape(((), weight.columns()))?.to_dtype(DType::F32)?.to_vec2::<f32>()? {
+        let inputs: Vec<_> = row.chunks(INPUTS).map(|x| quantised(x, 127.0)).collect();
+        for output in 0..weight.rows() {
+            let mut product = 0f64;
+            for (i, block) in weight.row(output).chunks_exact(blocks.bytes()).enumerate() {
+                let mut unpacked = Unpacked::default();
+                blocks.unpack(block, &mut unpacked);
+                for (g, levels) in unpacked.levels[..values].chunks_exact(group).enumerate() {
+                    let first = i * values + g * group;
+                    let (x, scale) = &inputs[first / INPUTS];
+                    let x = &x[first % INPUTS..][..group];
+                    let sum = x.iter().zip(levels).map(|(x, &level)| x * i64::from(level)).sum::<i64>() as f64;
+                    let of_inputs = x.iter().sum::<i64>() as f64;
+                    let part = f64::from(unpacked.scales[g]) * sum + f64::from(unpacked.offsets[g]) * of_inputs;
+                    product += f64::from(*scale) * part;
+                }
+            }
+            products.push(product as f32);
+        }
+    }
+    let mut shape = x.dims().to_vec();
+    shape[x.rank() - 1] = weight.rows();
+    finish(&Tensor::from_vec(products, shape, x.device())?, bias, epilogue).map(Some)
 }
 
 /// Quantises `x` so that its largest element becomes `largest`; returns whole numbers and the scale.

@@ -4,7 +4,8 @@
 #![allow(clippy::unnecessary_wraps, clippy::unused_self, reason = "the signatures are those of `cuda`")]
 
 use crate::{BlockMask, Epilogue, FrameConvOptions, Prologue, Repeat};
-use candle_core::{CudaDevice, Device, Error, Result, Tensor, bail};
+use candle_core::{CudaDevice, DType, Device, Error, Result, Tensor, bail};
+use kinora_formats::Matrix;
 use std::any::Any;
 use std::convert::Infallible;
 
@@ -54,6 +55,10 @@ impl QuantisedWeight {
         Ok(None)
     }
 
+    pub fn stored(_: &Matrix, _: &Device) -> Result<Option<Self>> {
+        Ok(None)
+    }
+
     pub fn tensors(&self) -> Vec<Tensor> {
         match self.0 {}
     }
@@ -79,6 +84,31 @@ pub fn linear_quantised(
     _: Epilogue,
 ) -> Result<Tensor> {
     match rows.0 {}
+}
+
+/// A matrix on a GPU as its file stores it.
+pub struct StoredWeight(Infallible);
+
+impl StoredWeight {
+    pub fn new(_: &Matrix, _: &Device) -> Result<Option<Self>> {
+        Ok(None)
+    }
+
+    pub fn tensors(&self) -> Vec<Tensor> {
+        match self.0 {}
+    }
+
+    pub fn form(&self) -> String {
+        match self.0 {}
+    }
+
+    pub fn values(&self, _: DType) -> Result<Tensor> {
+        match self.0 {}
+    }
+}
+
+pub fn linear_stored(_: &Tensor, weight: &StoredWeight, _: Option<&Tensor>, _: Epilogue) -> Result<Option<Tensor>> {
+    match weight.0 {}
 }
 
 /// A convolution on a GPU.

@@ -73,6 +73,9 @@ pub enum MediaError {
         /// The number of values.
         got: usize,
     },
+    /// A writer of somebody else's did not take a frame.
+    #[error("the frames were not taken: {0}")]
+    Sink(Box<dyn std::error::Error + Send + Sync>),
     /// A frame holds NaN or infinity.
     #[error("frame {index} holds a value that is not a finite number")]
     NotFinite {
@@ -269,7 +272,7 @@ impl MediaError {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::UnknownFormat { .. } => {
-                "use a name that ends in .mp4, .gif, .webp, .safetensors or .png, a pattern such as frame_%04d.png, or \
+                "use a name that ends in .mp4, .gif, .webp, .y4m, .safetensors or .png, a pattern such as frame_%04d.png, or \
                  an existing directory (or one written with a final '/') for PNG frames"
                     .into()
             }

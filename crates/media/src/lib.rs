@@ -42,10 +42,11 @@ mod regular;
 mod resample;
 mod upscale;
 mod webp;
+mod y4m;
 
 pub use clip::{ClipSpec, Fps, Frame};
 pub use error::{MediaError, Result};
-pub use picture::{Fit, Picture, contact_sheet, read_image};
+pub use picture::{Fit, Picture, contact_sheet, picture_size, read_image};
 pub use read::{ClipReader, Readers, open};
 pub use recipe::read_recipe;
 pub use resample::Filter;
@@ -101,6 +102,7 @@ pub trait ClipWriter: Send {
 /// | `frames/`, an existing directory       | PNG sequence `frame_%04d.png` in it                          |
 /// | `clip.gif`                             | animated GIF, 256 colours per frame                          |
 /// | `clip.webp`                            | animated WebP, lossless                                      |
+/// | `clip.y4m`                             | uncompressed YUV 4:2:0, 8 bits, BT.709; without a recipe     |
 /// | `clip.safetensors`                     | tensor `video` `[F, 3, H, W]`, f32, not rounded |
 ///
 /// An existing file is replaced at the end.
@@ -119,6 +121,7 @@ pub fn create(path: impl AsRef<Path>, spec: &ClipSpec, options: &WriteOptions) -
         Some("png") => Box::new(png::PngWriter::create(path, spec, options)?),
         Some("gif") => Box::new(gif::GifWriter::create(path, spec, options)?),
         Some("webp") => Box::new(webp::WebpWriter::create(path, spec, options)?),
+        Some("y4m") => Box::new(y4m::Y4mWriter::create(path, spec, options)?),
         Some("safetensors") => Box::new(raw::RawWriter::create(path, spec, options)?),
         _ => return Err(MediaError::UnknownFormat { path: path.to_path_buf() }),
     })

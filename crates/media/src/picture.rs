@@ -9,8 +9,8 @@ mod whole;
 
 pub use fit::Fit;
 pub(crate) use notes::notes_of;
-pub use read::read_image;
-pub(crate) use read::{check_size as check_stored_size, over_white, read_over_white, readable, refused, size_of};
+pub(crate) use read::{check_size as check_stored_size, over_white, read_over_white, readable, refused};
+pub use read::{picture_size, read_image};
 pub use sheet::contact_sheet;
 pub(crate) use whole::riff_len;
 

@@ -102,19 +102,19 @@ impl Upscale for Lanczos {
 }
 
 /// A writer that enlarges every frame before it passes it on.
-pub struct Upscaled {
-    inner: Box<dyn ClipWriter>,
+pub struct Upscaled<'a> {
+    inner: Box<dyn ClipWriter + 'a>,
     upscale: Box<dyn Upscale>,
 }
 
-impl Upscaled {
+impl<'a> Upscaled<'a> {
     /// Returns a writer to `inner`, which must have been created for the size that [`Upscale::size`] returns.
-    pub fn new(inner: Box<dyn ClipWriter>, upscale: Box<dyn Upscale>) -> Self {
+    pub fn new(inner: Box<dyn ClipWriter + 'a>, upscale: Box<dyn Upscale>) -> Self {
         Self { inner, upscale }
     }
 }
 
-impl ClipWriter for Upscaled {
+impl ClipWriter for Upscaled<'_> {
     fn push(&mut self, frame: &Frame) -> Result<()> {
         self.inner.push(&self.upscale.frame(frame)?)
     }
@@ -126,22 +126,22 @@ impl ClipWriter for Upscaled {
 
 /// A writer that crops every frame to its middle before it passes it on: 1920×1088, which suits a VAE, becomes 1920×1080. Of an
 /// odd number of rows or columns, one more is cut off at the bottom or at the right.
-pub struct Cropped {
-    inner: Box<dyn ClipWriter>,
+pub struct Cropped<'a> {
+    inner: Box<dyn ClipWriter + 'a>,
     width: usize,
     height: usize,
     frames: u64,
 }
 
-impl Cropped {
+impl<'a> Cropped<'a> {
     /// Returns a writer to `inner`, which must have been created for `width`×`height`. [`push`](ClipWriter::push) refuses
     /// smaller frames.
-    pub fn new(inner: Box<dyn ClipWriter>, width: usize, height: usize) -> Self {
+    pub fn new(inner: Box<dyn ClipWriter + 'a>, width: usize, height: usize) -> Self {
         Self { inner, width, height, frames: 0 }
     }
 }
 
-impl ClipWriter for Cropped {
+impl ClipWriter for Cropped<'_> {
     fn push(&mut self, frame: &Frame) -> Result<()> {
         frame.check_len()?;
         let (got, expected) = ((frame.width, frame.height), (self.width, self.height));

@@ -10,7 +10,8 @@ use std::path::Path;
 use support::{flat, shapes, spec, write_shapes};
 
 const RECIPE: &str = r#"{"prompt":"<b> & 红球","seed":7}"#;
-const NAMES: [&str; 6] = ["clip.mp4", "clip.gif", "clip.webp", "clip.safetensors", "clip.png", "frame_%03d.png"];
+const NAMES: [&str; 7] =
+    ["clip.mp4", "clip.gif", "clip.webp", "clip.y4m", "clip.safetensors", "clip.png", "frame_%03d.png"];
 
 fn with_recipe() -> WriteOptions {
     WriteOptions { recipe: Some(RECIPE.into()), ..WriteOptions::default() }
@@ -142,6 +143,28 @@ fn long_recipes_come_back() {
         write_shapes(&path, &spec(64, 48, 16), 1, &WriteOptions::default());
         assert_eq!(read_recipe(&path).unwrap(), None, "{name}");
     }
+}
+
+/// Codes of BT.709 in limited range, item 3.5: white, black, and red with its colour differences.
+#[test]
+fn y4m_holds_the_codes_of_bt_709() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, spec) = (dir.path().join("clip.y4m"), spec(7, 4, 24));
+    let mut writer = create(&path, &spec, &with_recipe()).unwrap();
+    for colour in [[1.0; 3], [0.0; 3], [1.0, 0.0, 0.0]] {
+        writer.push(&flat(&spec, colour)).unwrap();
+    }
+    let written = writer.finish().unwrap();
+    assert_eq!((written.frames, written.width, written.height), (3, 8, 4));
+    assert!(written.notes.len() == 2 && written.notes[1].contains("recipe"), "{:?}", written.notes);
+    let bytes = fs::read(&path).unwrap();
+    let header = b"YUV4MPEG2 W8 H4 F24:1 Ip A1:1 C420mpeg2 XYSCSS=420MPEG2 XCOLORRANGE=LIMITED\n";
+    let pictures = bytes.strip_prefix(header).unwrap();
+    assert_eq!(written.bytes, bytes.len() as u64);
+    for (picture, [y, u, v]) in pictures.chunks(6 + 48).zip([[235, 128, 128], [16, 128, 128], [63, 102, 240]]) {
+        assert_eq!(picture, [&b"FRAME\n"[..], &[y; 32], &[u; 8], &[v; 8]].concat());
+    }
+    assert_eq!(pictures.len(), 3 * 54);
 }
 
 #[test]

@@ -3,6 +3,11 @@
 use crate::{Error, Result};
 use candle_core::Device;
 
+/// The name of the level of vector instructions that this process computes with on the CPU, such as `avx2`.
+pub fn cpu_level() -> &'static str {
+    kinora_kernels::Level::current().name()
+}
+
 /// The devices that this build can compute on, as `--device` takes them.
 pub fn devices() -> Vec<&'static str> {
     let mut names = vec!["auto", "cpu"];

@@ -1,7 +1,8 @@
 //! The known models on the Hugging Face hub: which are in the hub cache, and downloads of others.
 
+use crate::model::given::known_manifest;
 use crate::model::repository;
-use crate::{Error, Manifest, Result, families};
+use crate::{Error, Result, families};
 use kinora_hub::Hub;
 pub use kinora_hub::{Error as HubError, Progress};
 use std::ops::ControlFlow;
@@ -34,11 +35,7 @@ pub(crate) fn complete(repository: &str) -> std::result::Result<PathBuf, Option<
 /// # Errors
 /// [`Error::UnknownModel`], or [`Error::Hub`] with the error of the hub, the network or the disk.
 pub fn pull(name: &str, on_progress: impl FnMut(Progress) -> ControlFlow<()>) -> Result<PathBuf> {
-    let manifest = Manifest::known().into_iter().find(|manifest| manifest.name == name);
-    let manifest = manifest.ok_or_else(|| Error::UnknownModel {
-        name: name.to_string(),
-        hint: "`kinora models` lists those that can be downloaded".into(),
-    })?;
+    let manifest = known_manifest(name)?;
     let repository = manifest.repository.ok_or_else(|| {
         let page = manifest.page.unwrap_or_default();
         let hint = format!("download the files of {page} and give their directory to --model");
@@ -49,6 +46,17 @@ pub fn pull(name: &str, on_progress: impl FnMut(Progress) -> ControlFlow<()>) ->
         Err(Error::Hub(error @ HubError::Offline { .. })) => cached(&repository).ok_or(Error::Hub(error)),
         result => result,
     }
+}
+
+/// Deletes the known model `name` from the hub cache, where other programs may use it too, and returns the directory and its bytes;
+/// `None` if it is not there. `only_tell` deletes nothing.
+///
+/// # Errors
+/// [`Error::UnknownModel`], and a directory that cannot be deleted.
+pub fn remove(name: &str, only_tell: bool) -> Result<Option<(PathBuf, u64)>> {
+    let manifest = known_manifest(name)?;
+    let Some(repository) = manifest.repository else { return Ok(None) };
+    Ok(Hub::from_environment()?.remove(&repository, only_tell)?)
 }
 
 #[cfg(feature = "hub")]

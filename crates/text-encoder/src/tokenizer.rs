@@ -40,6 +40,34 @@ impl Tokenizer {
         Ok(Self { inner })
     }
 
+    /// Returns the words of `text` that are not in the vocabulary: those of three letters or more of which every piece is a single
+    /// letter, and of those with letters beyond ASCII, which may be whole sentences without blanks, the unknown letters.
+    ///
+    /// # Errors
+    /// Those of the tokenizer at work.
+    pub fn unknown_words(&self, text: &str) -> Result<Vec<String>> {
+        let mut unknown = Vec::new();
+        for word in text.split_whitespace() {
+            let word = word.trim_matches(|c: char| !c.is_alphanumeric());
+            let encoding = contain(|| self.inner.encode(word, false))?;
+            let unknown_id = self.inner.token_to_id("<unk>");
+            let pieces = encoding.get_tokens().iter().zip(encoding.get_ids()).zip(encoding.get_offsets());
+            let pieces = pieces.map(|((piece, id), &(start, end))| (piece, Some(*id) == unknown_id, start..end));
+            if word.is_ascii() {
+                let is_spelled = |piece: &str| piece.trim_start_matches('▁').chars().count() <= 1;
+                let mut pieces = pieces.map(|(piece, is_unknown, _)| is_unknown || is_spelled(piece));
+                if word.len() > 2 && word.contains(char::is_alphabetic) && pieces.all(|alone| alone) {
+                    unknown.push(word.to_string());
+                }
+            } else {
+                let letters = pieces.filter_map(|(_, is_unknown, at)| is_unknown.then(|| word.get(at)).flatten());
+                unknown.extend(letters.map(str::trim).filter(|letters| !letters.is_empty()).map(str::to_string));
+            }
+        }
+        unknown.dedup();
+        Ok(unknown)
+    }
+
     /// Returns the ids of `text` with the tokenizer's special tokens (`</s>` at the end for the T5 family), at most `max_len`
     /// of them: a text that is longer loses its end, never a special token.
     pub fn encode(&self, text: &str, max_len: usize) -> Result<Tokens> {

@@ -4,12 +4,16 @@
 //! release, <https://github.com/Wan-Video/Wan2.1/blob/9737cba9c1c3/wan/modules/t5.py>; numbers are those of
 //! <https://github.com/huggingface/transformers/blob/v5.24.0/src/transformers/models/umt5/modeling_umt5.py>.
 
+mod keys;
+
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
-use kinora_checkpoint::{KeyMap, Weights};
+use kinora_checkpoint::Weights;
 use kinora_kernels::Epilogue;
-use kinora_nn::{Linear, RmsNorm};
+use kinora_nn::{Embedding, Linear, RmsNorm};
 use serde::Deserialize;
+
+pub use keys::{canonical_from_llama_cpp, canonical_from_transformers, key_maps};
 
 /// Shape of a UMT5 encoder, read from transformers' `config.json` (other keys are ignored).
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -95,7 +99,7 @@ fn default_eos() -> u32 {
 /// The encoder.
 pub struct Umt5 {
     config: Umt5Config,
-    embedding: Tensor,
+    embedding: Embedding,
     blocks: Vec<Block>,
     norm: RmsNorm,
     device: Device,
@@ -103,16 +107,15 @@ pub struct Umt5 {
 }
 
 impl Umt5 {
-    /// Reads the parameters below `weights`; the embedding table stays in the dtype it is stored in.
+    /// Reads the parameters below `weights`; the embedding table stays in the form in which it is stored.
     pub fn new(config: &Umt5Config, weights: &Weights) -> Result<Self> {
         config.check()?;
-        let table = (config.vocab_size, config.d_model);
         let blocks = (0..config.num_layers)
             .map(|i| Block::new(config, &weights.pp("blocks").pp(i)))
             .collect::<kinora_checkpoint::Result<_>>()?;
         Ok(Self {
             config: config.clone(),
-            embedding: weights.pp("token_embedding").get_stored("weight", table)?,
+            embedding: Embedding::new(&weights.pp("token_embedding"), config.vocab_size, config.d_model)?,
             blocks,
             norm: RmsNorm::new(&weights.pp("norm"), config.d_model, config.layer_norm_epsilon)?,
             device: weights.device().clone(),
@@ -137,7 +140,7 @@ impl Umt5 {
         }
         let buckets = self.buckets(s)?;
         let mask = padding_bias(lengths, s, &self.device)?;
-        let rows = self.embedding.index_select(&ids.flatten_all()?, 0)?.to_dtype(self.dtype)?;
+        let rows = self.embedding.forward(ids, self.dtype)?;
         let mut x = rows.reshape((b, s, self.config.d_model))?; // [B, S, C]
         for block in &self.blocks {
             x = block.forward(&x, &buckets, mask.as_ref())?;
@@ -287,33 +290,6 @@ fn padding_bias(lengths: &[usize], s: usize, device: &Device) -> candle_core::Re
     let bias: Vec<f32> = lengths.iter().flat_map(row).collect();
     Tensor::from_vec(bias, (lengths.len(), 1, 1, s), device).map(Some)
 }
-
-/// Names in transformers' checkpoints. The embedding table is there under one or both of its two names, a checkpoint of the
-/// whole model has a decoder, and `ComfyUI`'s single files carry the `SentencePiece` model as one more tensor.
-pub fn canonical_from_transformers() -> KeyMap {
-    KeyMap::new("transformers", TRANSFORMERS)
-        .dropping(["spiece_model", "lm_head.weight", "decoder.{rest..}"])
-        .dropping_duplicate("shared.weight", "encoder.embed_tokens.weight")
-}
-
-const TRANSFORMERS: [(&str, &str); 13] = [
-    ("shared.weight", "token_embedding.weight"),
-    ("encoder.embed_tokens.weight", "token_embedding.weight"),
-    ("encoder.block.{i}.layer.0.layer_norm.weight", "blocks.{i}.norm1.weight"),
-    ("encoder.block.{i}.layer.0.SelfAttention.q.weight", "blocks.{i}.attn.q.weight"),
-    ("encoder.block.{i}.layer.0.SelfAttention.k.weight", "blocks.{i}.attn.k.weight"),
-    ("encoder.block.{i}.layer.0.SelfAttention.v.weight", "blocks.{i}.attn.v.weight"),
-    ("encoder.block.{i}.layer.0.SelfAttention.o.weight", "blocks.{i}.attn.o.weight"),
-    (
-        "encoder.block.{i}.layer.0.SelfAttention.relative_attention_bias.weight",
-        "blocks.{i}.pos_embedding.embedding.weight",
-    ),
-    ("encoder.block.{i}.layer.1.layer_norm.weight", "blocks.{i}.norm2.weight"),
-    ("encoder.block.{i}.layer.1.DenseReluDense.wi_0.weight", "blocks.{i}.ffn.gate.0.weight"),
-    ("encoder.block.{i}.layer.1.DenseReluDense.wi_1.weight", "blocks.{i}.ffn.fc1.weight"),
-    ("encoder.block.{i}.layer.1.DenseReluDense.wo.weight", "blocks.{i}.ffn.fc2.weight"),
-    ("encoder.final_layer_norm.weight", "norm.weight"),
-];
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,9 @@
 //! Fixtures, distances and inputs for the tests of every crate.
 #![allow(clippy::missing_panics_doc, reason = "tests panic when something is wrong")]
 
+pub mod gguf;
+pub mod stored;
+
 use candle_core::{DType, Device, Shape, Tensor};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -87,7 +87,8 @@ fn add(sandbox: &Sandbox, file: &str, name: &str, shape: &[usize]) {
 fn kinds_of_models_that_are_not_read() {
     let mut t = Transcript::default();
     refused(&mut t, "a LoRA", |s| rename(s, TRANSFORMER, |name| format!("{name}.lora_A.weight")));
-    refused(&mut t, "scaled fp8", |s| add(s, TRANSFORMER, "scaled_fp8", &[]));
+    refused(&mut t, "an inverse scale", |s| add(s, TRANSFORMER, "blocks.0.attn1.to_q.weight_scale_inv", &[]));
+    refused(&mut t, "a scale of nothing", |s| add(s, TRANSFORMER, "blocks.7.attn1.to_q.scale_weight", &[]));
     refused(&mut t, "a scale per matrix", |s| {
         add(s, TEXT_ENCODER, "encoder.block.0.layer.0.SelfAttention.q.weight_scale", &[]);
     });
@@ -133,8 +134,10 @@ fn parts_that_do_not_belong_together() {
         std::fs::create_dir(s.path("model/image_processor")).expect("a folder");
         s.write("model/image_processor/preprocessor_config.json", "<html>");
     });
-    refused(&mut t, "SentencePiece alone", |s| {
-        std::fs::rename(s.path(TOKENIZER), s.path("model/tokenizer/spiece.model")).expect("a file");
+    refused(&mut t, "a SentencePiece model without an end", |s| {
+        std::fs::remove_file(s.path(TOKENIZER)).expect("a file");
+        let unknown = b"\n\x0e\n\x05<unk>\x15\0\0\0\0\x18\x02";
+        std::fs::write(s.path("model/tokenizer/spiece.model"), unknown).expect("a file");
     });
     #[cfg(unix)]
     for file in [VAE, TOKENIZER, CONFIG] {
@@ -144,7 +147,7 @@ fn parts_that_do_not_belong_together() {
         });
     }
     refused(&mut t, "another format in the folder", |s| {
-        std::fs::rename(s.path(TRANSFORMER), s.path("model/transformer/model-Q4.gguf")).expect("a file");
+        std::fs::rename(s.path(TRANSFORMER), s.path("model/transformer/model.onnx")).expect("a file");
     });
     insta::assert_snapshot!(t.0);
 }

@@ -1,9 +1,11 @@
 //! Checkpoints from files: what is read, what is refused, and how the refusal reads.
 
 mod artefacts;
+mod companions;
+mod gguf;
 mod headers;
 mod key_maps;
-
+mod loras;
 mod pth;
 mod sharded;
 mod values;

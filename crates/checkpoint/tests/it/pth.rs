@@ -2,7 +2,7 @@
 
 use crate::fixture;
 use candle_core::{DType, Device};
-use kinora_checkpoint::{Dtype, TensorFile, Weights};
+use kinora_checkpoint::{Format, TensorFile, Weights};
 
 #[test]
 fn tensors_are_those_that_torch_wrote() {
@@ -19,6 +19,27 @@ fn tensors_are_those_that_torch_wrote() {
                 tensor.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap()
             };
             assert_eq!(flat(&found), flat(&expected), "{}", info.name);
+        }
+    }
+}
+
+#[test]
+fn newer_protocols_and_eighths_are_read_as_torch_reads_them() {
+    let plain = TensorFile::open(&fixture("plain.safetensors")).unwrap();
+    let eighths = TensorFile::open(&fixture("eighths.safetensors")).unwrap();
+    for name in ["protocol4.pth", "protocol5.pth"] {
+        let file = TensorFile::open(&fixture(name)).unwrap();
+        let choice = "it holds `generator_ema` and `generator`, and `generator_ema` is read";
+        assert!(file.choice().unwrap().ends_with(choice), "{:?}", file.choice());
+        assert_eq!(file.infos().len(), 13);
+        assert_eq!(file.tensor("transposed").unwrap().dims(), plain.tensor("transposed").unwrap().dims());
+        let formats =
+            ["e4m3", "e5m2"].map(|name| file.infos().into_iter().find(|info| info.name == name).unwrap().format);
+        assert_eq!(formats, [Format::F8E4m3, Format::F8E5m2]);
+        let weights = Weights::from_files(vec![file], &[], &Device::Cpu, DType::F32).unwrap();
+        for (name, shape) in [("e4m3", &[3, 4][..]), ("e5m2", &[5])] {
+            let flat = |tensor: candle_core::Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            assert_eq!(flat(weights.get(name, shape).unwrap()), flat(eighths.tensor(name).unwrap()), "{name}");
         }
     }
 }
@@ -100,10 +121,10 @@ fn of_several_sets_of_tensors_it_is_said_which_one_is_read() {
     assert_eq!(open(&beside).unwrap().infos().len(), 1);
     let refusal = |pickle: &[u8]| open(pickle).err().unwrap().to_string();
     assert_eq!(
-        refusal(&wrapped(&["generator", "network"])),
-        "a.pth: it holds no state dict (a dictionary of tensors), but `generator`, `network`, which is not read yet"
+        refusal(&wrapped(&["discriminator", "network"])),
+        "a.pth: it holds no state dict (a dictionary of tensors), but `discriminator`, `network`, which is not read yet"
     );
-    assert_eq!(refusal(b"\x80\x04}."), "a.pth: it was saved with pickle protocol 4, which is not read yet");
+    assert_eq!(refusal(b"\x80\x06}."), "a.pth: it was saved with pickle protocol 6, which is not read yet");
 }
 
 #[test]
@@ -112,25 +133,30 @@ fn slices_of_pth() {
     let rows = file.narrow("block.0.weight", 0, 3, 2).unwrap().to_vec2::<f32>().unwrap();
     assert_eq!(rows, file.tensor("tail").unwrap().to_vec2::<f32>().unwrap());
     assert!(file.narrow("transposed", 0, 0, 1).is_err());
-    assert_eq!(file.infos().iter().find(|info| info.name == "half").unwrap().dtype, Dtype::F16);
+    assert_eq!(file.infos().iter().find(|info| info.name == "half").unwrap().format, Format::F16);
 }
 
 /// Damage anywhere in the file (directory, pickle, data) leads to a result.
 #[test]
 fn mutated_files_never_panic() {
-    let seed = std::fs::read(fixture("plain.pth")).unwrap();
+    mutate(&std::fs::read(fixture("plain.pth")).unwrap(), 4000);
+    mutate(&std::fs::read(fixture("protocol5.pth")).unwrap(), 3000);
+}
+
+fn mutate(seed: &[u8], times: usize) {
+    const OPCODES: &[u8] = b"(.tuRQ}]bcJKX\x85\x86\x87\x8a\xff\x8c\x8d\x8e\x8f\x90\x91\x92\x93\x94\x95\x96\x97012od";
     let mut state = 7u64;
     let mut random = |limit: usize| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) as usize % limit
     };
-    for _ in 0..4000 {
-        let mut bytes = seed.clone();
+    for _ in 0..times {
+        let mut bytes = seed.to_vec();
         for _ in 0..=random(3) {
             let at = random(bytes.len());
             match random(4) {
                 0 => bytes.truncate(at.max(4)),
-                1 => bytes[at] = b"(.tuRQ}]bcJKX\x85\x86\x87\x8a\xff"[random(18)],
+                1 => bytes[at] = OPCODES[random(OPCODES.len())],
                 _ => bytes[at] = random(256) as u8,
             }
         }
@@ -139,4 +165,18 @@ fn mutated_files_never_panic() {
             let _ = file.tensor(&info.name);
         }
     }
+}
+
+#[test]
+fn what_pickles_do_with_texts_stays_small() {
+    let refusal = |pickle: &[u8]| TensorFile::from_static("a.pth", archive(pickle).leak()).err().unwrap().to_string();
+    // A long text, named as module and function over and over.
+    let long = [b"\x80\x04", &text(&"x".repeat(4000))[..], b"\x940", &b"h\0h\0\x930".repeat(50_000), b"}."].concat();
+    assert_eq!(refusal(&long), "a.pth: data.pkl is not valid: a function's name has 8000 bytes");
+    assert_eq!(refusal(b"\x80\x05\x97."), "a.pth: data.pkl is not valid: its data lie outside the pickle");
+    assert_eq!(
+        refusal(b"\x80\x04\x8d\xff\xff\xff\xff\xff\xff\xff\xff."),
+        "a.pth: data.pkl is not valid: the pickle is cut short"
+    );
+    assert_eq!(refusal(b"\x80\x04K\x01K\x02\x93."), "a.pth: data.pkl is not valid: a function's name is not text");
 }

@@ -34,7 +34,7 @@ fn shards_are_one_checkpoint() {
     let second = write(folder.path(), "model-00002-of-00002.safetensors", &["c"]);
     let (one, two) = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors");
     let index = write_index(folder.path(), &[("a", one), ("b", one), ("c", two)]);
-    for files in [vec![index], vec![first.clone(), second]] {
+    for files in [vec![index], vec![first.clone(), second.clone()], vec![second.clone()]] {
         let weights = open(&files).unwrap();
         assert_eq!(weights.get("b", 2).unwrap().to_vec1::<f32>().unwrap(), [1.0, 2.0]);
         assert_eq!(weights.finish().unwrap_err().to_string(), "2 of the checkpoint's tensors were not used: `a`, `c`");
@@ -44,6 +44,10 @@ fn shards_are_one_checkpoint() {
         assert_eq!((report.tensors, report.parameters, report.bytes), (3, 6, 12));
         assert_eq!(report.dtypes, BTreeMap::from([("bf16".to_string(), 3)]));
     }
+    std::fs::rename(&first, folder.path().join("moved.safetensors")).unwrap();
+    let alone = open(std::slice::from_ref(&second)).err().unwrap().to_string();
+    assert!(alone.ends_with("shard `model-00001-of-00002.safetensors` is missing"), "{alone}");
+    std::fs::rename(folder.path().join("moved.safetensors"), &first).unwrap();
     let twice = open(&[first.clone(), first]).err().unwrap();
     assert!(matches!(&twice, Error::TwoFiles { name, .. } if name == "a"), "{twice}");
 }

@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Tensor};
 use half::{bf16, f16};
-use kinora_checkpoint::{KeyMap, TensorFile, Weights, save_safetensors};
+use kinora_checkpoint::{KeyMap, StoredMatrix, TensorFile, Weights, save_safetensors};
 use std::collections::{BTreeMap, HashMap};
 
 /// A checkpoint of one-dimensional tensors.
@@ -160,7 +160,7 @@ fn headers_alone_tell_whether_a_module_fits() {
     let path = folder.path().join("model.safetensors");
     let tensors = [("norm.weight".to_string(), nan), ("ids".to_string(), Tensor::new(&[1u32], &Device::Cpu).unwrap())];
     save_safetensors(&path, &tensors, &BTreeMap::new()).unwrap();
-    let weights = Weights::headers_only(TensorFile::open_all(&path).unwrap(), &[], DType::F32).unwrap();
+    let weights = Weights::headers_only(TensorFile::open_all(&[path]).unwrap(), &[], DType::F32).unwrap();
     let message = |name: &str, shape: (usize, usize)| weights.get(name, shape).unwrap_err().to_string();
     assert_eq!(
         message("norm.weight", (1 << 40, 2)),
@@ -180,7 +180,7 @@ fn placeholders_say_how_many_bytes_the_tensors_would_have() {
     weights.get_dtype("a.norm", 7, DType::F32).unwrap();
     weights.pp("a").get("weight", (3, 5)).unwrap(); // the same tensor
     assert_eq!(weights.bytes(), 3 * 5 * 2 + 7 * 4);
-    weights.pp("a").kept_in("weight", 100, Vec::new());
+    weights.pp("a").kept_in("weight", 100, "", Vec::new());
     assert_eq!(weights.bytes(), 100 + 7 * 4);
 }
 
@@ -239,11 +239,14 @@ fn of_two_tables_the_one_with_values_is_taken() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.safetensors");
     let map = KeyMap::new("toy", [("shared", "table"), ("own", "table")]).dropping_duplicate("shared", "own");
+    let open = || {
+        Weights::open(std::slice::from_ref(&path), &[&map], &Device::Cpu, DType::F32).map_err(|error| error.to_string())
+    };
     let table = |shared: f32, own: f32| {
         let tensor = |value: f32| Tensor::full(value, (300, 100), &Device::Cpu).unwrap();
         let tensors = [("shared".to_string(), tensor(shared)), ("own".to_string(), tensor(own))];
         save_safetensors(&path, &tensors, &BTreeMap::new()).unwrap();
-        let weights = Weights::open(std::slice::from_ref(&path), &[&map], &Device::Cpu, DType::F32).unwrap();
+        let weights = open()?;
         let table = weights.get_stored("table", (300, 100)).map_err(|error| error.to_string())?;
         Ok(table.flatten_all().unwrap().to_vec1::<f32>().unwrap()[7])
     };
@@ -251,5 +254,27 @@ fn of_two_tables_the_one_with_values_is_taken() {
     assert_eq!(table(2.0, 0.0), Ok(2.0));
     assert_eq!(table(0.0, 3.0), Ok(3.0));
     assert_eq!(table(0.0, 0.0), Err("tensor `table` holds nothing but zeros".to_string()));
-    assert_eq!(table(2.0, 3.0), Err("tensors `own` and `shared` are one in the model, but differ".to_string()));
+    let differ = "tensors `own` and `shared` are one in the model, but differ".to_string();
+    assert_eq!(table(2.0, 3.0), Err(differ.clone()));
+
+    // Two that are quantised are looked at, too, and the one that is taken stays so. 2 is 0x40, 3 is 0x44.
+    let stored = |shared: u8, own: u8| {
+        let info =
+            |at: usize| format!(r#"{{"dtype":"F8_E4M3","shape":[300,100],"data_offsets":[{at},{}]}}"#, at + 30_000);
+        let header = format!(r#"{{"shared":{},"own":{}}}"#, info(0), info(30_000));
+        let length = (header.len() as u64).to_le_bytes();
+        std::fs::write(&path, [&length[..], header.as_bytes(), &vec![shared; 30_000], &vec![own; 30_000]].concat())
+            .unwrap();
+        let weights = open()?;
+        let Some(StoredMatrix::Matrix(matrix)) = weights.matrix("table", [300, 100]).unwrap() else {
+            panic!("it is widened")
+        };
+        let mut row = [0f32; 100];
+        matrix.dequantise(3, 0, &mut row);
+        Ok(row[7])
+    };
+    assert_eq!(stored(0x40, 0x40), Ok(2.0));
+    assert_eq!(stored(0, 0x44), Ok(3.0));
+    assert_eq!(stored(0x40, 0), Ok(2.0));
+    assert_eq!(stored(0x40, 0x44), Err(differ));
 }

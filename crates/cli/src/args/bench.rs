@@ -2,8 +2,8 @@
 
 use super::ModelArgs;
 use clap::{Args, ValueEnum};
-use kinora::AttentionChoice;
 use kinora::bench::BenchPart;
+use kinora::{AttentionChoice, Blocks};
 use std::path::PathBuf;
 
 /// `kinora bench`.
@@ -27,6 +27,9 @@ pub struct BenchArgs {
     /// With --random: build and measure only N blocks of the transformer, and scale the time to all of them.
     #[arg(long, value_name = "N", requires = "random")]
     pub dit_layers: Option<usize>,
+    /// With --random: matrices in blocks, of a type that GGUF files have.
+    #[arg(long, value_name = "TYPE", requires = "random", value_parser = blocks)]
+    pub blocks: Option<Blocks>,
     /// The transformer's self-attention: dense or sparse[:KEEP] (its first block is dense).
     #[arg(long, value_name = "KIND", default_value = "dense")]
     pub attention: AttentionChoice,
@@ -39,6 +42,11 @@ pub struct BenchArgs {
     /// The model to measure.
     #[command(flatten)]
     pub model: ModelArgs,
+}
+
+fn blocks(text: &str) -> Result<Blocks, String> {
+    let names = || Blocks::ALL.map(Blocks::name).join(", ");
+    text.parse().map_err(|()| format!("it is not one of {}", names()))
 }
 
 /// Parts of a model.

@@ -1,7 +1,7 @@
 //! The options of commands on existing files: clips, latents and models.
 
-use super::{DenoisingArgs, ModelArgs, OutputArgs};
-use clap::Args;
+use super::{DenoisingArgs, LoraArgs, ModelArgs, OutputArgs};
+use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
 /// `kinora decode`.
@@ -49,13 +49,30 @@ pub struct InspectArgs {
 
 /// `kinora models`.
 #[derive(Debug, Clone, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct ModelsArgs {
+    /// The action, if it is not to list them.
+    #[command(subcommand)]
+    pub command: Option<ModelsCommand>,
     /// Print everything that is known about one model: its inputs, its defaults and its modes.
     #[arg(long, value_name = "NAME")]
     pub show: Option<String>,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// The actions on models.
+#[derive(Debug, Clone, Subcommand)]
+pub enum ModelsCommand {
+    /// Delete a downloaded model from the cache of the Hugging Face hub, which other programs share.
+    Rm {
+        /// A name from `kinora models`.
+        name: String,
+        /// Say what would be deleted, and delete nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
 }
 
 /// `kinora pull`.
@@ -83,6 +100,9 @@ pub struct RerunArgs {
     /// The model and how it runs.
     #[command(flatten)]
     pub model: ModelArgs,
+    /// LoRAs, instead of those of the recipe.
+    #[command(flatten)]
+    pub loras: LoraArgs,
     /// Denoising; settings that are not given are those of the recipe.
     #[command(flatten)]
     pub denoising: DenoisingArgs,

@@ -2,19 +2,53 @@
 
 use crate::ffmpeg;
 use clap::{Args, ValueEnum};
-use kinora::{Choice, LoadOptions, Recipe};
+use kinora::{Choice, LoadOptions, Lora, Mode, Recipe};
+use std::path::PathBuf;
 
 /// Which model, and how it runs.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Model")]
 pub struct ModelArgs {
-    /// A known name, a model directory, or single files (transformer, VAE, text encoder, tokenizer.json)
-    /// [default: embedded].
+    /// A known name, a model directory, or single files (transformer, VAE, text encoder, tokenizer.json). Files after a
+    /// name or a directory replace its parts; high=FILE and low=FILE are two experts [default: embedded].
     #[arg(long, num_args = 1.., value_name = "NAME|DIR|FILE")]
     pub model: Option<Vec<String>>,
     /// How it runs.
     #[command(flatten)]
     pub compute: ComputeArgs,
+}
+
+/// What changes a model.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Model")]
+pub struct LoraArgs {
+    /// A LoRA, and what its changes are multiplied by [default: 1]; repeat it for several. high= or low= in front names one
+    /// of two transformers, else both are changed.
+    #[arg(long, value_name = "FILE[:STRENGTH]")]
+    pub lora: Vec<Lora>,
+    /// A folder of LoRAs: --lora takes their names, and --mode fast one for few steps that fits the model [default: the
+    /// variable `KINORA_LORAS`, else kinora/loras in the user's data directory].
+    #[arg(long, value_name = "DIR")]
+    pub lora_folder: Option<PathBuf>,
+}
+
+impl LoraArgs {
+    /// Returns `options` with these LoRAs, if there are any, for clips that are made in `mode`.
+    pub fn over(&self, options: LoadOptions, mode: Option<Mode>) -> LoadOptions {
+        let loras = if self.lora.is_empty() { options.loras } else { self.lora.clone() };
+        let lora_folder = self.lora_folder.clone().or_else(lora_folder);
+        LoadOptions { loras, lora_folder, few_steps: mode == Some(Mode::Fast), ..options }
+    }
+}
+
+/// The folder of LoRAs that no option names.
+fn lora_folder() -> Option<PathBuf> {
+    let path = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let data = || match path(if cfg!(windows) { "LOCALAPPDATA" } else { "XDG_DATA_HOME" }) {
+        Some(data) => Some(data),
+        None => Some(std::env::home_dir()?.join(".local/share")),
+    };
+    path("KINORA_LORAS").or_else(|| Some(data()?.join("kinora").join("loras")))
 }
 
 /// How a model runs.
@@ -29,6 +63,10 @@ pub struct ComputeArgs {
     /// clip; auto does so where it is measured to be faster.
     #[arg(long, value_enum)]
     pub quant: Option<QuantArg>,
+    /// Do not round inputs to 8 bits where the file's weights are quantised: in blocks (GGUF) on the CPU, fp8 and int8 on CUDA
+    /// devices. Slower, and as near to the file's numbers as can be.
+    #[arg(long)]
+    pub exact: bool,
     /// Where to compute.
     #[arg(long, default_value = "auto", value_name = "DEVICE", help = device_help())]
     pub device: String,
@@ -83,7 +121,7 @@ impl ModelArgs {
         self.compute.load_options(self.model.clone().unwrap_or_else(|| LoadOptions::default().model))
     }
 
-    /// The same, with the model, dtype and quantisation of `recipe` where no option gives them.
+    /// The same, with the model, LoRAs, dtype and quantisation of `recipe` where no option gives them.
     pub fn load_options_of(&self, recipe: &Recipe) -> kinora::Result<LoadOptions> {
         let own = self.compute.load_options(self.model.clone().unwrap_or_else(|| recipe.model.clone()));
         let dtype = match own.dtype {
@@ -94,15 +132,37 @@ impl ModelArgs {
             Choice::Usual => recipe.quant()?.into(),
             given => given,
         };
-        Ok(LoadOptions { dtype, quant, ..own })
+        let exact = own.exact || recipe.exact;
+        Ok(LoadOptions { dtype, quant, exact, loras: recipe.loras.clone(), ..own })
     }
 }
 
 impl ComputeArgs {
+    /// Returns these options as words of a command line.
+    pub fn words(&self) -> Vec<String> {
+        let value = |value: Option<clap::builder::PossibleValue>| value.map(|value| value.get_name().to_string());
+        let pairs = [
+            ("--dtype", self.dtype.and_then(|dtype| value(dtype.to_possible_value()))),
+            ("--quant", self.quant.and_then(|quant| value(quant.to_possible_value()))),
+            ("--device", Some(self.device.clone())),
+            ("--gpu-memory", self.gpu_memory.map(|bytes| (bytes as f64 / 1e9).to_string())),
+            ("--threads", self.threads.map(|threads| threads.to_string())),
+        ];
+        let flags = [("--exact", self.exact), ("--no-ffmpeg", self.no_ffmpeg)];
+        let pairs = pairs.into_iter().filter_map(|(name, value)| Some([name.to_string(), value?])).flatten();
+        pairs.chain(flags.into_iter().filter(|(_, on)| *on).map(|(name, _)| name.to_string())).collect()
+    }
+
     /// Returns the options of the library that these describe, for `model`.
     pub fn load_options(&self, model: Vec<String>) -> LoadOptions {
         LoadOptions {
             model,
+            loras: Vec::new(),
+            lora_folder: None,
+            few_steps: false,
+            keep_warm: false,
+            pace: crate::cache::path("pace.json"),
+            contexts: crate::cache::path("contexts"),
             dtype: match self.dtype {
                 None => Choice::Usual,
                 Some(DTypeArg::Auto) => Choice::Fastest,
@@ -116,6 +176,7 @@ impl ComputeArgs {
                 Some(QuantArg::Int8) => Choice::Is(kinora::Quant::Int8),
                 Some(QuantArg::Fp8) => Choice::Is(kinora::Quant::Fp8),
             },
+            exact: self.exact,
             device: self.device.clone(),
             threads: self.threads,
             gpu_memory: self.gpu_memory,

@@ -2,27 +2,30 @@
 
 use super::{Cli, GenerateArgs};
 use clap::error::ErrorKind;
-use clap::{CommandFactory, FromArgMatches, Parser};
+use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use kinora::{Error, Result};
+use std::ffi::OsString;
+use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
 /// The most bytes of a prompt.
 const LONGEST: u64 = 1 << 20;
 
-/// Parses the command line. Words that begin with a dash and are no options of the command are prompts where they cannot
+/// Parses a command line. Words that begin with a dash and are no options of the command are prompts where they cannot
 /// be mistyped options: in quotes with blanks in them, or after `--negative-prompt`.
 ///
 /// # Errors
 /// clap's, also that of a help text or a version to print.
-pub fn parse() -> std::result::Result<Cli, clap::Error> {
-    Cli::try_parse().or_else(|error| match error.kind() {
-        ErrorKind::UnknownArgument | ErrorKind::InvalidValue => with_dashes().ok_or(error),
+pub fn parse(line: &[OsString]) -> std::result::Result<(Cli, ArgMatches), clap::Error> {
+    let parsed = |matches: ArgMatches| Ok((Cli::from_arg_matches(&matches)?, matches));
+    Cli::command().try_get_matches_from(line).and_then(parsed).or_else(|error| match error.kind() {
+        ErrorKind::UnknownArgument | ErrorKind::InvalidValue => with_dashes(line).ok_or(error),
         _ => Err(error),
     })
 }
 
-fn with_dashes() -> Option<Cli> {
+fn with_dashes(line: &[OsString]) -> Option<(Cli, ArgMatches)> {
     let mut command = Cli::command();
     for name in ["generate", "plan", "extend", "story"] {
         command = command.mut_subcommand(name, |command| {
@@ -32,7 +35,8 @@ fn with_dashes() -> Option<Cli> {
             })
         });
     }
-    let cli = Cli::from_arg_matches(&command.try_get_matches().ok()?).ok()?;
+    let matches = command.try_get_matches_from(line).ok()?;
+    let cli = Cli::from_arg_matches(&matches).ok()?;
     let (prompt, negative) = match &cli.command {
         super::Command::Generate(args) | super::Command::Plan(args) => prompts_of(args),
         super::Command::Extend(args) => (args.prompt.as_deref(), args.negative_prompt.as_deref()),
@@ -41,44 +45,41 @@ fn with_dashes() -> Option<Cli> {
     };
     let is_option = |text: &str| text.starts_with("--") && !text.contains(char::is_whitespace);
     let is_dashed = |text: &str| text.len() > 1 && text.starts_with('-') && !text.contains(char::is_whitespace);
-    (!prompt.is_some_and(is_dashed) && !negative.is_some_and(is_option)).then_some(cli)
+    (!prompt.is_some_and(is_dashed) && !negative.is_some_and(is_option)).then_some((cli, matches))
 }
 
 fn prompts_of(args: &GenerateArgs) -> (Option<&str>, Option<&str>) {
     (Some(&args.prompt), args.negative_prompt.as_deref())
 }
 
-/// The prompt that is meant, and what is worth knowing about it.
-pub struct Prompt {
-    /// The prompt.
-    pub text: String,
-    /// A sentence, if there is one.
-    pub note: Option<String>,
-}
-
-impl Prompt {
-    /// Returns the prompt that was `given`: `-` stands for standard input.
-    ///
-    /// # Errors
-    /// Standard input that is empty, no text, or too long.
-    pub fn of(given: &str) -> Result<Self> {
-        if given == "-" {
-            return Ok(Self { text: from(std::io::stdin().lock())?, note: None });
-        }
-        let file = given.strip_prefix('@').filter(|name| Path::new(name).is_file());
-        let note = file.map(|name| {
-            let word = kinora_files::shell_word(name);
-            format!("the prompt is the text `{given}`, not what is in that file: `kinora … - < {word}` reads it")
-        });
-        Ok(Self { text: given.to_string(), note })
+/// Returns the prompt that was `given`: `-` stands for standard input, `@FILE` for the text of a file.
+///
+/// # Errors
+/// A file or standard input that is empty, no text, or too long, and a file that is not there.
+pub fn prompt(given: &str) -> Result<String> {
+    if given == "-" {
+        let hint = "write it there, as in `echo a red ball | kinora generate -`, or instead of the -";
+        return from(std::io::stdin().lock(), "on standard input", hint);
+    }
+    // A sentence that begins so is one.
+    let Some(name) =
+        given.strip_prefix('@').filter(|name| !name.contains(char::is_whitespace) || Path::new(name).is_file())
+    else {
+        return Ok(given.to_string());
+    };
+    let hint = "@FILE is the text of a file; a prompt that begins with @ has a blank before it";
+    match File::open(name) {
+        Ok(file) => from(file, &format!("in `{name}`"), hint),
+        Err(error) => Err(bad(&format!("in `{name}`"), &format!("cannot be read: {error}"), hint)),
     }
 }
 
-fn from(input: impl Read) -> Result<String> {
-    let bad = |why: &str| Error::Request {
-        what: format!("the prompt on standard input {why}"),
-        hint: "write it there, as in `echo a red ball | kinora generate -`, or instead of the -".into(),
-    };
+fn bad(place: &str, why: &str, hint: &str) -> Error {
+    Error::Request { what: format!("the prompt {place} {why}"), hint: hint.into() }
+}
+
+fn from(input: impl Read, place: &str, hint: &str) -> Result<String> {
+    let bad = |why: &str| bad(place, why, hint);
     let mut bytes = Vec::new();
     input.take(LONGEST + 1).read_to_end(&mut bytes).map_err(|error| bad(&format!("cannot be read: {error}")))?;
     if bytes.len() as u64 > LONGEST {
@@ -95,9 +96,23 @@ mod tests {
 
     #[test]
     fn prompts_come_from_standard_input() {
-        assert_eq!(from("\u{feff}a red\nball\n".as_bytes()).ok().as_deref(), Some("a red\nball"));
+        let read = |text: &[u8]| from(text, "in a file", "").ok();
+        assert_eq!(read("\u{feff}a red\nball\n".as_bytes()).as_deref(), Some("a red\nball"));
         for bad in [&b""[..], b" \n", b"\xff", &vec![b'a'; (1 << 20) + 1]] {
-            assert!(from(bad).is_err());
+            assert_eq!(read(bad), None);
+        }
+    }
+
+    #[test]
+    fn prompts_come_from_files() {
+        let folder = std::env::temp_dir();
+        let file = folder.join(format!("kinora prompt {}.txt", std::process::id()));
+        std::fs::write(&file, "a ball\n").expect("a file");
+        assert_eq!(prompt(&format!("@{}", file.display())).ok().as_deref(), Some("a ball"));
+        std::fs::remove_file(&file).expect("it is there");
+        assert!(prompt("@nowhere.txt").is_err());
+        for text in ["@home with a cat", " @home", "a@b"] {
+            assert_eq!(prompt(text).ok().as_deref(), Some(text));
         }
     }
 }

@@ -7,6 +7,10 @@ use kinora::{Mode, Request, Sampling, SeedChoice};
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Denoising")]
 pub struct SamplingArgs {
+    /// The settings that a distilled model or LoRA was made for, for those that no other option gives: lightning-4,
+    /// lightx2v-4, self-forcing-4, causvid-9, fastwan-3, accvid-10, or none. A LoRA whose header names one takes it by itself.
+    #[arg(long, value_name = "NAME")]
+    pub preset: Option<String>,
     /// fast or quality: the settings of the model's mode, for those that no other option gives (`kinora models --show
     /// NAME` prints both modes).
     #[arg(long, value_name = "NAME")]
@@ -31,13 +35,16 @@ pub struct DenoisingArgs {
 impl SamplingArgs {
     /// Returns these settings, and those of `fallback` where these say nothing.
     pub fn or(&self, fallback: &Self) -> Self {
-        Self { mode: self.mode.or(fallback.mode), settings: self.settings.clone().or(&fallback.settings) }
+        let preset = self.preset.clone().or_else(|| fallback.preset.clone());
+        Self { preset, mode: self.mode.or(fallback.mode), settings: self.settings.clone().or(&fallback.settings) }
     }
 
-    /// Returns `request` with these settings. A mode replaces all settings that an earlier clip was made with.
+    /// Returns `request` with these settings. A preset or a mode replaces all settings that an earlier clip was made with.
     pub fn apply(&self, request: Request) -> Request {
-        let earlier = if self.mode.is_some() { Sampling::default() } else { request.sampling };
-        Request { mode: self.mode.or(request.mode), sampling: self.settings.clone().or(&earlier), ..request }
+        let replaced = self.mode.is_some() || self.preset.is_some();
+        let earlier = if replaced { Sampling::default() } else { request.sampling };
+        let preset = self.preset.clone().or(request.preset);
+        Request { preset, mode: self.mode.or(request.mode), sampling: self.settings.clone().or(&earlier), ..request }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The options of commands that make a clip of several windows, or many clips.
 
-use super::{ComputeArgs, DenoisingArgs, ModelArgs, OutputArgs, SamplingArgs, ShapeArgs};
+use super::{ComputeArgs, DenoisingArgs, LoraArgs, ModelArgs, OutputArgs, SamplingArgs, ShapeArgs};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -27,6 +27,9 @@ pub struct ExtendArgs {
     /// The model [default: the one that made the clip, else embedded].
     #[command(flatten)]
     pub model: ModelArgs,
+    /// LoRAs.
+    #[command(flatten)]
+    pub loras: LoraArgs,
     /// Denoising; other settings are as in the clip.
     #[command(flatten)]
     pub denoising: DenoisingArgs,
@@ -51,6 +54,9 @@ pub struct StoryArgs {
     /// The model.
     #[command(flatten)]
     pub model: ModelArgs,
+    /// LoRAs.
+    #[command(flatten)]
+    pub loras: LoraArgs,
     /// Size, and the length of one window; longer shots are made of several windows.
     #[command(flatten)]
     pub shape: ShapeArgs,
@@ -98,6 +104,9 @@ pub struct SuiteArgs {
     /// How the models run.
     #[command(flatten)]
     pub compute: ComputeArgs,
+    /// LoRAs of every model.
+    #[command(flatten)]
+    pub loras: LoraArgs,
 }
 
 /// Reads a seed that all clips share.

@@ -14,6 +14,7 @@ pub fn run(args: &BenchArgs) -> Result<()> {
         parts: args.what.parts(),
         text_layers: args.text_layers,
         dit_layers: args.dit_layers,
+        blocks: args.blocks,
         attention: args.attention,
         runs: args.runs.into(),
     };

@@ -1,16 +1,16 @@
 //! `kinora generate` and `kinora rerun`.
 
-use crate::args::{GenerateArgs, OutputArgs, PreviewArgs, Prompt, RerunArgs};
+use super::target::{Target, check_unused, is_piped};
+use crate::args::{GenerateArgs, OutputArgs, PreviewArgs, RerunArgs, prompt};
 use crate::progress::Progress;
-use crate::report;
-use kinora::{Claim, Error, Output, Pipeline, Recipe, Report, Request, Result};
+use kinora::{Error, Output, Pipeline, Recipe, Request, Result};
 use std::path::{Path, PathBuf};
 
 /// Makes `--count` clips.
 pub fn run(args: &GenerateArgs) -> Result<()> {
-    let prompt = Prompt::of(&args.prompt)?;
-    let pipeline = Pipeline::load(&args.model.load_options())?;
-    let mut request = Request { output: output_of(args, 0), ..args.request(&prompt.text) };
+    let prompt = prompt(&args.prompt)?;
+    let pipeline = Pipeline::load(&args.loras.over(args.model.load_options(), args.denoising.sampling.mode))?;
+    let mut request = Request { output: output_of(args, 0), ..args.request(&prompt) };
     check_all(&pipeline, args, &request)?;
     for index in 0..args.count {
         request.output = output_of(args, index);
@@ -18,12 +18,12 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
         let plan = pipeline.plan(&request)?.plan;
         request.seed = Some(plan.seed);
         let usual = || numbered(format!("kinora-{}.mp4", plan.seed).as_ref(), index, args.count);
-        let (clip, _claim) = match &args.output.output {
-            Some(clip) => (numbered(clip, index, args.count), None),
-            None => clip_or(&args.output, usual),
+        let target = match &args.output.output {
+            Some(clip) => Target::named(&args.output, &numbered(clip, index, args.count))?,
+            None => Target::of(&args.output, usual)?,
         };
-        request.output.clip = clip;
-        make(&pipeline, &request, args.output.json, Some(&args.preview), prompt.note.as_ref())?;
+        request.output.clip = target.clip().into();
+        make(&pipeline, &request, &target, &args.output, Some(&args.preview))?;
         request.seed = Some(plan.seed.wrapping_add(1));
     }
     Ok(())
@@ -41,8 +41,19 @@ fn output_of(args: &GenerateArgs, index: u64) -> Output {
 
 /// Checks, before the first of several clips is made, that all of them have a seed and can be written.
 fn check_all(pipeline: &Pipeline, args: &GenerateArgs, request: &Request) -> Result<()> {
+    let outputs = (0..args.count).map(|index| output_of(args, index)).collect::<Vec<_>>();
+    let named = args.output.output.is_some() && !is_piped(&args.output);
+    let files = outputs.iter().flat_map(|output| {
+        let clip = named.then_some(output.clip.as_path());
+        clip.into_iter().chain(output.latents.as_deref()).chain(output.preview.as_deref())
+    });
+    check_unused(&args.output, files)?;
     if args.count == 1 {
         return Ok(());
+    }
+    if is_piped(&args.output) {
+        let hint = "leave --count out, or give -o a file: its name gets a number";
+        return Err(Error::Request { what: "several clips cannot go to standard output".into(), hint: hint.into() });
     }
     if let Some(seed) = request.seed.filter(|seed| seed.checked_add(args.count - 1).is_none()) {
         return Err(Error::Request {
@@ -50,7 +61,6 @@ fn check_all(pipeline: &Pipeline, args: &GenerateArgs, request: &Request) -> Res
             hint: "choose a smaller seed".into(),
         });
     }
-    let outputs = (0..args.count).map(|index| output_of(args, index)).collect::<Vec<_>>();
     pipeline.check_outputs(request, &outputs)
 }
 
@@ -59,25 +69,15 @@ pub fn rerun(args: &RerunArgs) -> Result<()> {
     let recipe = Recipe::read(&args.clip)?;
     let mut request = args.denoising.apply(recipe.request()?);
     let seed = *request.seed.get_or_insert_with(kinora::random_seed);
-    let (clip, _claim) = clip_or(&args.output, || format!("kinora-{seed}-again.mp4").into());
+    let target = Target::of(&args.output, || format!("kinora-{seed}-again.mp4").into())?;
     let reads = vec![args.clip.clone()];
-    request.output = Output { clip, reads, ..output_over(&args.output, request.output) };
-    let options = args.model.load_options_of(&recipe)?;
+    request.output = Output { clip: target.clip().into(), reads, ..output_over(&args.output, request.output) };
+    let options = args.loras.over(args.model.load_options_of(&recipe)?, args.denoising.sampling.mode);
     if let Some(story) = &recipe.story {
-        return super::story::film(&options, story, request, args.output.json, None, Vec::new());
+        return super::story::film(&options, story, request, (&target, &args.output), None, Vec::new());
     }
     let pipeline = Pipeline::load(&options)?;
-    make(&pipeline, &request, args.output.json, None, None)
-}
-
-/// Returns the clip that is named, or one with the `usual` name or a number behind it, which is this process's alone
-/// while the claim lives.
-pub fn clip_or(args: &OutputArgs, usual: impl FnOnce() -> PathBuf) -> (PathBuf, Option<Claim>) {
-    if let Some(clip) = &args.output {
-        return (clip.clone(), None);
-    }
-    let claim = Claim::unused(&usual());
-    (claim.path().to_path_buf(), Some(claim))
+    make(&pipeline, &request, &target, &args.output, None)
 }
 
 /// Returns the settings of [`Output`] that all commands share.
@@ -106,43 +106,17 @@ pub fn output_over(args: &OutputArgs, recorded: Output) -> Output {
 fn make(
     pipeline: &Pipeline,
     request: &Request,
-    json: bool,
+    target: &Target,
+    args: &OutputArgs,
     preview: Option<&PreviewArgs>,
-    note: Option<&String>,
 ) -> Result<()> {
-    let mut progress = Progress::new(json);
-    if let Some(note) = note {
-        progress.note(note);
-    }
+    let mut progress = Progress::new(args.is_quiet());
     if let Some(preview) = preview {
         progress = progress.with_preview(preview, pipeline);
     }
-    let mut report = pipeline.generate(request, |event| progress.handle(&event))?;
+    let report = pipeline.generate(request, |event| progress.handle(&event))?;
     drop(progress);
-    report.notices.extend(note.cloned());
-    print(&report, json);
-    Ok(())
-}
-
-/// Prints the result of a run.
-pub fn print(report: &Report, json: bool) {
-    if json {
-        report::json(report);
-        return;
-    }
-    let reused = report
-        .predictions
-        .filter(|predictions| predictions.reused > 0)
-        .map_or_else(String::new, |p| format!(", {} of {} predictions reused", p.reused, p.reused + p.computed));
-    report::line(&format!(
-        "{}  {}×{}, {} frames, {}, {}{reused}",
-        report.clip.display(),
-        report.width,
-        report.height,
-        report.frames,
-        report::bytes(report.bytes),
-        report::seconds(report.seconds.total)
-    ));
+    target.print(&report, args)
 }
 
 /// Numbers the path if several clips are made: `clip.mp4` becomes `clip-2.mp4`, `frames/` becomes `frames-2/`.

@@ -2,13 +2,24 @@
 
 use crate::args::InspectArgs;
 use crate::report;
-use kinora::{Error, Inspection, PartInspection, Result};
+use kinora::{Error, Inspection, LoraDescription, PartInspection, Result};
+use std::path::Path;
 
 /// Prints the contents of a model.
 ///
 /// # Errors
 /// Nothing there, or a model that cannot be used, after its contents were printed.
 pub fn run(args: &InspectArgs) -> Result<()> {
+    if let [file] = args.model.as_slice()
+        && let Some(description) = kinora::inspect_lora(file)?
+    {
+        if args.json {
+            report::pretty_json(&description);
+        } else {
+            lora(file, &description);
+        }
+        return Ok(());
+    }
     let mut inspection = kinora::inspect(&args.model)?;
     if !args.tensors {
         inspection.parts.iter_mut().for_each(|part| part.tensors.clear());
@@ -39,16 +50,51 @@ fn print(inspection: &Inspection) {
 }
 
 fn part(part: &PartInspection) {
-    let dtypes: Vec<&str> = part.dtypes.keys().map(String::as_str).collect();
+    let types: Vec<&str> = part.types.keys().map(String::as_str).collect();
+    let format = if part.format == "safetensors" { String::new() } else { format!("{} of ", part.format) };
     report::line(&format!(
-        "part     {} ({}): {:.2} M parameters, {}, {}",
+        "part     {} ({}): {:.2} M parameters, {format}{}, {}",
         part.name,
         part.role.unwrap_or("not known"),
         part.parameters as f64 / 1e6,
-        dtypes.join(" and "),
+        types.join(" and "),
         report::bytes(part.bytes)
     ));
+    for (name, same) in part.types.iter().filter(|_| part.types.len() > 1) {
+        let bytes = report::bytes(same.bytes);
+        report::line(&format!(
+            "           {name}: {} tensors, {:.2} M, {bytes}",
+            same.tensors,
+            same.parameters as f64 / 1e6
+        ));
+    }
     for (name, dtype, shape) in &part.tensors {
         report::line(&format!("           {name} {dtype} {shape:?}"));
     }
+}
+
+fn lora(file: &Path, lora: &LoraDescription) {
+    let counted = |counts: &mut dyn Iterator<Item = (String, usize)>| {
+        counts.map(|(what, count)| format!("{what} ({count})")).collect::<Vec<_>>().join(", ")
+    };
+    let named = |counts: &std::collections::BTreeMap<&'static str, usize>| {
+        counted(&mut counts.iter().map(|(name, count)| ((*name).to_string(), *count)))
+    };
+    let prefixes: Vec<&str> = lora.prefixes.iter().map(|p| if p.is_empty() { "no prefix" } else { p }).collect();
+    let flattened = if lora.flattened { ", underscores for dots" } else { "" };
+    report::line(&format!("layout   LoRA, for --lora {}", kinora_files::shell_word(file)));
+    report::line(&format!("names    {}{flattened}; {}", prefixes.join(", "), lora.suffixes.join(", ")));
+    report::line(&format!("modules  {}", named(&lora.parts)));
+    report::line(&format!("changes  {}", named(&lora.kinds)));
+    if !lora.ranks.is_empty() {
+        let ranks = counted(&mut lora.ranks.iter().map(|(rank, count)| (rank.to_string(), *count)));
+        let alphas = counted(&mut lora.alphas.iter().map(|(alpha, count)| (alpha.clone(), *count)));
+        let from = lora.alpha_from.map_or_else(String::new, |from| format!(", from {from}"));
+        report::line(&format!("ranks    {ranks}"));
+        report::line(&format!("alphas   {alphas}{from}"));
+    }
+    for (name, value) in &lora.metadata {
+        report::line(&format!("field    {name}: {value}"));
+    }
+    lora.remarks.iter().for_each(|remark| report::line(&format!("note     {remark}")));
 }

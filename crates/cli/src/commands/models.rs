@@ -1,13 +1,30 @@
 //! `kinora models` and `kinora pull`.
 
-use crate::args::{ModelsArgs, PullArgs};
+use crate::args::{ModelsArgs, ModelsCommand, PullArgs};
 use crate::bar::{Bar, Look};
 use crate::{report, signals};
-use kinora::{Manifest, Result, Sampling, hub};
+use kinora::{Error, Manifest, Result, Sampling, hub};
 use std::ops::ControlFlow;
 
-/// Lists the known models.
-pub fn list(args: &ModelsArgs) -> Result<()> {
+/// Lists the known models, or deletes one.
+pub fn run(args: &ModelsArgs) -> Result<()> {
+    match &args.command {
+        None => list(args),
+        Some(ModelsCommand::Rm { name, dry_run }) => remove(name, *dry_run),
+    }
+}
+
+fn remove(name: &str, only_tell: bool) -> Result<()> {
+    let Some((folder, bytes)) = hub::remove(name, only_tell)? else {
+        let hint = "`kinora models` says which ones are here; files elsewhere are not Kinora's to delete".into();
+        return Err(Error::Request { what: format!("`{name}` has no download on this machine"), hint });
+    };
+    let done = if only_tell { "would be deleted" } else { "deleted" };
+    report::line(&format!("{}  {}, {done}", folder.display(), report::bytes(bytes)));
+    Ok(())
+}
+
+fn list(args: &ModelsArgs) -> Result<()> {
     let known: Vec<Manifest> = Manifest::embedded().into_iter().chain(Manifest::known()).collect();
     if let Some(name) = &args.show {
         return show_one(&known, name, args.json);
@@ -48,7 +65,7 @@ pub fn list(args: &ModelsArgs) -> Result<()> {
 
 /// Prints everything that is known about one model.
 fn show_one(known: &[Manifest], name: &str, json: bool) -> Result<()> {
-    let manifest = known.iter().find(|manifest| manifest.name == name).ok_or_else(|| kinora::Error::UnknownModel {
+    let manifest = known.iter().find(|manifest| manifest.name == name).ok_or_else(|| Error::UnknownModel {
         name: name.to_string(),
         hint: "`kinora models` lists the known models".into(),
     })?;
@@ -93,7 +110,7 @@ fn show_one(known: &[Manifest], name: &str, json: bool) -> Result<()> {
 pub fn pull(args: &PullArgs) -> Result<()> {
     signals::listen();
     let wide = "{bytes} / {total_bytes}  {bytes_per_sec}  {eta} left  {wide_msg}";
-    let mut bar = Bar::of(Look { name: "", wide, narrow: "{bytes} / {total_bytes}  {wide_msg}" });
+    let mut bar = Bar::of(Look { name: "", wide, narrow: "{bytes} / {total_bytes}  {wide_msg}" }, 1);
     let mut total = None;
     let place = hub::pull(&args.name, |progress| show(&mut bar, &mut total, progress));
     drop(bar);
@@ -107,6 +124,7 @@ fn show(bar: &mut Bar, total: &mut Option<u64>, progress: hub::Progress) -> Cont
         bar.begin_at(progress.done);
     }
     bar.message(progress.file);
-    bar.at(progress.done, progress.total, " bytes");
+    bar.at(progress.done, progress.total);
+    bar.log(|| format!("{} of {}", report::bytes(progress.done), report::bytes(progress.total)));
     if signals::interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
 }

@@ -1,25 +1,30 @@
 //! `kinora plan`.
 
-use crate::args::{GenerateArgs, Prompt};
+use crate::args::{GenerateArgs, Print, prompt};
 use crate::report;
 use kinora::{PartMemory, PartsMemory, Planned, Result};
 use serde_json::json;
 
 /// Prints what `kinora generate` would do with the same arguments.
 pub fn run(args: &GenerateArgs) -> Result<()> {
-    let prompt = Prompt::of(&args.prompt)?;
-    let mut planned = kinora::outline(&args.model.load_options(), &args.request(&prompt.text))?;
-    planned.notices.extend(prompt.note);
-    if args.output.json {
+    let prompt = prompt(&args.prompt)?;
+    let planned = kinora::outline(
+        &args.loras.over(args.model.load_options(), args.denoising.sampling.mode),
+        &args.request(&prompt),
+    )?;
+    if args.output.printed() == Print::Json {
         as_json(&planned);
     } else {
         table(&planned);
+        if args.output.verbose {
+            levels(&planned);
+        }
     }
     Ok(())
 }
 
 fn table(planned: &Planned) {
-    let Planned { plan, memory, notices, .. } = planned;
+    let Planned { plan, memory, time, notices, .. } = planned;
     let [_, latent_frames, ..] = plan.latent_shape;
     report::line(&format!(
         "{}×{}, {} frames ({latent_frames} in latents) at {} fps, {} steps of {}, {}",
@@ -42,13 +47,23 @@ fn table(planned: &Planned) {
     report::line("");
     let free = memory.available.map_or_else(String::new, |free| format!(" of {} free", report::bytes(free)));
     report::line(&format!("peak: about {}{free}", report::bytes(memory.peak)));
+    if let Some(time) = time {
+        report::line(&report::time(time));
+    }
     for notice in notices {
         report::line(&format!("note: {notice}"));
     }
 }
 
+/// Prints the noise levels of the steps.
+fn levels(Planned { plan, .. }: &Planned) {
+    let numbers = |numbers: &[f64]| numbers.iter().map(|number| format!("{number:.4}")).collect::<Vec<_>>().join(" ");
+    report::line(&format!("sigmas: {}", numbers(plan.schedule.sigmas())));
+    report::line(&format!("timesteps: {}", numbers(plan.schedule.timesteps())));
+}
+
 fn as_json(planned: &Planned) {
-    let Planned { plan, memory, notices, .. } = planned;
+    let Planned { plan, memory, time, notices, .. } = planned;
     let value = json!({
         "width": plan.width,
         "height": plan.height,
@@ -59,6 +74,7 @@ fn as_json(planned: &Planned) {
         "sampler": plan.sampler.to_string(),
         "guided": plan.guided(),
         "memory": memory,
+        "time": time,
         "notices": notices,
     });
     report::json(&value);

@@ -1,7 +1,8 @@
 //! `kinora extend` and `kinora story`.
 
-use super::generate::{clip_or, output, output_over, print};
-use crate::args::{ExtendArgs, Prompt, StoryArgs};
+use super::generate::{output, output_over};
+use super::target::Target;
+use crate::args::{ExtendArgs, OutputArgs, StoryArgs, prompt};
 use crate::progress::Progress;
 use kinora::{Error, LoadOptions, Output, Pipeline, Recipe, Report, Request, Result, Shot, Story};
 use std::path::{Path, PathBuf};
@@ -18,29 +19,18 @@ pub fn extend(args: &ExtendArgs) -> Result<()> {
         }
         Err(_) => None, // it is said where the clip is opened
     };
-    let made = recipe.as_ref().map(Recipe::request).transpose()?;
+    let made = recipe.as_ref().map(Recipe::continuation).transpose()?;
     let options = match &recipe {
         Some(recipe) if args.model.model.is_none() => args.model.load_options_of(recipe)?,
         _ => args.model.load_options(),
     };
-    let last = recipe.as_ref().and_then(|recipe| recipe.story.as_ref()?.shots.last());
-    let own_prompt = last.map(|shot| shot.prompt.clone()).or(made.as_ref().map(|request| request.prompt.clone()));
-    let given = args.prompt.as_deref().map(Prompt::of).transpose()?;
-    notes.extend(given.as_ref().and_then(|prompt| prompt.note.clone()));
-    let prompt = given.map(|prompt| prompt.text).or(own_prompt).ok_or_else(|| Error::Request {
+    let options = args.loras.over(options, args.denoising.sampling.mode);
+    let given = args.prompt.as_deref().map(prompt).transpose()?;
+    let prompt = given.or(made.as_ref().map(|request| request.prompt.clone())).ok_or_else(|| Error::Request {
         what: format!("`{}` has no recorded prompt", args.clip.display()),
         hint: "write what happens next: `kinora extend CLIP PROMPT`".into(),
     })?;
-    let earlier = made.map(|request| Request {
-        // The inputs and the length of the clip do not apply to its continuation.
-        inputs: kinora::Inputs { camera: request.inputs.camera, ..kinora::Inputs::default() },
-        frames: None,
-        duration: None,
-        seed: None,
-        init_latents: None,
-        ..request
-    });
-    let earlier = earlier.unwrap_or_default();
+    let earlier = made.unwrap_or_default();
     // Another model has settings of its own.
     let earlier = match &args.model.model {
         None => earlier,
@@ -50,18 +40,18 @@ pub fn extend(args: &ExtendArgs) -> Result<()> {
     request.negative_prompt = args.negative_prompt.clone().or(request.negative_prompt);
     let shot = Shot { prompt, seconds: Some(args.seconds), camera: args.camera.clone(), ..Shot::default() };
     let story = Story { after: Some(args.clip.clone()), shots: vec![shot; usize::from(args.times)] };
-    let (clip, _claim) = clip_or(&args.output, || extended(&args.clip));
-    request.output = Output { clip, ..output_over(&args.output, request.output) };
-    film(&options, &story, request, args.output.json, args.project.as_deref(), notes)
+    let target = Target::of(&args.output, || extended(&args.clip))?;
+    request.output = Output { clip: target.clip().into(), ..output_over(&args.output, request.output) };
+    film(&options, &story, request, (&target, &args.output), args.project.as_deref(), notes)
 }
 
 /// Makes the clip of a story.
 pub fn run(args: &StoryArgs) -> Result<()> {
     let story = Story::read(&args.story)?;
     let shape = &args.shape;
-    let (clip, _claim) = clip_or(&args.output, || args.story.with_extension("mp4"));
+    let target = Target::of(&args.output, || args.story.with_extension("mp4"))?;
     let request = args.denoising.apply(Request {
-        output: Output { clip, reads: vec![args.story.clone()], ..output(&args.output) },
+        output: Output { clip: target.clip().into(), reads: vec![args.story.clone()], ..output(&args.output) },
         negative_prompt: args.negative_prompt.clone(),
         size: shape.size(),
         frames: shape.frames,
@@ -69,7 +59,14 @@ pub fn run(args: &StoryArgs) -> Result<()> {
         fps: shape.fps,
         ..Request::default()
     });
-    film(&args.model.load_options(), &story, request, args.output.json, args.project.as_deref(), Vec::new())
+    film(
+        &args.loras.over(args.model.load_options(), args.denoising.sampling.mode),
+        &story,
+        request,
+        (&target, &args.output),
+        args.project.as_deref(),
+        Vec::new(),
+    )
 }
 
 /// Films `story`. The project directory is deleted after the clip is written, unless `project` names it.
@@ -77,7 +74,7 @@ pub fn film(
     options: &LoadOptions,
     story: &Story,
     mut request: Request,
-    json: bool,
+    (target, args): (&Target, &OutputArgs),
     project: Option<&Path>,
     notes: Vec<String>,
 ) -> Result<()> {
@@ -85,7 +82,7 @@ pub fn film(
     // A random seed is drawn once per project.
     request.seed = request.seed.or(kinora::story_seed(&project_path));
     let pipeline = Pipeline::load(options)?;
-    let mut progress = Progress::new(json);
+    let mut progress = Progress::new(args.is_quiet());
     for note in &notes {
         progress.note(note);
     }
@@ -95,8 +92,7 @@ pub fn film(
     if project.is_none() {
         kinora::discard_project(&project_path);
     }
-    print(&report, json);
-    Ok(())
+    target.print(&report, args)
 }
 
 /// Returns the usual path of the continuation of `clip`.

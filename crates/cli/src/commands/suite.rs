@@ -85,7 +85,8 @@ pub fn run(args: &SuiteArgs) -> Result<()> {
     let mut rows: Vec<Vec<Cell>> = prompts.iter().map(|_| Vec::new()).collect();
     let path = args.output.join("index.html");
     for column in &columns {
-        let pipeline = Pipeline::load(&args.compute.load_options(vec![column.model.clone()]))?;
+        let options = args.loras.over(args.compute.load_options(vec![column.model.clone()]), args.sampling.mode);
+        let pipeline = Pipeline::load(&options)?;
         pipeline.check_results(&[("the page", &path)], &[("the prompts", &args.prompts)], &Output::default())?;
         for (index, ((number, prompt), row)) in prompts.iter().zip(&mut rows).enumerate() {
             report::say(&format!("{}, {} of {}: {}", column.name, index + 1, prompts.len(), prompt.text));

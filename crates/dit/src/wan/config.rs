@@ -63,6 +63,15 @@ impl WanConfig {
         self.num_heads * self.head_dim
     }
 
+    /// Operations of one pass over `tokens`, two for each product: linear layers and attention of all blocks. Of prompts, pictures
+    /// and embeddings, only what grows with the clip is counted.
+    pub fn operations(&self, tokens: usize) -> f64 {
+        let [tokens, dim, ffn, text] = [tokens, self.dim(), self.ffn_dim, self.text_len].map(|size| size as f64);
+        let linear = 6.0 * dim * dim + 2.0 * dim * ffn;
+        let attention = 2.0 * dim * (tokens + text);
+        2.0 * tokens * (linear + attention) * (self.num_layers + self.vace_layers.len()) as f64
+    }
+
     /// Latent channels that are conditioned on, beside those that are predicted.
     pub(super) fn appended_channels(&self) -> usize {
         self.in_channels.saturating_sub(self.out_channels)

@@ -42,7 +42,7 @@ impl ControlBranch {
             let after = Linear::new(&weights.pp("after_proj").allowing_zeros(), dim, dim)?;
             Ok(ControlBlock { block: Block::new(config, &weights)?, after })
         };
-        let unquantised = weights.with_quant(None);
+        let unquantised = weights.with_quant(None).with_exact(true);
         Ok(Self {
             patch_embedding: PatchEmbedding::new(config, channels, &unquantised.pp("vace_patch_embedding"))?,
             before: Linear::new(&blocks.pp(0).pp("before_proj").allowing_zeros(), dim, dim)?,

@@ -4,12 +4,15 @@
 #![allow(unsafe_code)]
 
 mod bf16;
+mod blocks;
+mod blocks_tile;
 mod finish;
 mod grid;
 mod int8;
 mod int8_tile;
 mod line;
 mod panels;
+mod stored;
 
 pub use panels::Packed;
 
@@ -23,8 +26,8 @@ use candle_core::{Device, Result, Tensor};
 use finish::{Finish, Sums, Then};
 use grid::{Block, Grid};
 use line::Line;
-use panels::Panels;
 use std::cell::RefCell;
+use stored::{Dequantised, Weights};
 
 /// Bytes after which addresses share a set of the L1 cache.
 const PAGE: usize = 4096;
@@ -79,16 +82,26 @@ fn typed<T: Element>(
     let finish = Finish { outputs: shape.last().copied().unwrap_or(0), bias, then };
     let x = x_data.slice::<T>()?;
     let out = match weight {
-        Packed::F32(panels) => multiply(x, panels, &finish),
-        Packed::Bf16(panels) => multiply(x, panels, &finish),
-        Packed::F16(panels) => multiply(x, panels, &finish),
+        Packed::F32(panels) => multiply(x, panels, &[], &finish),
+        Packed::Bf16(panels) => multiply(x, panels, &[], &finish),
+        Packed::F16(panels) => multiply(x, panels, &[], &finish),
+        Packed::E4m3(weight) => multiply(x, weight, &weight.scales, &finish),
+        Packed::E5m2(weight) => multiply(x, weight, &weight.scales, &finish),
+        Packed::Stored(matrix) => multiply::<T, f32>(x, matrix, &[], &finish),
+        Packed::Blocks(weight) => blocks::multiply(x, weight, &finish),
         Packed::Pairs(panels) => bf16::multiply(x, panels, &finish),
         Packed::Int8(panels) => int8::multiply(x, panels, &finish),
     };
     Tensor::from_vec(out, shape, &Device::Cpu)
 }
 
-fn multiply<T: Element, W: Stored>(x: &[T], weight: &Panels<W>, finish: &Finish<T>) -> Vec<T> {
+/// `x [M, K] · weightᵀ`, times `scales [N / 32]` if there are any, finished.
+fn multiply<T: Element, W: Stored>(
+    x: &[T],
+    weight: &impl Weights<W>,
+    scales: &[Line<f32>],
+    finish: &Finish<T>,
+) -> Vec<T> {
     thread_local! {
         static SCRATCH: RefCell<Scratch> = RefCell::default();
     }
@@ -98,6 +111,13 @@ fn multiply<T: Element, W: Stored>(x: &[T], weight: &Panels<W>, finish: &Finish<
         grid.for_each(|block| {
             SCRATCH.with_borrow_mut(|scratch| {
                 scratch.multiply(x, weight, &block);
+                if !scales.is_empty() {
+                    let sums = scratch.sums.chunks_exact_mut(block.rows.len());
+                    for (sums, scale) in sums.zip(&scales[block.panels.clone()]) {
+                        let each = sums.iter_mut().flat_map(|sums| sums.0.iter_mut().zip(&scale.0));
+                        each.for_each(|(sum, scale)| *sum *= scale);
+                    }
+                }
                 let products = Sums { sums: &scratch.sums, height: block.rows.len() };
                 // SAFETY: every block is one task's own.
                 unsafe { finish.write(&block, &products, out) };
@@ -117,10 +137,11 @@ struct Scratch {
 
 impl Scratch {
     /// `sums = x · weight` for one block.
-    fn multiply<T: Element, W: Stored>(&mut self, x: &[T], weight: &Panels<W>, block: &Block) {
+    fn multiply<T: Element, W: Stored>(&mut self, x: &[T], weight: &impl Weights<W>, block: &Block) {
         let (inputs, height) = (weight.inputs(), block.rows.len());
         let parts = inputs.div_ceil(INPUTS);
-        let step = inputs.div_ceil(parts);
+        let step = inputs.div_ceil(parts).next_multiple_of(weight.unit());
+        let mut dequantised = Dequantised::default();
         // Rows that are f32 are read where they are, unless all of them would share a few sets of the CPU's cache.
         let in_place = T::if_f32(x).filter(|_| !(size_of::<f32>() * inputs).is_multiple_of(PAGE));
         let stride = step.next_multiple_of(16) + 16;
@@ -139,11 +160,12 @@ impl Scratch {
                 Rows { data: self.x.as_ptr(), row: stride, step: 1 }
             };
             for (sums, panel) in self.sums.chunks_exact_mut(height).zip(block.panels.clone()) {
-                let lines = &weight.panel(panel)[first..first + len];
+                let lines = weight.part(panel, first, len, &mut dequantised);
                 // AVX-512 is through with a panel so soon that these hints are in its way (measured).
                 let next = (level != Level::Avx512 && panel + 1 < block.panels.end)
-                    .then(|| weight.panel(panel + 1)[first..].as_ptr().cast());
-                let panel = Panel { data: lines.as_ptr().cast::<W>(), row: COLUMNS, next };
+                    .then(|| weight.place(panel + 1, first))
+                    .flatten();
+                let panel = Panel { data: lines.as_ptr(), row: COLUMNS, next };
                 let out = Out { data: sums.as_mut_ptr().cast(), row: COLUMNS, accumulate: first > 0 };
                 // SAFETY: `x` has `height` rows of `len`, the panel `len` lines, `sums` `height` lines.
                 unsafe { multiply_tile(level, [height, COLUMNS, len], rows, panel, out) };

@@ -230,6 +230,53 @@ impl Stored for f16 {
     }
 }
 
+/// An eight-bit float, e4m3.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub struct E4m3(pub u8);
+
+/// An eight-bit float, e5m2.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub struct E5m2(pub u8);
+
+/// Eight-bit floats are f16 with bits left out: e4m3 is one with a smaller exponent, so that its value is 256 times that of
+/// the f16 with the same bits.
+macro_rules! float8 {
+    ($type:ty, $widen:ident, $load16:ident, $load8:ident) => {
+        impl Stored for $type {
+            #[inline(always)]
+            fn widen(self) -> f32 {
+                kinora_formats::$widen(self.0)
+            }
+
+            #[cfg(target_arch = "x86_64")]
+            #[inline(always)]
+            unsafe fn load16(at: *const Self) -> __m512 {
+                // SAFETY: as the caller vouches.
+                unsafe { x86::$load16(at.cast()) }
+            }
+
+            #[cfg(target_arch = "x86_64")]
+            #[inline(always)]
+            unsafe fn load8(at: *const Self) -> __m256 {
+                // SAFETY: as the caller vouches.
+                unsafe { x86::$load8(at.cast()) }
+            }
+
+            #[cfg(target_arch = "aarch64")]
+            #[inline(always)]
+            unsafe fn load8(at: *const Self) -> float32x4x2_t {
+                // SAFETY: as the caller vouches.
+                unsafe { neon::$load8(at.cast()) }
+            }
+        }
+    };
+}
+
+float8!(E4m3, f32_from_e4m3, load16_e4m3, load8_e4m3);
+float8!(E5m2, f32_from_e5m2, load16_e5m2, load8_e5m2);
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -270,5 +317,8 @@ mod tests {
         check(|x| x);
         check(bf16::from_f32);
         check(f16::from_f32);
+        check(|x| E5m2((f16::from_f32(x).to_bits() >> 8) as u8));
+        let bytes = |x: f32| (0..=255).find(|byte| kinora_formats::f32_from_e4m3(*byte).to_bits() == x.to_bits());
+        check(|x| E4m3(bytes(x).unwrap()));
     }
 }

@@ -1,13 +1,17 @@
-//! Linear layers on cuBLASLt (<https://docs.nvidia.com/cuda/cublas/#using-the-cublaslt-api>): dense, and with both
-//! operands quantised to 8 bits.
+//! Linear layers on cuBLASLt (<https://docs.nvidia.com/cuda/cublas/#using-the-cublaslt-api>): dense, over weights as files store
+//! them, and with both operands quantised to 8 bits.
 
 mod plan;
+mod stored;
+
+pub use stored::StoredWeight;
 
 use super::elementwise::{Norm, broadcast};
 use super::module::{Argument, Kernel, grid};
 use super::{Operand, address, dense, device_of, parameter, suffix, uninitialised};
 use crate::{Epilogue, Prologue};
-use candle_core::{CudaDevice, D, DType, Result, Tensor, bail};
+use candle_core::{CudaDevice, D, DType, Device, Result, Tensor, bail};
+use kinora_formats::{Format, Matrix, Scales as StoredScales};
 use plan::{Activation, Operands, Plan, Planned, Product, Scales, multiply, plan};
 
 /// How operands are quantised to 8 bits.
@@ -30,11 +34,33 @@ impl QuantisedWeight {
     /// Quantises `weight [N, K]`; returns none if the sizes are no multiples of 16, which the products need.
     pub fn new(weight: &Tensor, quantisation: Quantisation) -> Result<Option<Self>> {
         let (outputs, inputs) = weight.dims2()?;
-        if outputs % 16 != 0 || inputs % 16 != 0 || outputs == 0 || inputs == 0 {
+        if !fits_products(outputs, inputs) {
             return Ok(None);
         }
         let QuantisedRows { data, scales } = quantise(weight, false, quantisation)?;
         Ok(Some(Self { data, scales, quantisation }))
+    }
+
+    /// Takes `matrix` as its file stores it, if these are such numbers, scaled as the products scale them, and this GPU has
+    /// products of them.
+    pub fn stored(matrix: &Matrix, device: &Device) -> Result<Option<Self>> {
+        let (rows, columns) = (matrix.rows(), matrix.columns());
+        let quantisation = match matrix.format() {
+            Format::F8E4m3 if super::built_for() >= (8, 9) => Quantisation::E4m3,
+            Format::I8 => Quantisation::Int8,
+            _ => return Ok(None),
+        };
+        let scales = match matrix.scales() {
+            StoredScales::None => vec![1.0; rows],
+            StoredScales::Whole(scale) => vec![*scale; rows],
+            StoredScales::Rows(scales) => scales.clone(),
+            StoredScales::Blocks { .. } => return Ok(None),
+        };
+        if !fits_products(rows, columns) || matrix.rotation() > 1 || matrix.row(0).len() != columns {
+            return Ok(None);
+        }
+        let data = Tensor::from_slice(&matrix.bytes()[..rows * columns], (rows, columns), device)?;
+        Ok(Some(Self { data, scales: Tensor::from_vec(scales, rows, device)?, quantisation }))
     }
 
     /// Returns bytes and scales.
@@ -69,6 +95,11 @@ impl QuantisedWeight {
             }
         }
     }
+}
+
+/// Whether there are products of 8 bits for weights of this size.
+fn fits_products(outputs: usize, inputs: usize) -> bool {
+    [outputs, inputs].into_iter().all(|size| size > 0 && size.is_multiple_of(16))
 }
 
 impl Quantisation {
@@ -133,33 +164,47 @@ fn quantise(x: &Tensor, gelu: bool, quantisation: Quantisation) -> Result<Quanti
     Ok(out)
 }
 
+/// The weights of a product of elements.
+#[derive(Clone, Copy)]
+enum Weight<'a> {
+    Dense(&'a Tensor),
+    /// They become elements a panel at a time.
+    Stored(&'a StoredWeight),
+}
+
 /// `x [.., K] · weightᵀ [N, K] + bias [N]`, then the epilogue, for sizes that are multiples of 8.
 pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, epilogue: Epilogue) -> Result<Option<Tensor>> {
-    let (outputs, inputs) = weight.dims2()?;
-    let dtype = x.dtype();
-    let rows = x.elem_count() / inputs;
-    let fits = outputs % 8 == 0 && inputs % 8 == 0 && suffix(dtype).is_some() && weight.dtype() == dtype && rows > 0;
-    if !fits {
+    if weight.dtype() != x.dtype() {
         return Ok(None);
     }
-    let device = device_of(x)?;
-    let (x, weight) = (dense(x)?, dense(weight)?);
-    // The library adds a bias of the result's dtype.
-    let library_bias = bias.map(|bias| dense(&bias.to_dtype(dtype)?)).transpose()?;
+    linear_over(x, Weight::Dense(&dense(weight)?), bias, epilogue)
+}
+
+/// [`linear`] over weights as their file stores them.
+pub fn linear_stored(
+    x: &Tensor,
+    weight: &StoredWeight,
+    bias: Option<&Tensor>,
+    epilogue: Epilogue,
+) -> Result<Option<Tensor>> {
+    linear_over(x, Weight::Stored(weight), bias, epilogue)
+}
+
+fn linear_over(x: &Tensor, weight: Weight, bias: Option<&Tensor>, epilogue: Epilogue) -> Result<Option<Tensor>> {
+    let (outputs, inputs) = weight.size()?;
+    let dtype = x.dtype();
+    let rows = x.elem_count() / inputs;
+    if outputs % 8 != 0 || inputs % 8 != 0 || suffix(dtype).is_none() || rows == 0 {
+        return Ok(None);
+    }
     let mut shape = x.dims().to_vec();
     shape[x.rank() - 1] = outputs;
-    let out = uninitialised(device, shape, dtype)?;
+    let out = uninitialised(device_of(x)?, shape, dtype)?;
+    // The library adds a bias of the result's dtype.
+    let library_bias = bias.map(|bias| dense(&bias.to_dtype(dtype)?)).transpose()?;
     let activation = if matches!(epilogue, Epilogue::GeluTanh) { Activation::Gelu } else { Activation::None };
-    let product = Product { rows, outputs, inputs, operand: dtype, result: dtype, quantisation: None };
-    let request = Plan { product, bias: bias.is_some(), activation, scales: Scales::None };
-    let plan = plan(device, request)?;
-    let Some(plan) = plan else { return Ok(None) };
-    {
-        let (x, weight, out) = (Operand::new(&x)?, Operand::new(&weight)?, Operand::new(&out)?);
-        let bias = Operand::optional(library_bias.as_ref())?;
-        let bias = address(bias.as_ref());
-        let operands = Operands { x: x.pointer, weight: weight.pointer, out: out.pointer, bias, ..Operands::default() };
-        multiply(device, &plan, operands)?;
+    if !multiply_panels(&dense(x)?, weight, library_bias.as_ref(), activation, &out)? {
+        return Ok(None);
     }
     match epilogue {
         Epilogue::None | Epilogue::GeluTanh => Ok(Some(out)),
@@ -167,12 +212,71 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, epilogue: Epil
     }
 }
 
+impl Weight<'_> {
+    /// `(N, K)`.
+    fn size(self) -> Result<(usize, usize)> {
+        match self {
+            Self::Dense(weight) => weight.dims2(),
+            Self::Stored(weight) => Ok((weight.outputs(), weight.inputs())),
+        }
+    }
+}
+
+/// Queues the products of `x` and panels of the weight's outputs, one after the other, for `out`: dense weights are one
+/// panel, others become elements in the same memory in turn. Returns whether the library has algorithms for it.
+fn multiply_panels(
+    x: &Tensor,
+    weight: Weight,
+    bias: Option<&Tensor>,
+    activation: Activation,
+    out: &Tensor,
+) -> Result<bool> {
+    let (device, dtype, (outputs, inputs)) = (device_of(x)?, x.dtype(), weight.size()?);
+    let (panel, elements) = match weight {
+        Weight::Dense(weight) => (outputs, weight.clone()),
+        Weight::Stored(weight) => {
+            let panel = weight.panel(dtype).min(outputs);
+            (panel, uninitialised(device, (panel, inputs), dtype)?)
+        }
+    };
+    let (x_at, elements_at, out_at) = (Operand::new(x)?, Operand::new(&elements)?, Operand::new(out)?);
+    let bias_at = Operand::optional(bias)?;
+    for first in (0..outputs).step_by(panel) {
+        let count = panel.min(outputs - first);
+        let product = Product {
+            rows: x.elem_count() / inputs,
+            outputs: count,
+            all_outputs: outputs,
+            inputs,
+            operand: dtype,
+            result: dtype,
+            quantisation: None,
+        };
+        let request = Plan { product, bias: bias.is_some(), activation, scales: Scales::None };
+        let Some(plan) = plan(device, request)? else { return Ok(false) };
+        if let Weight::Stored(weight) = weight {
+            weight.write(first, count, &elements)?;
+        }
+        let offset = (first * dtype.size_in_bytes()) as u64;
+        let operands = Operands {
+            x: x_at.pointer,
+            weight: elements_at.pointer,
+            out: out_at.pointer + offset,
+            bias: bias_at.as_ref().map_or(0, |bias| bias.pointer + offset),
+            ..Operands::default()
+        };
+        multiply(device, &plan, operands)?;
+    }
+    Ok(true)
+}
+
 /// `x [M, K] · weightᵀ [N, K]` in the dtype `to`, if the library has an algorithm for it.
 pub(super) fn product(x: &Tensor, weight: &Tensor, to: DType) -> Result<Option<Tensor>> {
     let ((rows, inputs), outputs) = (x.dims2()?, weight.dim(0)?);
     let device = device_of(x)?;
     let (x, weight) = (dense(x)?, dense(weight)?);
-    let product = Product { rows, outputs, inputs, operand: x.dtype(), result: to, quantisation: None };
+    let operand = x.dtype();
+    let product = Product { rows, outputs, all_outputs: outputs, inputs, operand, result: to, quantisation: None };
     let request = Plan { product, bias: false, activation: Activation::None, scales: Scales::None };
     let Some(plan) = plan(device, request)? else { return Ok(None) };
     let out = uninitialised(device, (rows, outputs), to)?;
@@ -208,7 +312,15 @@ pub fn linear_quantised(
     let library_bias = bias.map(|bias| dense(&bias.to_dtype(DType::BF16)?)).transpose()?;
     let gelu = matches!(epilogue, Epilogue::GeluTanh);
     let activation = if gelu { Activation::Gelu } else { Activation::None };
-    let product = Product { rows, outputs, inputs, operand: dtype, result: dtype, quantisation: Some(quantisation) };
+    let product = Product {
+        rows,
+        outputs,
+        all_outputs: outputs,
+        inputs,
+        operand: dtype,
+        result: dtype,
+        quantisation: Some(quantisation),
+    };
     let plan = plan_quantised(device, product, quantisation, bias.is_some(), activation)?;
     let (result, scaled) = (plan.request.product.result, plan.request.scales == Scales::PerRow);
     let y = uninitialised(device, shape, result)?;

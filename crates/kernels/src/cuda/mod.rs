@@ -19,7 +19,7 @@ pub use elementwise::{
     activate, channel_rms_norm, gate_residual, layer_norm, layer_norm_modulate, modulate, repeat_channels, rms_norm,
     rms_norm_rope, rope,
 };
-pub use linear::{Quantisation, QuantisedWeight, linear, linear_quantised};
+pub use linear::{Quantisation, QuantisedWeight, StoredWeight, linear, linear_quantised, linear_stored};
 pub use module::{built_for, free_bytes, open, peak_bytes, reset_peak_bytes};
 pub use replay::Recorded;
 pub use upload::{HostTensors, Uploader};

@@ -14,12 +14,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Name and image of every module.
-static IMAGES: [(&str, &[u8]); 5] = [
+static IMAGES: [(&str, &[u8]); 6] = [
     ("attention", include_bytes!(concat!(env!("OUT_DIR"), "/attention.cubin"))),
     ("attention_hopper", include_bytes!(concat!(env!("OUT_DIR"), "/attention_hopper.cubin"))),
     ("conv", include_bytes!(concat!(env!("OUT_DIR"), "/conv.cubin"))),
     ("elementwise", include_bytes!(concat!(env!("OUT_DIR"), "/elementwise.cubin"))),
     ("linear", include_bytes!(concat!(env!("OUT_DIR"), "/linear.cubin"))),
+    ("stored", include_bytes!(concat!(env!("OUT_DIR"), "/stored.cubin"))),
 ];
 
 /// The compute capability that this build's kernels are compiled for, major and minor version.

@@ -5,6 +5,7 @@ mod attention;
 mod blocks;
 mod linear;
 mod rows;
+mod stored;
 
 use candle_core::{DType, Device, Result, Tensor};
 use kinora_kernels::{self as kernels, Epilogue, LEVEL_VARIABLE, Level, LinearWeight, Repeat};

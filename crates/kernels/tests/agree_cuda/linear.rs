@@ -6,9 +6,9 @@ use kinora_kernels::{self as kernels, Epilogue, LinearWeight, Prologue, referenc
 use kinora_test_support::random;
 
 /// Makes an epilogue of test tensors.
-type Make = for<'a> fn(&'a [Tensor]) -> Epilogue<'a>;
+pub(crate) type Make = for<'a> fn(&'a [Tensor]) -> Epilogue<'a>;
 
-const EPILOGUES: [(&str, Make); 7] = [
+pub(crate) const EPILOGUES: [(&str, Make); 7] = [
     ("linear", |_| Epilogue::None),
     ("linear, gelu", |_| Epilogue::GeluTanh),
     ("linear, silu", |_| Epilogue::Silu),
@@ -19,7 +19,7 @@ const EPILOGUES: [(&str, Make); 7] = [
 ];
 
 /// Input, weight, bias and what the epilogues take.
-fn linear_operands([rows, inputs, outputs]: [usize; 3]) -> [Tensor; 6] {
+pub(crate) fn linear_operands([rows, inputs, outputs]: [usize; 3]) -> [Tensor; 6] {
     let scaled = |x: Tensor| (x * (inputs as f64).sqrt().recip()).unwrap();
     [
         random((1, rows, inputs), 1),
@@ -60,7 +60,7 @@ fn linear() {
 }
 
 /// Rows of `x` as multiples of a scale each: whole numbers to 127, or e4m3 to 448.
-fn quantised_rows(x: &Tensor, whole: bool) -> Result<Tensor> {
+pub(crate) fn quantised_rows(x: &Tensor, whole: bool) -> Result<Tensor> {
     let largest = x.abs()?.max_keepdim(D::Minus1)?;
     let scale = (largest / if whole { 127.0 } else { 448.0 })?.clamp(1e-30, f64::MAX)?;
     let units = x.broadcast_div(&scale)?;

@@ -9,6 +9,7 @@ mod blocks;
 mod linear;
 mod products;
 mod rows;
+mod stored;
 
 use candle_core::{DType, Device, Result, Tensor};
 use kinora_test_support::relative_l2;

@@ -65,8 +65,11 @@ fn endless(bytes: &[u8], path: &Path) -> Result<Option<DynamicImage>> {
     Ok((first == second).then_some(first))
 }
 
-/// Returns the size in which the picture of a file is shown, by its header.
-pub(crate) fn size_of(path: &Path) -> Result<(usize, usize)> {
+/// Returns the size in which the picture of a file is shown, by its header; only of a TIFF the whole is read.
+///
+/// # Errors
+/// As of [`read_image`].
+pub fn picture_size(path: &Path) -> Result<(usize, usize)> {
     let io = |source| MediaError::io("read", path, source);
     let mut start = Vec::new();
     regular(path)?.take(64).read_to_end(&mut start).map_err(io)?;

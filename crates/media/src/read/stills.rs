@@ -4,7 +4,7 @@
 use super::{ClipReader, USUAL_FPS, shown};
 use crate::clip::{ClipSpec, Fps, Frame};
 use crate::error::{MediaError, Result};
-use crate::picture::{Picture, notes_of, read_image, read_over_white, size_of};
+use crate::picture::{Picture, notes_of, picture_size, read_image, read_over_white};
 use crate::png::Pattern;
 use std::cmp::Ordering;
 use std::ffi::OsString;
@@ -81,7 +81,7 @@ impl StillsReader {
         let (first, is_transparent) = read_over_white(&paths[0])?;
         let expected = (first.width, first.height);
         for path in &paths[1..] {
-            let got = size_of(path)?;
+            let got = picture_size(path)?;
             if got != expected {
                 return Err(MediaError::UnequalSize { path: path.clone(), got, expected });
             }

@@ -12,6 +12,7 @@ use crate::plan::machine::reset_peak;
 use crate::plan::placement::Placement;
 use crate::plan::token_grid;
 use crate::{AttentionChoice, Error, LoadOptions, Result, device};
+use kinora_checkpoint::Blocks;
 use kinora_kernels::profile::{profiled, profiled_on};
 use kinora_kernels::{gpu_peak_bytes, gpu_reset_peak_bytes};
 use kinora_sampler::NoiseSource;
@@ -35,6 +36,8 @@ pub struct BenchOptions {
     pub text_layers: Option<usize>,
     /// The same for the blocks of a transformer.
     pub dit_layers: Option<usize>,
+    /// The form of random matrices, where they are not dense.
+    pub blocks: Option<Blocks>,
     /// The transformer's self-attention.
     pub attention: AttentionChoice,
     /// Timed runs of each part, after one that is not timed.
@@ -109,11 +112,12 @@ pub fn bench(options: &BenchOptions, mut on_part: impl FnMut(&str) + Send) -> Re
     let threads = device::threads(options.load.threads)?;
     let (placement, _) = Placement::of(&options.load, &threads)?;
     let mut model = match &options.random {
-        Some(name) => random_model(name)?,
+        Some(name) => random_model(name)?.in_blocks(options.blocks),
         None => find_model(&options.load.model)?,
     };
     let family = family_of(&model)?;
     let limits = family.limits(&model)?;
+    model.add_loras(&options.load, family)?;
     if options.random.is_none() {
         family.check(&model)?;
     }
@@ -164,7 +168,7 @@ pub fn bench(options: &BenchOptions, mut on_part: impl FnMut(&str) + Send) -> Re
 
 impl Bench {
     fn text(&self) -> Result<Measurement> {
-        let encoder = self.family.text_encoder(&self.model, &self.placement)?;
+        let (encoder, _) = self.family.text_encoder(&self.model, &self.placement)?;
         let tokens = self.model.manifest.text_len;
         let prompt = "x ".repeat(2 * tokens); // more than enough: cut to `tokens`
         let runs = self.time(|| encoder.encode(&prompt).map(drop))?;
@@ -187,7 +191,7 @@ impl Bench {
     }
 
     fn vae(&self) -> Result<Measurement> {
-        let vae = self.family.vae(&self.model, Parts::Decoder, &self.placement)?;
+        let (vae, _) = self.family.vae(&self.model, Parts::Decoder, &self.placement)?;
         let shape = self.latent_shape();
         let latents = NoiseSource::new(0).randn_tensor(&shape[..], &self.placement.device)?;
         let runs = self.time(|| {
@@ -203,7 +207,7 @@ impl Bench {
     }
 
     fn encode(&self) -> Result<Measurement> {
-        let vae = self.family.vae(&self.model, Parts::Encoder, &self.placement)?;
+        let (vae, _) = self.family.vae(&self.model, Parts::Encoder, &self.placement)?;
         let ([width, height, _], latent_frames) = (self.size, self.latent_shape()[2]);
         let shape = (1, 3, self.limits.latent_format.temporal_factor, height, width);
         let pixels = NoiseSource::new(0).randn_tensor(shape, &self.placement.device)?.clamp(-1f32, 1f32)?;

@@ -4,12 +4,15 @@
 use super::capabilities::Limits;
 use crate::Result;
 use crate::model::Model;
+use crate::model::component::Component;
 use crate::model::family_files::FamilyFiles;
 use crate::plan::Plan;
 use crate::plan::memory::{Demand, PartsMemory};
 use crate::plan::placement::Placement;
 use crate::run::observer::Observer;
+use crate::run::warm::Warm;
 use candle_core::Tensor;
+use kinora_checkpoint::LoraTarget;
 use kinora_dit::Reuse;
 use kinora_media::{Frame, Readers};
 use kinora_sampler::{StepInfo, Streams};
@@ -21,7 +24,7 @@ use std::collections::BTreeMap;
 pub(crate) type Tensors = BTreeMap<String, Tensor>;
 
 /// A text encoder in memory.
-pub(crate) trait PromptEncoder {
+pub(crate) trait PromptEncoder: Send {
     /// Encodes one prompt, positive or negative: its text contexts, each `[1, S, C]`.
     ///
     /// # Errors
@@ -45,6 +48,8 @@ pub(crate) struct Run<'a> {
     pub placement: &'a Placement,
     pub readers: &'a Readers,
     pub plan: &'a Plan,
+    /// Networks of earlier runs.
+    pub warm: &'a Warm,
 }
 
 /// One pass of a transformer that is only timed.
@@ -69,20 +74,33 @@ pub(crate) trait Family: FamilyFiles {
     /// The first component that would not load.
     fn check(&self, model: &Model) -> Result<()>;
 
+    /// The tensors of one of the model's transformers by every name that LoRAs have for them, and those that only other
+    /// variants of the family have.
+    ///
+    /// # Errors
+    /// A configuration that does not parse, and headers that cannot be read.
+    fn lora_target(&self, model: &Model, transformer: &Component) -> Result<LoraTarget>;
+
     /// The names of a prompt's text contexts.
     fn context_names(&self) -> &'static [&'static str];
 
-    /// Loads the text encoder.
+    /// Loads the text encoder, and returns the bytes of its weights too.
     ///
     /// # Errors
     /// Files that are damaged or do not belong together.
-    fn text_encoder(&self, model: &Model, placement: &Placement) -> Result<Box<dyn PromptEncoder>>;
+    fn text_encoder(&self, model: &Model, placement: &Placement) -> Result<(Box<dyn PromptEncoder>, u64)>;
 
     /// The end of `prompt` for which its contexts have no room; reads no weights. A model without files does not know it.
     ///
     /// # Errors
     /// A tokenizer that cannot be read.
     fn unread(&self, model: &Model, prompt: &str) -> Result<Option<Unread>>;
+
+    /// The words of `prompt` that the text encoder's vocabulary does not have; reads no weights.
+    ///
+    /// # Errors
+    /// A tokenizer that cannot be read.
+    fn unknown_words(&self, model: &Model, prompt: &str) -> Result<Vec<String>>;
 
     /// Encodes the conditioning inputs of a run that continues `end`, before its first step: tensors that
     /// [`Family::predictor`] takes back. The encoders are in memory only as long as they work.
@@ -106,17 +124,23 @@ pub(crate) trait Family: FamilyFiles {
         conditioning: Tensors,
     ) -> Result<Box<dyn Predictor + 'a>>;
 
-    /// Loads the VAE, or half of it.
+    /// Loads the VAE, or half of it, and returns the bytes of its weights too.
     ///
     /// # Errors
     /// Files that are damaged or do not belong together.
-    fn vae(&self, model: &Model, parts: Parts, placement: &Placement) -> Result<Box<dyn VideoVae>>;
+    fn vae(&self, model: &Model, parts: Parts, placement: &Placement) -> Result<(Box<dyn VideoVae>, u64)>;
 
     /// The memory of each stage, from shapes alone.
     ///
     /// # Errors
     /// Configurations that do not parse, and headers that cannot be read.
     fn memory(&self, model: &Model, placement: &Placement, demand: &Demand) -> Result<PartsMemory>;
+
+    /// Operations of one prediction for latents of `[C, F, H, W]`, as far as they grow with the clip.
+    ///
+    /// # Errors
+    /// A configuration that does not parse.
+    fn operations(&self, model: &Model, latents: [usize; 4]) -> Result<f64>;
 
     /// The largest side of tiles, in latent pixels, with which frames of `h × w` are decoded within `bytes`; `None` where
     /// whole frames are.

@@ -36,7 +36,7 @@ pub(crate) fn find_files(argument: &[impl AsRef<Path>]) -> Result<Found> {
 /// # Errors
 /// As in [`find_files`], and [`Error::NotAModel`] with what is missing or odd.
 pub(crate) fn find_model(argument: &[String]) -> Result<Model> {
-    let mut model = Model::of(find_files(argument)?, &files())?;
+    let mut model = Model::of(find_files(argument)?, &files(), &hub::complete)?;
     model.argument = argument.to_vec();
     Ok(model)
 }
@@ -53,7 +53,7 @@ pub(crate) fn random_model(name: &str) -> Result<Model> {
 pub(crate) fn is_known_only(name: &str) -> bool {
     let cached = |repository: String| hub::cached(&repository).is_some();
     !Path::new(name).exists()
-        && find::known_manifest(name).is_ok_and(|manifest| !manifest.repository.is_some_and(cached))
+        && crate::model::given::known_manifest(name).is_ok_and(|manifest| !manifest.repository.is_some_and(cached))
 }
 
 /// The family of `model`, its limits and what the user should know of it, after everything that a run will open was opened and checked: weights by their

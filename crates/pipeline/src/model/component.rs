@@ -3,9 +3,10 @@
 use crate::model::role::Role;
 use crate::{Error, Result};
 use candle_core::{DType, Device};
-use kinora_checkpoint::{KeyMap, TensorFile, TensorInfo, Weights};
+use kinora_checkpoint::{Blocks, Changes, KeyMap, TensorFile, TensorInfo, Weights};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// One network of a model.
 pub(crate) struct Component {
@@ -13,7 +14,19 @@ pub(crate) struct Component {
     /// The configuration file's content, where there is one.
     pub config: Option<Value>,
     /// The files of the weights; none mean random weights.
-    pub weights: Vec<Blob>,
+    pub weights: Files,
+    /// The form of random matrices.
+    pub blocks: Option<Blocks>,
+    /// What LoRAs change of them.
+    pub changes: Option<Arc<Changes>>,
+}
+
+/// The files that hold a network.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Files {
+    pub blobs: Vec<Blob>,
+    /// What the names of its tensors begin with, where the files hold others too.
+    pub part: String,
 }
 
 /// A file on disk or in the program.
@@ -24,9 +37,14 @@ pub(crate) enum Blob {
 }
 
 impl Component {
+    /// A component without changes.
+    pub(crate) fn new(role: Role, config: Option<Value>, weights: Files) -> Self {
+        Self { role, config, weights, blocks: None, changes: None }
+    }
+
     /// A component with random weights.
     pub(crate) fn random(role: Role, config: Option<Value>) -> Self {
-        Self { role, config, weights: Vec::new() }
+        Self::new(role, config, Files::default())
     }
 
     /// The weights on `device` under canonical names, by the one of `key_maps` that knows all of them. Dense tensors
@@ -35,12 +53,12 @@ impl Component {
     /// # Errors
     /// [`Error::Component`] with the file or tensor that cannot be used.
     pub(crate) fn weights(&self, key_maps: &[KeyMap], device: &Device, dtype: DType) -> Result<Weights> {
-        if self.weights.is_empty() {
-            return Ok(Weights::random(0, device, dtype));
+        if self.weights.blobs.is_empty() {
+            return Ok(self.changed(Weights::random_in_blocks(0, device, dtype, self.blocks)));
         }
         let key_maps: Vec<&KeyMap> = key_maps.iter().collect();
-        let weights = open(&self.weights).and_then(|files| Weights::from_files(files, &key_maps, device, dtype));
-        weights.map_err(|source| self.error(source))
+        let weights = self.weights.open().and_then(|files| Weights::from_files(files, &key_maps, device, dtype));
+        weights.map(|weights| self.changed(weights)).map_err(|source| self.error(source))
     }
 
     /// Weights that check a module against the files, and count its bytes, without reading data.
@@ -48,12 +66,19 @@ impl Component {
     /// # Errors
     /// [`Error::Component`] with the file or tensor that cannot be used.
     pub(crate) fn headers(&self, key_maps: &[KeyMap], dtype: DType) -> Result<Weights> {
-        if self.weights.is_empty() {
-            return Ok(Weights::recorder_of(dtype));
+        if self.weights.blobs.is_empty() {
+            return Ok(self.changed(Weights::recorder_of(dtype)));
         }
         let key_maps: Vec<&KeyMap> = key_maps.iter().collect();
-        let headers = open(&self.weights).and_then(|files| Weights::headers_only(files, &key_maps, dtype));
-        headers.map_err(|source| self.error(source))
+        let headers = self.weights.open().and_then(|files| Weights::headers_only(files, &key_maps, dtype));
+        headers.map(|headers| self.changed(headers)).map_err(|source| self.error(source))
+    }
+
+    fn changed(&self, weights: Weights) -> Weights {
+        match &self.changes {
+            Some(changes) => weights.with_changes(changes.clone()),
+            None => weights,
+        }
     }
 
     /// Sentences about choices that were made between the contents of files.
@@ -61,7 +86,7 @@ impl Component {
     /// # Errors
     /// Files that cannot be read.
     pub(crate) fn choices(&self) -> Result<Vec<String>> {
-        let files = open(&self.weights).map_err(|source| self.error(source))?;
+        let files = self.weights.open().map_err(|source| self.error(source))?;
         Ok(files.iter().filter_map(TensorFile::choice).map(str::to_string).collect())
     }
 
@@ -96,17 +121,52 @@ impl Blob {
     }
 }
 
-/// Names, dtypes and shapes of the tensors in the files.
-pub(crate) fn infos(weights: &[Blob]) -> Result<Vec<TensorInfo>> {
-    Ok(open(weights)?.iter().flat_map(TensorFile::infos).collect())
-}
+impl Files {
+    /// Files that hold nothing else.
+    pub(crate) fn of(blobs: Vec<Blob>) -> Self {
+        Self { blobs, part: String::new() }
+    }
 
-/// Opens the files; an index stands for its shards.
-fn open(weights: &[Blob]) -> kinora_checkpoint::Result<Vec<TensorFile>> {
-    let files = weights.iter().map(|blob| match blob {
-        Blob::File(path) => TensorFile::open_all(path),
-        Blob::Static(name, bytes) => Ok(vec![TensorFile::from_static(name, bytes)?]),
-    });
-    let files = files.collect::<kinora_checkpoint::Result<Vec<_>>>()?;
-    Ok(files.into_iter().flatten().collect())
+    /// The path of the first file, for messages.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.blobs.first().map(|blob| blob.path().to_path_buf()).unwrap_or_default()
+    }
+
+    /// Names, dtypes and shapes of the network's tensors.
+    ///
+    /// # Errors
+    /// Files that cannot be read.
+    pub(crate) fn infos(&self) -> Result<Vec<TensorInfo>> {
+        Ok(self.open()?.iter().flat_map(TensorFile::infos).collect())
+    }
+
+    /// The name of the files' format.
+    ///
+    /// # Errors
+    /// Files that cannot be read.
+    pub(crate) fn format(&self) -> Result<&'static str> {
+        Ok(self.open_whole()?.first().map(TensorFile::format).unwrap_or_default())
+    }
+
+    /// Opens the files with the network's tensors alone; an index stands for its shards.
+    fn open(&self) -> kinora_checkpoint::Result<Vec<TensorFile>> {
+        let files = self.open_whole()?;
+        Ok(if self.part.is_empty() { files } else { files.into_iter().map(|file| file.below(&self.part)).collect() })
+    }
+
+    /// Opens the files with all tensors.
+    ///
+    /// # Errors
+    /// Files that cannot be read.
+    pub(crate) fn open_whole(&self) -> kinora_checkpoint::Result<Vec<TensorFile>> {
+        let (mut paths, mut files) = (Vec::new(), Vec::new());
+        for blob in &self.blobs {
+            match blob {
+                Blob::File(path) => paths.push(path.clone()),
+                Blob::Static(name, bytes) => files.push(TensorFile::from_static(name, bytes)?),
+            }
+        }
+        files.extend(TensorFile::open_all(&paths)?);
+        Ok(files)
+    }
 }

@@ -106,7 +106,7 @@ fn names<'a>(families: impl Iterator<Item = &'a &'static dyn FamilyFiles>) -> St
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use kinora_checkpoint::Dtype;
+    use kinora_checkpoint::Format;
 
     /// A family whose files say in their tensors' names what they are: `{family}.transformer`.
     pub(crate) struct Made(pub &'static str);
@@ -145,7 +145,7 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn tensors(names: &[&str]) -> Vec<TensorInfo> {
-        let info = |name: &&str| TensorInfo { name: (*name).into(), dtype: Dtype::F32, shape: vec![1], bytes: 4 };
+        let info = |name: &&str| TensorInfo { name: (*name).into(), format: Format::F32, shape: vec![1], bytes: 4 };
         names.iter().map(info).collect()
     }
 

@@ -2,7 +2,8 @@
 
 use super::Model;
 use super::component::Blob;
-use super::find::{CONFIGS, MODEL_INDEX, TOKENIZER_FILE};
+use super::role::Role;
+use super::root::{CONFIGS, MODEL_INDEX, TOKENIZER_FILE};
 use crate::request::files::{ModelFiles, files_of};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -11,16 +12,17 @@ use std::path::{Path, PathBuf};
 const DESCRIPTIONS: [&str; 3] = [MODEL_INDEX, "manifest.toml", TOKENIZER_FILE];
 
 impl Model {
-    /// Weights with all shards, tokenizer and configurations; everything in the folders of its components.
+    /// Weights with all shards, LoRAs, tokenizer and configurations; everything in the folders of its components.
     pub(crate) fn files(&self) -> ModelFiles {
-        let blobs = self.components.values().flatten().flat_map(|component| &component.weights);
         let mut files = BTreeSet::new();
-        for blob in blobs.chain([&self.tokenizer]) {
-            let Blob::File(path) = blob else { continue };
-            // Not every file is the index of shards.
-            files.extend(kinora_checkpoint::shard_paths(path).ok().filter(|_| is_json(path)).into_iter().flatten());
-            files.insert(path.clone());
+        for weights in self.components.values().flatten().map(|component| &component.weights) {
+            files.extend(on_disk(&weights.blobs));
+            // Shards that an index or one of them stands for.
+            let opened = weights.open_whole().unwrap_or_default();
+            files.extend(opened.iter().map(|file| file.path().to_path_buf()).filter(|path| path.is_file()));
         }
+        files.extend(on_disk(self.tokenizer.blobs()));
+        files.extend(self.loras.iter().map(|lora| lora.file.clone()));
         let mut folders = Vec::new();
         if self.place.is_dir() {
             let own = DESCRIPTIONS.iter().chain(&CONFIGS).map(|name| self.place.join(name));
@@ -33,8 +35,31 @@ impl Model {
     }
 }
 
-fn is_json(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == "json") && !path.ends_with(TOKENIZER_FILE)
+impl Model {
+    /// The files of the text encoder and its tokenizer; `None` if not all of them are files.
+    pub(crate) fn text_files(&self) -> Option<Vec<PathBuf>> {
+        let mut files = BTreeSet::new();
+        for component in self.components(Role::TextEncoder) {
+            let opened = component.weights.open_whole().ok()?;
+            files.extend(opened.iter().map(|file| file.path().to_path_buf()));
+        }
+        let tokenizer: Vec<PathBuf> = on_disk(self.tokenizer.blobs()).collect();
+        if files.is_empty()
+            || files.iter().any(|path| !path.is_file())
+            || tokenizer.len() != self.tokenizer.blobs().len()
+        {
+            return None;
+        }
+        files.extend(tokenizer);
+        Some(files.into_iter().collect())
+    }
+}
+
+fn on_disk(blobs: &[Blob]) -> impl Iterator<Item = PathBuf> {
+    blobs.iter().filter_map(|blob| match blob {
+        Blob::File(path) => Some(path.clone()),
+        Blob::Static(..) => None,
+    })
 }
 
 /// The folders in `place` with a configuration or a tokenizer.

@@ -3,12 +3,13 @@
 //! A model is the one that is compiled in, a directory in diffusers' layout, a directory of an original release, or
 //! single files as people collect them. Only names of files, JSON files and indices of shards are read.
 
-use crate::model::component::Blob;
+use crate::model::component::{Blob, Files};
 use crate::model::embedded::EMBEDDED;
 use crate::model::family_files::{Families, FamilyFiles};
+use crate::model::given::{Cached, EXPERTS, Given, known_manifest};
 use crate::model::manifest::Manifest;
 use crate::model::role::Role;
-use crate::model::root::Root;
+use crate::model::root::{CONFIGS, MODEL_INDEX, PIECES_FILE, Root, TOKENIZER_FILE};
 use crate::{Error, Result};
 use kinora_checkpoint::{Content, WeightSet, is_plain_name, shard_paths};
 use kinora_hub::snapshots_in;
@@ -17,16 +18,10 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
-/// The list of a diffusers directory's components.
-pub(crate) const MODEL_INDEX: &str = "model_index.json";
 /// The tokenizer of a diffusers directory.
 pub(crate) const TOKENIZER: &str = "tokenizer/tokenizer.json";
-pub(crate) const TOKENIZER_FILE: &str = "tokenizer.json";
-/// The tokenizer's other form, which is not read.
-const SENTENCE_PIECE: &str = "tokenizer/spiece.model";
-/// The files that make a folder with weights a component of an original release.
-pub(crate) const CONFIGS: [&str; 4] =
-    ["config.json", "scheduler_config.json", "tokenizer_config.json", "preprocessor_config.json"];
+/// The tokenizer's other form.
+const PIECES: &str = "tokenizer/spiece.model";
 
 /// The files at a place.
 pub(crate) struct Found {
@@ -35,6 +30,8 @@ pub(crate) struct Found {
     pub layout: Layout,
     /// The components with weights, and those that lack them.
     pub components: Vec<ComponentFiles>,
+    /// Components that were given beside the place, to be taken before its own.
+    pub beside: Vec<ComponentFiles>,
     pub tokenizer: Option<Blob>,
     /// The manifest of a model that was asked for by its name.
     pub manifest: Option<Manifest>,
@@ -59,7 +56,9 @@ pub(crate) struct ComponentFiles {
     /// The configuration file of a component in a diffusers directory, from there; original releases have other words.
     pub config: Option<String>,
     /// The weights: one file, the index of the shards, or shards without one.
-    pub weights: Vec<Blob>,
+    pub weights: Files,
+    /// Which of two experts it was said to be: 0 for high noise, 1 for low noise.
+    pub expert: Option<usize>,
     /// The reason why the component cannot be loaded.
     pub problem: Option<Error>,
 }
@@ -86,50 +85,40 @@ impl Found {
     /// The reason why a diffusers directory has no tokenizer.
     pub(crate) fn tokenizer_problem(&self) -> Option<Error> {
         let (None, Layout::Diffusers { root, .. }) = (&self.tokenizer, &self.layout) else { return None };
-        Some(match root.file(SENTENCE_PIECE) {
-            Some(blob) => {
-                let (path, content) = (blob.path().to_path_buf(), Content::SentencePiece);
-                kinora_checkpoint::Error::Content { path, content, wanted: "a tokenizer.json" }.into()
-            }
-            _ => root.missing(TOKENIZER),
-        })
+        Some(root.missing(TOKENIZER))
     }
 }
 
-/// The directory of a hub's repository on this machine, or what its newest snapshot lacks, if there is one.
-pub(crate) type Cached<'a> = &'a dyn Fn(&str) -> std::result::Result<PathBuf, Option<String>>;
-
-/// Finds the files that `argument` names: the embedded model, a known name, a directory, or single files. Of a directory of
-/// the hub cache it is the newest snapshot.
+/// Finds the files that `argument` names: the embedded model, a known name, a directory, or single files; of the first
+/// three also with files beside them. Of a directory of the hub cache it is the newest snapshot.
 ///
 /// # Errors
-/// Nothing is there, or nothing that looks like weights; JSON files that cannot be read.
+/// Nothing is there, or nothing that looks like weights; JSON files that cannot be read; two models.
 pub(crate) fn find(argument: &[impl AsRef<Path>], families: Families, cached: Cached) -> Result<Found> {
-    let paths: Vec<&Path> = argument.iter().map(AsRef::as_ref).collect();
-    match paths.as_slice() {
-        [name] if name.as_os_str() == EMBEDDED => diffusers(Root::Embedded, families),
-        [index] if index.is_file() && index.file_name().is_some_and(|name| name == MODEL_INDEX) => {
-            directory(index.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new(".")), families)
-        }
-        [one] if one.is_dir() => {
-            let snapshot = snapshots_in(one).into_iter().next();
-            directory(snapshot.as_deref().unwrap_or(one), families)
-        }
-        [one] if !one.exists() && !one.is_symlink() => known(&one.to_string_lossy(), families, cached),
-        files => single_files(files),
+    let given = Given::of(argument, cached)?;
+    let Some(base) = &given.base else { return single_files(&given, families) };
+    let found = model(base, families, cached)?;
+    if given.files.is_empty() && given.experts.is_empty() {
+        return Ok(found);
     }
+    let beside = single_files(&given, families)?;
+    Ok(Found { beside: beside.components, tokenizer: beside.tokenizer.or(found.tokenizer), ..found })
 }
 
-/// The manifest of the known variant `name`.
-///
-/// # Errors
-/// [`Error::UnknownModel`] with the names that are known.
-pub(crate) fn known_manifest(name: &str) -> Result<Manifest> {
-    let known = Manifest::known();
-    let names: Vec<&str> = known.iter().map(|manifest| manifest.name.as_str()).collect();
-    let hint = format!("there is no such file or directory; known names: {EMBEDDED}, {}", names.join(", "));
-    let found = known.iter().find(|manifest| manifest.name == name).cloned();
-    found.ok_or_else(|| Error::UnknownModel { name: name.to_string(), hint })
+/// Finds the files of one whole model.
+fn model(path: &Path, families: Families, cached: Cached) -> Result<Found> {
+    if path.as_os_str() == EMBEDDED {
+        return diffusers(Root::Embedded, families);
+    }
+    if path.is_dir() {
+        let snapshot = snapshots_in(path).into_iter().next();
+        return directory(snapshot.as_deref().unwrap_or(path), families);
+    }
+    if path.is_file() {
+        let parent = path.parent().filter(|parent| *parent != Path::new(""));
+        return directory(parent.unwrap_or(Path::new(".")), families);
+    }
+    known(&path.to_string_lossy(), families, cached)
 }
 
 /// A known variant, or a repository of the hub, whose files are on this machine.
@@ -178,12 +167,19 @@ pub(crate) fn diffusers(root: Root, families: Families) -> Result<Found> {
     let mut components = Vec::new();
     for folder in folders {
         let component = component(&root, folder)?;
-        if Role::of_folder(folder).is_some() || !component.weights.is_empty() {
+        if Role::of_folder(folder).is_some() || !component.weights.blobs.is_empty() {
             components.push(component);
         }
     }
-    let (place, tokenizer) = (root.path(""), root.file(TOKENIZER));
-    Ok(Found { place, layout: Layout::Diffusers { root, index, family }, components, tokenizer, manifest: None })
+    let (place, tokenizer) = (root.path(""), root.file(TOKENIZER).or_else(|| root.file(PIECES)));
+    Ok(Found {
+        place,
+        layout: Layout::Diffusers { root, index, family },
+        components,
+        beside: Vec::new(),
+        tokenizer,
+        manifest: None,
+    })
 }
 
 /// The component in the folder `folder` of a diffusers directory.
@@ -210,7 +206,8 @@ fn component(root: &Root, folder: &str) -> Result<ComponentFiles> {
     if config.is_none() {
         problem = Some(root.missing(&format!("{folder}/config.json")));
     }
-    Ok(ComponentFiles { name: folder.to_string(), config, weights, problem })
+    let weights = Files::of(weights);
+    Ok(ComponentFiles { name: folder.to_string(), config, weights, expert: None, problem })
 }
 
 /// The files of a component without weights that may have been meant for them, for a message.
@@ -262,37 +259,54 @@ fn folder(root: &Root, families: Families) -> Result<Found> {
         let others = names.iter().filter(|name| !CONFIGS.contains(&name.as_str())).map(|name| root.path(name));
         others.into_iter().find(|path| is_tokenizer(path)).map(Blob::File)
     });
-    Ok(Found { place: root.path(""), layout, components, tokenizer, manifest: None })
+    Ok(Found { place: root.path(""), layout, components, beside: Vec::new(), tokenizer, manifest: None })
 }
 
 fn is_weights(name: &str) -> bool {
     !WeightSet::all(&[name]).is_empty()
 }
 
-/// Single files: weights, and the tokenizer or its folder.
-fn single_files(files: &[&Path]) -> Result<Found> {
-    let (mut tokenizers, mut weights) = (Vec::new(), Vec::new());
-    for path in files {
-        let inside = path.join(TOKENIZER_FILE);
-        if inside.is_file() {
+/// Single files: weights, folders of one component, and the tokenizer or its folder.
+fn single_files(given: &Given, families: Families) -> Result<Found> {
+    let (mut tokenizers, mut weights, mut components) = (Vec::new(), Vec::new(), Vec::new());
+    for path in &given.files {
+        let inside =
+            [TOKENIZER_FILE, PIECES_FILE].map(|name| path.join(name)).into_iter().find(|inside| inside.is_file());
+        if let Some(inside) = inside {
             tokenizers.push(inside);
         } else if path.is_dir() {
-            let reason = "a directory is a model of its own, and stands alone after --model".to_string();
-            return Err(Error::NotAModel { path: path.to_path_buf(), reason });
+            components.extend(folder(&Root::Directory(path.clone()), families)?.components);
         } else if is_tokenizer(path) {
-            tokenizers.push(path.to_path_buf());
+            tokenizers.push(path.clone());
         } else {
-            weights.push(path.to_path_buf());
+            weights.push(path.clone());
         }
     }
-    let components = match weights.as_slice() {
+    match weights.as_slice() {
         // A single shard can be inspected.
-        [one] => vec![of_file(one)],
-        several => grouped(several),
-    };
-    let place = files.first().map(|path| path.to_path_buf()).unwrap_or_default();
-    let tokenizer = tokenizers.pop().map(Blob::File);
-    Ok(Found { place, layout: Layout::Files, components, tokenizer, manifest: None })
+        [one] if given.files.len() == 1 && given.base.is_none() => components.push(of_file(one)),
+        several => components.extend(grouped(several)),
+    }
+    for (expert, path) in &given.experts {
+        components.push(ComponentFiles { expert: Some(*expert), ..expert_at(path, EXPERTS[*expert], families)? });
+    }
+    let first = given.files.iter().chain(given.experts.iter().map(|(_, path)| path)).next();
+    let (place, tokenizer) = (first.cloned().unwrap_or_default(), tokenizers.pop().map(Blob::File));
+    let (layout, beside) = (Layout::Files, Vec::new());
+    Ok(Found { place, layout, components, beside, tokenizer, manifest: None })
+}
+
+/// The one component at a path that was given as an expert.
+fn expert_at(path: &Path, word: &str, families: Families) -> Result<ComponentFiles> {
+    if !path.is_dir() {
+        return Ok(of_file(path));
+    }
+    let mut components = folder(&Root::Directory(path.to_path_buf()), families)?.components;
+    if let (Some(one), true) = (components.pop(), components.is_empty()) {
+        return Ok(one);
+    }
+    let reason = format!("it has more than one component, and `{word}=` takes one");
+    Err(Error::NotAModel { path: path.to_path_buf(), reason })
 }
 
 /// Whether the file is a tokenizer, by its name or, whatever it is called, by its content.
@@ -304,7 +318,11 @@ fn is_tokenizer(path: &Path) -> bool {
         #[serde(rename = "added_tokens")]
         _tokens: IgnoredAny,
     }
-    if path.file_name().is_some_and(|name| name == TOKENIZER_FILE) {
+    if path.file_name().is_some_and(|name| name == TOKENIZER_FILE || name == PIECES_FILE) {
+        return true;
+    }
+    let is_pieces = || matches!(Content::of_file(path), Ok(Some(Content::SentencePiece)));
+    if path.extension().is_some_and(|extension| extension == "model") && is_pieces() {
         return true;
     }
     let is_json = path.extension().is_some_and(|extension| extension == "json");
@@ -337,13 +355,23 @@ fn grouped(paths: &[PathBuf]) -> Vec<ComponentFiles> {
 fn of_set(set: &WeightSet, folder: &Path) -> ComponentFiles {
     let weights = set.opened().iter().map(|name| Blob::File(folder.join(name))).collect();
     let name = set.opened().first().cloned().unwrap_or_default();
-    ComponentFiles { name, config: None, weights, problem: shard_problem(set, folder) }
+    ComponentFiles {
+        name,
+        config: None,
+        weights: Files::of(weights),
+        expert: None,
+        problem: shard_problem(set, folder),
+    }
 }
 
 fn of_file(path: &Path) -> ComponentFiles {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    ComponentFiles { name, config: None, weights: vec![Blob::File(path.to_path_buf())], problem: None }
+    let weights = Files::of(vec![Blob::File(path.to_path_buf())]);
+    ComponentFiles { name, config: None, weights, expert: None, problem: None }
 }
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod composed_tests;

@@ -2,13 +2,12 @@
 
 use crate::families::{self, checked};
 use crate::model::Model;
-use crate::model::component::infos;
+use crate::model::component::Files;
 use crate::model::family_files::Families;
 use crate::model::find::{ComponentFiles, Found, Layout};
 use crate::model::role::Role;
-use crate::model::single_files::Recognised;
-use crate::{Error, Result};
-use kinora_checkpoint::TensorInfo;
+use crate::model::single_files::{Recognised, networks};
+use crate::{Error, Result, hub};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -45,10 +44,23 @@ pub struct PartInspection {
     pub parameters: u64,
     /// Bytes of the tensors.
     pub bytes: u64,
-    /// Parameters per dtype.
-    pub dtypes: BTreeMap<String, u64>,
+    /// The format of its files: `safetensors`, `GGUF` or `PyTorch`.
+    pub format: &'static str,
+    /// Its tensors by their types, such as `BF16` or `Q4_K`.
+    pub types: BTreeMap<String, TypeInspection>,
     /// Every tensor: name, dtype, shape.
     pub tensors: Vec<(String, String, Vec<usize>)>,
+}
+
+/// The tensors of one type.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct TypeInspection {
+    /// How many there are.
+    pub tensors: u64,
+    /// Their parameters.
+    pub parameters: u64,
+    /// Their bytes.
+    pub bytes: u64,
 }
 
 /// Looks at what `argument` names as `--model` does: a model directory, checkpoint files, a known model on this machine, or
@@ -61,10 +73,10 @@ pub fn inspect(argument: &[impl AsRef<Path>]) -> Result<Inspection> {
     let found = families::find_files(argument)?;
     let layout = found.layout.name();
     let (mut parts, mut errors) = (Vec::new(), Vec::new());
-    for component in &found.components {
-        match infos(&component.weights) {
-            Ok(_) if component.weights.is_empty() => {}
-            Ok(tensors) => parts.push(inspected(&component.name, tensors, &families)),
+    for component in found.components.iter().chain(&found.beside) {
+        match inspected(component, &families) {
+            Ok(_) if component.weights.blobs.is_empty() => {}
+            Ok(networks) => parts.extend(networks),
             // The component's problem is reported with the others.
             Err(_) if component.problem.is_some() => {}
             Err(error) => errors.push(error),
@@ -74,7 +86,7 @@ pub fn inspect(argument: &[impl AsRef<Path>]) -> Result<Inspection> {
         return Err(errors.swap_remove(0));
     }
     let several = problems(&found, &families);
-    let model = Model::of(found, &families).and_then(|model| {
+    let model = Model::of(found, &families, &hub::complete).and_then(|model| {
         let (_, limits, notices) = checked(&model)?;
         Ok((model, limits, notices))
     });
@@ -116,24 +128,31 @@ fn problems(found: &Found, families: Families) -> Vec<String> {
     if matches!(found.layout, Layout::Diffusers { .. }) {
         problems.extend(found.tokenizer_problem().map(|problem| problem.to_string()));
     } else {
-        let lacking = Recognised::of(found, families).map(|files| files.lacking).unwrap_or_default();
+        let lacking = Recognised::of(found, families, &hub::complete).map(|files| files.lacking).unwrap_or_default();
         problems.extend(lacking.iter().map(|what| format!("it has no {what}")));
     }
     problems
 }
 
-fn inspected(name: &str, tensors: Vec<TensorInfo>, families: Families) -> PartInspection {
-    let mut dtypes = BTreeMap::new();
-    let (mut parameters, mut bytes) = (0, 0);
+/// The networks in the files of a component: several, where one file holds several.
+fn inspected(component: &ComponentFiles, families: Families) -> Result<Vec<PartInspection>> {
+    let networks = networks(std::slice::from_ref(component), families)?;
+    networks.into_iter().map(|(files, ..)| inspected_part(&component.name, &files, families)).collect()
+}
+
+fn inspected_part(name: &str, files: &Files, families: Families) -> Result<PartInspection> {
+    let (format, tensors) = (files.format()?, files.infos()?);
+    let mut types: BTreeMap<String, TypeInspection> = BTreeMap::new();
     for tensor in &tensors {
-        let count = tensor.shape.iter().product::<usize>() as u64;
-        *dtypes.entry(format!("{:?}", tensor.dtype)).or_default() += count;
-        parameters += count;
-        bytes += tensor.bytes as u64;
+        let same = types.entry(tensor.format.to_string()).or_default();
+        same.tensors += 1;
+        same.parameters += tensor.shape.iter().product::<usize>() as u64;
+        same.bytes += tensor.bytes as u64;
     }
+    let (parameters, bytes) = types.values().fold((0, 0), |sum, same| (sum.0 + same.parameters, sum.1 + same.bytes));
     let known = families.iter().find_map(|family| Some((family.name(), family.role(&tensors)?.name())));
     let (family, role) = known.unzip();
-    let tensors =
-        tensors.into_iter().map(|tensor| (tensor.name, format!("{:?}", tensor.dtype), tensor.shape)).collect();
-    PartInspection { name: name.to_string(), family, role, parameters, bytes, dtypes, tensors }
+    let tensors = tensors.into_iter().map(|tensor| (tensor.name, tensor.format.to_string(), tensor.shape)).collect();
+    let name = if files.part.is_empty() { name.to_string() } else { format!("{name} {}*", files.part) };
+    Ok(PartInspection { name, family, role, parameters, bytes, format, types, tensors })
 }

@@ -29,6 +29,9 @@ pub struct Manifest {
     pub licence: String,
     /// Rows of the text context: prompts are cut to it and padded with zeros.
     pub text_len: usize,
+    /// All that it can show, of a small model: words of a prompt that its tokenizer spells out are then said to be unknown.
+    #[serde(default)]
+    pub knows: Option<String>,
     /// The conditioning inputs that it accepts: `image`, `last-image`, `control`, `camera`.
     #[serde(default)]
     pub takes: Vec<String>,
@@ -50,6 +53,9 @@ pub struct Manifest {
     /// Tables for the step caches.
     #[serde(default)]
     pub caches: Caches,
+    /// The preset of a model that was distilled for few steps: its settings are those of requests without a mode.
+    #[serde(default)]
+    pub preset: Option<String>,
     /// Numbers of parameters.
     pub parameters: Parameters,
     /// Values for everything that a request leaves open.
@@ -70,6 +76,12 @@ pub struct Modes {
 }
 
 impl Modes {
+    /// The same without step caches.
+    pub(crate) fn without_caches(self) -> Self {
+        let [fast, quality] = [self.fast, self.quality].map(|mode| Sampling { cache: None, ..mode });
+        Self { fast, quality }
+    }
+
     /// The settings of `mode`.
     pub fn of(&self, mode: Mode) -> &Sampling {
         match mode {

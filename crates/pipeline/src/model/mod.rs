@@ -2,32 +2,42 @@
 //!
 //! [`find`] finds the files, and [`family_files`] tells which family they belong to.
 
+mod all_in_one;
 pub(crate) mod component;
+mod diffusers;
 pub(crate) mod embedded;
 mod experts;
 pub(crate) mod family_files;
+mod few_steps;
 mod files;
 pub(crate) mod find;
+pub(crate) mod given;
 pub(crate) mod inspect;
+pub(crate) mod loras;
 pub(crate) mod manifest;
+pub(crate) mod preset;
 #[cfg_attr(not(feature = "hub"), allow(dead_code, reason = "downloads alone select files"))]
 pub(crate) mod repository;
 pub(crate) mod role;
 mod root;
 pub(crate) mod scheduler;
 mod single_files;
+mod words;
 
+use crate::request::lora::Lora;
 use crate::{Error, Result};
-use component::{Blob, Component, infos};
+use component::{Blob, Component};
 use family_files::{Families, FamilyFiles};
-use find::{Found, Layout, TOKENIZER};
-use kinora_checkpoint::{Content, TensorInfo, unwrapped};
+use find::{Found, Layout};
+use given::Cached;
+use kinora_checkpoint::{Blocks, TensorInfo, unwrapped};
 use manifest::{Caches, Manifest};
 use role::Role;
 use scheduler::Scheduler;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use words::Words;
 
 /// The files of a model, and the facts that are known about it.
 pub(crate) struct Model {
@@ -38,13 +48,17 @@ pub(crate) struct Model {
     pub manifest: Manifest,
     /// The components; of two transformers the first is the high-noise expert.
     components: BTreeMap<Role, Vec<Component>>,
-    pub tokenizer: Blob,
+    /// The LoRAs that change its transformers, with absolute paths and hashes.
+    loras: Vec<Lora>,
+    pub tokenizer: Words,
     /// `preprocessor_config.json` of the image encoder, where there is one.
     pub image_processor: Option<Value>,
     /// `model_index.json` of a diffusers directory.
     pub index: Option<Value>,
     /// The sampler and the shift, where the model's own files say them.
     pub scheduler: Option<Scheduler>,
+    /// Sentences about what was guessed, and what was taken from elsewhere.
+    said: Vec<String>,
 }
 
 /// Makes every word one token, for models that have no files: only the number of tokens matters to them.
@@ -61,10 +75,10 @@ impl Model {
     ///
     /// # Errors
     /// [`Error::NotAModel`] with the first thing that is missing or odd; files that cannot be read.
-    pub(crate) fn of(found: Found, families: Families) -> Result<Self> {
+    pub(crate) fn of(found: Found, families: Families, cached: Cached) -> Result<Self> {
         match &found.layout {
             Layout::Diffusers { .. } => Self::of_diffusers(found),
-            _ => Self::of_single_files(found, families),
+            _ => Self::of_single_files(found, families, cached),
         }
     }
 
@@ -73,7 +87,7 @@ impl Model {
     /// # Errors
     /// [`Error::UnknownModel`].
     pub(crate) fn random(name: &str, families: Families) -> Result<Self> {
-        let manifest = find::known_manifest(name)?;
+        let manifest = given::known_manifest(name)?;
         let config = manifest.transformer.as_ref();
         let family = families.iter().find(|family| family.name() == manifest.family);
         let needed = family.map(|family| family.needs(&[], config)).unwrap_or_default();
@@ -88,12 +102,20 @@ impl Model {
             argument: vec![name.to_string()],
             place: name.into(),
             components: components.collect(),
+            loras: Vec::new(),
             image_processor: None,
             index: None,
-            tokenizer: Blob::Static("tokenizer.json", WORDS),
+            tokenizer: Words::File(Blob::Static("tokenizer.json", WORDS)),
             scheduler: None,
+            said: Vec::new(),
             manifest,
         })
+    }
+
+    /// Random matrices of all components are in `blocks`.
+    pub(crate) fn in_blocks(mut self, blocks: Option<Blocks>) -> Self {
+        self.components.values_mut().flatten().for_each(|component| component.blocks = blocks);
+        self
     }
 
     /// The components with this role, in the order of the role's folders.
@@ -123,7 +145,7 @@ impl Model {
     /// # Errors
     /// Files that cannot be read.
     pub(crate) fn notices(&self) -> Result<Vec<String>> {
-        let mut notices = Vec::new();
+        let mut notices = self.said.clone();
         for component in self.components.values().flatten() {
             notices.extend(component.choices()?);
         }
@@ -135,62 +157,17 @@ impl Model {
     /// # Errors
     /// A file that cannot be read, or is something else.
     pub(crate) fn tokenizer(&self) -> Result<Vec<u8>> {
-        let (path, json) = (self.tokenizer.path().to_path_buf(), self.tokenizer.read()?);
-        match Content::of(&json) {
-            None | Some(Content::Json) => Ok(json),
-            Some(content) => Err(kinora_checkpoint::Error::Content { path, content, wanted: "a tokenizer" }.into()),
-        }
+        self.tokenizer.json()
     }
 
     /// Bytes of weights that are compiled into the program.
     pub(crate) fn bytes_in_program(&self) -> u64 {
-        self.components.values().flatten().flat_map(|component| &component.weights).map(Blob::bytes_in_program).sum()
-    }
-
-    fn of_diffusers(found: Found) -> Result<Self> {
-        let tokenizer_problem = found.tokenizer_problem();
-        let Found { place, layout, components: files, tokenizer, manifest: known } = found;
-        let Layout::Diffusers { root, index, family } = layout else { return Err(lacks(&place, find::MODEL_INDEX)) };
-        let class_name = index["_class_name"].as_str().unwrap_or_default();
-        let family = family.ok_or_else(|| root.not_a_model(format!("its pipeline `{class_name}` is not supported")))?;
-        let mut components: BTreeMap<Role, Vec<Component>> = BTreeMap::new();
-        // The names of two experts' folders sort as the experts do.
-        for files in files {
-            let Some(role) = Role::of_folder(&files.name) else { continue };
-            if let Some(problem) = files.problem {
-                return Err(problem);
-            }
-            let config = files.config.map(|name| root.json(&name)).transpose()?.flatten();
-            components.entry(role).or_default().push(Component { role, config, weights: files.weights });
-        }
-        let transformers = components.get(&Role::Transformer).map(Vec::as_slice).unwrap_or_default();
-        let first = transformers.first().ok_or_else(|| lacks(&place, Role::Transformer.name()))?;
-        let tensors = names_of_model(infos(&first.weights)?);
-        if let Some(blob) = first.weights.first() {
-            family_files::require_one_role(family, blob.path(), &tensors)?;
-        }
-        let detected = match root.text("manifest.toml")? {
-            Some(text) => Manifest::parse(&text, &root.path("manifest.toml"))?,
-            None => manifest_of(family, &tensors, transformers.len(), &place)?,
-        };
-        let needed = family.needs(&tensors, None);
-        if let Some(role) = needed.iter().find(|role| !components.contains_key(role)) {
-            return Err(lacks(&place, role.name()));
-        }
-        components.retain(|role, _| needed.contains(role));
-        let Some(tokenizer) = tokenizer else {
-            return Err(tokenizer_problem.unwrap_or_else(|| lacks(&place, TOKENIZER)));
-        };
-        Ok(Self {
-            argument: Vec::new(),
-            components,
-            image_processor: root.json("image_processor/preprocessor_config.json")?,
-            tokenizer,
-            index: Some(index),
-            manifest: known.unwrap_or(detected),
-            scheduler: root.json("scheduler/scheduler_config.json")?.as_ref().map(Scheduler::from_config),
-            place,
-        })
+        self.components
+            .values()
+            .flatten()
+            .flat_map(|component| &component.weights.blobs)
+            .map(Blob::bytes_in_program)
+            .sum()
     }
 }
 
@@ -207,6 +184,8 @@ fn manifest_of(family: &dyn FamilyFiles, tensors: &[TensorInfo], experts: usize,
             repository: None,
             transformer: None,
             caches: Caches::default(),
+            // Without the tables of caches, no mode can have one that needs a table.
+            modes: manifest.modes.without_caches(),
             ..manifest
         }),
     };

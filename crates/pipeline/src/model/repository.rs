@@ -1,8 +1,9 @@
 //! The files of a repository in diffusers' layout that its model needs, and those that a directory lacks.
 
 use crate::model::family_files::Families;
-use crate::model::find::{MODEL_INDEX, TOKENIZER, diffusers};
+use crate::model::find::{TOKENIZER, diffusers};
 use crate::model::role::Role;
+use crate::model::root::MODEL_INDEX;
 use crate::model::root::Root;
 use kinora_checkpoint::WeightSet;
 use std::collections::BTreeSet;

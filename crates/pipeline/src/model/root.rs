@@ -6,6 +6,15 @@ use crate::{Error, Result};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
+/// The list of a diffusers directory's components.
+pub(crate) const MODEL_INDEX: &str = "model_index.json";
+pub(crate) const TOKENIZER_FILE: &str = "tokenizer.json";
+/// The tokenizer's other form, a `SentencePiece` model.
+pub(crate) const PIECES_FILE: &str = "spiece.model";
+/// The files that make a folder with weights a component of an original release.
+pub(crate) const CONFIGS: [&str; 4] =
+    ["config.json", "scheduler_config.json", "tokenizer_config.json", "preprocessor_config.json"];
+
 /// A directory, on disk or in the program. Names of files in it are relative paths, with `/`.
 #[derive(Debug, Clone)]
 pub(crate) enum Root {

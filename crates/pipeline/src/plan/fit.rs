@@ -11,6 +11,7 @@ use crate::families::family::Family;
 use crate::model::Model;
 use crate::request::output::Output;
 use candle_core::DType;
+use kinora_checkpoint::Quant;
 
 /// A model on this machine.
 pub(crate) struct Fitting<'a> {
@@ -46,7 +47,7 @@ impl Fitting<'_> {
         }
         let memory = self.memory(&plan, &placement, tile)?;
         notices.extend(memory.warning());
-        Ok(Planned { plan, placement, memory, tile, notices })
+        Ok(Planned { plan, placement, memory, time: None, tile, notices })
     }
 
     /// Returns the placement in which everything fits into the GPU's memory.
@@ -80,7 +81,8 @@ impl Fitting<'_> {
         Ok(memory)
     }
 
-    /// Returns, of each kind of change to the command, the smallest with which the memory that is `needed` fits.
+    /// Returns, of each kind of change to the command, the smallest with which the memory that is `needed` fits: first those of the
+    /// arithmetic, then shorter and smaller clips, by themselves or with the least arithmetic.
     fn would_fit(
         &self,
         placement: &Placement,
@@ -88,27 +90,38 @@ impl Fitting<'_> {
         needed: impl Fn(&Placement, [usize; 4]) -> Result<MemoryPlan>,
     ) -> Result<Vec<String>> {
         let (format, [_, ph, pw]) = (&self.limits.latent_format, self.limits.patch);
-        let bf16 = Placement { dtype: DType::BF16, ..placement.clone() };
         let less = |size: usize, eighths: usize, patch: usize| (size * eighths / 8 / patch).max(1) * patch;
         let shorter = [4, 2, 1].map(|eighths| {
             let frames = (f * eighths).div_ceil(8);
-            (format!("--frames {}", format.pixel_frames(frames)), placement, [c, frames, h, w])
+            (format!("--frames {}", format.pixel_frames(frames)), [c, frames, h, w])
         });
         let smaller = [6, 4, 2].map(|eighths| {
             let (h, w) = (less(h, eighths, ph), less(w, eighths, pw));
             let factor = format.spatial_factor;
-            (format!("--width {} --height {}", w * factor, h * factor), placement, [c, f, h, w])
+            (format!("--width {} --height {}", w * factor, h * factor), [c, f, h, w])
         });
+        let arithmetic = less_arithmetic(placement);
+        let least = arithmetic.last().cloned().unwrap_or_else(|| (String::new(), placement.clone()));
+        let own = (String::new(), placement.clone());
+        let whole = [(String::new(), [c, f, h, w])];
         let mut found = Vec::new();
-        for kind in [&[("--dtype bf16".to_string(), &bf16, [c, f, h, w])][..], &shorter, &smaller] {
-            for (change, placement, latents) in kind {
-                let memory = needed(placement, *latents)?;
-                if memory.fits() {
-                    found.push(format!("{change} ({})", memory::gb(memory.peak)));
-                    break;
+        let ends = [own, least];
+        let mut find = |arithmetic: &[(String, Placement)], shapes: &[(String, [usize; 4])]| {
+            for (options, placement) in arithmetic {
+                for (shape, latents) in shapes {
+                    let memory = needed(placement, *latents)?;
+                    if memory.fits() {
+                        let change = [options.as_str(), shape.as_str()].join(" ");
+                        found.push(format!("{} ({})", change.trim(), memory::gb(memory.peak)));
+                        return Ok(());
+                    }
                 }
             }
-        }
+            Ok::<_, crate::Error>(())
+        };
+        find(&arithmetic, &whole)?;
+        find(&ends, &shorter)?;
+        find(&ends, &smaller)?;
         Ok(found)
     }
 
@@ -121,12 +134,28 @@ impl Fitting<'_> {
         }
         let (available, threads) = match (placement.gpu_memory, placement.device.is_cpu()) {
             (Some(room), _) => (Some(room), 0),
-            (None, true) => (machine::available(), threads),
+            // What is resident since the model was loaded is kept of earlier runs, and gives way.
+            (None, true) => {
+                let kept = machine::resident().zip(self.idle).map_or(0, |(now, idle)| now.saturating_sub(idle));
+                (machine::available().map(|free| free + kept), threads)
+            }
             (None, false) => (None, threads),
         };
         let Some(available) = available else { return Ok(None) };
         self.family.tile_that_fits(self.model, placement, size, threads, available / 10 * 9)
     }
+}
+
+/// Options with which the networks take less memory, each with the placement that it makes, from the least change on.
+fn less_arithmetic(placement: &Placement) -> Vec<(String, Placement)> {
+    let with = |options: &str, dtype, quant| (options.to_string(), Placement { dtype, quant, ..placement.clone() });
+    let (dtype, quant) = (placement.dtype, placement.quant);
+    let (is_wide, is_whole) = (dtype == DType::F32, quant.is_none() && !placement.device.is_metal());
+    let mut changes = Vec::new();
+    changes.extend(is_wide.then(|| with("--dtype bf16", DType::BF16, quant)));
+    changes.extend(is_whole.then(|| with("--quant int8", dtype, Some(Quant::Int8))));
+    changes.extend((is_wide && is_whole).then(|| with("--dtype bf16 --quant int8", DType::BF16, Some(Quant::Int8))));
+    changes
 }
 
 /// Returns the notice of a clip that is decoded in tiles because of its size.

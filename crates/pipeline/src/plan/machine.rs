@@ -19,7 +19,7 @@ pub(crate) fn reset_peak() -> bool {
 
 /// Returns the bytes that this process can still get: those of the machine, or fewer if a control group that it is in has
 /// a limit.
-pub(crate) fn available() -> Option<u64> {
+pub fn available() -> Option<u64> {
     available_below(Path::new("/"))
 }
 

@@ -121,7 +121,8 @@ impl MemoryPlan {
     pub(crate) fn warning(&self) -> Option<String> {
         let available = self.available.filter(|available| self.peak > *available)?;
         let advice = if self.would_fit.is_empty() {
-            "only a smaller model would fit".to_string()
+            "a file of its weights in four bits (GGUF) takes an eighth of f32 ones, and smaller models take less"
+                .to_string()
         } else {
             format!("{} would fit", self.would_fit.join(", or "))
         };
@@ -182,7 +183,12 @@ mod tests {
         let mut plan = plan(8_000_000_000);
         assert!(!plan.fits());
         let start = "this may not fit in memory: about 12.5 GB are needed, 8.0 GB are free; ";
-        assert_eq!(plan.warning(), Some(format!("{start}only a smaller model would fit")));
+        assert_eq!(
+            plan.warning(),
+            Some(format!(
+                "{start}a file of its weights in four bits (GGUF) takes an eighth of f32 ones, and smaller models take less"
+            ))
+        );
         plan.would_fit = vec!["--dtype bf16 (6.0 GB)".into(), "--frames 17 (7.0 GB)".into()];
         assert_eq!(plan.warning(), Some(format!("{start}--dtype bf16 (6.0 GB), or --frames 17 (7.0 GB) would fit")));
     }

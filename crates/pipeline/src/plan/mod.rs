@@ -6,6 +6,7 @@ pub(crate) mod guide;
 pub(crate) mod inputs;
 pub(crate) mod machine;
 pub(crate) mod memory;
+pub(crate) mod pace;
 pub(crate) mod placement;
 mod planned;
 mod recipe;
@@ -30,6 +31,7 @@ use kinora_media::Readers;
 use kinora_sampler::{SamplerKind, Schedule};
 use kinora_vae::LatentFormat;
 pub use planned::Planned;
+pub(crate) use recipe::words_of;
 
 /// One in so many steps, rounded up, has dense attention in a run with sparse attention: the first ones, in which a clip's
 /// composition is decided.

@@ -16,6 +16,8 @@ pub(crate) struct Placement {
     pub device: Device,
     pub dtype: DType,
     pub quant: Option<Quant>,
+    /// Inputs of linear layers over quantised weights are not quantised.
+    pub exact: bool,
     /// Bytes of a GPU's memory that may be used, where the device reports them.
     pub gpu_memory: Option<u64>,
     /// The transformer's blocks are streamed from the host's memory.
@@ -41,7 +43,9 @@ impl Placement {
         }
         let free = kinora_kernels::gpu_free_bytes(&device)?;
         let gpu_memory = free.map(|free| options.gpu_memory.unwrap_or(free).min(free));
-        Ok((Self { device, dtype, quant, gpu_memory, offload: false, text_on_cpu: false }, notice))
+        let placement =
+            Self { device, dtype, quant, exact: options.exact, gpu_memory, offload: false, text_on_cpu: false };
+        Ok((placement, notice))
     }
 
     /// Checks that attention to some blocks takes less time than attention to all.

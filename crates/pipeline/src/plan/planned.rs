@@ -2,6 +2,7 @@
 
 use super::Plan;
 use super::memory::MemoryPlan;
+use super::pace::Estimate;
 use super::placement::Placement;
 
 /// A plan with everything that depends on the machine.
@@ -13,6 +14,8 @@ pub struct Planned {
     pub(crate) placement: Placement,
     /// The most memory that the run will need.
     pub memory: MemoryPlan,
+    /// The time that the run will take, where anything is known of it.
+    pub time: Option<Estimate>,
     /// Latent pixels per side of the tiles that frames are decoded in; `None` decodes whole frames.
     pub tile: Option<usize>,
     /// Sentences about changed values and other facts worth knowing.

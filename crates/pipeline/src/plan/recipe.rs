@@ -2,16 +2,18 @@
 
 use super::Plan;
 use super::placement::Placement;
+use crate::model::Model;
 use crate::model::embedded::EMBEDDED;
 use crate::request::output::Output;
 use crate::request::recipe::Recipe;
 
 impl Recipe {
     /// The recipe of `plan` on `model`.
-    pub(crate) fn of(plan: &Plan, output: &Output, model: &[String], placement: &Placement) -> Self {
+    pub(crate) fn of(plan: &Plan, output: &Output, model: &Model, placement: &Placement) -> Self {
         Self {
             kinora: env!("CARGO_PKG_VERSION").to_string(),
-            model: model.iter().map(|word| with_whole_path(word)).collect(),
+            loras: model.loras().to_vec(),
+            model: words_of(model),
             prompt: plan.prompt.clone(),
             negative_prompt: plan.negative_prompt.clone(),
             seed: plan.seed,
@@ -25,11 +27,17 @@ impl Recipe {
             init_latents: plan.init_latents.as_ref().map(|path| std::path::absolute(path).unwrap_or(path.clone())),
             dtype: placement.dtype.as_str().to_string(),
             quant: placement.quant.map(|quant| quant.to_string()),
+            exact: placement.exact,
             quality: output.quality,
             encoder: output.encoder.clone(),
             upscale: output.upscale.map(|target| target.to_string()),
         }
     }
+}
+
+/// The words of `--model` as recipes keep them.
+pub(crate) fn words_of(model: &Model) -> Vec<String> {
+    model.argument.iter().map(|word| with_whole_path(word)).collect()
 }
 
 /// A clip may be made again from another directory: a path is kept whole, a known name as it is.

@@ -1,9 +1,10 @@
-//! [`Denoising`]: the settings of denoising with nothing left open. A setting is the request's own, else that of its mode,
-//! else that of the model's files, else the manifest's default.
+//! [`Denoising`]: the settings of denoising with nothing left open. A setting is the request's own, else that of its preset,
+//! else that of its mode, else that of the model's files, else the manifest's default.
 
 use super::within;
 use crate::families::capabilities::Limits;
 use crate::model::manifest::Manifest;
+use crate::model::preset::Preset;
 use crate::request::Request;
 use crate::request::attention::AttentionChoice;
 use crate::request::cache::CacheChoice;
@@ -43,7 +44,8 @@ impl Denoising {
         grid: [usize; 3],
         notices: &mut Vec<String>,
     ) -> Result<Self> {
-        let asked = asked(request, manifest);
+        let preset = preset(request, manifest)?;
+        let asked = asked(request, preset.as_ref(), manifest);
         let settings = asked.clone().or(&manifest.defaults.sampling);
         let sampler = sampler(&asked, manifest, limits)?;
         let own_shift = (limits.shift)(limits, grid.iter().product()).or(manifest.defaults.sampling.shift);
@@ -60,7 +62,6 @@ impl Denoising {
             );
         }
         let guidance_scale = guidance(&asked, &settings, limits)?;
-        few_steps(schedule.steps(), manifest, notices)?;
         let cfg_zero_star = settings.cfg_zero_star.unwrap_or(false);
         let zero_init = zero_init(&settings, schedule.steps())?;
         let guidance_interval = settings.guidance_interval.filter(|interval| *interval != EVERYWHERE);
@@ -70,6 +71,10 @@ impl Denoising {
         let attention = attention(&settings, request, grid, notices);
         let experts = if limits.boundary_timestep.is_some() { 2 } else { 1 };
         let guided = guidance_scale[..experts].iter().any(|scale| *scale > 1.0);
+        match &preset {
+            Some(preset) => notices.extend(preset.notices(schedule.steps(), guided)),
+            None => few_steps(schedule.steps(), manifest, notices)?,
+        }
         if !guided {
             no_guidance(request, cfg_zero_star || zero_init > 0, guidance_interval.is_some(), notices);
         }
@@ -101,9 +106,20 @@ impl Denoising {
     }
 }
 
-/// The settings of `request` and of its mode.
-fn asked(request: &Request, manifest: &Manifest) -> Sampling {
+/// The preset of `request`, or, where it names no mode either, that of the model.
+fn preset(request: &Request, manifest: &Manifest) -> Result<Option<Preset>> {
+    let own = manifest.preset.as_deref().filter(|_| request.mode.is_none());
+    let name = request.preset.as_deref().or(own).filter(|name| *name != Preset::NONE);
+    name.map(Preset::named).transpose()
+}
+
+/// The settings of `request`, of its preset and of its mode.
+fn asked(request: &Request, preset: Option<&Preset>, manifest: &Manifest) -> Sampling {
     let own = request.sampling.clone();
+    let own = match preset {
+        Some(preset) => own.or(&preset.sampling),
+        None => own,
+    };
     match request.mode {
         Some(mode) => own.or(manifest.modes.of(mode)),
         None => own,

@@ -11,6 +11,10 @@ const LONGEST_SIDE: usize = 4096;
 /// No grid has this side: frames are made larger, and cropped.
 const FULL_HD: usize = 1080;
 
+/// Frames of so many times the pixels of the model's own are said to be far from them.
+const MOST_TIMES: f64 = 3.0;
+const LEAST_TIMES: f64 = 1.0 / 8.0;
+
 /// Width and height.
 pub(super) type Sides = (usize, usize);
 
@@ -58,7 +62,21 @@ pub(super) fn size(
             "{asked_width}×{asked_height} became {crop_width}×{crop_height}: the model's sizes are multiples of {step_w}×{step_h}"
         ));
     }
+    notices.extend(far_from_own(manifest, (width, height)));
     Ok(((width, height), cropped))
+}
+
+/// A notice of frames that have far more, or far fewer, pixels than those that the model has learned.
+fn far_from_own(manifest: &Manifest, (width, height): Sides) -> Option<String> {
+    let (own_width, own_height) = (manifest.defaults.width, manifest.defaults.height);
+    let times = (width * height) as f64 / (own_width * own_height) as f64;
+    let (how, then) = match times {
+        MOST_TIMES.. => ("far more pixels", "shapes may repeat or fall apart; --upscale enlarges frames instead"),
+        ..LEAST_TIMES => ("far fewer pixels", "little may be recognised"),
+        _ => return None,
+    };
+    let name = &manifest.name;
+    Some(format!("{name} makes frames of {own_width}×{own_height}: {width}×{height} are {how}, and {then}"))
 }
 
 /// Returns the width and height that `size` means, before they are snapped.

@@ -1,5 +1,6 @@
 //! [`LoadOptions`]: the model of a pipeline, and where it runs.
 
+use crate::request::lora::Lora;
 use candle_core::DType;
 use kinora_checkpoint::Quant;
 use std::path::PathBuf;
@@ -27,14 +28,33 @@ impl<T> From<Option<T>> for Choice<T> {
 pub struct LoadOptions {
     /// A known name (`embedded`, or one of [`crate::Manifest::known`]), a model directory, or single files.
     pub model: Vec<String>,
+    /// LoRAs that change the transformers. Their changes add up, in any order.
+    pub loras: Vec<Lora>,
+    /// A folder in which LoRAs are looked for that are given by name.
+    pub lora_folder: Option<PathBuf>,
+    /// If no LoRA is given, one for few steps is taken from the folder, where one fits the model.
+    pub few_steps: bool,
     /// Dtype of the networks; usual is f32 on the CPU, bf16 elsewhere.
     pub dtype: Choice<DType>,
     /// Quantisation of the large matrices of transformer and text encoder; usually they stay as the file has them.
     pub quant: Choice<Quant>,
+    /// Weights that a file has quantised are dequantised part by part and multiplied in f32 on the CPU, in `dtype` elsewhere.
+    /// Otherwise blocks (on the CPU), fp8 and int8 (on CUDA devices) are multiplied in eight bits, which is faster, with inputs
+    /// that are quantised to eight bits as they come.
+    pub exact: bool,
     /// `auto`, `cpu`, `cuda`, `cuda:N` or `metal`.
     pub device: String,
     /// CPU threads; `None` is every core, or every fast one where the system tells. The result does not depend on it.
     pub threads: Option<usize>,
+    /// The components of the model stay in memory after a run, as far as the next one leaves room for them: it starts without reading
+    /// them.
+    pub keep_warm: bool,
+    /// The file in which it is kept how long runs took on this machine, for [`Planned::time`](crate::Planned::time); `None` keeps
+    /// nothing.
+    pub pace: Option<PathBuf>,
+    /// The folder in which text contexts are kept, so that a prompt that was encoded before does not load the text encoder; `None` keeps
+    /// none.
+    pub contexts: Option<PathBuf>,
     /// The most bytes of a GPU's memory to plan with; `None` is what is free. Blocks that do not fit are streamed from the
     /// host's memory.
     pub gpu_memory: Option<u64>,
@@ -47,6 +67,22 @@ impl Default for LoadOptions {
     fn default() -> Self {
         let model = vec!["embedded".into()];
         let (dtype, quant) = (Choice::Usual, Choice::Usual);
-        Self { model, dtype, quant, device: "auto".into(), threads: None, gpu_memory: None, ffmpeg: None }
+        let loras = Vec::new();
+        Self {
+            model,
+            loras,
+            lora_folder: None,
+            few_steps: false,
+            dtype,
+            quant,
+            exact: false,
+            device: "auto".into(),
+            threads: None,
+            keep_warm: false,
+            pace: None,
+            contexts: None,
+            gpu_memory: None,
+            ffmpeg: None,
+        }
     }
 }

@@ -5,6 +5,7 @@ pub(crate) mod cache;
 pub(crate) mod files;
 pub(crate) mod inputs;
 pub(crate) mod load;
+pub(crate) mod lora;
 pub(crate) mod output;
 pub(crate) mod path_text;
 pub(crate) mod recipe;
@@ -32,6 +33,8 @@ pub struct Request {
     pub duration: Option<f64>,
     /// Frames per second of the file.
     pub fps: Option<f64>,
+    /// The name of a [`Preset`](crate::Preset), whose settings are taken for those that `sampling` leaves open.
+    pub preset: Option<String>,
     /// The model's fast or quality settings, for those that `sampling` leaves open.
     pub mode: Option<Mode>,
     /// Settings of denoising.

@@ -25,6 +25,8 @@ pub struct Output {
     pub encoder: Option<String>,
     /// A preview that the caller writes meanwhile; no other file may have its name.
     pub preview: Option<PathBuf>,
+    /// Names that recipes have in the places of paths, for clips that others get to see: `(path, name)`.
+    pub names: Vec<(PathBuf, String)>,
     /// More files that the caller reads, such as that of a story; no result may replace them.
     pub reads: Vec<PathBuf>,
     /// The most latent pixels per side of the tiles that are decoded, each through the whole clip: less memory and more
@@ -46,6 +48,7 @@ impl Default for Output {
             quality: None,
             encoder: None,
             preview: None,
+            names: Vec::new(),
             reads: Vec::new(),
             tile: None,
             upscale: None,
@@ -94,7 +97,7 @@ pub struct Predictions {
 /// A clip on disk.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
-    /// Its file.
+    /// Its file; empty where the frames went to a [`Sink`](crate::Sink).
     #[serde(with = "path_text")]
     pub clip: PathBuf,
     /// Width in pixels, as written.

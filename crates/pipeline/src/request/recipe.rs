@@ -1,6 +1,7 @@
 //! [`Recipe`]: the settings from which a clip can be made again, stored in the clip's metadata.
 
 use crate::request::inputs::Inputs;
+use crate::request::lora::Lora;
 use crate::request::output::Output;
 use crate::request::path_text;
 use crate::request::sampling::Sampling;
@@ -12,7 +13,7 @@ use kinora_checkpoint::Quant;
 use kinora_media::UpscaleTarget;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The settings of one clip, as stored in its file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -21,6 +22,9 @@ pub struct Recipe {
     pub kinora: String,
     /// The words of `--model`, with absolute paths.
     pub model: Vec<String>,
+    /// The LoRAs, with absolute paths and hashes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub loras: Vec<Lora>,
     /// The prompt as written.
     pub prompt: String,
     /// The negative prompt.
@@ -47,12 +51,15 @@ pub struct Recipe {
     pub story: Option<Story>,
     /// The file whose noise replaced the seeded one.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "path_text")]
-    pub init_latents: Option<std::path::PathBuf>,
+    pub init_latents: Option<PathBuf>,
     /// The dtype of the networks.
     pub dtype: String,
     /// Quantisation of the networks' large matrices.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quant: Option<String>,
+    /// Inputs of linear layers over quantised weights were not quantised.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub exact: bool,
     /// Constant quality of the video encoder, unless it was the default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quality: Option<u8>,
@@ -86,6 +93,16 @@ impl Recipe {
         serde_json::to_string(self).expect("plain data")
     }
 
+    /// Returns the JSON that the clip of `output` stores, with its names in the places of paths.
+    pub(crate) fn text_for(&self, output: &Output) -> String {
+        if output.names.is_empty() {
+            return self.to_text();
+        }
+        let mut value = serde_json::to_value(self).expect("plain data");
+        rename(&mut value, &output.names);
+        value.to_string()
+    }
+
     /// Returns the request that makes the clip again.
     ///
     /// # Errors
@@ -98,6 +115,7 @@ impl Recipe {
             frames: Some(self.frames),
             duration: None,
             fps: Some(self.fps),
+            preset: None,
             mode: None,
             sampling: self.sampling.as_requested(),
             seed: Some(self.seed),
@@ -109,6 +127,24 @@ impl Recipe {
                 upscale: self.upscale.as_deref().map(upscale).transpose()?,
                 ..Output::default()
             },
+        })
+    }
+
+    /// Returns the request for what follows the clip: with its settings and its camera, but neither its other inputs nor its length
+    /// and its seed. The prompt is that of its last shot.
+    ///
+    /// # Errors
+    /// As of [`Recipe::request`].
+    pub fn continuation(&self) -> Result<Request> {
+        let request = self.request()?;
+        let last = self.story.as_ref().and_then(|story| story.shots.last());
+        Ok(Request {
+            prompt: last.map_or(request.prompt, |shot| shot.prompt.clone()),
+            inputs: Inputs { camera: request.inputs.camera, ..Inputs::default() },
+            frames: None,
+            seed: None,
+            init_latents: None,
+            ..request
         })
     }
 
@@ -145,6 +181,20 @@ impl Recipe {
             settings.retain(|name, _| !["kinora", "quality", "encoder", "upscale"].contains(&name.as_str()));
         }
         difference("", &theirs, &mine)
+    }
+}
+
+/// Puts names in the places of paths.
+fn rename(value: &mut Value, names: &[(PathBuf, String)]) {
+    match value {
+        Value::String(text) => {
+            if let Some((_, name)) = names.iter().find(|(path, _)| path.as_os_str() == text.as_str()) {
+                text.clone_from(name);
+            }
+        }
+        Value::Array(values) => values.iter_mut().for_each(|value| rename(value, names)),
+        Value::Object(fields) => fields.values_mut().for_each(|value| rename(value, names)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 

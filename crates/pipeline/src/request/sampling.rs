@@ -33,6 +33,9 @@ macro_rules! settings {
             /// The keys of all settings, in the order in which recipes have them.
             pub const KEYS: &[&str] = &[$(stringify!($name)),*];
 
+            /// Key, type and meaning of all settings, for descriptions of interfaces.
+            pub const SETTINGS: &[(&str, &str, &str)] = &[$((stringify!($name), stringify!($type), concat!($($doc),*))),*];
+
             /// Settings that can be off are off: a recipe that leaves them out means that.
             fn off() -> Self {
                 Self { $($name: or_nothing!($($off)?),)* }

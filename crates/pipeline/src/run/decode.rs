@@ -1,6 +1,7 @@
 //! Latents to frames: one loop for clips and for stories, which holds a few frames at a time.
 
 use super::latents_file::LatentsFile;
+use super::sink::{ClipInfo, Destination, SinkWriter};
 use super::tiles::TiledFrames;
 use crate::request::output::Output;
 use crate::{Error, Result};
@@ -20,21 +21,38 @@ pub(crate) fn writing_bytes(format: &LatentFormat, h: usize, w: usize) -> usize 
     3 * pixels * 3 * format.temporal_factor * DType::F32.size_in_bytes()
 }
 
-/// A writer for the clip of `output`, of frames of `size`, which are `cut` and upscaled on the way where that is asked for.
-pub(crate) fn writer(
+/// Frames of a clip, as a writer needs to know them.
+pub(crate) struct Shape<'a> {
+    /// Width and height of the decoded frames, and what they are cut to.
+    pub size: (usize, usize),
+    pub cut: Option<(usize, usize)>,
+    pub fps: f64,
+    /// How many there will be, which a file need not know.
+    pub frames: usize,
+    pub recipe: Option<&'a str>,
+}
+
+/// A writer for the clip of `output`, whose frames are cut and upscaled on the way where that is asked for.
+pub(crate) fn writer<'a>(
+    destination: Destination<'a>,
     output: &Output,
-    size: (usize, usize),
-    cut: Option<(usize, usize)>,
-    fps: f64,
-    recipe: Option<&str>,
-) -> Result<Box<dyn ClipWriter>> {
-    let fps = Fps::from_f64(fps)?;
-    let options =
-        WriteOptions { recipe: recipe.map(str::to_string), quality: output.quality, encoder: output.encoder.clone() };
+    &Shape { size, cut, fps, frames, recipe }: &Shape,
+) -> Result<Box<dyn ClipWriter + 'a>> {
     let (width, height) = cut.unwrap_or(size);
     let upscale = output.upscale.map(Lanczos::new);
     let (width, height) = upscale.as_ref().map_or((width, height), |upscale| upscale.size(width, height));
-    let mut writer = kinora_media::create(&output.clip, &ClipSpec { width, height, fps }, &options)?;
+    let spec = ClipSpec { width, height, fps: Fps::from_f64(fps)? };
+    let recipe = recipe.map(str::to_string);
+    let mut writer: Box<dyn ClipWriter + 'a> = match destination {
+        Destination::File => {
+            let options = WriteOptions { recipe, quality: output.quality, encoder: output.encoder.clone() };
+            kinora_media::create(&output.clip, &spec, &options)?
+        }
+        Destination::Sink(sink) => {
+            let clip = ClipInfo { width, height, frames, fps, recipe };
+            Box::new(SinkWriter::begin(sink, spec, &clip)?)
+        }
+    };
     if let Some(upscale) = upscale {
         writer = Box::new(Upscaled::new(writer, Box::new(upscale)));
     }

@@ -45,6 +45,8 @@ impl Denoiser<'_> {
     pub(crate) fn run(self, run_dir: Option<&RunDir>, observer: &mut Observer) -> Result<(Tensor, Predictions)> {
         let (mut sampler, cache) = self.start(run_dir)?;
         let Self { plan, dtype, predictor, .. } = self;
+        let (done, total, predictions) = (sampler.step_index(), plan.steps(), plan.predictions());
+        observer.tell(Event::Steps { done, total, predictions })?;
         let mut running = Running { predictor, cache, predictions: Predictions::default(), shown: None };
         let (mut saved, mut save_every) = (Instant::now(), SAVE_EVERY);
         while !sampler.is_done() {

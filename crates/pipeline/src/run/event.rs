@@ -27,8 +27,24 @@ pub enum Event<'a> {
     Planned(&'a Planned),
     /// Something worth knowing that is not an error.
     Notice(&'a str),
+    /// A window of a story starts.
+    Window {
+        /// The window, from 1 on.
+        number: usize,
+        /// All of them.
+        total: usize,
+    },
     /// A stage starts.
     Stage(Stage),
+    /// The steps begin.
+    Steps {
+        /// Steps that an earlier run has done, which are not done again.
+        done: usize,
+        /// Steps of the plan.
+        total: usize,
+        /// Predictions of a step, as long as all are guided.
+        predictions: usize,
+    },
     /// A denoising step ended.
     Step {
         /// Steps done so far, also those of an earlier run that this one continues.

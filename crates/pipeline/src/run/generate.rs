@@ -1,6 +1,6 @@
 //! Whole runs: a request to a clip, latents to a clip, a clip to latents, and one window of a story.
 
-use super::decode::{Decoding, writer};
+use super::decode::{Decoding, Shape, writer};
 use super::denoise::{Denoiser, read_noise};
 use super::directory::tidied;
 use super::event::{Event, Stage};
@@ -8,6 +8,7 @@ use super::latents_file::{About, LatentsFile};
 use super::observer::Observer;
 use super::report::{replaced, report_of};
 use super::run_dir::RunDir;
+use super::sink::{Destination, Sink, without_file};
 use super::{Pipeline, encode};
 use crate::families::family::{ClipEnd, Run, Tensors};
 use crate::plan::{Plan, Planned, in_tiles};
@@ -48,8 +49,32 @@ impl Pipeline {
     ) -> Result<Report> {
         self.run(|| {
             let observer = &mut Observer::new(&mut on_event);
-            tidied(request.output.resume.as_deref(), || self.generate_clip(request, observer))
+            tidied(request.output.resume.as_deref(), || self.generate_clip(request, Destination::File, observer))
         })
+    }
+
+    /// Makes the clip of `request` and hands its frames to `sink`; `request.output.clip` is not written, and the report names no file.
+    ///
+    /// Until the sink has all frames, the latents are in the system's temporary folder, unless `request.output` says where.
+    ///
+    /// # Errors
+    /// As of [`Pipeline::generate`], and those of the sink.
+    pub fn generate_into(
+        &self,
+        request: &Request,
+        sink: &mut dyn Sink,
+        mut on_event: impl FnMut(Event) -> ControlFlow<()> + Send,
+    ) -> Result<Report> {
+        let (request, folder) = without_file(request)?;
+        let request = &request;
+        let made = self.run(|| {
+            let observer = &mut Observer::new(&mut on_event);
+            tidied(request.output.resume.as_deref(), || self.generate_clip(request, Destination::Sink(sink), observer))
+        });
+        if matches!(made, Err(Error::AfterLatents { .. })) {
+            let _ = folder.keep();
+        }
+        made
     }
 
     /// Checks that the clip of `request` could be written to each of the `outputs`, so that this is known before the first
@@ -61,7 +86,8 @@ impl Pipeline {
         let plan = self.plan(request)?.plan;
         outputs.iter().try_for_each(|output| {
             let latents = latents_path(output);
-            self.check_files(&plan, output, &latents, None)?;
+            check_clip(&plan, output, None)?;
+            self.check_files(&plan, output, &latents)?;
             if output.resume.is_none() { Ok(kinora_checkpoint::check_writable(&latents)?) } else { Ok(()) }
         })
     }
@@ -98,7 +124,7 @@ impl Pipeline {
                 cut: file.cut().or(recorded.as_ref().map(|recipe| (recipe.width, recipe.height))),
                 recipe: recipe.as_deref(),
             };
-            let mut report = self.decode_file(file, output, &target, observer)?;
+            let mut report = self.decode_file(file, Destination::File, output, &target, observer)?;
             report.seconds.total = start.elapsed().as_secs_f64();
             report.seed = recorded.map(|recipe| recipe.seed);
             Ok(report)
@@ -143,6 +169,7 @@ impl Pipeline {
         end: Option<&ClipEnd>,
         observer: &mut Observer,
     ) -> Result<(PathBuf, Predictions, Seconds)> {
+        self.make_room(planned);
         let plan = &planned.plan;
         let recipe = self.recipe(plan, output);
         let dir = output.resume.as_ref().expect("a story gives every window a directory");
@@ -152,20 +179,24 @@ impl Pipeline {
             return Ok((path, Predictions::default(), Seconds::default()));
         }
         let (latents, predictions, seconds) = self.denoise(planned, None, end, Some(&run_dir), observer)?;
-        LatentsFile::save(&path, latents, about(plan, Some(&recipe.to_text())))?;
+        LatentsFile::save(&path, latents, about(plan, Some(&recipe.text_for(output))))?;
         Ok((path, predictions, seconds))
     }
 
-    fn generate_clip(&self, request: &Request, observer: &mut Observer) -> Result<Report> {
+    fn generate_clip(&self, request: &Request, destination: Destination, observer: &mut Observer) -> Result<Report> {
         let start = Instant::now();
         let planned = self.plan(request)?;
+        self.make_room(&planned);
         let plan = &planned.plan;
         let output = &Output { tile: planned.tile, ..request.output.clone() };
         let recipe = self.recipe(plan, output);
-        let stored = recipe.to_text();
+        let stored = recipe.text_for(output);
         let stored = output.metadata.then_some(stored.as_str());
         let latents = latents_path(output);
-        let noise = self.check_files(plan, output, &latents, stored)?;
+        if matches!(destination, Destination::File) {
+            check_clip(plan, output, stored)?;
+        }
+        let noise = self.check_files(plan, output, &latents)?;
         // Last, because it leaves a directory behind.
         let run_dir = output.resume.as_ref().map(|dir| RunDir::open(dir, &recipe, &self.model.files())).transpose()?;
         kinora_checkpoint::check_writable(&latents)?;
@@ -180,6 +211,8 @@ impl Pipeline {
         let (mut latents, mut _claim) = (latents, None);
         // The run reads the file that it wrote, whatever another one gives the same name.
         let own = if run_dir.as_ref().map_or(Ok(false), |run_dir| run_dir.has_latents(plan))? {
+            let (total, predictions) = (plan.steps(), plan.predictions());
+            observer.tell(Event::Steps { done: total, total, predictions })?;
             LatentsFile::open(&latents)?
         } else {
             let denoised;
@@ -193,13 +226,14 @@ impl Pipeline {
         };
         let decoded = observer.tell(Event::Saved(&latents)).and_then(|()| {
             let target = Target { fps: plan.fps, cut: plan.cropped, recipe: stored };
-            self.decode_file(own.clone(), output, &target, observer)
+            self.decode_file(own.clone(), destination, output, &target, observer)
         });
         let mut report = decoded.map_err(|error| {
             let resumable = error.is_stop() && run_dir.is_some();
             if resumable { error } else { self.after_latents(error, &latents) }
         })?;
-        let about = About { clip: Some(&report.clip), ..about(plan, stored) };
+        let clip = Some(report.clip.as_path()).filter(|clip| *clip != Path::new(""));
+        let about = About { clip, ..about(plan, stored) };
         let save = |path: &Path| LatentsFile::save(path, own.from(0)?, about).map(drop);
         report.latents = settle_latents(output, latents, save)?;
         if let Some(note) = &old_latents {
@@ -209,21 +243,15 @@ impl Pipeline {
         report.seed = Some(plan.seed);
         report.predictions = Some(predictions);
         report.planned_memory = Some(planned.memory.peak);
-        report.notices.splice(0..0, planned.notices);
+        report.notices.splice(0..0, planned.notices.iter().cloned());
         report.seconds = Seconds { total: start.elapsed().as_secs_f64(), decode: report.seconds.decode, ..seconds };
+        self.learn_pace(&planned, &report);
         Ok(report)
     }
 
-    /// Checks, before the first step, that every file can be read or written that the run will need, and that no result
-    /// replaces an input. Reads the noise.
-    fn check_files(
-        &self,
-        plan: &Plan,
-        output: &Output,
-        latents: &Path,
-        recipe: Option<&str>,
-    ) -> Result<Option<Streams>> {
-        drop(writer(output, (plan.width, plan.height), plan.cropped, plan.fps, recipe)?);
+    /// Checks, before the first step, that every file beside the clip can be read or written that the run will need, and that no
+    /// result replaces an input. Reads the noise.
+    fn check_files(&self, plan: &Plan, output: &Output, latents: &Path) -> Result<Option<Streams>> {
         let noise = plan.init_latents.as_ref().map(|path| read_noise(path, &plan.streams)).transpose()?;
         let mut results = vec![("the clip", output.clip.as_path()), ("the latents", latents)];
         let saved = output.latents.iter().filter(|_| output.resume.is_some());
@@ -252,36 +280,12 @@ impl Pipeline {
         let text = start.elapsed().as_secs_f64();
         let conditioning = self.conditioning(plan, end, run_dir, observer)?;
         observer.tell(Event::Stage(Stage::Denoise))?;
-        let run = Run { model: &self.model, placement, readers: &self.readers, plan };
+        let run = Run { model: &self.model, placement, readers: &self.readers, plan, warm: &self.warm };
         let predictor = self.family.predictor(run, prompts, conditioning)?;
         let denoiser = Denoiser { plan, device: &placement.device, predictor, dtype: placement.dtype, noise };
         let (latents, predictions) = denoiser.run(run_dir, observer)?;
         let denoise = start.elapsed().as_secs_f64() - text;
         Ok((latents, predictions, Seconds { text, denoise, ..Seconds::default() }))
-    }
-
-    /// The text contexts of the prompt and, where the plan is guided, of the negative prompt.
-    fn encode_prompts(&self, planned: &Planned, run_dir: Option<&RunDir>) -> Result<Vec<Tensors>> {
-        let (Planned { plan, placement, .. }, names) = (planned, self.family.context_names());
-        if let Some(run_dir) = run_dir
-            && let Some(prompts) = run_dir.load_contexts(plan, names, &placement.device)?
-        {
-            return Ok(prompts);
-        }
-        let on_cpu = placement.text_on_cpu.then(|| placement.on_cpu());
-        let encoder = self.family.text_encoder(&self.model, on_cpu.as_ref().unwrap_or(placement))?;
-        let prompt = plan.spoken_prompt();
-        let texts = [Some(prompt.as_str()), plan.guided().then_some(plan.negative_prompt.as_str())];
-        let mut prompts = Vec::new();
-        for text in texts.into_iter().flatten() {
-            let contexts = encoder.encode(text)?;
-            let on_device = |(name, context): (String, Tensor)| Ok((name, context.to_device(&placement.device)?));
-            prompts.push(contexts.into_iter().map(on_device).collect::<Result<Tensors>>()?);
-        }
-        if let Some(run_dir) = run_dir {
-            run_dir.save_contexts(&prompts)?;
-        }
-        Ok(prompts)
     }
 
     /// The conditioning inputs of `plan` beside its prompt, encoded.
@@ -301,7 +305,8 @@ impl Pipeline {
             return Ok(conditioning);
         }
         observer.tell(Event::Stage(Stage::Encode))?;
-        let run = Run { model: &self.model, placement: &self.placement, readers: &self.readers, plan };
+        let run =
+            Run { model: &self.model, placement: &self.placement, readers: &self.readers, plan, warm: &self.warm };
         let conditioning = self.family.condition(run, end, observer)?;
         if let Some(run_dir) = run_dir {
             run_dir.save_conditioning(&conditioning)?;
@@ -329,6 +334,7 @@ impl Pipeline {
     fn decode_file(
         &self,
         file: LatentsFile,
+        destination: Destination,
         output: &Output,
         target: &Target,
         observer: &mut Observer,
@@ -343,10 +349,11 @@ impl Pipeline {
         // Not every recipe is of these latents.
         let cut = target.cut.filter(|cut| *cut != size && cut.0 <= size.0 && cut.1 <= size.1);
         let recipe = target.recipe.filter(|_| output.metadata);
-        let mut writer = writer(output, size, cut, target.fps, recipe)?;
         let decoding = Decoding { vae: vae.as_ref(), device: self.device(), tile: output.tile, scratch: &output.clip };
         let stream = vec![(file, 0)];
         let total = decoding.frames(&stream);
+        let shape = Shape { size, cut, fps: target.fps, frames: total, recipe };
+        let mut writer = writer(destination, output, &shape)?;
         decoding.decode(&stream, |frame| Ok(writer.push(&frame)?), &mut |done| {
             observer.tell(Event::Frames { done, total })
         })?;
@@ -356,10 +363,18 @@ impl Pipeline {
         for note in &written.notes {
             observer.tell_last(Event::Notice(note));
         }
-        observer.tell_last(Event::Saved(&written.path));
+        if written.path != Path::new("") {
+            observer.tell_last(Event::Saved(&written.path));
+        }
         let seconds = Seconds { decode: start.elapsed().as_secs_f64(), ..Seconds::default() };
         Ok(Report { seconds, ..report_of(written) })
     }
+}
+
+/// Checks, before the first step, that the clip of `plan` can be written.
+fn check_clip(plan: &Plan, output: &Output, recipe: Option<&str>) -> Result<()> {
+    let &Plan { width, height, cropped: cut, fps, frames, .. } = plan;
+    writer(Destination::File, output, &Shape { size: (width, height), cut, fps, frames, recipe }).map(drop)
 }
 
 fn latents_path(output: &Output) -> PathBuf {

@@ -1,5 +1,6 @@
 //! [`Pipeline`]: a loaded model; the stages that make clips with it are the files of this folder.
 
+mod contexts;
 pub(crate) mod decode;
 mod denoise;
 pub(crate) mod directory;
@@ -10,7 +11,9 @@ pub(crate) mod latents_file;
 pub(crate) mod observer;
 pub(crate) mod report;
 pub(crate) mod run_dir;
+pub(crate) mod sink;
 mod tiles;
+pub(crate) mod warm;
 
 use crate::families::capabilities::{Capabilities, Limits};
 use crate::families::family::Family;
@@ -19,27 +22,33 @@ use crate::model::Model;
 use crate::model::manifest::Manifest;
 use crate::plan::fit::Fitting;
 use crate::plan::machine::resident;
+use crate::plan::pace::{self, Estimate, Pace};
 use crate::plan::placement::Placement;
 use crate::plan::{Plan, Planned, Probed, check};
 use crate::preview::LatentRgb;
 use crate::request::Request;
 use crate::request::files::check_results;
 use crate::request::load::LoadOptions;
-use crate::request::output::Output;
+use crate::request::output::{Output, Report};
 use crate::request::recipe::Recipe;
 use crate::run::run_dir::recorded;
+use crate::run::warm::{Warm, WarmVae};
 use crate::{Result, device};
 use candle_core::Device;
 use kinora_media::Readers;
 use kinora_text_encoder::Unread;
-use kinora_vae::{LatentFormat, Parts, VideoVae};
-use std::path::Path;
+use kinora_vae::{LatentFormat, Parts};
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 /// Words that show where the unread end of a prompt begins.
 const UNREAD_WORDS: usize = 5;
 
-/// A model that is ready to make clips. Its components are read when their stage comes and freed after it.
+/// Unknown words that are said.
+const UNKNOWN_WORDS: usize = 8;
+
+/// A model that is ready to make clips. Its components are read when their stage comes and freed after it, or kept for the next
+/// run ([`LoadOptions::keep_warm`]).
 pub struct Pipeline {
     pub(crate) model: Model,
     pub(crate) family: &'static dyn Family,
@@ -53,6 +62,13 @@ pub struct Pipeline {
     idle: Option<u64>,
     /// Held by the run that a GPU works for.
     turn: Mutex<()>,
+    /// Components between runs.
+    pub(crate) warm: Warm,
+    keep_warm: bool,
+    /// How long earlier runs took.
+    pace: Option<Pace>,
+    /// The folder of text contexts of earlier runs.
+    contexts: Option<PathBuf>,
 }
 
 /// The role of a plan's frames.
@@ -70,8 +86,9 @@ impl Pipeline {
     /// # Errors
     /// No such model, or files that do not make one; a device that is not there.
     pub fn load(options: &LoadOptions) -> Result<Self> {
-        let model = find_model(&options.model)?;
-        let (family, limits, notices) = checked(&model)?;
+        let mut model = find_model(&options.model)?;
+        let (family, limits, mut notices) = checked(&model)?;
+        notices.extend(model.add_loras(options, family)?);
         let mut pipeline = Self::of(model, family, limits, options)?;
         pipeline.notices.extend(notices);
         Ok(pipeline)
@@ -79,10 +96,13 @@ impl Pipeline {
 
     /// A model without files.
     fn random(name: &str, options: &LoadOptions) -> Result<Self> {
-        let model = random_model(name)?;
+        let mut model = random_model(name)?;
         let family = family_of(&model)?;
         let limits = family.limits(&model)?;
-        Self::of(model, family, limits, options)
+        let notices = model.add_loras(options, family)?;
+        let mut pipeline = Self::of(model, family, limits, options)?;
+        pipeline.notices.extend(notices);
+        Ok(pipeline)
     }
 
     fn of(model: Model, family: &'static dyn Family, limits: Limits, options: &LoadOptions) -> Result<Self> {
@@ -99,6 +119,10 @@ impl Pipeline {
             readers,
             idle: resident(),
             turn: Mutex::default(),
+            warm: Warm::default(),
+            keep_warm: options.keep_warm,
+            pace: options.pace.clone().map(Pace::new),
+            contexts: options.contexts.clone(),
         })
     }
 
@@ -119,9 +143,33 @@ impl Pipeline {
         let probed = Probed::new(request, earlier.map(|recipe| recipe.seed), continues, &self.readers)?;
         let (plan, mut notices) = Plan::new(request, probed, manifest, limits)?;
         notices.extend(self.unread(&plan)?);
+        notices.extend(self.unknown(&plan)?);
         notices.extend(crate::plan::inputs::notices(&plan, &self.readers)?);
         notices.extend(self.notices.iter().cloned());
-        self.fitting().fit(plan, notices, &request.output)
+        let planned = self.fitting().fit(plan, notices, &request.output)?;
+        Ok(Planned { time: self.expected_time(&planned)?, ..planned })
+    }
+
+    /// About how long the run of `planned` will take, if times are kept.
+    fn expected_time(&self, planned: &Planned) -> Result<Option<Estimate>> {
+        let Some(pace) = &self.pace else { return Ok(None) };
+        let plan = &planned.plan;
+        let operations = self.family.operations(&self.model, plan.latent_shape)?;
+        let known = pace.estimate(&self.pace_name(planned), plan, operations);
+        Ok(known.or_else(|| self.threads.install(|| pace::guess(plan, &planned.placement, operations))))
+    }
+
+    /// Keeps how long the run of `planned` took, if times are kept.
+    pub(crate) fn learn_pace(&self, planned: &Planned, report: &Report) {
+        let Some(pace) = &self.pace else { return };
+        if let Ok(operations) = self.family.operations(&self.model, planned.plan.latent_shape) {
+            pace.learn(&self.pace_name(planned), planned, operations, report);
+        }
+    }
+
+    fn pace_name(&self, planned: &Planned) -> String {
+        let weights = planned.memory.parts.denoise.weights;
+        pace::name(&self.model, &planned.placement, &planned.plan, weights, self.threads.current_num_threads())
     }
 
     /// A notice of each prompt whose end the text encoder has no room for.
@@ -139,6 +187,18 @@ impl Pipeline {
         Ok(notices)
     }
 
+    /// A notice of the words of the prompt that a small model does not know.
+    fn unknown(&self, plan: &Plan) -> Result<Option<String>> {
+        let manifest = &self.model.manifest;
+        let Some(knows) = &manifest.knows else { return Ok(None) };
+        let words = self.family.unknown_words(&self.model, &plan.spoken_prompt())?;
+        let is_nothing = words.is_empty();
+        let (name, words) = (&manifest.name, words.into_iter().take(UNKNOWN_WORDS).collect::<Vec<_>>().join(", "));
+        Ok((!is_nothing).then(|| {
+            format!("{name} draws {knows}; it does not know: {words}. For footage, another model: `kinora models` lists them")
+        }))
+    }
+
     /// The model on this machine, as plans are fitted into its memory.
     fn fitting(&self) -> Fitting<'_> {
         let Self { model, family, limits, placement, idle, .. } = self;
@@ -154,9 +214,14 @@ impl Pipeline {
         Ok(self.recipe(&self.plan(request)?.plan, &request.output))
     }
 
+    /// Whether the clip of `recipe` was made with this model, its LoRAs aside.
+    pub fn made(&self, recipe: &Recipe) -> bool {
+        recipe.model == crate::plan::words_of(&self.model)
+    }
+
     /// The recipe of `plan`.
     pub(crate) fn recipe(&self, plan: &Plan, output: &Output) -> Recipe {
-        Recipe::of(plan, output, &self.model.argument, &self.placement)
+        Recipe::of(plan, output, &self.model, &self.placement)
     }
 
     /// Refuses `results` that would replace each other, one of `inputs`, what else `output` says is read, or a file of the
@@ -207,8 +272,15 @@ impl Pipeline {
         &self.placement.device
     }
 
-    pub(crate) fn vae(&self, parts: Parts) -> Result<Box<dyn VideoVae>> {
-        self.family.vae(&self.model, parts, &self.placement)
+    /// Lets components stay in memory as far as the run of `planned` leaves room, if they are to be kept.
+    pub(crate) fn make_room(&self, planned: &Planned) {
+        let memory = &planned.memory;
+        let room = memory.available.map_or(0, |available| available.saturating_sub(memory.peak));
+        self.warm.fit(if self.keep_warm { room } else { 0 });
+    }
+
+    pub(crate) fn vae(&self, parts: Parts) -> Result<WarmVae<'_>> {
+        self.warm.vae(parts, || self.family.vae(&self.model, parts, &self.placement))
     }
 }
 

@@ -7,11 +7,12 @@ use crate::families::family::ClipEnd;
 use crate::plan::inputs::named;
 use crate::request::output::{LATENTS_SUFFIX, Output, Report};
 use crate::run::Pipeline;
-use crate::run::decode::{Decoding, Stream, writer};
+use crate::run::decode::{self, Decoding, Stream, writer};
 use crate::run::encode::{Encoding, fitted_frame};
 use crate::run::latents_file::{About, LatentsFile};
 use crate::run::observer::Observer;
 use crate::run::report::{replaced, report_of};
+use crate::run::sink::Destination;
 use crate::{Error, Event, Result, Stage};
 use candle_core::{Device, Tensor};
 use kinora_media::{ClipWriter, Fit, Frame};
@@ -41,12 +42,12 @@ struct Part {
 }
 
 /// A clip that grows.
-pub(super) struct Film<'a> {
+pub(super) struct Film<'a, 'w> {
     pipeline: &'a Pipeline,
     output: &'a Output,
     shape: Shape,
     tail: Continuation,
-    reel: Reel,
+    reel: Reel<'w>,
     /// The recipe that the file carries.
     recipe: Option<String>,
     /// Parts that are not decoded yet.
@@ -55,11 +56,13 @@ pub(super) struct Film<'a> {
     latents: Vec<(PathBuf, usize)>,
     /// The whole clip is one stream of latents.
     one_stream: bool,
+    /// The clip is a file, beside which its latents are kept.
+    to_file: bool,
 }
 
 /// The file, and the last frames that went into it.
-struct Reel {
-    writer: Box<dyn ClipWriter>,
+struct Reel<'w> {
+    writer: Box<dyn ClipWriter + 'w>,
     end: VecDeque<Frame>,
     frames: usize,
 }
@@ -69,19 +72,21 @@ pub(super) fn sidecar(clip: &Path) -> PathBuf {
     kinora_files::beside(clip, LATENTS_SUFFIX)
 }
 
-impl<'a> Film<'a> {
+impl<'a, 'w> Film<'a, 'w> {
     /// Opens the file; the recipe is written into it.
     pub(super) fn new(
         pipeline: &'a Pipeline,
         output: &'a Output,
-        shape: Shape,
-        tail: Continuation,
+        (shape, tail): (Shape, Continuation),
         recipe: Option<&str>,
+        destination: Destination<'w>,
     ) -> Result<Self> {
-        let writer = writer(output, shape.size, shape.cut, shape.fps, recipe)?;
+        let to_file = matches!(destination, Destination::File);
+        let Shape { size, cut, fps } = shape;
+        let writer = writer(destination, output, &decode::Shape { size, cut, fps, frames: 0, recipe })?;
         let reel = Reel { writer, end: VecDeque::new(), frames: 0 };
         let (parts, latents, recipe) = (Vec::new(), Vec::new(), recipe.map(str::to_string));
-        Ok(Self { pipeline, output, shape, tail, reel, recipe, parts, latents, one_stream: true })
+        Ok(Self { pipeline, output, shape, tail, reel, recipe, parts, latents, one_stream: true, to_file })
     }
 
     /// Begins with the clip in the file `clip`; where its end must be encoded, its latents are kept at `before`.
@@ -171,9 +176,11 @@ impl<'a> Film<'a> {
         for note in &written.notes {
             observer.tell_last(Event::Notice(note));
         }
-        observer.tell_last(Event::Saved(&written.path));
+        if self.to_file {
+            observer.tell_last(Event::Saved(&written.path));
+        }
         let mut report = report_of(written);
-        if self.one_stream {
+        if self.to_file && self.one_stream {
             // The clip is complete: without its latents it can be continued too.
             match keep_latents(&self.latents, self.output, self.shape, self.recipe.as_deref()) {
                 Ok(path) => report.latents = Some(path),
@@ -224,7 +231,7 @@ impl<'a> Film<'a> {
     }
 }
 
-impl Reel {
+impl Reel<'_> {
     fn write(&mut self, frame: Frame, remembered: usize) -> Result<()> {
         self.writer.push(&frame)?;
         self.frames += 1;

@@ -4,7 +4,7 @@ use super::film::{Film, Shape, check_continued, sidecar};
 use super::windows::{Window, request_of, windows_of};
 use super::{BEFORE, STORY};
 use crate::families::capabilities::Continuation;
-use crate::plan::{Plan, fps_of_clip};
+use crate::plan::{Plan, Planned, fps_of_clip};
 use crate::request::inputs::who_takes;
 use crate::request::output::{Output, Predictions, Report, Seconds};
 use crate::request::recipe::Recipe;
@@ -13,6 +13,7 @@ use crate::request::{Request, Size};
 use crate::run::directory::{Lock, check_own, tidied};
 use crate::run::observer::Observer;
 use crate::run::run_dir::{check_inputs, write_text};
+use crate::run::sink::{Destination, Sink, without_file};
 use crate::run::{Part, Pipeline};
 use crate::{Error, Event, Result};
 use kinora_media::Readers;
@@ -21,6 +22,15 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 impl Pipeline {
+    /// Plans `story` as [`Self::film`] does, and makes nothing.
+    ///
+    /// # Errors
+    /// As of [`Self::film`] before it begins.
+    pub fn plan_story(&self, story: &Story, request: &Request) -> Result<PlannedStory> {
+        let Filming { planned, frames, windows, notices, .. } = Filming::new(self, story, request, Path::new("story"))?;
+        Ok(PlannedStory { first: planned, frames, windows: windows.len(), notices })
+    }
+
     /// Makes the clip of `story` in windows, with `request` for everything that a shot does not say; the directory
     /// `project` keeps everything that is needed to continue after an interruption.
     ///
@@ -35,15 +45,55 @@ impl Pipeline {
     ) -> Result<Report> {
         self.run(|| {
             let observer = &mut Observer::new(&mut on_event);
-            tidied(Some(project), || Filming::new(self, story, request, project)?.run(observer))
+            tidied(Some(project), || Filming::new(self, story, request, project)?.run(Destination::File, observer))
         })
     }
+
+    /// Makes the clip of `story` as [`Pipeline::film`] does and hands its frames to `sink`; `request.output.clip` is not written, and
+    /// no latents are kept after it.
+    ///
+    /// # Errors
+    /// As of [`Pipeline::film`], and those of the sink.
+    pub fn film_into(
+        &self,
+        story: &Story,
+        request: &Request,
+        project: &Path,
+        sink: &mut dyn Sink,
+        mut on_event: impl FnMut(Event) -> ControlFlow<()> + Send,
+    ) -> Result<Report> {
+        let (request, _folder) = without_file(request)?;
+        let request = &request;
+        self.run(|| {
+            let observer = &mut Observer::new(&mut on_event);
+            tidied(Some(project), || {
+                Filming::new(self, story, request, project)?.run(Destination::Sink(sink), observer)
+            })
+        })
+    }
+}
+
+/// What a story will be.
+#[derive(Debug)]
+pub struct PlannedStory {
+    /// The plan of its first window; the others are alike.
+    pub first: Planned,
+    /// Frames of all shots, without those of a clip that is continued.
+    pub frames: usize,
+    /// Runs of the sampler.
+    pub windows: usize,
+    /// Sentences worth knowing.
+    pub notices: Vec<String>,
 }
 
 /// A story with its windows planned.
 struct Filming<'a> {
     pipeline: &'a Pipeline,
+    /// That of the first window.
+    planned: Planned,
     windows: Vec<Window>,
+    /// Frames that they add.
+    frames: usize,
     output: Output,
     project: &'a Path,
     after: Option<PathBuf>,
@@ -71,9 +121,9 @@ impl<'a> Filming<'a> {
         // Every window has the size that the first one got.
         let (width, height) = plan.cropped.unwrap_or((plan.width, plan.height));
         request.size = Size::Pixels { width: Some(width), height: Some(height) };
-        let (windows, lengths) = all_windows(story, &request, plan, tail, project)?;
-        let mut notices = check_windows(pipeline, &windows, &planned.notices)?;
-        notices.extend(lengths);
+        let all = all_windows(story, &request, plan, tail, project)?;
+        let mut notices = check_windows(pipeline, &all.windows, &planned.notices)?;
+        notices.extend(all.lengths);
         let output = Output { tile: planned.tile, ..request.output.clone() };
         check_names(pipeline, story, &request, &output)?;
         let shape = Shape { size: (plan.width, plan.height), cut: plan.cropped, fps: plan.fps };
@@ -92,22 +142,24 @@ impl<'a> Filming<'a> {
         };
         Ok(Self {
             pipeline,
-            windows,
+            windows: all.windows,
+            frames: all.frames,
             output,
             project,
             after: story.after.clone(),
             tail,
             shape,
             seed: plan.seed,
-            recipe: recipe.to_text(),
+            recipe: recipe.text_for(&request.output),
             notices,
+            planned,
         })
     }
 
-    fn run(self, observer: &mut Observer) -> Result<Report> {
+    fn run(self, destination: Destination, observer: &mut Observer) -> Result<Report> {
         let start = Instant::now();
         let recipe = self.output.metadata.then_some(self.recipe.as_str());
-        let mut film = Film::new(self.pipeline, &self.output, self.shape, self.tail, recipe)?;
+        let mut film = Film::new(self.pipeline, &self.output, (self.shape, self.tail), recipe, destination)?;
         let _lock = self.keep_story()?;
         observer.keeps_story(self.project.to_path_buf());
         observer.notices(&self.notices)?;
@@ -119,6 +171,7 @@ impl<'a> Filming<'a> {
             let end = if window.cut { None } else { Some(film.end(observer)?) };
             let planned = self.pipeline.plan_of(&window.request, part(!window.cut))?;
             let text = format!("window {} of {}: {}", index + 1, self.windows.len(), planned.plan.spoken_prompt());
+            observer.tell(Event::Window { number: index + 1, total: self.windows.len() })?;
             observer.tell(Event::Notice(&text))?;
             let (latents, new_predictions, new_seconds) =
                 self.pipeline.window(&planned, &window.request.output, end.as_ref(), observer)?;
@@ -182,22 +235,33 @@ fn check_length(story: &Story) -> Result<()> {
 fn take_size(readers: &Readers, clip: &Path, request: &mut Request) -> Result<()> {
     let spec = readers.open(clip)?.spec();
     // Frames that were upscaled after decoding are continued in the size that they were made in.
-    let made = Recipe::read(clip).ok().filter(|recipe| recipe.upscale.is_some());
+    // A recipe that says more than the frames have is not believed: it may be anyone's.
+    let is_larger = |recipe: &Recipe| recipe.width > spec.width || recipe.height > spec.height;
+    let made = Recipe::read(clip).ok().filter(|recipe| recipe.upscale.is_some() && !is_larger(recipe));
     let (width, height) = made.map_or((spec.width, spec.height), |recipe| (recipe.width, recipe.height));
     request.size = Size::Pixels { width: Some(width), height: Some(height) };
     request.fps = Some(request.fps.map_or_else(|| fps_of_clip(spec.fps.as_f64()), Ok)?);
     Ok(())
 }
 
-/// The windows of every shot, with their seeds and directories, and a sentence for each shot that has not the length asked for.
+/// The windows of all shots.
+struct AllWindows {
+    windows: Vec<Window>,
+    /// Frames that they add to the clip.
+    frames: usize,
+    /// A sentence for each shot that has not the length asked for.
+    lengths: Vec<String>,
+}
+
+/// The windows of every shot, with their seeds and directories.
 fn all_windows(
     story: &Story,
     request: &Request,
     plan: &Plan,
     tail: Continuation,
     project: &Path,
-) -> Result<(Vec<Window>, Vec<String>)> {
-    let (mut windows, mut lengths) = (Vec::new(), Vec::new());
+) -> Result<AllWindows> {
+    let (mut windows, mut lengths, mut frames) = (Vec::new(), Vec::new(), 0);
     // Frames since the last cut; a clip that is too short to continue is refused when it is read.
     let mut since_cut = if story.after.is_some() { usize::MAX } else { 0 };
     for (index, shot) in story.shots.iter().enumerate() {
@@ -217,12 +281,13 @@ fn all_windows(
             format!("shot {}: {asked} s became {made:.3} s, {} frames", index + 1, more.made)
         }));
         windows.extend(more.windows);
+        frames += more.made;
     }
     for (index, window) in windows.iter_mut().enumerate() {
         window.request.seed.get_or_insert(plan.seed.wrapping_add(index as u64));
         window.request.output.resume = Some(project.join(format!("{index:03}")));
     }
-    Ok((windows, lengths))
+    Ok(AllWindows { windows, frames, lengths })
 }
 
 /// Plans one window of each kind, so that errors of a later one come out before the first is made; the notices of all,

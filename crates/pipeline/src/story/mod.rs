@@ -9,6 +9,8 @@ mod film;
 mod filming;
 mod windows;
 
+pub use filming::PlannedStory;
+
 use crate::request::recipe::Recipe;
 use crate::run::directory::LOCK;
 use crate::run::run_dir::INPUTS;

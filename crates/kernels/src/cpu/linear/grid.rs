@@ -39,8 +39,12 @@ pub(super) struct Grid {
 impl Grid {
     /// Returns the grid for `rows` and `panels` with sums over `inputs`.
     pub fn new(rows: usize, panels: usize, inputs: usize) -> Self {
-        let level = Level::current();
-        let (most, tile) = (most_rows(level), tile::rows(level));
+        Self::with_rows(rows, panels, inputs, most_rows(Level::current()))
+    }
+
+    /// Returns the grid with blocks of at most so many rows.
+    pub fn with_rows(rows: usize, panels: usize, inputs: usize, most: usize) -> Self {
+        let tile = tile::rows(Level::current());
         let height = rows.div_ceil(rows.div_ceil(most).max(1)).next_multiple_of(tile).max(tile);
         let enough = BLOCKS * rayon::current_num_threads();
         let blocks = |width: usize| rows.div_ceil(height) * panels.div_ceil(width);

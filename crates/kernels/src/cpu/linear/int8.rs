@@ -220,7 +220,9 @@ impl Scratch {
             let rows = Rows { bytes: &x.values[block.rows.start * x.stride + 4 * first..], stride: x.stride };
             self.widened.set(kernel, rows, height, len);
             for (sums, panel) in self.sums.chunks_exact_mut(height).zip(block.panels.clone()) {
-                multiply_tile(kernel, rows, &self.widened, &weight.panel(panel)[first..first + len], sums, first > 0);
+                let part = |panel: usize| &weight.panel(panel)[first..first + len];
+                let next = (panel + 1 < block.panels.end).then(|| part(panel + 1));
+                multiply_tile(kernel, rows, (&self.widened, 0), part(panel), next, sums, first > 0);
             }
         }
     }
@@ -241,7 +243,7 @@ impl Scratch {
             let rows = Rows { bytes: &digits[block.rows.start * x.stride..], stride: x.stride };
             self.widened.set(kernel, rows, height, quads);
             for (sums, columns) in sums.chunks_exact_mut(height).zip(self.columns.chunks_exact(quads)) {
-                multiply_tile(kernel, rows, &self.widened, columns, sums, false);
+                multiply_tile(kernel, rows, (&self.widened, 0), columns, None, sums, false);
             }
         }
     }
@@ -299,7 +301,7 @@ fn gather(kernel: Kernel, panel: &[Line<Quad>], columns: &[usize], out: &mut [Li
 }
 
 /// Quantises `x`, adds `offset`, 0 or 128, and returns the scale; NaN if an element is NaN or infinite.
-fn round(x: &[f32], out: &mut [u8], offset: i32) -> f32 {
+pub(super) fn round(x: &[f32], out: &mut [u8], offset: i32) -> f32 {
     /// Adding it to a small number leaves that number's nearest integer in the low bits.
     const ROUND: f32 = 12_582_912.0;
     vectorised(

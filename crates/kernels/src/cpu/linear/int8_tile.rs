@@ -7,6 +7,7 @@ mod neon;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+use super::super::fetch::Fetch;
 use super::super::tile::COLUMNS;
 use super::line::{Line, Quad};
 use crate::Level;
@@ -132,6 +133,8 @@ pub(super) struct Rows<'a> {
 #[derive(Default)]
 pub(super) struct Widened {
     wide: Vec<u16>,
+    /// From row to row in `wide`.
+    stride: usize,
     #[cfg(target_arch = "aarch64")]
     pairs: neon::RowPairs,
 }
@@ -146,7 +149,9 @@ impl Widened {
         if kernel != Kernel::Avx2 || count == 0 {
             return;
         }
-        let stride = Self::stride(quads);
+        // Not a power of two, at which all rows would share a few sets of the CPU's cache.
+        let stride = (4 * quads).next_multiple_of(32) + 32;
+        self.stride = stride;
         self.wide.resize(self.wide.len().max(count * stride), 0);
         vectorised(
             #[inline(always)]
@@ -160,34 +165,41 @@ impl Widened {
             },
         );
     }
+}
 
-    /// Not a power of two, at which all rows would share a few sets of the CPU's cache.
-    fn stride(quads: usize) -> usize {
-        (4 * quads).next_multiple_of(32) + 32
+impl Widened {
+    /// All rows, and the distance from one to the next.
+    #[cfg(target_arch = "x86_64")]
+    pub fn rows(&self) -> (&[u16], usize) {
+        (&self.wide, self.stride)
     }
 }
 
-/// `out [M, 32] = rows [M, 4 Q] · panel [Q, 32, 4]`, plus `out` with `accumulate`; `widened` has the same inputs of the same
-/// rows.
+/// `out [M, 32] = rows [M, 4 Q] · panel [Q, 32, 4]`, plus `out` with `accumulate`; `widened` has inputs of the same rows, which
+/// begin with those of `rows` after `skipped` quads. Meanwhile the panel `next`, of the same size or smaller, is brought into
+/// the cache.
 pub(super) fn multiply_tile(
     kernel: Kernel,
     rows: Rows,
-    widened: &Widened,
+    (widened, skipped): (&Widened, usize),
     panel: &[Line<Quad>],
+    next: Option<&[Line<Quad>]>,
     out: &mut [Line<i32>],
     accumulate: bool,
 ) {
     let (step, stride, len) = match kernel {
         Kernel::Avx512Vnni => (14, rows.stride, rows.bytes.len()),
         Kernel::AvxVnni => (6, rows.stride, rows.bytes.len()),
-        Kernel::Avx2 => (6, Widened::stride(panel.len()), widened.wide.len()),
+        Kernel::Avx2 => (6, widened.stride, widened.wide.len() - 4 * skipped),
         Kernel::Portable => (1, rows.stride, rows.bytes.len()),
         Kernel::Neon => (4, rows.stride, rows.bytes.len()),
         Kernel::Dotprod => (8, rows.stride, rows.bytes.len()),
         Kernel::I8mm => (12, rows.stride, rows.bytes.len()),
     };
     assert!(out.is_empty() || (out.len() - 1) * stride + 4 * panel.len() <= len, "rows are too short");
+    let mut fetch = Fetch::new(next.map(<[_]>::as_ptr), next.map_or(0, <[_]>::len), out.len().div_ceil(step));
     for (i, out) in out.chunks_mut(step).enumerate() {
+        fetch.part();
         let first = i * step * stride;
         // SAFETY: there are as many rows as the check above says, and the machine has what `Kernel::current` looked for.
         match kernel {
@@ -198,13 +210,15 @@ pub(super) fn multiply_tile(
             #[cfg(target_arch = "x86_64")]
             Kernel::AvxVnni => unsafe { x86::avx_vnni(rows.bytes[first..].as_ptr(), stride, panel, out, accumulate) },
             #[cfg(target_arch = "x86_64")]
-            Kernel::Avx2 => unsafe { x86::avx2(widened.wide[first..].as_ptr(), stride, panel, out, accumulate) },
+            Kernel::Avx2 => unsafe {
+                x86::avx2(widened.wide[4 * skipped + first..].as_ptr(), stride, panel, out, accumulate);
+            },
             #[cfg(target_arch = "aarch64")]
             Kernel::Neon => unsafe { neon::neon(rows.bytes[first..].as_ptr(), stride, panel, out, accumulate) },
             #[cfg(target_arch = "aarch64")]
             Kernel::Dotprod => unsafe { neon::dotprod(rows.bytes[first..].as_ptr(), stride, panel, out, accumulate) },
             #[cfg(target_arch = "aarch64")]
-            Kernel::I8mm => unsafe { neon::i8mm(widened.pairs.from(i * step), panel, out, accumulate) },
+            Kernel::I8mm => unsafe { neon::i8mm(widened.pairs.from(i * step, skipped), panel, out, accumulate) },
             _ => unsafe { portable(rows.bytes[first..].as_ptr(), panel, &mut out[0], accumulate) },
         }
     }
@@ -256,7 +270,7 @@ mod tests {
                 widened.set(kernel, x, rows, panel.len());
                 for accumulate in [false, true] {
                     let mut found = vec![Line([9; COLUMNS]); rows];
-                    multiply_tile(kernel, x, &widened, &panel, &mut found, accumulate);
+                    multiply_tile(kernel, x, (&widened, 0), &panel, None, &mut found, accumulate);
                     for (row, found) in found.iter().enumerate() {
                         for (column, &found) in found.0.iter().enumerate() {
                             let input = |k: usize| signed(inputs[row * stride + k]) + kernel.offset();

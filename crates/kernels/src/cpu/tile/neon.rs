@@ -118,3 +118,27 @@ pub unsafe fn load8_f16(at: *const half::f16) -> float32x4x2_t {
     let bits = vreinterpretq_f16_u16(unsafe { vld1q_u16(at.cast()) });
     float32x4x2_t(vcvt_f32_f16(vget_low_f16(bits)), vcvt_high_f32_f16(bits))
 }
+
+/// # Safety
+/// Eight readable bytes.
+#[inline]
+#[target_feature(enable = "neon")]
+pub unsafe fn load8_e4m3(at: *const u8) -> float32x4x2_t {
+    // SAFETY: as the caller vouches.
+    let wide = vmovl_s8(vreinterpret_s8_u8(unsafe { vld1_u8(at) }));
+    // The sign fills the upper byte: what is not it or the seven bits goes.
+    let bits = vandq_u16(vreinterpretq_u16_s16(vshlq_n_s16::<7>(wide)), vdupq_n_u16(0xbf80));
+    let half = vreinterpretq_f16_u16(bits);
+    let times = vdupq_n_f32(256.0);
+    float32x4x2_t(vmulq_f32(vcvt_f32_f16(vget_low_f16(half)), times), vmulq_f32(vcvt_high_f32_f16(half), times))
+}
+
+/// # Safety
+/// Eight readable bytes.
+#[inline]
+#[target_feature(enable = "neon")]
+pub unsafe fn load8_e5m2(at: *const u8) -> float32x4x2_t {
+    // SAFETY: as the caller vouches.
+    let half = vreinterpretq_f16_u16(vshll_n_u8::<8>(unsafe { vld1_u8(at) }));
+    float32x4x2_t(vcvt_f32_f16(vget_low_f16(half)), vcvt_high_f32_f16(half))
+}

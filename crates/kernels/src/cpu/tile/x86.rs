@@ -157,3 +157,46 @@ pub unsafe fn load8_f16(at: *const half::f16) -> __m256 {
     // SAFETY: as the caller vouches.
     _mm256_cvtph_ps(unsafe { _mm_loadu_si128(at.cast()) })
 }
+
+/// # Safety
+/// Sixteen readable bytes.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,f16c")]
+pub unsafe fn load16_e4m3(at: *const u8) -> __m512 {
+    // SAFETY: as the caller vouches.
+    let wide = _mm256_cvtepi8_epi16(unsafe { _mm_loadu_si128(at.cast()) });
+    // The sign fills the upper byte: what is not it or the seven bits goes.
+    let bits = _mm256_and_si256(_mm256_slli_epi16::<7>(wide), _mm256_set1_epi16(0xbf80u16 as i16));
+    _mm512_mul_ps(_mm512_cvtph_ps(bits), _mm512_set1_ps(256.0))
+}
+
+/// # Safety
+/// Sixteen readable bytes.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,f16c")]
+pub unsafe fn load16_e5m2(at: *const u8) -> __m512 {
+    // SAFETY: as the caller vouches.
+    let wide = _mm256_cvtepi8_epi16(unsafe { _mm_loadu_si128(at.cast()) });
+    _mm512_cvtph_ps(_mm256_slli_epi16::<8>(wide))
+}
+
+/// # Safety
+/// Eight readable bytes.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+pub unsafe fn load8_e4m3(at: *const u8) -> __m256 {
+    // SAFETY: as the caller vouches.
+    let wide = _mm_cvtepi8_epi16(unsafe { _mm_loadl_epi64(at.cast()) });
+    let bits = _mm_and_si128(_mm_slli_epi16::<7>(wide), _mm_set1_epi16(0xbf80u16 as i16));
+    _mm256_mul_ps(_mm256_cvtph_ps(bits), _mm256_set1_ps(256.0))
+}
+
+/// # Safety
+/// Eight readable bytes.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+pub unsafe fn load8_e5m2(at: *const u8) -> __m256 {
+    // SAFETY: as the caller vouches.
+    let wide = _mm_cvtepi8_epi16(unsafe { _mm_loadl_epi64(at.cast()) });
+    _mm256_cvtph_ps(_mm_slli_epi16::<8>(wide))
+}

@@ -22,6 +22,8 @@ const WORKSPACE: usize = 32 << 20;
 pub(super) struct Product {
     pub rows: usize,
     pub outputs: usize,
+    /// The outputs that a row of the result has, of which these are a part.
+    pub all_outputs: usize,
     pub inputs: usize,
     /// The dtype of the operands, unless they are quantised.
     pub operand: DType,
@@ -188,7 +190,7 @@ struct Description {
 
 impl Description {
     fn new(request: Plan, operands: Operands) -> Result<Self> {
-        let Product { rows, outputs, inputs, operand, result: to, quantisation } = request.product;
+        let Product { rows, outputs, all_outputs, inputs, operand, result: to, quantisation } = request.product;
         let operand = match quantisation {
             None => library_type(operand)?,
             Some(Quantisation::E4m3) => sys::cudaDataType_t::CUDA_R_8F_E4M3,
@@ -200,14 +202,14 @@ impl Description {
         } else {
             (sys::cublasComputeType_t::CUBLAS_COMPUTE_32F, sys::cudaDataType_t::CUDA_R_32F)
         };
-        let layout = |kind, rows: usize, columns: usize| {
-            result::create_matrix_layout(kind, rows as u64, columns as u64, rows as i64).map_err(Error::wrap)
+        let layout = |kind, rows: usize, columns: usize, stride: usize| {
+            result::create_matrix_layout(kind, rows as u64, columns as u64, stride as i64).map_err(Error::wrap)
         };
         let description = Self {
             matmul: result::create_matmul_desc(compute, scale).map_err(Error::wrap)?,
-            weight: layout(operand, inputs, outputs)?,
-            x: layout(operand, inputs, rows)?,
-            out: layout(library_type(to)?, outputs, rows)?,
+            weight: layout(operand, inputs, outputs, inputs)?,
+            x: layout(operand, inputs, rows, inputs)?,
+            out: layout(library_type(to)?, outputs, rows, all_outputs)?,
         };
         description.set(Attribute::CUBLASLT_MATMUL_DESC_TRANSA, 1i32)?;
         let epilogue = match (request.activation, request.bias) {

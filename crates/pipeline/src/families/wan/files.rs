@@ -8,8 +8,8 @@ use crate::model::role::Role;
 use crate::plan::placement::Placement;
 use crate::{Error, Result};
 use candle_core::DType;
-use kinora_checkpoint::{KeyMap, TensorInfo, Weights};
-use kinora_dit::wan::WanConfig;
+use kinora_checkpoint::{KeyMap, LoraTarget, TensorInfo, Weights};
+use kinora_dit::wan::{WanConfig, WanModel};
 use kinora_image_encoder::{ClipPreprocess, ClipVision, ClipVisionConfig, ImageStage};
 use kinora_text_encoder::{Umt5Config, umt5};
 use kinora_vae::Parts;
@@ -20,6 +20,14 @@ use serde_json::Value;
 /// <https://huggingface.co/google/umt5-xxl/blob/main/config.json>.
 pub(super) const UMT5_XXL: &str = r#"{"vocab_size": 256384, "d_model": 4096, "d_kv": 64, "d_ff": 10240, "num_layers": 24,
     "num_heads": 64, "feed_forward_proj": "gated-gelu"}"#;
+
+/// The width of the image encoder's hidden states in released models, and the rows of two pictures' in Wan 2.1 FLF2V.
+const RELEASED_IMAGE_DIM: usize = 1280;
+const RELEASED_PICTURE_ROWS: usize = 514;
+
+/// Endings of names that text encoders have, in each of their layouts.
+const TEXT_ENCODERS: [&str; 3] =
+    ["token_embedding.weight", "block.0.layer.0.SelfAttention.q.weight", "enc.blk.0.attn_rel_b.weight"];
 
 /// The family.
 pub(crate) struct Wan;
@@ -39,7 +47,7 @@ impl FamilyFiles for Wan {
             Some(Role::Transformer)
         } else if has("decoder.conv1.weight") || has("decoder.conv_in.weight") {
             Some(Role::Vae)
-        } else if has("token_embedding.weight") || has("block.0.layer.0.SelfAttention.q.weight") {
+        } else if TEXT_ENCODERS.into_iter().any(has) {
             Some(Role::TextEncoder)
         } else if has("pre_layrnorm.weight") || has("visual.pre_norm.weight") {
             Some(Role::ImageEncoder)
@@ -124,8 +132,8 @@ pub(super) fn dit_config(model: &Model, transformer: &Component) -> Result<WanCo
     Ok(WanConfig::infer(&transformer.headers(&dit_key_maps(), DType::F32)?.shapes())?)
 }
 
-pub(super) fn text_key_maps() -> [KeyMap; 2] {
-    [umt5::canonical_from_transformers(), KeyMap::identity("original").anchored(["token_embedding.weight"])]
+pub(super) fn text_key_maps() -> [KeyMap; 3] {
+    umt5::key_maps()
 }
 
 pub(super) fn vae_key_maps(config: &VaeConfig) -> [KeyMap; 2] {
@@ -137,12 +145,31 @@ pub(super) fn dit_key_maps() -> [KeyMap; 2] {
     [kinora_dit::wan::canonical_from_diffusers(), KeyMap::identity("original").anchored(["patch_embedding.weight"])]
 }
 
-/// Loads the VAE, or half of it.
-pub(super) fn load_vae(model: &Model, parts: Parts, placement: &Placement) -> Result<WanVae> {
+/// The tensors of one of the model's transformers, for LoRAs. LoRAs of models that attend to pictures are used with models
+/// that do not, too: the parts for pictures are those that only other variants have.
+pub(super) fn lora_target(model: &Model, transformer: &Component) -> Result<LoraTarget> {
+    let config = dit_config(model, transformer)?;
+    let tensors = |config: &WanConfig| {
+        let recorder = Weights::recorder();
+        built(transformer.role, WanModel::new(config, &recorder))?;
+        Ok::<_, Error>(recorder.asked())
+    };
+    let attending = WanConfig {
+        image_dim: config.image_dim.or(Some(RELEASED_IMAGE_DIM)),
+        pos_embed_seq_len: config.pos_embed_seq_len.or(Some(RELEASED_PICTURE_ROWS)),
+        ..config.clone()
+    };
+    let key_maps = dit_key_maps();
+    Ok(LoraTarget::new(tensors(&config)?, &key_maps).with_siblings(tensors(&attending)?.into_keys(), &key_maps))
+}
+
+/// Loads the VAE, or half of it, and returns the bytes of its weights too.
+pub(super) fn load_vae(model: &Model, parts: Parts, placement: &Placement) -> Result<(WanVae, u64)> {
     let config = vae_config(model)?;
     let placement = Placement { dtype: vae_dtype(placement), quant: None, ..placement.clone() };
     let weights = open(model.component(Role::Vae)?, &vae_key_maps(&config), &placement)?;
-    built(Role::Vae, WanVae::new(&config, &weights, parts))
+    let vae = built(Role::Vae, WanVae::new(&config, &weights, parts))?;
+    Ok((vae, weights.bytes() as u64))
 }
 
 /// Loads the image encoder, of a model that has one.
@@ -176,7 +203,8 @@ pub(super) fn require_width(model: &Model, encoder: Role, makes: usize, takes: u
 
 /// The weights of a component where `placement` has them.
 pub(super) fn open(component: &Component, key_maps: &[KeyMap], placement: &Placement) -> Result<Weights> {
-    Ok(component.weights(key_maps, &placement.device, placement.dtype)?.with_quant(placement.quant))
+    let weights = component.weights(key_maps, &placement.device, placement.dtype)?;
+    Ok(weights.with_quant(placement.quant).with_exact(placement.exact))
 }
 
 /// Checks that the component's module asked for every tensor of its files.

@@ -16,6 +16,7 @@ use kinora_dit::wan::{WanConfig, WanModel};
 use kinora_text_encoder::Umt5;
 use kinora_vae::Parts;
 use kinora_vae::wan::WanVae;
+use std::collections::BTreeMap;
 
 /// The memory of each stage.
 pub(super) fn memory(model: &Model, placement: &Placement, demand: &Demand) -> Result<PartsMemory> {
@@ -47,7 +48,7 @@ pub(super) fn tile_that_fits(
 fn text(model: &Model, placement: &Placement, tokens: usize) -> Result<PartMemory> {
     let (config, dtype) = (text_config(model)?, placement.dtype);
     let component = model.component(Role::TextEncoder)?;
-    let headers = component.headers(&text_key_maps(), dtype)?.with_quant(placement.quant);
+    let headers = component.headers(&text_key_maps(), dtype)?.with_quant(placement.quant).planned_on(&placement.device);
     built(component.role, Umt5::new(&config, &headers))?;
     Ok(memory_of(&headers, config.working_bytes(tokens, dtype)))
 }
@@ -73,7 +74,8 @@ fn expert(
     texts: &[usize],
 ) -> Result<PartMemory> {
     let (dtype, [_, f, h, w]) = (placement.dtype, demand.latents);
-    let headers = transformer.headers(&dit_key_maps(), dtype)?.with_quant(placement.quant);
+    let headers =
+        transformer.headers(&dit_key_maps(), dtype)?.with_quant(placement.quant).planned_on(&placement.device);
     built(transformer.role, WanModel::new(config, &headers))?;
     let [pt, ph, pw] = config.patch_size;
     let tokens = (f / pt) * (h / ph) * (w / pw);
@@ -89,11 +91,19 @@ fn expert(
     let mut expert =
         memory_of(&headers, config.working_bytes(tokens, dtype) + prepared + conditioning + kept + replayed);
     if placement.offload {
-        // Two blocks are on the device.
-        let blocks = headers.bytes_of("blocks.") as u64;
-        expert.weights -= blocks - 2 * blocks.div_ceil(config.num_layers.max(2) as u64);
+        expert.weights -= offloaded_bytes(&headers, config.num_layers);
     }
     Ok(expert)
+}
+
+/// The bytes of the blocks that are not on the device where blocks are offloaded: two of each kind are. Blocks of one kind
+/// have the same size.
+fn offloaded_bytes(headers: &Weights, blocks: usize) -> u64 {
+    let mut kinds: BTreeMap<usize, usize> = BTreeMap::new();
+    for index in 0..blocks {
+        *kinds.entry(headers.bytes_of(&format!("blocks.{index}."))).or_default() += 1;
+    }
+    kinds.into_iter().map(|(bytes, count)| (bytes * count.saturating_sub(2)) as u64).sum()
 }
 
 fn decode(model: &Model, placement: &Placement, demand: &Demand) -> Result<PartMemory> {

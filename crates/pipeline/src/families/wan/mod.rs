@@ -9,6 +9,7 @@ mod predictor;
 use super::capabilities::Limits;
 use super::family::{ClipEnd, Family, Predictor, PromptEncoder, Run, Tensors, TimedPass};
 use crate::model::Model;
+use crate::model::component::Component;
 use crate::model::role::Role;
 use crate::plan::Plan;
 use crate::plan::memory::{Demand, PartsMemory};
@@ -22,9 +23,10 @@ use files::{
     UMT5_XXL, built, dit_config, dit_key_maps, finished, image_config, image_key_maps, image_preprocess, open,
     require_width, text_config, text_key_maps, vae_config, vae_key_maps,
 };
+use kinora_checkpoint::LoraTarget;
 use kinora_dit::wan::WanModel;
 use kinora_image_encoder::ClipVision;
-use kinora_text_encoder::{TextEncoder, TextStage, Tokenizer, Umt5, Unread};
+use kinora_text_encoder::{TextEncoder, TextStage, Tokenizer, Umt5, Unread, clean_prompt};
 use kinora_vae::wan::WanVae;
 use kinora_vae::{Parts, VideoVae};
 use predictor::WanPredictor;
@@ -68,22 +70,31 @@ impl Family for Wan {
         Ok(())
     }
 
+    fn lora_target(&self, model: &Model, transformer: &Component) -> Result<LoraTarget> {
+        files::lora_target(model, transformer)
+    }
+
     fn context_names(&self) -> &'static [&'static str] {
         &[CONTEXT]
     }
 
-    fn text_encoder(&self, model: &Model, placement: &Placement) -> Result<Box<dyn PromptEncoder>> {
+    fn text_encoder(&self, model: &Model, placement: &Placement) -> Result<(Box<dyn PromptEncoder>, u64)> {
         let tokenizer = Tokenizer::from_bytes(&model.tokenizer()?)?; // first: it is small and may be damaged
         let weights = open(model.component(Role::TextEncoder)?, &text_key_maps(), placement)?;
         let encoder = built(Role::TextEncoder, Umt5::new(&text_config(model)?, &weights))?;
-        Ok(Box::new(OneContext(TextStage::new(tokenizer, encoder, model.manifest.text_len)?)))
+        let stage = OneContext(TextStage::new(tokenizer, encoder, model.manifest.text_len)?);
+        Ok((Box::new(stage), weights.bytes() as u64))
     }
 
     fn unread(&self, model: &Model, prompt: &str) -> Result<Option<Unread>> {
-        if model.component(Role::TextEncoder)?.weights.is_empty() {
+        if model.component(Role::TextEncoder)?.weights.blobs.is_empty() {
             return Ok(None);
         }
-        Unread::of(prompt, model.manifest.text_len, || Ok(Tokenizer::from_bytes(&model.tokenizer.read()?)?))
+        Unread::of(prompt, model.manifest.text_len, || Ok(Tokenizer::from_bytes(&model.tokenizer()?)?))
+    }
+
+    fn unknown_words(&self, model: &Model, prompt: &str) -> Result<Vec<String>> {
+        Ok(Tokenizer::from_bytes(&model.tokenizer()?)?.unknown_words(&clean_prompt(prompt))?)
     }
 
     fn is_conditioned(&self, plan: &Plan, end: Option<&ClipEnd>) -> bool {
@@ -104,12 +115,19 @@ impl Family for Wan {
         Ok(Box::new(WanPredictor::new(run, prompts, conditions)))
     }
 
-    fn vae(&self, model: &Model, parts: Parts, placement: &Placement) -> Result<Box<dyn VideoVae>> {
-        Ok(Box::new(files::load_vae(model, parts, placement)?))
+    fn vae(&self, model: &Model, parts: Parts, placement: &Placement) -> Result<(Box<dyn VideoVae>, u64)> {
+        let (vae, bytes) = files::load_vae(model, parts, placement)?;
+        Ok((Box::new(vae), bytes))
     }
 
     fn memory(&self, model: &Model, placement: &Placement, demand: &Demand) -> Result<PartsMemory> {
         memory::memory(model, placement, demand)
+    }
+
+    fn operations(&self, model: &Model, [_, f, h, w]: [usize; 4]) -> Result<f64> {
+        let config = dit_config(model, model.component(Role::Transformer)?)?;
+        let [pt, ph, pw] = config.patch_size;
+        Ok(config.operations((f / pt) * (h / ph) * (w / pw)))
     }
 
     fn tile_that_fits(

@@ -11,6 +11,7 @@ use crate::model::Model;
 use crate::model::component::Component;
 use crate::model::role::Role;
 use crate::plan::placement::Placement;
+use crate::run::warm::Lease;
 use candle_core::{Device, Tensor};
 use kinora_dit::wan::WanModel;
 use kinora_dit::{ComputeAll, Conditioning, Prepared, Reuse, Sparse, VideoDit};
@@ -25,15 +26,15 @@ pub(super) struct WanPredictor<'a> {
     /// One per prediction, `[1, S, C]`.
     contexts: Vec<Tensor>,
     conditions: Conditions,
-    resident: Option<Resident>,
+    resident: Option<Resident<'a>>,
     /// The inputs of the step under way, which its predictions share.
     inputs: Option<(StepInfo, Tensor, Tensor)>,
 }
 
 /// An expert in memory, with the contexts prepared for it.
-struct Resident {
+struct Resident<'a> {
     expert: usize,
-    dit: WanModel,
+    dit: Lease<'a, WanModel>,
     prepared: Vec<Prepared>,
 }
 
@@ -44,11 +45,12 @@ impl<'a> WanPredictor<'a> {
     }
 
     /// Makes `expert` the one in memory.
-    fn load(&mut self, expert: usize) -> Result<&Resident> {
+    fn load(&mut self, expert: usize) -> Result<&Resident<'a>> {
         if self.resident.as_ref().is_none_or(|resident| resident.expert != expert) {
             self.resident = None; // frees the other expert before this one is read
-            let Run { model, placement, plan, .. } = self.run;
-            let dit = load(model, &model.components(Role::Transformer)[expert], placement)?;
+            let Run { model, placement, plan, warm, .. } = self.run;
+            let name = format!("transformer {expert}{}", if placement.offload { ", streamed" } else { "" });
+            let dit = warm.take(name, || load(model, &model.components(Role::Transformer)[expert], placement))?;
             let prepare = |context: &Tensor| {
                 let context = context.to_dtype(placement.dtype)?;
                 let conditioning = self.conditions.with_text(context, plan, placement.dtype)?;
@@ -106,13 +108,13 @@ impl Predictor for WanPredictor<'_> {
     }
 }
 
-/// Loads one of the model's transformers.
-fn load(model: &Model, transformer: &Component, placement: &Placement) -> Result<WanModel> {
+/// Loads one of the model's transformers, and returns the bytes of its weights too.
+fn load(model: &Model, transformer: &Component, placement: &Placement) -> Result<(WanModel, u64)> {
     let config = dit_config(model, transformer)?;
     let weights = open(transformer, &dit_key_maps(), placement)?;
     let network =
         if placement.offload { WanModel::streamed(&config, &weights) } else { WanModel::new(&config, &weights) };
-    built(transformer.role, network)
+    Ok((built(transformer.role, network)?, weights.bytes() as u64))
 }
 
 /// A pass of the first expert over random `latents [C, F, H, W]`, with a random context of full length, and with sparse attention
@@ -124,7 +126,7 @@ pub(super) fn timed_pass(
     keep: Option<f64>,
 ) -> Result<TimedPass> {
     let first = model.component(Role::Transformer)?;
-    let dit = load(model, first, placement)?;
+    let (dit, _) = load(model, first, placement)?;
     let (text_len, text_dim) = (model.manifest.text_len, dit_config(model, first)?.text_dim);
     let Placement { device, dtype, .. } = placement;
     let mut noise = NoiseSource::new(0);

@@ -12,11 +12,11 @@ const FAMILIES: &[&dyn FamilyFiles] = &[&Made("a"), &Made("b")];
 const INDEX: &str = r#"{"_class_name": "a", "scheduler": ["diffusers", "Scheduler"], "image_encoder": [null, null],
     "transformer": ["diffusers", "Transformer"], "transformer_2": ["diffusers", "Transformer"]}"#;
 
-struct Folder(TempDir);
+pub(super) struct Folder(TempDir);
 
 impl Folder {
     /// A folder with files: text where a name says JSON, else weights with one tensor, `{family}.{role}` or any other.
-    fn of(files: &[(&str, &str)]) -> Self {
+    pub(super) fn of(files: &[(&str, &str)]) -> Self {
         let folder = Self(tempfile::tempdir().expect("a folder"));
         for (name, content) in files {
             let path = folder.path(name);
@@ -31,8 +31,16 @@ impl Folder {
         folder
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         if name.is_empty() { self.0.path().to_path_buf() } else { self.0.path().join(name) }
+    }
+
+    /// An argument that names this file, as an expert or not.
+    pub(super) fn argument(&self, name: &str) -> PathBuf {
+        match name.split_once('=') {
+            Some((expert, name)) => format!("{expert}={}", self.path(name).display()).into(),
+            None => self.path(name),
+        }
     }
 
     fn find(&self, names: &[&str]) -> Result<Found> {
@@ -44,7 +52,7 @@ impl Folder {
     fn found(&self, names: &[&str]) -> Vec<String> {
         let found = self.find(names).expect("files");
         let line = |component: &ComponentFiles| {
-            let weights: Vec<String> = component.weights.iter().map(|blob| self.relative(blob.path())).collect();
+            let weights: Vec<String> = component.weights.blobs.iter().map(|blob| self.relative(blob.path())).collect();
             let problem = component.problem.as_ref().map(|problem| format!(": {}", self.plain(problem)));
             format!("{} = {}{}", component.name, weights.join(" "), problem.unwrap_or_default())
         };
@@ -53,22 +61,22 @@ impl Folder {
 
     /// The reason why the files are not a model.
     fn refusal(&self, names: &[&str]) -> String {
-        let model = self.find(names).and_then(|found| Model::of(found, FAMILIES));
+        let model = self.find(names).and_then(|found| Model::of(found, FAMILIES, &|_| Err(None)));
         self.plain(&model.err().expect("no model"))
     }
 
-    fn relative(&self, path: &Path) -> String {
+    pub(super) fn relative(&self, path: &Path) -> String {
         path.strip_prefix(self.0.path()).expect("below the folder").to_string_lossy().into_owned()
     }
 
-    fn plain(&self, error: &Error) -> String {
+    pub(super) fn plain(&self, error: &Error) -> String {
         let folder = self.0.path().to_string_lossy().into_owned();
         error.to_string().replace(&format!("{folder}/"), "").replace(&folder, "FOLDER")
     }
 }
 
 /// A whole diffusers directory of family `a`, with `more`.
-fn diffusers_folder(more: &[(&str, &str)]) -> Folder {
+pub(super) fn diffusers_folder(more: &[(&str, &str)]) -> Folder {
     let whole = [
         ("model_index.json", INDEX),
         ("tokenizer/tokenizer.json", "{}"),
@@ -233,8 +241,7 @@ fn tokenizers_are_known_by_their_content_or_their_folder() {
     assert_eq!(tokenizer(&["a.safetensors", "tokens"]).as_deref(), Some("tokens/tokenizer.json"));
     assert_eq!(tokenizer(&[""]).as_deref(), Some("words.json"));
     assert_eq!(tokenizer(&["a.safetensors", "notes.json"]), None);
-    let error = folder.plain(&folder.find(&["a.safetensors", "pieces"]).err().expect("an error"));
-    assert!(error.contains("stands alone after --model"), "{error}");
+    assert_eq!(tokenizer(&["a.safetensors", "pieces"]).as_deref(), Some("pieces/spiece.model"));
 }
 
 #[test]

@@ -76,9 +76,9 @@ impl RowPairs {
         }
     }
 
-    /// The rows from `first`, which is even.
-    pub fn from(&self, first: usize) -> PairsFrom<'_> {
-        PairsFrom { bytes: &self.bytes[first / 2 * self.stride..], stride: self.stride }
+    /// The rows from `first`, which is even, without the first `skipped` quads, also even.
+    pub fn from(&self, first: usize, skipped: usize) -> PairsFrom<'_> {
+        PairsFrom { bytes: &self.bytes[first / 2 * self.stride + 8 * skipped..], stride: self.stride }
     }
 }
 

@@ -6,9 +6,9 @@
 mod control;
 mod pictures;
 
-use super::files::{load_image_encoder, load_vae};
+use super::files::{Wan, load_image_encoder};
 use super::limits::Images;
-use crate::families::family::{ClipEnd, Run, Tensors};
+use crate::families::family::{ClipEnd, Family, Run, Tensors};
 use crate::plan::Plan;
 use crate::plan::placement::Placement;
 use crate::run::encode::{Encoding, fitted_frame};
@@ -141,7 +141,7 @@ impl Conditioner<'_> {
     /// Everything that the plan asks for.
     pub(super) fn encode(&self, observer: &mut Observer) -> Result<Conditions> {
         let mut conditions = Conditions::default();
-        let Run { model, placement, plan, .. } = self.run;
+        let Run { model, placement, plan, warm, .. } = self.run;
         let first = self.first_picture()?;
         let last = plan.inputs.last_image.as_deref().map(kinora_media::read_image).transpose()?;
         if matches!(self.images, Images::Channels { encoder: true, .. }) {
@@ -151,9 +151,9 @@ impl Conditioner<'_> {
         }
         let first = first.map(|picture| self.frame(picture)).transpose()?;
         let last = last.map(|picture| self.frame(picture)).transpose()?;
-        let vae = load_vae(model, Parts::Encoder, placement)?;
+        let vae = warm.vae(Parts::Encoder, || Wan.vae(model, Parts::Encoder, placement))?;
         let mut encoding =
-            Encoding { vae: &vae, device: &placement.device, source: "the conditioning inputs", observer };
+            Encoding { vae: vae.as_ref(), device: &placement.device, source: "the conditioning inputs", observer };
         if let Some(path) = &plan.inputs.video {
             conditions.start = Some(self.start(path, &mut encoding)?);
         }

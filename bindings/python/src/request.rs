@@ -1,0 +1,107 @@
+//! The keyword arguments of a clip as a [`Request`].
+
+use crate::options::{Options, refused};
+use kinora::{Camera, Inputs, Output, Request, Sampling, Size, parse_aspect, parse_seed};
+use pyo3::prelude::*;
+use serde_json::{Map, Value};
+use std::path::PathBuf;
+
+/// Arguments that say the same thing in two ways.
+const EXCLUSIVE: [&[&str]; 7] = [
+    &["aspect", "width"],
+    &["aspect", "height"],
+    &["resolution", "width"],
+    &["resolution", "height"],
+    &["frames", "duration"],
+    &["sigmas", "timesteps", "steps"],
+    &["sigmas", "timesteps", "shift"],
+];
+const EXCLUSIVE_INPUTS: [&[&str]; 3] =
+    [&["video", "image"], &["video", "last_image"], &["camera", "camera_preset", "camera_path"]];
+
+/// The request for a clip; `names` are those of recipes for the files that stand for objects.
+pub fn request(prompt: String, options: &mut Options<'_>, names: Vec<(PathBuf, String)>) -> PyResult<Request> {
+    for names in EXCLUSIVE.iter().chain(&EXCLUSIVE_INPUTS) {
+        options.exclusive(names)?;
+    }
+    let request = Request {
+        prompt,
+        negative_prompt: options.get("negative_prompt")?,
+        size: size(options)?,
+        frames: options.get("frames")?,
+        duration: options.get("duration")?,
+        fps: options.get("fps")?,
+        inputs: inputs(options)?,
+        init_latents: options.path("init_latents")?,
+        output: Output {
+            latents: options.path("save_latents")?,
+            resume: options.path("resume")?,
+            names,
+            ..output(options)?
+        },
+        ..Request::default()
+    };
+    denoising(request, options)
+}
+
+/// `earlier` with the settings that are given; a preset or a mode replaces all of them.
+pub fn denoising(earlier: Request, options: &mut Options<'_>) -> PyResult<Request> {
+    let (preset, mode) = (options.get("preset")?, options.parse("mode")?);
+    let replaced = preset.is_some() || mode.is_some();
+    let fallback = if replaced { Sampling::default() } else { earlier.sampling };
+    let seed = options.parse_with("seed", parse_seed)?;
+    Ok(Request {
+        preset: preset.or(earlier.preset),
+        mode: mode.or(earlier.mode),
+        sampling: sampling(options)?.or(&fallback),
+        seed: seed.map_or(earlier.seed, kinora::SeedChoice::fixed),
+        ..earlier
+    })
+}
+
+/// The treatment of decoded frames.
+pub fn output(options: &mut Options<'_>) -> PyResult<Output> {
+    Ok(Output { tile: options.get("tile")?, upscale: options.parse("upscale")?, ..Output::default() })
+}
+
+/// The settings of denoising are what [`Sampling`] declares.
+fn sampling(options: &mut Options<'_>) -> PyResult<Sampling> {
+    let mut all = Map::new();
+    for name in Sampling::KEYS {
+        let Some(value) = options.get::<Value>(name)? else { continue };
+        let one = Map::from_iter([((*name).to_string(), value.clone())]);
+        // On its own first, because the error does not say which one it is of.
+        serde_json::from_value::<Sampling>(one.into()).map_err(|error| refused(name, &error))?;
+        all.insert((*name).to_string(), value);
+    }
+    Ok(serde_json::from_value(all.into()).expect("each of them was read"))
+}
+
+fn size(options: &mut Options<'_>) -> PyResult<Size> {
+    let (ratio, resolution) = (options.parse_with("aspect", parse_aspect)?, options.parse("resolution")?);
+    let (width, height) = (options.get("width")?, options.get("height")?);
+    Ok(match (ratio, resolution, width, height) {
+        (None, None, None, None) => Size::Default,
+        (None, None, width, height) => Size::Pixels { width, height },
+        (ratio, resolution, ..) => Size::Aspect { ratio, resolution },
+    })
+}
+
+fn inputs(options: &mut Options<'_>) -> PyResult<Inputs> {
+    let camera = options.parse("camera")?.map(Camera::Move);
+    let camera = camera.or(options.parse("camera_preset")?.map(Camera::Preset));
+    Ok(Inputs {
+        image: options.path("image")?,
+        last_image: options.path("last_image")?,
+        fit: options.parse("fit")?.unwrap_or_default(),
+        video: options.path("video")?,
+        strength: options.get("strength")?,
+        control: options.path("control")?,
+        mask: options.path("mask")?,
+        references: options.list("references")?,
+        expand: options.parse("expand")?,
+        control_scale: options.get("control_scale")?,
+        camera: camera.or(options.path("camera_path")?.map(Camera::Path)),
+        camera_in_prompt: options.get("camera_in_prompt")?,
+    })
+}

@@ -1,0 +1,186 @@
+//! [`Pace`]: how long earlier runs took on this machine, by which the time of the next one is told beforehand.
+
+use super::Plan;
+use super::placement::Placement;
+use super::planned::Planned;
+use crate::model::Model;
+use crate::request::output::Report;
+use candle_core::DType;
+use kinora_checkpoint::Quant;
+use kinora_kernels::{Level, Rates};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// Runs that the file keeps, the newest ones.
+const KEPT: usize = 200;
+/// A run says something about another one if that one's predictions are at most so many times as large or as small.
+const ALIKE: f64 = 64.0;
+/// The part of an operator's measured rate that whole predictions reach.
+const OF_RATE: f64 = 0.6;
+/// Operations of a run, below which its time is not worth a guess.
+const WORTH_A_GUESS: f64 = 1e12;
+
+/// About how long a run will take.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Estimate {
+    /// Seconds, from the prompt to the clip.
+    pub seconds: f64,
+    /// What it is known from.
+    pub basis: Basis,
+}
+
+/// What an [`Estimate`] is known from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Basis {
+    /// A run of the model in this size and length on this machine.
+    SameSize,
+    /// A run of the model in another size or length on this machine.
+    OtherSize,
+    /// The rate at which this machine multiplies. Only the steps are counted.
+    Rate,
+}
+
+impl std::fmt::Display for Estimate {
+    /// Writes a phrase that goes on a sentence about the time, such as `as the last clip of this size`.
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str(match self.basis {
+            Basis::SameSize => "by the last clip of this size",
+            Basis::OtherSize => "by the last clip of this model, in another size",
+            Basis::Rate => "for the steps, a guess before the first clip of this model",
+        })
+    }
+}
+
+/// The file that keeps how long runs took. It is a cache: what cannot be read or written is done without.
+#[derive(Debug, Clone)]
+pub(crate) struct Pace {
+    file: PathBuf,
+}
+
+/// One run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Took {
+    /// The model and its arithmetic.
+    of: String,
+    /// `[C, F, H, W]` of the latents.
+    latents: [usize; 4],
+    /// Operations of one prediction.
+    operations: f64,
+    /// Seconds of the text encoder.
+    text: f64,
+    /// Seconds of one prediction, loading and conditioning included.
+    prediction: f64,
+    /// Seconds of the decoder.
+    decode: f64,
+}
+
+impl Pace {
+    pub(crate) fn new(file: PathBuf) -> Self {
+        Self { file }
+    }
+
+    /// The time of a run whose predictions take `operations` each, if a run like it is known.
+    pub(crate) fn estimate(&self, of: &str, plan: &Plan, operations: f64) -> Option<Estimate> {
+        let known = read(&self.file);
+        let mut like = known.iter().filter(|took| took.of == of);
+        if let Some(same) = like.clone().rfind(|took| took.latents == plan.latent_shape) {
+            return Some(Estimate { seconds: same.scaled(plan, operations), basis: Basis::SameSize });
+        }
+        let distance = |took: &&Took| (took.operations / operations).ln().abs();
+        let nearest = like.by_ref().min_by(|a, b| distance(a).total_cmp(&distance(b)))?;
+        (distance(&nearest) <= ALIKE.ln())
+            .then(|| Estimate { seconds: nearest.scaled(plan, operations), basis: Basis::OtherSize })
+    }
+
+    /// Keeps how long the run of `planned` took. A run that continued an earlier one says nothing of the whole.
+    pub(crate) fn learn(&self, of: &str, planned: &Planned, operations: f64, report: &Report) {
+        let Some(predictions) = report.predictions else { return };
+        let done = predictions.computed + predictions.reused;
+        if done != expected(&planned.plan) || done == 0 {
+            return;
+        }
+        let (latents, seconds) = (planned.plan.latent_shape, report.seconds);
+        let took = Took {
+            of: of.into(),
+            latents,
+            operations,
+            text: seconds.text,
+            prediction: seconds.denoise / done as f64,
+            decode: seconds.decode,
+        };
+        let mut known = read(&self.file);
+        known.retain(|other| other.of != took.of || other.latents != took.latents);
+        known.push(took);
+        known.drain(..known.len().saturating_sub(KEPT));
+        if let Ok(text) = serde_json::to_string(&known)
+            && std::fs::create_dir_all(kinora_files::folder_of(&self.file)).is_ok()
+        {
+            let _ = kinora_files::write(&self.file, text);
+        }
+    }
+}
+
+impl Took {
+    /// Seconds of a run of `plan` with predictions of `operations`.
+    fn scaled(&self, plan: &Plan, operations: f64) -> f64 {
+        let volume = |[_, f, h, w]: [usize; 4]| (f * h * w) as f64;
+        let decode = self.decode * volume(plan.latent_shape) / volume(self.latents);
+        let prediction = self.prediction * operations / self.operations;
+        self.text + prediction * expected(plan) as f64 + decode
+    }
+}
+
+/// The time of the steps by the rate at which this machine multiplies, where that is long.
+pub(crate) fn guess(plan: &Plan, placement: &Placement, operations: f64) -> Option<Estimate> {
+    let all = operations * expected(plan) as f64;
+    if !placement.device.is_cpu() || all < WORTH_A_GUESS {
+        return None;
+    }
+    let Rates { f32, bf16, int8 } = kinora_kernels::rates().ok()?.linear;
+    let rate = match (placement.quant, placement.dtype) {
+        (Some(Quant::Int8), _) => int8,
+        (_, DType::BF16) => bf16,
+        _ => f32,
+    };
+    Some(Estimate { seconds: all / (OF_RATE * rate * 1e9), basis: Basis::Rate })
+}
+
+/// The name of a model and its arithmetic on this machine, under which its times are kept. `weights` are the bytes of its
+/// transformer.
+pub(crate) fn name(model: &Model, placement: &Placement, plan: &Plan, weights: u64, threads: usize) -> String {
+    let Placement { device, dtype, quant, exact, offload, .. } = placement;
+    let quant = quant.map_or_else(String::new, |quant| quant.to_string());
+    let cache = plan.cache.as_ref().map_or_else(String::new, |cache| format!("{cache:?}"));
+    let on = if device.is_cpu() {
+        format!("{} with {threads} threads", Level::current().name())
+    } else {
+        format!("{:?}, offload {offload}", device.location())
+    };
+    let name = &model.manifest.name;
+    format!("{name}, {weights} bytes, {} {quant} exact {exact}, {on}, {} {cache}", dtype.as_str(), plan.attention)
+}
+
+/// Predictions that the steps of `plan` make.
+fn expected(plan: &Plan) -> usize {
+    let schedule = &plan.schedule;
+    (plan.zero_init..plan.steps())
+        .map(|step| {
+            let expert = plan.expert(schedule.timesteps()[step]);
+            if plan.guided_at(expert, schedule.sigmas()[step]) { 2 } else { 1 }
+        })
+        .sum()
+}
+
+fn read(file: &Path) -> Vec<Took> {
+    let known = kinora_files::read(file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let is_sound = |took: &Took| {
+        took.latents.iter().all(|&size| size > 0)
+            && took.operations > 0.0
+            && [took.text, took.prediction, took.decode].iter().all(|seconds| seconds.is_finite() && *seconds >= 0.0)
+    };
+    let mut known: Vec<Took> = known.unwrap_or_default();
+    known.retain(is_sound);
+    known
+}

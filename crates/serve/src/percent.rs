@@ -1,0 +1,122 @@
+//! [`Percent`]: how far an attempt is, and how long it will still take, as honestly as can be.
+
+use crate::protocol::Stage;
+use std::time::Instant;
+
+/// Shares of the bar: up to the end of each part, in percent.
+const LOADED: f64 = 2.0;
+const READ: f64 = 5.0;
+const STEPPED: f64 = 90.0;
+const WHOLE: f64 = 99.0;
+/// Steps after which the time of one is known.
+const KNOWN: usize = 2;
+
+/// The progress of one attempt.
+pub struct Percent {
+    highest: f64,
+    /// Seconds of the steps of this attempt.
+    steps: Vec<f64>,
+    left: Option<f64>,
+    /// Seconds that decoding will take, where that is known.
+    decoding: Option<f64>,
+    decoded_since: Option<Instant>,
+}
+
+impl Percent {
+    /// The beginning of an attempt.
+    pub fn new(decoding: Option<f64>) -> Self {
+        Self { highest: 0.0, steps: Vec::new(), left: None, decoding, decoded_since: None }
+    }
+
+    /// Takes what the worker said; `window` is the run of the sampler of a story, and the number of them.
+    pub fn hear(
+        &mut self,
+        stage: Stage,
+        done: usize,
+        total: usize,
+        seconds: Option<f64>,
+        [window, windows]: [usize; 2],
+    ) {
+        let part = if total == 0 { 0.0 } else { done as f64 / total as f64 };
+        let percent = match stage {
+            Stage::Load => 0.0,
+            Stage::Text => LOADED,
+            Stage::Encode => LOADED + (READ - LOADED) * part,
+            Stage::Steps => READ + (STEPPED - READ) * (window.saturating_sub(1) as f64 + part) / windows.max(1) as f64,
+            // Between windows, frames are decoded too.
+            Stage::Frames if window < windows => 0.0,
+            Stage::Frames => STEPPED + (WHOLE - STEPPED) * part,
+        };
+        self.highest = self.highest.max(percent);
+        self.steps.extend(seconds);
+        self.left = match stage {
+            Stage::Steps if self.steps.len() >= KNOWN => {
+                let later = total * windows.saturating_sub(window);
+                let steps = median(&self.steps) * (total.saturating_sub(done) + later) as f64;
+                Some(steps + self.decoding.unwrap_or(0.0))
+            }
+            Stage::Frames => {
+                let since = self.decoded_since.get_or_insert_with(Instant::now).elapsed().as_secs_f64();
+                if part > 0.0 { Some(since * (1.0 - part) / part) } else { self.decoding }
+            }
+            _ => None,
+        };
+    }
+
+    /// Percent; it never falls.
+    pub fn percent(&self) -> u8 {
+        self.highest as u8
+    }
+
+    /// Seconds that are left, where that is known.
+    pub fn seconds_left(&self) -> Option<f64> {
+        self.left
+    }
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted[sorted.len() / 2]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bar_never_falls_and_time_is_said_after_two_steps() {
+        let mut percent = Percent::new(Some(3.0));
+        let mut last = 0;
+        let mut see = |stage, done, total, seconds, left: Option<f64>| {
+            percent.hear(stage, done, total, seconds, [1, 1]);
+            assert!(percent.percent() >= last, "{stage:?} {done}");
+            last = percent.percent();
+            assert_eq!(percent.seconds_left().map(f64::round), left, "{stage:?} {done}");
+        };
+        see(Stage::Load, 0, 0, None, None);
+        see(Stage::Text, 0, 0, None, None);
+        see(Stage::Steps, 1, 5, Some(9.0), None);
+        see(Stage::Steps, 2, 5, Some(2.0), Some(30.0));
+        see(Stage::Steps, 3, 5, Some(2.0), Some(7.0));
+        see(Stage::Steps, 5, 5, Some(2.0), Some(3.0));
+        see(Stage::Encode, 1, 2, None, None);
+        see(Stage::Frames, 0, 5, None, Some(3.0));
+        see(Stage::Frames, 5, 5, None, Some(0.0));
+        assert_eq!(percent.percent(), 99);
+    }
+
+    #[test]
+    fn a_story_counts_its_windows() {
+        let mut percent = Percent::new(None);
+        let mut see = |stage, done, total, window| {
+            percent.hear(stage, done, total, Some(1.0), [window, 2]);
+            (percent.percent(), percent.seconds_left())
+        };
+        see(Stage::Steps, 1, 4, 1);
+        assert_eq!(see(Stage::Steps, 2, 4, 1), (26, Some(6.0)));
+        assert_eq!(see(Stage::Frames, 5, 5, 1).0, 26);
+        assert_eq!(see(Stage::Steps, 2, 4, 2), (68, Some(2.0)));
+        assert_eq!(see(Stage::Frames, 9, 9, 2).0, 99);
+    }
+}

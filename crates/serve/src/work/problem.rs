@@ -1,0 +1,142 @@
+//! What went wrong, in words that name no path of the server and no option of a command.
+
+use crate::dto::FieldError;
+use crate::protocol::Problem;
+use kinora::Error;
+use kinora_media::MediaError;
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+impl From<FieldError> for Problem {
+    fn from(error: FieldError) -> Self {
+        Self { code: "invalid_value".into(), field: Some(error.field), message: error.message }
+    }
+}
+
+/// The fields of a request, by words in the library's messages about them; the first one that is found counts.
+const FIELDS: [(&str, &str); 17] = [
+    ("negative prompt", "negative_prompt"),
+    ("prompt", "prompt"),
+    ("guidance", "sampling.guidance_scale"),
+    ("steps", "sampling.steps"),
+    ("shift", "sampling.shift"),
+    ("frames per second", "fps"),
+    ("last frame", "last_image"),
+    ("last image", "last_image"),
+    ("strength", "strength"),
+    ("control", "control"),
+    ("mask", "mask"),
+    ("camera", "camera"),
+    ("seconds", "seconds"),
+    ("frames", "frames"),
+    ("preset", "preset"),
+    ("image", "image"),
+    ("aspect", "aspect"),
+];
+
+/// The words for the files of an order.
+pub(super) struct Words(Vec<(String, String)>);
+
+impl Words {
+    /// Files are named by their ids.
+    pub(super) fn new(files: &BTreeMap<String, PathBuf>) -> Self {
+        let text = |path: &Path| path.display().to_string();
+        let mut all: Vec<_> = files.iter().map(|(id, path)| (text(path), id.clone())).collect();
+        all.sort_by_key(|(path, _)| std::cmp::Reverse(path.len()));
+        Self(all)
+    }
+
+    /// The problem of a run.
+    pub(super) fn of(&self, error: &Error) -> Problem {
+        let message = self.plain(&error.to_string());
+        let (code, has_field) = match error {
+            error if is_full(error) => ("storage_full", false),
+            Error::Request { .. } => ("invalid_value", true),
+            Error::BadFile { .. } | Error::Media(_) => ("invalid_file", true),
+            Error::Component { .. } | Error::NotAModel { .. } | Error::UnknownModel { .. } => {
+                ("model_unavailable", false)
+            }
+            Error::AfterLatents { source, .. } => return self.of(source),
+            _ => ("generation_failed", false),
+        };
+        let lower = message.to_lowercase();
+        let field = FIELDS.iter().find(|(words, _)| has_field && lower.contains(words));
+        Problem { code: code.into(), field: field.map(|(_, field)| (*field).to_string()), message }
+    }
+
+    /// The problem of a model that does not load.
+    pub(super) fn of_model(&self, error: &Error) -> Problem {
+        Problem {
+            code: "model_unavailable".into(),
+            field: Some("model".into()),
+            message: self.plain(&error.to_string()),
+        }
+    }
+
+    /// The message with ids for paths, without other paths, and with names of settings for options.
+    pub(super) fn plain(&self, message: &str) -> String {
+        let mut message = message.to_string();
+        for (path, id) in &self.0 {
+            message = message.replace(path, id);
+        }
+        let words = message.split(' ').map(|word| {
+            let bare = word.trim_start_matches(['`', '(', '"', '\'']);
+            let before = &word[..word.len() - bare.len()];
+            if let Some(option) = bare.strip_prefix("--") {
+                return format!("{before}{}", option.replace('-', "_"));
+            }
+            let is_path = bare.starts_with('/') || bare.get(1..3) == Some(":\\");
+            let after = &bare[bare.trim_end_matches(|letter: char| "`)\"',.:;".contains(letter)).len()..];
+            if is_path {
+                format!("{before}a file of the server{}", after.trim_start_matches(char::is_alphanumeric))
+            } else {
+                word.to_string()
+            }
+        });
+        words.collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// Whether a full disk is what it comes from.
+fn is_full(error: &Error) -> bool {
+    if let Error::Media(MediaError::DiskFull { .. }) = error {
+        return true;
+    }
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        let io = error.downcast_ref::<std::io::Error>();
+        if io.is_some_and(|error| matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)) {
+            return true;
+        }
+        cause = error.source();
+    }
+    // Some libraries keep only the text of the system's error.
+    error.to_string().contains("No space left on device")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_name_no_path_and_no_option() {
+        let words = Words::new(&BTreeMap::from([("file_1".to_string(), PathBuf::from("/data/files/file_1.png"))]));
+        assert_eq!(words.plain("cannot use `/data/files/file_1.png`: it is empty"), "cannot use `file_1`: it is empty");
+        let plain = words.plain("give a larger --strength, or `/srv/models/x/vae.safetensors`: no");
+        assert_eq!(plain, "give a larger strength, or `a file of the server`: no");
+        assert_eq!(words.plain("--negative-prompt is long"), "negative_prompt is long");
+        for text in ["it does not know: ã.", "只猫, 跑. …", "\u{90}\u{11f60}x`"] {
+            assert_eq!(words.plain(text), text, "letters of several bytes");
+        }
+    }
+
+    #[test]
+    fn problems_name_their_field() {
+        let words = Words::new(&BTreeMap::new());
+        let error = Error::Request { what: "guidance scale 900 is outside 0 to 100".into(), hint: String::new() };
+        assert_eq!(words.of(&error).field.as_deref(), Some("sampling.guidance_scale"));
+        let full = Error::Io { path: "/x".into(), source: ErrorKind::StorageFull.into() };
+        assert_eq!((words.of(&full).code.as_str(), words.of(&full).field), ("storage_full", None));
+    }
+}
