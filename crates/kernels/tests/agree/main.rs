@@ -2,6 +2,7 @@
 //! of threads.
 
 mod attention;
+mod beside;
 mod blocks;
 mod linear;
 mod rows;
