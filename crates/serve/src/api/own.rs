@@ -79,7 +79,7 @@ pub struct Planned {
     plan: ClipPlan,
     /// The price of all clips, in credits.
     cost: i64,
-    /// Seconds that one will take, once the model has made a clip.
+    /// Seconds that one will take, as the plan's `time` has them.
     seconds: Option<f64>,
 }
 
@@ -102,8 +102,7 @@ pub async fn plan(State(app): State<App>, Extension(caller): Extension<Caller>, 
     let NewClips { request, count, callback_url } = sent.value;
     create::callback(&app, callback_url)?;
     let (plan, cost) = create::plan(&app, &caller, &request).await?;
-    let model = app.model(request.model.as_deref()).map(|(_, words)| words.join(" ")).unwrap_or_default();
-    let seconds = app.expected_seconds(&model, &plan);
+    let seconds = plan.time.map(|time| time.seconds);
     Ok(json(StatusCode::OK, &Planned { plan, cost: cost * count as i64, seconds }))
 }
 
