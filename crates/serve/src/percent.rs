@@ -12,25 +12,21 @@ const WHOLE: f64 = 99.0;
 const KNOWN: usize = 2;
 
 /// The progress of one attempt.
+#[derive(Default)]
 pub struct Percent {
     highest: f64,
     /// Seconds of the steps of this attempt.
     steps: Vec<f64>,
     left: Option<f64>,
-    /// The time of the whole attempt, where that is known beforehand.
-    expected: Option<Time>,
+    /// The time of the whole attempt, where that is known beforehand, and when it was told.
+    expected: Option<(Time, Instant)>,
     decoded_since: Option<Instant>,
 }
 
 impl Percent {
-    /// The beginning of an attempt.
-    pub fn new() -> Self {
-        Self { highest: 0.0, steps: Vec::new(), left: None, expected: None, decoded_since: None }
-    }
-
     /// Takes how long it is expected to take.
     pub fn expect(&mut self, time: Time) {
-        self.expected = Some(time);
+        self.expected = Some((time, Instant::now()));
     }
 
     /// Takes what the worker said; `window` is the run of the sampler of a story, and the number of them.
@@ -54,25 +50,34 @@ impl Percent {
         };
         self.highest = self.highest.max(percent);
         self.steps.extend(seconds);
-        let decode = self.expected.and_then(|time| time.decode);
+        let decode = self.decode();
         self.left = match stage {
             Stage::Steps if self.steps.len() >= KNOWN => {
                 let later = total * windows.saturating_sub(window);
                 let steps = median(&self.steps) * (total.saturating_sub(done) + later) as f64;
                 Some(steps + decode.unwrap_or(0.0))
             }
-            // An attempt that goes on from a saved step has less before it.
-            Stage::Steps => self.expected.map(|time| {
-                let decode = decode.unwrap_or(0.0);
-                let before = window.saturating_sub(1) as f64 + part;
-                (time.seconds - decode) * (1.0 - before / windows.max(1) as f64) + decode
-            }),
+            Stage::Steps => self.beforehand((window.saturating_sub(1) as f64 + part) / windows.max(1) as f64),
             Stage::Frames => {
                 let since = self.decoded_since.get_or_insert_with(Instant::now).elapsed().as_secs_f64();
                 if part > 0.0 { Some(since * (1.0 - part) / part) } else { decode }
             }
-            _ => self.expected.map(|time| time.seconds).filter(|_| self.steps.is_empty()),
+            _ => self.beforehand(0.0).filter(|_| self.steps.is_empty()),
         };
+    }
+
+    /// Seconds of decoding, where they are known.
+    fn decode(&self) -> Option<f64> {
+        self.expected.and_then(|(time, _)| time.decode)
+    }
+
+    /// Seconds that are left by what was told, when that `part` of the steps is done: an attempt that goes on from a saved step has
+    /// less before it. `None` when it should be over.
+    fn beforehand(&self, part: f64) -> Option<f64> {
+        let (time, told) = self.expected?;
+        let decode = self.decode().unwrap_or(0.0);
+        let left = (time.seconds - decode) * (1.0 - part) + decode;
+        Some(left.min(time.seconds - told.elapsed().as_secs_f64())).filter(|left| *left > 0.0)
     }
 
     /// Percent; it never falls.
@@ -98,7 +103,7 @@ mod tests {
     use crate::protocol::Basis;
 
     fn percent(seconds: f64, decode: Option<f64>) -> Percent {
-        let mut percent = Percent::new();
+        let mut percent = Percent::default();
         percent.expect(Time { seconds, decode, basis: Basis::OtherSize });
         percent
     }
@@ -128,7 +133,7 @@ mod tests {
 
     #[test]
     fn nothing_is_said_that_is_not_known() {
-        let mut unknown = Percent::new();
+        let mut unknown = Percent::default();
         unknown.hear(Stage::Text, 0, 0, None, [1, 1]);
         assert_eq!(unknown.seconds_left(), None);
         unknown.hear(Stage::Steps, 1, 5, Some(2.0), [1, 1]);

@@ -94,10 +94,18 @@ fn fields(task: Task) -> Vec<(&'static str, &'static str, Value)> {
     let mut fields = vec![
         ("prompt", "What is to be seen.", text(MOST_PROMPT)),
         ("negative_prompt", "What is not to be seen.", text(MOST_PROMPT)),
-        ("cfg_scale", "How closely the prompt is followed.", number(json!({"type": "number", "minimum": 0, "maximum": 1}))),
+        (
+            "cfg_scale",
+            "How closely the prompt is followed.",
+            number(json!({"type": "number", "minimum": 0, "maximum": 1})),
+        ),
         ("duration", added, number(json!({"type": "number", "exclusiveMinimum": 0}))),
         ("external_task_id", "The client's own name for the task.", text(MOST_NAME)),
-        ("callback_url", "The address that is told of every change of its status.", json!({"type": "string", "pattern": "^https?://"})),
+        (
+            "callback_url",
+            "The address that is told of every change of its status.",
+            json!({"type": "string", "pattern": "^https?://"}),
+        ),
     ];
     if task == Task::Extend {
         fields.push(("video_id", "The clip that goes on.", text(MOST_NAME)));
@@ -111,7 +119,11 @@ fn fields(task: Task) -> Vec<(&'static str, &'static str, Value)> {
     ]);
     if task == Task::Image {
         let picture = json!({"type": "string", "minLength": 1});
-        fields.push(("image", "The first frame: base64, or an address where the server fetches pictures.", picture.clone()));
+        fields.push((
+            "image",
+            "The first frame: base64, or an address where the server fetches pictures.",
+            picture.clone(),
+        ));
         fields.push(("image_tail", "The last frame, in the same way.", picture));
     }
     fields

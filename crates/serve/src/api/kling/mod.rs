@@ -43,8 +43,8 @@ const LAST_PAGE: u32 = 1000;
 
 /// What anyone with a key may ask.
 fn routes() -> Vec<Route> {
-    let tasks = [
-        (Task::Text, "Make a clip from a prompt", document::text as Of),
+    let tasks: [(Task, &'static str, Of); 3] = [
+        (Task::Text, "Make a clip from a prompt", document::text),
         (Task::Image, "Make a clip from pictures", document::image),
         (Task::Extend, "Go on from the end of a clip", document::extend),
     ];
