@@ -168,7 +168,8 @@ async fn make(app: &App, job: &Job, child: &mut Child) -> bool {
         back(app, job, End::Died).await;
         return false;
     }
-    let mut attempt = Attempt { app, job, percent: Percent::default(), stored: Instant::now(), preview: 0, stage: None };
+    let mut attempt =
+        Attempt { app, job, percent: Percent::default(), stored: Instant::now(), preview: 0, stage: None };
     let mut deadline: Option<tokio::time::Instant> = None;
     let mut renew = tokio::time::interval(LEASE / 3);
     let mut is_ending = false;

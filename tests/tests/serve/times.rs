@@ -73,6 +73,12 @@ fn a_clip_says_what_is_left_before_a_step_is_measured() {
     assert!(clip["stage"]["stage"] != "steps" || clip["stage"]["done"].as_u64() < Some(2), "{clip}");
     let (left, planned) = (clip["seconds_left"].as_f64(), seconds(&clip["plan"]["time"]));
     assert!(left > Some(0.5 * planned) && left <= Some(planned), "{clip}");
+    let wait = || server.post("/api/plan", &small(1)).json()["wait"].as_f64();
+    let alone = wait();
+    assert!(alone > Some(0.0), "it would wait for that clip");
+    created(&server, &other(192, 17, 50));
+    assert!(wait() > alone.map(|alone| alone + 0.9 * planned), "and for that after it: {alone:?} {:?}", wait());
+    server.post("/api/queue/cancel", &json!({}));
     server.ask("POST", &format!("/api/clips/{id}/cancel"), &[], b"");
     server.finished(&id);
 }

@@ -8,7 +8,7 @@ use crate::fault::{Answer, Fault};
 use crate::guard::Caller;
 use crate::protocol::ClipPlan;
 use crate::sent::{Asked, Named, Sent};
-use crate::store::jobs::{self, Api, Cancel, Edit, Filter, Order, Status};
+use crate::store::jobs::{self, Api, Cancel, Edit, Filter, Job, Order, Status};
 use crate::view::{Clip, Views};
 use crate::{disk, id, idempotent};
 use axum::Extension;
@@ -81,6 +81,8 @@ pub struct Planned {
     cost: i64,
     /// Seconds that one will take, as the plan's `time` has them.
     seconds: Option<f64>,
+    /// Seconds until a worker begins it, if it is asked for now; null where it is not known how long a clip before it takes.
+    wait: Option<f64>,
 }
 
 /// Clips that were accepted.
@@ -103,7 +105,23 @@ pub async fn plan(State(app): State<App>, Extension(caller): Extension<Caller>, 
     create::callback(&app, callback_url)?;
     let (plan, cost) = create::plan(&app, &caller, &request).await?;
     let seconds = plan.time.map(|time| time.seconds);
-    Ok(json(StatusCode::OK, &Planned { plan, cost: cost * count as i64, seconds }))
+    let wait = wait(&app, &caller.owner).await?;
+    Ok(json(StatusCode::OK, &Planned { plan, cost: cost * count as i64, seconds, wait }))
+}
+
+/// Seconds until a worker begins a further clip of the owner.
+async fn wait(app: &App, owner: &str) -> Answer<Option<f64>> {
+    let owner = owner.to_string();
+    let clips = app.store.read(move |connection| Ok((jobs::held(connection)?, jobs::before(connection, &owner)?)));
+    let (held, mut clips) = clips.await?;
+    let left =
+        |job: &Job| app.live(&job.id).and_then(|live| live.seconds_left).or(job.plan["time"]["seconds"].as_f64());
+    clips.extend(held.iter().map(left));
+    let workers = app.config.workers as usize;
+    if clips.len() < workers {
+        return Ok(Some(0.0));
+    }
+    Ok(clips.into_iter().sum::<Option<f64>>().map(|seconds| seconds / workers as f64))
 }
 
 /// `POST /api/clips`.
