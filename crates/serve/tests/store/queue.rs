@@ -30,7 +30,7 @@ fn one_who_asks_for_a_hundred_clips_keeps_nobody_waiting() {
 #[test]
 fn a_further_clip_waits_for_its_owners_and_for_as_many_of_others_and_one() {
     let mut store = store();
-    let mut add = |store: &mut _, owner: &str, seconds: serde_json::Value, paused| {
+    let add = |store: &mut _, owner: &str, seconds: serde_json::Value, paused| {
         let clip = NewJob { plan: serde_json::json!({"time": {"seconds": seconds}}), paused, ..clip(owner, 0) };
         write(store, |write| jobs::insert(write, &clip, &terms(None), NOW)).expect("accepted");
     };
