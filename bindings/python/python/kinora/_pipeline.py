@@ -157,7 +157,7 @@ class Plan:
     """Bytes: ``peak``, the most that the process will hold; ``available``, what is free, if that is known; ``weights`` and ``working``
     memory of each stage, ``text``, ``denoise`` and ``decode``."""
     time: dict[str, Any] | None
-    """``seconds``, and the ``basis`` that they are known from: ``same_size``, ``other_size`` or ``rate``."""
+    """``seconds``, those of them that ``decode`` takes, if known, and the ``basis`` that they are known from: ``same_size``, ``other_size`` or ``rate``."""
     notices: list[str]
     """Sentences about changed values and other facts worth knowing."""
 

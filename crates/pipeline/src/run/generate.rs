@@ -245,7 +245,7 @@ impl Pipeline {
         report.planned_memory = Some(planned.memory.peak);
         report.notices.splice(0..0, planned.notices.iter().cloned());
         report.seconds = Seconds { total: start.elapsed().as_secs_f64(), decode: report.seconds.decode, ..seconds };
-        self.learn_pace(&planned, &report);
+        self.learn_pace(&planned, &[(plan.latent_shape, predictions, report.seconds)]);
         Ok(report)
     }
 

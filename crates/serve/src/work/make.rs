@@ -3,8 +3,8 @@
 use super::problem::Words;
 use super::{Shared, Worker};
 use crate::dto::CAMERA_PATH;
-use crate::protocol::{ClipFacts, Make, Problem, Report, Stage};
-use kinora::{Error, Event, LatentRgb, Output, Pipeline, Plan, Request, write_preview};
+use crate::protocol::{ClipFacts, Make, Problem, Report, Stage, Time};
+use kinora::{Error, Estimate, Event, LatentRgb, Output, Pipeline, Plan, Request, write_preview};
 use std::io::{self, Write};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -105,6 +105,8 @@ fn run<W: Write + Send>(
         None => pipeline.generate(&request, |event| watch.see(&event)),
         Some(story) => {
             let request = Request { duration: None, ..request };
+            // Its windows are planned one by one; what is wrong with it is said below.
+            watch.expected(pipeline.plan_story(&story, &request).ok().and_then(|planned| planned.time));
             pipeline.film(&story, &request, &order.state, |event| watch.see(&event))
         }
     };
@@ -124,7 +126,10 @@ fn run<W: Write + Send>(
 impl<W: Write> Watch<'_, W> {
     fn see(&mut self, event: &Event) -> ControlFlow<()> {
         match event {
-            Event::Planned(planned) => self.planned(&planned.plan),
+            Event::Planned(planned) => {
+                self.expected(planned.time);
+                self.planned(&planned.plan);
+            }
             Event::Window { number, total } => self.window = [*number, *total],
             Event::Stage(stage) => {
                 self.stage = match stage {
@@ -152,6 +157,14 @@ impl<W: Write> Watch<'_, W> {
             return ControlFlow::Break(());
         }
         ControlFlow::Continue(())
+    }
+
+    /// Tells the server how long all of it will take, where that is known.
+    fn expected(&mut self, time: Option<Estimate>) {
+        if let Some(time) = time.map(Time::from) {
+            let (job, attempt) = (self.order.job.clone(), self.order.attempt);
+            self.tell(&Report::Expected { job, attempt, time });
+        }
     }
 
     fn planned(&mut self, plan: &Plan) {

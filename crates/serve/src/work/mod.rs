@@ -6,7 +6,7 @@ mod make;
 mod problem;
 
 use crate::dto::{CAMERA_PATH, ClipRequest};
-use crate::protocol::{ClipPlan, ModelFacts, Order, Problem, Report};
+use crate::protocol::{ClipPlan, ModelFacts, Order, Problem, Report, Time};
 use kinora::{Error, ImageInput, LastImageInput, LoadOptions, Output, Pipeline};
 use problem::Words;
 use std::collections::BTreeMap;
@@ -180,16 +180,16 @@ impl<W: Write + Send> Worker<W> {
         asked.output = Output { upscale: request.upscale()?, ..Output::default() };
         let story = request.story(|id| files.get(id).cloned())?;
         let pipeline = self.pipeline(model).map_err(|error| words.of_model(&error))?;
-        let (planned, frames, windows, notices) = match story {
+        let (planned, frames, windows, time, notices) = match story {
             None => {
                 let planned = pipeline.plan(&asked).map_err(|error| words.of(&error))?;
-                let (frames, notices) = (planned.plan.frames, planned.notices.clone());
-                (planned, frames, 1, notices)
+                let (frames, time, notices) = (planned.plan.frames, planned.time, planned.notices.clone());
+                (planned, frames, 1, time, notices)
             }
             Some(story) => {
                 let asked = kinora::Request { duration: None, ..asked };
                 let planned = pipeline.plan_story(&story, &asked).map_err(|error| words.of(&error))?;
-                (planned.first, planned.frames, planned.windows, planned.notices)
+                (planned.first, planned.frames, planned.windows, planned.time, planned.notices)
             }
         };
         let plan = &planned.plan;
@@ -208,6 +208,7 @@ impl<W: Write + Send> Worker<W> {
             seed: plan.seed.to_string(),
             memory: planned.memory.peak,
             fits: planned.memory.fits(),
+            time: time.map(Time::from),
             notices: notices.iter().map(|notice| words.plain(notice)).collect(),
         })
     }
