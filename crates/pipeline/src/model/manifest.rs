@@ -193,7 +193,10 @@ impl Manifest {
     /// Returns every downloadable variant that the library knows.
     #[expect(clippy::missing_panics_doc, reason = "a test reads every compiled-in manifest")]
     pub fn known() -> Vec<Self> {
-        MANIFESTS.iter().map(|text| toml::from_str(text).expect("compiled-in manifests parse; a test reads them")).collect()
+        MANIFESTS
+            .iter()
+            .map(|text| toml::from_str(text).expect("compiled-in manifests parse; a test reads them"))
+            .collect()
     }
 
     /// Returns the manifest of the model that is compiled in, in builds that have one.
