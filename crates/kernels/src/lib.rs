@@ -29,6 +29,7 @@ pub mod reference;
 mod repeat;
 mod replay;
 mod rope;
+mod softmax;
 
 use dispatch::on_cuda;
 

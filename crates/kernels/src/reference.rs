@@ -1,6 +1,7 @@
 //! Slow, obvious versions of every operator, against which the fast ones are tested.
 
 use crate::outliers::outlying_columns;
+use crate::softmax::softmax;
 use crate::{BLOCK, BlockMask, Epilogue, FrameConvOptions, Repeat};
 use candle_core::{D, DType, Result, Tensor};
 use kinora_formats::{Matrix, Unpacked};
@@ -110,7 +111,7 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Option<&T
         Some(bias) => scores.broadcast_add(&bias.to_dtype(DType::F32)?)?,
         None => scores,
     };
-    let weights = candle_nn::ops::softmax(&scores, D::Minus1)?;
+    let weights = softmax(&scores)?;
     weights.matmul(&v)?.transpose(1, 2)?.contiguous()?.to_dtype(dtype)
 }
 
