@@ -68,7 +68,7 @@ export async function open(url, options = {}, allow = []) {
 export async function accessible(page, name) {
   await page.evaluate(AXE);
   const found = await page.evaluate(async () => {
-    await Promise.all(document.getAnimations().map((animation) => animation.playState === "running" && animation.effect.getTiming().iterations === 1 && animation.finished));
+    await Promise.all(document.getAnimations().map((animation) => animation.playState === "running" && animation.effect.getTiming().iterations === 1 && animation.finished.catch(() => {})));
     const { violations } = await window.axe.run(document, { resultTypes: ["violations"] });
     return violations.filter(({ impact }) => impact === "serious" || impact === "critical").map(({ id, help, nodes }) => `${id}: ${help}\n    ${nodes.slice(0, 4).map((node) => `${node.target} ${node.any[0]?.message ?? ""}`).join("\n    ")}`);
   });

@@ -5,7 +5,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { extname, normalize } from "node:path";
 import { fileURLToPath } from "node:url";
 import { media } from "./mock-media.mjs";
-import { add, failure, me, number, plan, reset, send, shown, startTime, state, waiting } from "./mock-state.mjs";
+import { add, failure, me, number, plan, promptOf, reset, send, shown, startTime, state, waiting } from "./mock-state.mjs";
 
 const WEB = fileURLToPath(new URL("../web/", import.meta.url));
 const TYPES = { ".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8", ".svg": "image/svg+xml", ".png": "image/png", ".webp": "image/webp", ".mp4": "video/mp4" };
@@ -58,7 +58,7 @@ function list(query) {
   const text = query.get("text")?.toLowerCase();
   const after = query.get("after");
   const all = [...state.clips.values()].sort((a, b) => (a.id < b.id ? 1 : -1)).filter((clip) => (!statuses || statuses.includes(clip.status)) && (query.get("starred") !== "true" || clip.starred)
-    && (!text || clip.request.prompt.toLowerCase().includes(text)) && (!after || clip.id < after));
+    && (!text || promptOf(clip.request).toLowerCase().includes(text)) && (!after || clip.id < after));
   const limit = Number(query.get("limit") ?? 20);
   return { clips: all.slice(0, limit).map(shown), has_more: all.length > limit };
 }
@@ -131,7 +131,7 @@ function clipPart(request, response, clip, part, query) {
   if (part === "thumbnail" || part === "sheet") return bytes(request, response, "image/png", media(`${look}.png`));
   if (part === "last") return bytes(request, response, "image/png", media(`${look}-last.png`));
   if (part === "preview") return bytes(request, response, "image/webp", media(`${look}-preview${Math.min(3, Math.max(1, Math.ceil(Number(query.get("n")) / 2)))}.webp`));
-  if (part === "recipe") return json(response, 200, { prompt: clip.request.prompt, seed: clip.seed });
+  if (part === "recipe") return json(response, 200, { prompt: promptOf(clip.request), seed: clip.seed });
   throw failure(404, "there is no such part", { code: "not_found" });
 }
 

@@ -145,6 +145,7 @@ async function pages({ url, mock }) {
 async function continuing({ url, mock }) {
   await mock({});
   const { page, close } = await open(url, WIDE);
+  await page.selectOption("#field-model", "studio-control"); // which cannot go on from a clip
   await page.locator(".tile[data-clip]:not(.bad) .tile-open").first().click();
   await page.getByRole("button", { name: "Go on from here" }).click();
   await until(() => page.locator("#tab-extend[aria-selected=true]").count(), "the tab of continuing");

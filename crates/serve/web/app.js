@@ -38,8 +38,9 @@ async function begin() {
 
 function Messages() {
   const messages = app.use((state) => state.messages);
-  return html`<div class="messages" role="region" aria-label=${t("notices")}>${messages.map(({ id, text, kind, title }) => html`<div key=${id} class=${`message ${kind}`} role=${kind === "error" ? "alert" : "status"}>
+  return html`<div class="messages" role="region" aria-label=${t("notices")}>${messages.map(({ id, text, kind, title, action }) => html`<div key=${id} class=${`message ${kind}`} role=${kind === "error" ? "alert" : "status"}>
     <${Icon} name=${kind === "note" ? "check" : "warning"} /><div>${title && html`<b>${title}</b>`}<p>${text}</p></div>
+    ${action && html`<button type="button" class="small" onClick=${() => (dismiss(id), action.run())}>${action.label}</button>`}
     <${IconButton} icon="close" label=${t("dismiss")} onClick=${() => dismiss(id)} /></div>`)}</div>`;
 }
 

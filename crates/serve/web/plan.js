@@ -2,7 +2,7 @@
 import { html, useEffect, useState } from "./html.js";
 import * as api from "./api.js";
 import { bytes, decimal, size, span } from "./format.js";
-import { fieldOf } from "./form.js";
+import { placeOf } from "./form.js";
 import { Icon } from "./icons.js";
 import { t } from "./texts.js";
 
@@ -21,7 +21,7 @@ export function usePlan(request, ready, count) {
         setState({ answer: await api.post("plan", JSON.parse(body), { signal: stop.signal }), errors: {}, error: null, busy: false });
       } catch (error) {
         if (error.name === "AbortError") return;
-        const field = fieldOf(error.param);
+        const field = placeOf(error);
         // Credits, limits and a server that is away are said when the button is pressed.
         const own = error.status === 400 || error.status === 422;
         setState({ answer: null, errors: own && field ? { [field]: error.message } : {}, error: own && !field ? error.message : null, busy: false });
@@ -45,7 +45,7 @@ export function PlanSummary({ state, credits, missing }) {
   const { plan, cost, seconds, wait } = answer;
   const total = cost * count;
   return html`<div class="plan" aria-busy=${busy} data-plan>
-    <${Facts} parts=${[size(plan.width, plan.height), t("planFrames", { n: plan.frames }), t("secondsShort", { n: decimal(plan.frames / plan.fps) }), t("planSteps", { n: plan.steps })]} />
+    <${Facts} parts=${[size(plan.width, plan.height), t("planFrames", { n: plan.frames }), t("secondsShort", { n: decimal(plan.frames / plan.fps) }), t("planSteps", { n: plan.steps }), plan.windows > 1 && t("planWindows", { n: plan.windows })]} />
     <${Facts} parts=${[
       html`<b>${seconds === null || seconds === undefined ? t("planUnknown") : t("planTime", { time: span(seconds * count) })}</b>`,
       wait > 1 && t("planWait", { time: span(wait) }),
