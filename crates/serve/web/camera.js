@@ -12,7 +12,7 @@ export const signed = (value, digits = 2) => `${value > 0 ? "+" : value < 0 ? "â
 
 /** The camera in words, for the closed panel and for screen readers. */
 export function describe({ kind, preset, axes, moves, poses }) {
-  if (kind === "path") return t("cameraPathNote", { n: poses ? poses.length - 1 : moves.length });
+  if (kind === "path") return poses ? t("cameraPoses", { n: poses.length }) : t("cameraPathNote", { n: moves.length });
   if (preset) return t(preset);
   const moving = AXES.filter((axis) => axes[axis]);
   return moving.length ? moving.map((axis) => `${t(axis)} ${signed(axes[axis])}`).join(", ") : t("cameraStill");
@@ -47,8 +47,8 @@ export function Camera({ camera, model, error, seconds }) {
   const choose = (kind) => set({ ...camera, kind, moves: camera.moves.length ? camera.moves : firstMoves() });
   return html`<${Disclosure} id="camera" label=${t("camera")} note=${describe(shown)} open=${error ? true : undefined} lazy>
     ${able && html`<${Choice} name="camera-kind" label=${t("cameraKind")} hideLabel value=${shown.kind} options=${[["move", t("cameraOne")], ["path", t("cameraPath")]]} onChange=${choose} />`}
+    <${FieldError} id="field-camera-error" text=${error} />
     ${path ? html`<${Path} camera=${camera} seconds=${seconds} onChange=${set} />` : html`<${Move} id="axis" camera=${shown} onChange=${set} />`}
     ${!able && html`<p class="hint">${t("cameraWords")}</p>`}
-    <${FieldError} id="field-camera-error" text=${error} />
   </${Disclosure}>`;
 }

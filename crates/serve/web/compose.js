@@ -158,7 +158,9 @@ function Editing() {
 function look(name) {
   const ids = { [`${form.get().shots[0].key}-prompt`]: "prompt", seed: "field-seed", negative: "negative" };
   const element = document.getElementById(ids[name] ?? name) ?? document.getElementById(`slot-${name}`) ?? document.getElementById(`field-${name}`) ?? document.querySelector(`input[name="choice-${name}"]:checked`);
-  element?.focus();
+  // What takes no focus, such as the camera's panel, comes into sight.
+  if (element) element.focus();
+  if (element && document.activeElement !== element) element.scrollIntoView({ block: "start" });
 }
 
 export function Compose() {
@@ -206,7 +208,7 @@ export function Compose() {
     <div class="compose-foot">
       <${FormError} error=${state.error} />
       <${FieldError} id="field-count-error" text=${errors.count} />
-      <${PlanSummary} state=${plan} credits=${credits} missing=${!missing.every(words)} />
+      <${PlanSummary} state=${plan} credits=${credits} missing=${!missing.every(words)} onLook=${look} />
       <div class="make">
         ${!state.editing && html`<${Count} count=${state.count} />`}
         <button type="submit" class="primary" aria-disabled=${state.sending}>${t(state.sending ? "making" : state.editing ? "save" : many ? "makeMany" : "make", { n: many ? state.count : 1 })}</button>

@@ -85,7 +85,7 @@ function Sliders({ move, total, seconds, set }) {
 
 /** A path that came with a request and is no path of a few moves: it is kept as it is. */
 function Given({ camera, onChange }) {
-  return html`<${Sketch} stops=${stopsOf(camera)} label=${t("cameraSketch", { move: t("pathGiven", { n: camera.poses.length }) })} />
+  return html`<div class="path-top"><${Sketch} stops=${stopsOf(camera)} label=${t("cameraSketch", { move: t("cameraPoses", { n: camera.poses.length }) })} /></div>
     <p class="hint">${t("pathGiven", { n: camera.poses.length })}</p>
     <button type="button" class="small" onClick=${() => onChange({ ...camera, poses: null, moves: firstMoves() })}>${t("pathNew")}</button>`;
 }

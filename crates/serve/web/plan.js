@@ -38,8 +38,10 @@ export function usePlan(request, ready, count) {
 const Facts = ({ parts }) => html`<ul class="facts">${parts.filter(Boolean).map((part) => html`<li>${part}</li>`)}</ul>`;
 
 /** The summary above the button. Its height is kept while a new plan comes, so that the button stays where it is. */
-export function PlanSummary({ state, credits, missing }) {
-  const { answer, busy, error, count } = state;
+export function PlanSummary({ state, credits, missing, onLook }) {
+  const { answer, busy, error, errors, count } = state;
+  const [wrong] = Object.keys(errors);
+  if (wrong) return html`<div class="plan"><button type="button" class="plan-wrong" onClick=${() => onLook(wrong)}><${Icon} name="warning" /><span>${errors[wrong]}</span></button></div>`;
   if (error) return html`<div class="plan"><p class="field-error"><${Icon} name="warning" />${error}</p></div>`;
   if (!answer) return html`<div class="plan" aria-busy=${busy}>${(busy || missing) && html`<p class="hint">${t(missing ? "planMissing" : "planning")}</p>`}</div>`;
   const { plan, cost, seconds, wait } = answer;

@@ -4,6 +4,8 @@ import { placeAt } from "./moves.js";
 
 const [WIDTH, HEIGHT] = [232, 160];
 const MARGIN = 8;
+const MOST_ZOOM = 1.2; // doublings beyond which the pyramid of view stays as long as it is
+const MOST_STOPS = 13; // beyond which they would hide the way
 const LOOP = 3200; // milliseconds of one move there, with a rest at both ends
 const LONGER = 900; // milliseconds for every further move
 
@@ -21,7 +23,7 @@ const spot = ({ horizontal, vertical, forward }) => [horizontal, 0.6 + vertical,
 /** The camera at a place, as a pyramid of view: its corners, and a mark at its upper edge. */
 function pyramid(place) {
   const at = spot(place);
-  const far = 1.15 * 2 ** place.zoom;
+  const far = 1.15 * 2 ** Math.min(MOST_ZOOM, Math.max(-MOST_ZOOM, place.zoom));
   const [w, h] = [0.78, 0.44];
   const [pan, tilt, roll] = [place.pan, place.tilt, place.roll].map(radians);
   const turn = ([x, y, z]) => {
@@ -104,7 +106,7 @@ export function Sketch({ stops, label, chosen = null }) {
     <path class="sketch-ghost" d=${begin.view + begin.rays} />
     ${moving && html`<path class="sketch-ghost" d=${end.view} /><path class="sketch-way" d=${line(spots)} />`}
     ${strong && html`<path class="sketch-chosen" d=${line(strong)} />`}
-    ${moving && stops.length > 2 && stops.length <= 40 && spots.map((at, n) => html`<circle key=${n} class="sketch-stop" cx=${project(at)[0]} cy=${project(at)[1]} r="2.6" />`)}
+    ${moving && stops.length > 2 && stops.length <= MOST_STOPS && spots.map((at, n) => html`<circle key=${n} class="sketch-stop" cx=${project(at)[0]} cy=${project(at)[1]} r="2.6" />`)}
     <path class="sketch-rays" ref=${parts.rays} /><path class="sketch-view" ref=${parts.view} /><path class="sketch-up" ref=${parts.up} />
     <circle class="sketch-dot" ref=${parts.dot} r="3.2" /></svg>`;
 }

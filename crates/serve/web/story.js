@@ -122,7 +122,7 @@ function Shot({ shot, at, state, model, errors, sorting, onSubmit }) {
   const error = errors[shot.key];
   return html`<li class=${classes("shot", sorting.classOf(at))} aria-label=${name} data-shot=${at + 1}>
     ${follows && html`<${Follows} shot=${shot} at=${at} />`}
-    <div class=${classes("shot-card", error && "wrong", follows && !begins(shot, at, state) && "joined")}>
+    <div class=${classes("shot-card", error && "faulty", follows && !begins(shot, at, state) && "joined")}>
       <div class="shot-head">
         <${IconButton} icon="grip" class="grip" id=${`${shot.key}-grip`} label=${t("shotMove", { n: at + 1, of: shots.length })} aria-disabled=${shots.length < 2} ...${sorting.handle(at)} />
         <h3>${name}</h3>

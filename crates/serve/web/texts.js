@@ -162,6 +162,7 @@ const TEXTS = {
   cameraOne: ["One move", "单一运动"],
   cameraPath: ["Path", "路径"],
   cameraPathNote: ["a path of {n} move|a path of {n} moves", "{n} 段路径"],
+  cameraPoses: ["a path of {n} poses", "{n} 个位姿的路径"],
   pathMove: ["Move {n} of {of}", "第 {n} 段，共 {of} 段"],
   pathAdd: ["Add a move after this one", "在此之后添加一段"],
   pathEarlier: ["Earlier", "前移"],
