@@ -1,5 +1,5 @@
 // A server of the page without models: `node mock.mjs [PORT]`. It answers /api as the real one does, with made-up clips.
-// POST /mock with options (empty, many, busy, limited, full, signin, slow, still, error) begins anew; {"down": ms} is a restart.
+// POST /mock with options (empty, many, busy, limited, full, signin, slow, still, error, broken) begins anew; {"down": ms} is a restart.
 import { createServer } from "node:http";
 import { existsSync, readFileSync } from "node:fs";
 import { extname, normalize } from "node:path";
@@ -135,6 +135,14 @@ function clipPart(request, response, clip, part, query) {
   throw failure(404, "there is no such part", { code: "not_found" });
 }
 
+/** The models; with the option `broken`, one or all of them cannot be used. */
+function modelsShown() {
+  const { broken } = state.options;
+  const wrong = (name) => ({ name, default: false, longest_seconds: 180, problem: "there is no model in a file of the server" });
+  if (broken === "all") return state.models.map(({ name }) => wrong(name));
+  return broken ? [...state.models, wrong("mine")] : state.models;
+}
+
 async function api(request, response, path, query) {
   const { method } = request;
   const [first, id, part] = path;
@@ -148,7 +156,7 @@ async function api(request, response, path, query) {
   if (first === "session") return response.writeHead(204, { ...HEADERS, "set-cookie": "session=; Max-Age=0; Path=/" }).end();
   if (state.options.signin && !/session=mock/.test(request.headers.cookie ?? "")) throw failure(401, "a key is needed", { code: "unauthorized" });
   if (first === "me") return json(response, 200, me());
-  if (first === "models") return json(response, 200, { models: state.models, presets: ["lightning-4", "causvid-9"] });
+  if (first === "models") return json(response, 200, { models: modelsShown(), presets: ["lightning-4", "causvid-9"] });
   if (first === "events") return events(response);
   if (first === "plan") return json(response, 200, plan(sent));
   if (first === "queue") {

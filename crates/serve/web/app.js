@@ -25,8 +25,9 @@ const AGAIN = 2000; // milliseconds until a server that does not answer is asked
 async function begin() {
   try {
     const [me, { models, presets }] = await Promise.all([api.get("me"), api.get("models")]);
-    app.set({ me, models, presets: presets ?? [], session: "ready" });
-    const model = currentModel(models, form.get().model);
+    const usable = models.filter((model) => !model.problem);
+    app.set({ me, models: usable, broken: models.filter((model) => model.problem), presets: presets ?? [], session: "ready" });
+    const model = currentModel(usable, form.get().model);
     if (model) form.set({ model: model.name });
     connect();
   } catch (error) {

@@ -63,7 +63,7 @@ function Tabs({ tab, model }) {
 function lengths(model) {
   const own = Math.round(10 * model.seconds) / 10;
   const longest = model.longest_seconds ?? own;
-  return [...new Set([own, 3, 5, 10, 30, 60, 180])].filter((n) => n <= longest && n >= Math.min(own, 3)).sort((a, b) => a - b).slice(0, 5);
+  return [...new Set([own, 3, 5, 10, 30, 60, 180])].filter((n) => n <= longest && n >= Math.min(own, 3) && (n === own || Math.abs(n - own) > 0.3)).sort((a, b) => a - b).slice(0, 5);
 }
 
 function Length({ model, value, error }) {
@@ -154,6 +154,9 @@ function Editing() {
     <button type="button" class="small" onClick=${() => form.set({ editing: null })}>${t("editingStop")}</button></div>`;
 }
 
+/** Models that the server offers and cannot use, for whoever runs it. */
+const Broken = ({ models }) => html`<ul class="notices broken">${models.map(({ name, problem }) => html`<li key=${name}><${Icon} name="warning" /><span>${t("modelBroken", { name })} ${problem}</span></li>`)}</ul>`;
+
 /** Where the focus goes when a field is wrong or empty. */
 function look(name) {
   const ids = { [`${form.get().shots[0].key}-prompt`]: "prompt", seed: "field-seed", negative: "negative" };
@@ -166,6 +169,7 @@ function look(name) {
 export function Compose() {
   const state = form.use();
   const models = app.use((all) => all.models);
+  const broken = app.use((all) => all.broken);
   const presets = app.use((all) => all.presets);
   const credits = app.use((all) => all.me?.credits);
   const model = currentModel(models, state.model);
@@ -182,7 +186,7 @@ export function Compose() {
     const wrong = await submit();
     if (wrong) look(wrong);
   };
-  if (!model) return html`<section class="compose" id="compose" aria-busy="true" />`;
+  if (!model) return html`<section class="compose" id="compose" aria-busy=${!broken.length}>${broken.length > 0 && html`<div class="compose-body"><${Broken} models=${broken} /></div>`}</section>`;
   const many = !state.editing && state.count > 1;
   return html`<form class="compose" id="compose" aria-labelledby="compose-title" novalidate onSubmit=${send}>
     <h2 id="compose-title" class="hidden">${t("newClip")}</h2>
@@ -200,6 +204,7 @@ export function Compose() {
         <${FieldError} id="negative-error" text=${errors.negative} />
       </${Disclosure}>
       <${SelectField} name="model" label=${t("model")} value=${model.name} error=${errors.model} options=${models.map((one) => [one.name, one.title])} onChange=${(name) => change({ model: name })} />
+      ${broken.length > 0 && html`<${Broken} models=${broken} />`}
       <${Shape} state=${state} model=${model} errors=${errors} tab=${tab} />
       <${Seed} state=${state} error=${errors.seed} />
       ${tab !== "story" && html`<${Camera} camera=${state.camera} model=${model} error=${errors.camera} seconds=${plan.answer?.plan.seconds ?? (Number(state.seconds) || model.seconds)} />`}

@@ -54,6 +54,6 @@ export function PlanSummary({ state, credits, missing, onLook }) {
       t("planMemory", { size: bytes(plan.memory) }),
       credits && html`<span class=${total > credits.left ? "too-much" : ""}>${t("planCost", { n: total })}</span>`,
     ]} />
-    ${plan.notices?.length > 0 && html`<ul class="notices">${plan.notices.map((notice) => html`<li><${Icon} name="info" />${notice}</li>`)}</ul>`}
+    ${plan.notices?.length > 0 && html`<ul class="notices" tabindex=${plan.notices.length > 2 ? 0 : undefined}>${plan.notices.map((notice) => html`<li><${Icon} name="info" />${notice}</li>`)}</ul>`}
   </div>`;
 }

@@ -1,8 +1,6 @@
 // The shots of a story: what the form keeps of each, and the way between them and requests.
 import { cameraOf, cameraText, stillCamera } from "./moves.js";
 
-export const MOST_SHOTS = 32;
-
 /** A name that is unique in this browser, also among shots that it remembers. */
 const newKey = () => `shot-${Math.random().toString(36).slice(2, 10)}`;
 

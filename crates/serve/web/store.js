@@ -61,6 +61,7 @@ export const app = createStore({
   live: "connecting", // connecting, live, lost
   me: null,
   models: [],
+  broken: [], // models that the server cannot use
   presets: [],
   clips: new Map(),
   hasMore: false,

@@ -6,7 +6,7 @@ import { decimal } from "./format.js";
 import { change, changeShot, form } from "./form.js";
 import { Icon, IconButton } from "./icons.js";
 import { cameraOf, cameraText } from "./moves.js";
-import { begins, mayHavePicture, MOST_SHOTS, needsPicture, newShot, secondsOf } from "./shots.js";
+import { begins, mayHavePicture, needsPicture, newShot, secondsOf } from "./shots.js";
 import { Slot } from "./slots.js";
 import { message, openDialog, say } from "./store.js";
 import { useSorting } from "./sorting.js";
@@ -156,6 +156,6 @@ export function Story({ state, model, errors, planned, onSubmit }) {
     ${blank && html`<div class="examples"><button type="button" class="chip" onClick=${example}><span>${t("storyExample")}</span></button></div>`}
     <ol class="shots" ref=${sorting.list}>${shots.map((shot, at) => html`<${Shot} key=${shot.key} shot=${shot} at=${at} state=${state} model=${model} errors=${errors} sorting=${sorting} onSubmit=${onSubmit} />`)}</ol>
     <${FieldError} id="shots-error" text=${errors.shots} />
-    <button type="button" class="add-shot" id="shots" disabled=${shots.length >= MOST_SHOTS} onClick=${addShot}><${Icon} name="plus" />${t("shotAdd")}</button>
+    <button type="button" class="add-shot" id="shots" onClick=${addShot}><${Icon} name="plus" />${t("shotAdd")}</button>
   </div>`;
 }

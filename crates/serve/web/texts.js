@@ -51,6 +51,7 @@ const TEXTS = {
   negative: ["Negative prompt", "负面提示词"],
   negativeHint: ["What the clip should not show. Empty: the model's own.", "不希望出现的内容。留空则使用模型默认值。"],
   model: ["Model", "模型"],
+  modelBroken: ["{name} cannot be used:", "{name} 无法使用："],
   aspect: ["Aspect", "画幅"],
   aspectOwn: ["Auto", "自动"],
   seconds: ["Length", "时长"],
