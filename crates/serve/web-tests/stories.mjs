@@ -1,5 +1,9 @@
 // Stories and paths of the camera, in both languages and at both widths.
+import { readFileSync } from "node:fs";
 import { accessible, assert, equal, fits, NARROW, open, picture, shot, until, WIDE } from "./helpers.mjs";
+
+// The page's own module, as a browser takes it: no package says that its folder has modules.
+const { movesOf, newMove, PARTS, pathOf, placeAt, stopsOf } = await import(`data:text/javascript,${encodeURIComponent(readFileSync(new URL("../web/moves.js", import.meta.url), "utf8"))}`);
 
 const MADE = 120_000; // milliseconds for a clip of a real server
 const LOOKS = [["wide-en", { ...WIDE }], ["wide-zh", { ...WIDE, locale: "zh-CN", colorScheme: "dark" }], ["390-en", { ...NARROW, colorScheme: "dark" }], ["390-zh", { ...NARROW, locale: "zh-CN" }]];
@@ -18,17 +22,26 @@ async function openTab(page, tab) {
   throw new Error(`no model has the tab ${tab}`);
 }
 
-/** Drags the handle of a shot onto another shot's lower edge. */
-async function dragShot(page, from, onto) {
-  await page.locator(".shot").nth(Math.max(from, onto)).scrollIntoViewIfNeeded();
+/** A finger, or a mouse, that is put down, moved and lifted. */
+async function pointer(page, touch) {
+  if (!touch) return { down: async (x, y) => (await page.mouse.move(x, y), page.mouse.down()), move: (x, y) => page.mouse.move(x, y), up: () => page.mouse.up() };
+  const session = await page.context().newCDPSession(page);
+  const send = (type, touchPoints) => session.send("Input.dispatchTouchEvent", { type, touchPoints });
+  return { down: (x, y) => send("touchStart", [{ x, y }]), move: (x, y) => send("touchMove", [{ x, y }]), up: () => send("touchEnd", []) };
+}
+
+/** Drags the handle of a shot onto the lower part of the next one. */
+async function dragShot(page, from, touch) {
+  await page.locator(".shot").nth(from + 1).scrollIntoViewIfNeeded();
+  await page.locator(".shot").nth(from).evaluate((card) => card.scrollIntoView({ block: "nearest" }));
   const grip = await page.locator(".grip").nth(from).boundingBox();
-  await page.mouse.move(grip.x + grip.width / 2, grip.y + grip.height / 2);
-  await page.mouse.down();
-  const box = await page.locator(".shot").nth(onto).boundingBox();
-  await page.mouse.move(box.x + 40, box.y + box.height * 0.4, { steps: 4 });
-  await page.mouse.move(box.x + 40, box.y + box.height - 4, { steps: 4 });
-  assert(await page.locator(".shot.dragged").count(), "the dragged shot cannot be told");
-  await page.mouse.up();
+  const { down, move, up } = await pointer(page, touch);
+  await down(grip.x + grip.width / 2, grip.y + grip.height / 2);
+  const end = async () => page.locator(".shot").nth(from + 1).boundingBox().then((box) => box.y + box.height * 0.7);
+  for (const part of [0.3, 0.6, 1]) await move(grip.x + 20, grip.y + (await end() - grip.y) * part);
+  await until(() => page.locator(".shot.dragged").count(), "the dragged shot cannot be told");
+  await move(grip.x + 20, await end());
+  await up();
 }
 
 async function story({ url, key, mock, real }) {
@@ -59,9 +72,9 @@ async function story({ url, key, mock, real }) {
     assert((await page.locator("[data-said]").textContent()).includes("2"), "the move is said");
     await page.locator(".shot").nth(1).locator('[id$="-down"]').click();
     await until(async () => (await prompts(page)).join() === [a, b, c].join(), "the shot did not move down");
-    await dragShot(page, 0, 1);
+    await dragShot(page, 0, options.hasTouch);
     await until(async () => (await prompts(page)).join() === [b, a, c].join(), "the shot was not dragged");
-    await dragShot(page, 0, 1);
+    await dragShot(page, 0, options.hasTouch);
     await until(async () => (await prompts(page)).join() === [a, b, c].join(), "the shot was not dragged back");
     // One more, and away with it; it comes back, and goes again.
     await page.locator("#shots").click();
@@ -255,6 +268,20 @@ async function path({ url, mock }) {
   }
 }
 
+/** Moves become poses and come back as they were, but for two alike in a row, which are one that takes longer. */
+async function pathsComeBack() {
+  for (let round = 0; round < 300; round += 1) {
+    const moves = Array.from({ length: 1 + (round % 6) }, () => newMove({ share: 1 + Math.floor(3 * Math.random()), ...Object.fromEntries(PARTS.map((part) => [part, Math.random() < 0.5 ? 0 : Math.round(40 * Math.random() - 20) / (part === "zoom" ? 20 : 4)])) }));
+    const poses = pathOf(moves);
+    equal(poses.length, 1 + moves.reduce((sum, move) => sum + move.share, 0), "the number of poses");
+    const back = movesOf(poses);
+    equal(JSON.stringify(pathOf(back).map((pose) => PARTS.map((part) => Math.round(100 * (pose[part] ?? 0))))), JSON.stringify(poses.map((pose) => PARTS.map((part) => Math.round(100 * (pose[part] ?? 0))))), `the poses of ${JSON.stringify(moves)}`);
+    assert(back.length <= moves.length, "moves were split");
+    const stops = stopsOf({ kind: "path", moves, poses: null });
+    poses.forEach((pose, n) => equal(Math.round(1000 * placeAt(stops, n / (poses.length - 1)).forward), Math.round(1000 * (pose.forward ?? 0)), "the sketch is where the pose is"));
+  }
+}
+
 /** A path of an API's client that is no path of a few moves is kept and drawn. */
 async function pathGiven({ url, mock }) {
   await mock({ empty: true });
@@ -279,5 +306,6 @@ export const storyFlows = [["a story, from nothing to its settings again", story
 export const storyStates = [
   ["a story with pictures, after a clip, changed while it waits", storyPictures],
   ["a camera path by keyboard, and its settings again", path],
+  ["camera paths come back as the same moves", pathsComeBack],
   ["a camera path of another client", pathGiven],
 ];
