@@ -34,7 +34,7 @@ begin() { # begin NAME ARGUMENTS: a server that says its address to NAME.said
 
 # The server, and nginx with the configuration of the example before it.
 plain=$(free_port) secure=$(free_port) inner=$(free_port)
-key=$("$program" keys add anna --tier local --data "$work/data" | head -n 1)
+key=$("$program" keys add anna --tier local --data "$work/data" 2>/dev/null | head -n 1)
 echo "public_url = \"https://$name:$secure\"" >"$work/kinora.toml"
 begin data --config "$work/kinora.toml" --port "$inner"
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj "/CN=$name" -addext "subjectAltName=DNS:$name" \
@@ -135,7 +135,7 @@ END
 upload=$(as_anna -F "file=@$work/large.mp4" "$url/api/files" | field media)
 [ "$upload" = video ] || fail "the large upload: $upload"
 head -c 280000000 /dev/zero >"$work/too-large"
-as_anna -F "file=@$work/too-large;filename=a.mp4" "$url/api/files" -o "$work/refused" -w '%{http_code} %{size_upload}' >"$work/sent" || true
+as_anna -F "file=@$work/too-large;filename=a.mp4" "$url/api/files" -o "$work/refused" -w '%{http_code} %{size_upload}\n' >"$work/sent" || true
 read -r status sent <"$work/sent"
 [ "$status" = 413 ] && grep -q '"error"' "$work/refused" || fail "too large an upload: $status $(head -c 300 "$work/refused")"
 rm "$work/too-large" "$work/large.mp4"
