@@ -43,7 +43,8 @@ export async function open(url, options = {}, allow = []) {
   const wrong = [];
   page.on("pageerror", (error) => wrong.push(`page error: ${error.message}`));
   page.on("console", (entry) => {
-    const expected = allow.some((status) => entry.text().includes(String(status)));
+    // With a key, the page is refused until it has signed in.
+    const expected = [...allow, ...(key ? [401] : [])].some((status) => entry.text().includes(String(status)));
     if (["error", "warning"].includes(entry.type()) && !expected) wrong.push(`console: ${entry.text()} ${entry.location().url}`);
   });
   await page.addInitScript(() => {

@@ -106,9 +106,11 @@ async function story({ url, key, mock, real }) {
     await look("error");
     await page.locator(".shot-seconds input").nth(2).fill("0.6");
     await until(() => page.locator("[data-plan]").count(), "the plan did not come back");
-    const sent = posted(page, "clips");
+    const answered = page.waitForResponse((answer) => answer.request().method() === "POST" && answer.url().endsWith("/api/clips"));
     await page.locator(".make .primary").click();
-    const { model, shots, ...rest } = await sent;
+    const answer = await answered;
+    const { model, shots, ...rest } = answer.request().postDataJSON();
+    const tile = page.locator(`.tile[data-clip="${(await answer.json()).clips[0].id}"]:not(.bad)`);
     equal(JSON.stringify(shots), JSON.stringify([
       { prompt: a, seconds: 0.6, ...(shots[0].camera ? { camera: shots[0].camera } : {}) },
       { prompt: b, seconds: 1.1, join: "cut", camera: "down-back" },
@@ -121,8 +123,8 @@ async function story({ url, key, mock, real }) {
       await page.locator(".queue").scrollIntoViewIfNeeded();
       await look("running");
     }
-    await until(() => page.locator(".tile[data-clip]:not(.bad)").count(), "the story was not made", MADE);
-    await page.locator(".tile[data-clip]:not(.bad) .tile-open").first().click();
+    await until(() => tile.count(), "the story was not made", MADE);
+    await tile.locator(".tile-open").click();
     await until(() => page.locator("dialog video").evaluate((video) => video.readyState >= 2 && !video.error), "the story does not play");
     equal(JSON.stringify(await page.locator(".viewer-shots li > p:first-child").allTextContents()), JSON.stringify([a, b, c]), "the shots beside the clip");
     await look("viewer");
