@@ -107,7 +107,7 @@ function Waiting({ clip, waiting, editing }) {
   const tag = shots?.length ? t("shots", { n: shots.length }) : extend ? t("tabExtend") : image ? t("tabImage") : null;
   return html`<li class=${classes("row", editing && "editing-row", over && `drop-${over}`)} data-clip=${clip.id} ...${rows}>
     <span class="row-place">${place(clip)}</span>
-    <span class="row-prompt" title=${clip.request.prompt}>${short(clip.request.prompt, 120)}${tag && html` <small>${tag}</small>`}</span>
+    <span class="row-prompt" title=${clip.request.prompt}>${tag && html`<small>${tag}</small> `}${short(clip.request.prompt, 120)}</span>
     <span class="row-actions">
       ${at > 1 && html`<${IconButton} icon="first" label=${t("moveNext", { prompt })} onClick=${() => updateClip(clip.id, { before: null })} />`}
       ${at > 0 && html`<${IconButton} icon="up" label=${t("moveUp", { prompt })} onClick=${() => moveUp(clip, waiting)} />`}

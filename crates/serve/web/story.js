@@ -88,7 +88,7 @@ function Extras({ shot, at, state, model, error }) {
   const [chosen, setOpen] = useState(null);
   const picture = mayHavePicture(shot, at, state, model);
   const slot = state.slots[shot.key];
-  const wanted = needsPicture(shot, at, state, model) || (error && picture) ? "picture" : null;
+  const wanted = needsPicture(shot, at, state, model) || (picture && (slot || error)) ? "picture" : null;
   const open = chosen ?? wanted;
   const more = [shot.negative.trim() && t("negative"), shot.seed && t("seed")].filter(Boolean).join(", ");
   const parts = [
@@ -100,7 +100,7 @@ function Extras({ shot, at, state, model, error }) {
   return html`<div class="shot-extras">
     ${open !== "picture" && html`<${FieldError} id=${id("error")} text=${error} />`}
     <div class="shot-row">${parts.map(([name, icon, text, set]) => html`<button type="button" key=${name} class=${classes("small quiet", set && "set")} aria-expanded=${open === name} aria-controls=${id(name)}
-      aria-label=${`${t("shot", { n: at + 1 })}: ${text}`} onClick=${() => setOpen(open === name ? "" : name)}><${Icon} name=${icon} /><span>${text}</span></button>`)}</div>
+      aria-label=${`${t("shot", { n: at + 1 })}: ${text}`} onClick=${() => setOpen(open === name ? "" : name)}>${name === "picture" && slot ? html`<img class="thumb" src=${slot.url} alt="" />` : html`<${Icon} name=${icon} />`}<span>${text}</span></button>`)}</div>
     ${open === "camera" && html`<div class="shot-more" id=${id("camera")}><${Move} id=${id("axis")} camera=${shot.camera} onChange=${(camera) => changeShot(shot.key, { camera })} />
       ${!model.takes.includes("camera") && html`<p class="hint">${t("cameraWords")}</p>`}</div>`}
     ${open === "picture" && picture && html`<div class="shot-more" id=${id("picture")}><${Slot} name=${shot.key} slot=${slot} label=${t("slotImage")} error=${error} optional=${!needsPicture(shot, at, state, model)} /></div>`}
