@@ -70,7 +70,7 @@ fn a_story_is_the_commands() {
     assert_eq!(of(json!([shot]), json!({"prompt": "x"})).1, "prompt");
     assert_eq!(of(json!([shot]), json!({"seconds": 3})).1, "seconds");
     assert_eq!(of(json!([shot]), json!({"image": made})).1, "image");
-    assert_eq!(of(json!([{"prompt": "x", "seconds": -1}]), json!({})).0, 400);
+    assert_eq!(of(json!([{"prompt": "x", "seconds": -1}]), json!({})).1, "seconds");
     assert_eq!(of(json!([shot, {"prompt": "x", "image": made}]), json!({})).0, 400, "it continues and begins anew");
     assert_eq!(of(json!([{"prompt": "x", "image": "/etc/passwd"}]), json!({})).0, 400);
     assert_eq!(of(json!([{"prompt": "x", "image_path": "/etc/passwd"}]), json!({})).0, 400);
