@@ -23,6 +23,7 @@ const MAY_DEPEND: &[(&str, &[&str])] = &[
     ("image-encoder", &["kernels", "checkpoint", "nn"]),
     ("vae", &["kernels", "checkpoint", "nn"]),
     ("dit", &["kernels", "checkpoint", "nn"]),
+    ("upscaler", &["kernels", "checkpoint", "nn", "span"]),
     (
         "pipeline",
         &[
@@ -34,6 +35,7 @@ const MAY_DEPEND: &[(&str, &[&str])] = &[
             "image-encoder",
             "vae",
             "dit",
+            "upscaler",
             "camera",
             "hub",
             "sampler",

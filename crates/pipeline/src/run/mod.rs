@@ -13,6 +13,7 @@ pub(crate) mod report;
 pub(crate) mod run_dir;
 pub(crate) mod sink;
 mod tiles;
+mod upscale;
 pub(crate) mod warm;
 
 use crate::families::capabilities::{Capabilities, Limits};
@@ -20,6 +21,7 @@ use crate::families::family::Family;
 use crate::families::{checked, family_of, find_model, is_known_only, random_model};
 use crate::model::Model;
 use crate::model::manifest::Manifest;
+use crate::plan::enlarge;
 use crate::plan::fit::Fitting;
 use crate::plan::machine::resident;
 use crate::plan::pace::{self, Estimate, Pace};
@@ -147,23 +149,32 @@ impl Pipeline {
         notices.extend(crate::plan::inputs::notices(&plan, &self.readers)?);
         notices.extend(self.notices.iter().cloned());
         let planned = self.fitting().fit(plan, notices, &request.output)?;
-        Ok(Planned { time: self.expected_time(&planned)?, ..planned })
+        Ok(Planned { time: self.expected_time(&planned, &request.output)?, ..planned })
     }
 
     /// About how long the run of `planned` will take, if times are kept.
-    fn expected_time(&self, planned: &Planned) -> Result<Option<Estimate>> {
+    fn expected_time(&self, planned: &Planned, output: &Output) -> Result<Option<Estimate>> {
         let Some(pace) = &self.pace else { return Ok(None) };
         let plan = &planned.plan;
         let operations = self.family.operations(&self.model, plan.latent_shape)?;
-        let known = pace.estimate(&self.pace_name(planned), plan, operations);
-        Ok(known.or_else(|| self.threads.install(|| pace::guess(plan, &planned.placement, operations))))
+        let (name, enlarged) = (self.pace_name(planned), enlarge::words(output));
+        let known = pace.estimate(&format!("{name}{enlarged}"), plan, operations);
+        if known.is_some() || enlarged.is_empty() {
+            return Ok(known.or_else(|| self.threads.install(|| pace::guess(plan, &planned.placement, operations))));
+        }
+        let without = pace.estimate(&name, plan, operations);
+        Ok(self.threads.install(|| {
+            let without = without.or_else(|| pace::guess(plan, &planned.placement, operations));
+            enlarge::guess(output, plan, &planned.placement, without)
+        }))
     }
 
     /// Keeps how long the run of `planned` took, if times are kept.
-    pub(crate) fn learn_pace(&self, planned: &Planned, report: &Report) {
+    pub(crate) fn learn_pace(&self, planned: &Planned, output: &Output, report: &Report) {
         let Some(pace) = &self.pace else { return };
         if let Ok(operations) = self.family.operations(&self.model, planned.plan.latent_shape) {
-            pace.learn(&self.pace_name(planned), planned, operations, report);
+            let name = self.pace_name(planned) + &enlarge::words(output);
+            pace.learn(&name, planned, operations, report);
         }
     }
 
