@@ -167,6 +167,10 @@ fn elementwise(criterion: &mut Criterion) {
         let group = format!("elementwise {}", dtype.as_str());
         time(criterion, &group, "gelu_tanh", len, || kernels::gelu_tanh(&x));
         time(criterion, &group, "gelu_tanh, reference", len, || reference::gelu_tanh(&x));
+        time(criterion, &group, "parameter_free_attention", len, || kernels::parameter_free_attention(&x, &x));
+        time(criterion, &group, "parameter_free_attention, reference", len, || {
+            reference::parameter_free_attention(&x, &x)
+        });
     }
 }
 

@@ -28,6 +28,7 @@ const MAY_DEPEND: &[(&str, &[&str])] = &[
     ("image-encoder", &["kernels", "checkpoint", "nn"]),
     ("vae", &["kernels", "checkpoint", "nn"]),
     ("dit", &["kernels", "checkpoint", "nn"]),
+    ("upscaler", &["kernels", "checkpoint", "nn", "span"]),
     (
         "pipeline",
         &[
@@ -40,6 +41,7 @@ const MAY_DEPEND: &[(&str, &[&str])] = &[
             "image-encoder",
             "vae",
             "dit",
+            "upscaler",
             "camera",
             "hub",
             "sampler",

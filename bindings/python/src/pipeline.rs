@@ -150,8 +150,8 @@ impl Pipeline {
         let negative_prompt = options.get("negative_prompt")?.or(earlier.negative_prompt.clone());
         let mut request = denoising(Request { negative_prompt, ..earlier }, &mut options)?;
         let own = output(&mut options)?;
-        let upscale = own.upscale.or(request.output.upscale);
-        request.output = kinora::Output { upscale, names, ..own };
+        let (upscale, upscaler) = (own.upscale.or(request.output.upscale), own.upscaler.or(request.output.upscaler));
+        request.output = kinora::Output { upscale, upscaler, names, ..own };
         options.finish()?;
         // A random seed is drawn once per project.
         request.seed = request.seed.or(kinora::story_seed(project));

@@ -61,7 +61,8 @@ pub fn denoising(earlier: Request, options: &mut Options<'_>) -> PyResult<Reques
 
 /// The treatment of decoded frames.
 pub fn output(options: &mut Options<'_>) -> PyResult<Output> {
-    Ok(Output { tile: options.get("tile")?, upscale: options.parse("upscale")?, ..Output::default() })
+    let (upscale, upscaler) = (options.parse("upscale")?, options.parse("upscaler")?);
+    Ok(Output { tile: options.get("tile")?, upscale, upscaler, ..Output::default() })
 }
 
 /// The settings of denoising are what [`Sampling`] declares.

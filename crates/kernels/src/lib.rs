@@ -40,7 +40,7 @@ pub use cores::performance_cores;
 pub use cuda::{HostTensors, Uploader};
 #[cfg(feature = "cuda")]
 pub use cuda::{built_for as cuda_built_for, open as open_cuda};
-pub use elementwise::{gate_residual, gelu_erf, gelu_tanh, modulate, silu};
+pub use elementwise::{gate_residual, gelu_erf, gelu_tanh, modulate, parameter_free_attention, silu};
 pub use gpu_memory::{gpu_free_bytes, gpu_peak_bytes, gpu_reset_peak_bytes};
 pub use level::{LEVEL_VARIABLE, Level, UnknownLevel};
 pub use linear::{Epilogue, Layer, LinearWeight, Prologue, Side, linear, linear_after, linear_each, mlp};

@@ -275,6 +275,13 @@ pub fn silu(x: &Tensor) -> Result<Tensor> {
     x.to_dtype(DType::F32)?.silu()?.to_dtype(x.dtype())
 }
 
+/// `(x + y) · (sigmoid(y) - 1/2)`.
+pub fn parameter_free_attention(x: &Tensor, y: &Tensor) -> Result<Tensor> {
+    let y = y.to_dtype(DType::F32)?;
+    let weight = ((y.neg()?.exp()? + 1.0)?.recip()? - 0.5)?;
+    ((x.to_dtype(DType::F32)? + y)? * weight)?.to_dtype(x.dtype())
+}
+
 /// Channels of `x [B, H, W, C]`, repeated, become positions of frame `index`; see [`crate::repeat_channels`].
 pub fn repeat_channels(x: &Tensor, repeat: Repeat, index: usize) -> Result<Tensor> {
     let Repeat { outputs, frames, side } = repeat;

@@ -50,7 +50,7 @@ pub use picture::{Fit, Picture, contact_sheet, picture_size, read_image};
 pub use read::{ClipReader, Readers, open};
 pub use recipe::read_recipe;
 pub use resample::Filter;
-pub use upscale::{Cropped, Lanczos, Upscale, UpscaleTarget, Upscaled};
+pub use upscale::{Cropped, Lanczos, Upscale, UpscaleTarget, Upscaled, resized};
 
 use std::path::{Path, PathBuf};
 

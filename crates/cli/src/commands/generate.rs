@@ -88,6 +88,7 @@ pub fn output(args: &OutputArgs) -> Output {
         encoder: args.encoder.clone(),
         tile: args.tile.map(usize::from),
         upscale: args.upscale,
+        upscaler: args.upscaler,
         ..Output::default()
     }
 }
@@ -99,6 +100,7 @@ pub fn output_over(args: &OutputArgs, recorded: Output) -> Output {
         quality: own.quality.or(recorded.quality),
         encoder: own.encoder.clone().or(recorded.encoder),
         upscale: own.upscale.or(recorded.upscale),
+        upscaler: own.upscaler.or(recorded.upscaler),
         ..own
     }
 }

@@ -41,6 +41,8 @@ pub enum Basis {
     OtherSize,
     /// The rate at which this machine multiplies. Only the steps are counted.
     Rate,
+    /// One of these for the clip as it is decoded, and the rate at which this machine multiplies for the network that enlarges it.
+    Enlarging,
 }
 
 impl Estimate {
@@ -67,6 +69,7 @@ impl std::fmt::Display for Estimate {
             Basis::SameSize => "by the last clip of this size",
             Basis::OtherSize => "by the last clip of this model, in another size",
             Basis::Rate => "for the steps, a guess before the first clip of this model",
+            Basis::Enlarging => "a guess before the first clip that is enlarged so",
         })
     }
 }

@@ -12,6 +12,7 @@ pub(crate) mod recipe;
 pub(crate) mod sampling;
 pub(crate) mod seed;
 pub(crate) mod story;
+pub(crate) mod upscaler;
 
 use crate::request::inputs::Inputs;
 use crate::request::output::Output;

@@ -1,6 +1,8 @@
 //! [`Output`]: the files that results are written to; [`Report`]: the result of a run.
 
 use crate::request::path_text;
+use crate::request::upscaler::Upscaler;
+use crate::{Error, Result};
 use kinora_media::UpscaleTarget;
 use serde::Serialize;
 use std::path::PathBuf;
@@ -35,6 +37,8 @@ pub struct Output {
     pub tile: Option<usize>,
     /// Enlargement of the decoded frames.
     pub upscale: Option<UpscaleTarget>,
+    /// What enlarges them; `None` is the default. An error without `upscale`.
+    pub upscaler: Option<Upscaler>,
 }
 
 impl Default for Output {
@@ -52,11 +56,32 @@ impl Default for Output {
             reads: Vec::new(),
             tile: None,
             upscale: None,
+            upscaler: None,
         }
     }
 }
 
 impl Output {
+    /// Returns the enlargement of the frames, and what does it.
+    ///
+    /// # Errors
+    /// An upscaler without a size.
+    pub(crate) fn enlargement(&self) -> Result<Option<(UpscaleTarget, Upscaler)>> {
+        match (self.upscale, self.upscaler) {
+            (Some(target), upscaler) => Ok(Some((target, upscaler.unwrap_or_default()))),
+            (None, None) => Ok(None),
+            (None, Some(upscaler)) => Err(Error::request(
+                format!("the upscaler `{upscaler}` is given, but no size to enlarge the frames to"),
+                "add --upscale, such as --upscale 2x or --upscale 1080p, or leave --upscaler out",
+            )),
+        }
+    }
+
+    /// Returns whether a network enlarges the frames.
+    pub(crate) fn enlarges_by_network(&self) -> bool {
+        self.upscale.is_some() && self.upscaler.is_some_and(|upscaler| upscaler != Upscaler::Lanczos)
+    }
+
     /// Returns a path for latents that are kept nowhere else: beside the clip, or beside the new folder of its frames. A
     /// file that is there may be all that is left of a run whose decoding failed, so a run takes a name with a number then.
     pub(crate) fn latents_beside_clip(&self) -> PathBuf {

@@ -13,6 +13,7 @@ pub(crate) mod report;
 pub(crate) mod run_dir;
 pub(crate) mod sink;
 mod tiles;
+mod upscale;
 pub(crate) mod warm;
 
 use crate::families::capabilities::{Capabilities, Limits};
@@ -20,6 +21,7 @@ use crate::families::family::Family;
 use crate::families::{checked, family_of, find_model, is_known_only, random_model};
 use crate::model::Model;
 use crate::model::manifest::Manifest;
+use crate::plan::enlarge;
 use crate::plan::fit::Fitting;
 use crate::plan::machine::resident;
 use crate::plan::pace::{self, Estimate, Pace, Work};
@@ -147,25 +149,43 @@ impl Pipeline {
         notices.extend(crate::plan::inputs::notices(&plan, &self.readers)?);
         notices.extend(self.notices.iter().cloned());
         let planned = self.fitting().fit(plan, notices, &request.output)?;
-        Ok(Planned { time: self.expected_time(&planned, planned.plan.latent_shape)?, ..planned })
+        Ok(Planned { time: self.expected_time(&planned, planned.plan.latent_shape, &request.output)?, ..planned })
     }
 
     /// About how long the run of `planned` will take for `latents`, `[C, F, H, W]`, if times are kept.
-    pub(crate) fn expected_time(&self, planned: &Planned, latents: [usize; 4]) -> Result<Option<Estimate>> {
+    pub(crate) fn expected_time(
+        &self,
+        planned: &Planned,
+        latents: [usize; 4],
+        output: &Output,
+    ) -> Result<Option<Estimate>> {
         let Some(pace) = &self.pace else { return Ok(None) };
         let work = self.work(&planned.plan, latents)?;
-        let known = pace.estimate(&self.pace_name(planned), &work);
-        Ok(known.or_else(|| self.threads.install(|| pace::guess(&work, &planned.placement))))
+        let (name, enlarged) = (self.pace_name(planned), enlarge::words(output));
+        let known = pace.estimate(&format!("{name}{enlarged}"), &work);
+        if known.is_some() || enlarged.is_empty() {
+            return Ok(known.or_else(|| self.threads.install(|| pace::guess(&work, &planned.placement))));
+        }
+        let without = pace.estimate(&name, &work);
+        Ok(self.threads.install(|| {
+            let without = without.or_else(|| pace::guess(&work, &planned.placement));
+            enlarge::guess(output, &planned.plan, latents, &planned.placement, without)
+        }))
     }
 
     /// Keeps how long runs took that were planned as `planned` is, each for its latents, `[C, F, H, W]`, if times are kept.
-    pub(crate) fn learn_pace(&self, planned: &Planned, runs: &[([usize; 4], Predictions, Seconds)]) {
+    pub(crate) fn learn_pace(
+        &self,
+        planned: &Planned,
+        output: &Output,
+        runs: &[([usize; 4], Predictions, Seconds)],
+    ) {
         let Some(pace) = &self.pace else { return };
         let run = |(latents, made, took): &([usize; 4], Predictions, Seconds)| {
             self.work(&planned.plan, *latents).map(|work| (work, *made, *took))
         };
         if let Ok(runs) = runs.iter().map(run).collect::<Result<Vec<_>>>() {
-            pace.learn(&self.pace_name(planned), &runs);
+            pace.learn(&(self.pace_name(planned) + &enlarge::words(output)), &runs);
         }
     }
 

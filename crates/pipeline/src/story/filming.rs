@@ -173,7 +173,7 @@ impl<'a> Filming<'a> {
         let mut whole = None;
         for (frames, count) in alike {
             let latents = [c, (frames - 1) / plan.temporal_factor + 1, h, w];
-            let Some(one) = self.pipeline.expected_time(&self.planned, latents)? else { return Ok(None) };
+            let Some(one) = self.pipeline.expected_time(&self.planned, latents, &self.output)? else { return Ok(None) };
             let own = one.times(count);
             whole = Some(whole.map_or(own, |before: Estimate| before.and(own)));
         }
@@ -226,7 +226,7 @@ impl<'a> Filming<'a> {
         for (latents, _, seconds) in &mut runs {
             seconds.decode = decode * frames(*latents) / all;
         }
-        self.pipeline.learn_pace(&self.planned, &runs);
+        self.pipeline.learn_pace(&self.planned, &self.output, &runs);
     }
 
     /// Keeps the story in its project, and refuses the project of another one.

@@ -24,7 +24,7 @@ use sha2::Digest;
 const POLL: &str = "500";
 
 /// Names of fields that other servers of this interface have, and ours; `sampling.` leads into the settings of denoising.
-const SPELLINGS: [(&str, &str); 27] = [
+const SPELLINGS: [(&str, &str); 28] = [
     ("negative_prompt", "negative_prompt"),
     ("width", "width"),
     ("height", "height"),
@@ -52,6 +52,7 @@ const SPELLINGS: [(&str, &str); 27] = [
     ("expand", "expand"),
     ("control_scale", "control_scale"),
     ("upscale", "upscale"),
+    ("upscaler", "upscaler"),
 ];
 /// Fields whose values are ids of files, or files.
 const FILES: [(&str, &str); 8] = [

@@ -97,9 +97,8 @@ fn run<W: Write + Send>(
         clip: order.clip.clone(),
         latents: Some(PathBuf::from(latents)).filter(|_| story.is_none()),
         resume: Some(order.state.clone()).filter(|_| story.is_none()),
-        upscale: order.request.upscale()?,
         names: files.iter().map(|(id, path)| (path.clone(), id.clone())).collect(),
-        ..Output::default()
+        ..order.request.output()?
     };
     let made = match story {
         None => pipeline.generate(&request, |event| watch.see(&event)),

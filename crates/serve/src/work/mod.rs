@@ -7,7 +7,7 @@ mod problem;
 
 use crate::dto::{CAMERA_PATH, ClipRequest};
 use crate::protocol::{ClipPlan, ModelFacts, Order, Problem, Report, Time};
-use kinora::{Error, ImageInput, LastImageInput, LoadOptions, Output, Pipeline};
+use kinora::{Error, ImageInput, LastImageInput, LoadOptions, Pipeline};
 use problem::Words;
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, Write};
@@ -177,7 +177,7 @@ impl<W: Write + Send> Worker<W> {
         files.extend(camera.iter().map(|file| (CAMERA_PATH.to_string(), file.path().to_path_buf())));
         let words = Words::new(&files);
         let mut asked = request.request(|id| files.get(id).cloned())?;
-        asked.output = Output { upscale: request.upscale()?, ..Output::default() };
+        asked.output = request.output()?;
         let story = request.story(|id| files.get(id).cloned())?;
         let pipeline = self.pipeline(model).map_err(|error| words.of_model(&error))?;
         let (planned, frames, windows, time, notices) = match story {
