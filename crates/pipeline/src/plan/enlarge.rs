@@ -48,7 +48,12 @@ pub(crate) fn guess(
     let frames = plan.frames as f64 * latents[1] as f64 / plan.latent_shape[1] as f64;
     let operations = frames * kinora_upscaler::operations(width, height);
     let seconds = operations / (OF_RATE * rates.linear.f32 * 1e9);
-    Some(Estimate { seconds: without.map_or(0.0, |without| without.seconds) + seconds, basis: Basis::Enlarging })
+    let (before, decode) = without.map_or((0.0, None), |without| (without.seconds, without.decode));
+    Some(Estimate {
+        seconds: before + seconds,
+        decode: Some(decode.unwrap_or_default() + seconds),
+        basis: Basis::Enlarging,
+    })
 }
 
 /// Returns the words under which times of runs with this enlargement are kept.
