@@ -2,7 +2,7 @@
 #
 #     docker build --file deploy/cuda.Dockerfile --build-arg CAPABILITY=89 --tag kinora:cuda .
 #
-# It is run with `--gpus all`; deploy/README.md says more.
+# It is run with `--gpus all`; docs/containers.md says more.
 FROM rust:1-bookworm AS build
 # hadolint ignore=DL3008
 RUN apt-get update && apt-get install --yes --no-install-recommends nasm python3-pip && rm -rf /var/lib/apt/lists/*
@@ -26,7 +26,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
 FROM nvidia/cuda:13.0.2-base-ubuntu24.04
 # hadolint ignore=DL3008
 RUN apt-get update && apt-get install --yes --no-install-recommends libcublas-13-0 libcurand-13-0 && rm -rf /var/lib/apt/lists/* \
-    && useradd --uid 10001 --user-group --home-dir /data --shell /usr/sbin/nologin kinora \
+    && useradd --uid 65532 --user-group --home-dir /data --shell /usr/sbin/nologin kinora \
     && mkdir /models /data && chown kinora:kinora /models /data
 COPY --from=build /kinora /kinora-cuda /usr/local/bin/
 COPY LICENSE-MIT LICENSE-APACHE NOTICE /usr/share/doc/kinora/
@@ -34,7 +34,7 @@ COPY LICENSE-MIT LICENSE-APACHE NOTICE /usr/share/doc/kinora/
 ENV HF_HOME=/models KINORA_CACHE=/data/cache
 VOLUME ["/models", "/data"]
 WORKDIR /data
-USER 10001:10001
+USER 65532:65532
 EXPOSE 7788
 HEALTHCHECK --interval=30s --timeout=5s --start-period=10s \
     CMD ["bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/7788 && printf 'GET /healthz HTTP/1.1\\r\\nHost: 127.0.0.1:7788\\r\\nConnection: close\\r\\n\\r\\n' >&3 && grep -q '^HTTP/1.1 200' <&3"]
