@@ -43,7 +43,7 @@ impl Case {
     /// A shot of three windows, one that continues it, and one after a cut.
     fn story(self, folder: &Path) -> Story {
         let seconds = |frames: usize| Some(frames as f64 / FPS as f64);
-        let image = self.needs_image.then(|| folder.join("given/image.png"));
+        let image = self.needs_image.then(|| folder.join("given/image.png").into());
         let shot = |prompt: &str, frames| Shot { prompt: prompt.into(), seconds: seconds(frames), ..Shot::default() };
         let first = Shot { image: image.clone(), ..shot("a cat walks on the grass", self.window() + 8) };
         let cut = Shot { image, join: Join::Cut, ..shot("a red ball", 5) };
@@ -193,10 +193,10 @@ impl Made<'_> {
         request.inputs = if name == "wan21_vace" {
             let black = Picture::new(SIDE, SIDE, vec![0; 3 * SIDE * SIDE]).expect("a picture");
             black.write_png(self.sandbox.path("black.png")).expect("a picture");
-            let [control, mask] = ["known.safetensors", "black.png"].map(|name| Some(self.sandbox.path(name)));
+            let [control, mask] = ["known.safetensors", "black.png"].map(|name| Some(self.sandbox.path(name).into()));
             Inputs { control, mask, ..Inputs::default() }
         } else {
-            Inputs { image: Some(self.sandbox.path("known.png")), ..Inputs::default() }
+            Inputs { image: Some(self.sandbox.path("known.png").into()), ..Inputs::default() }
         };
         generate(&self.pipeline, &request).unwrap_or_else(|error| panic!("{name}: {error}"));
         let again = latents(&self.sandbox.path("again.latents.safetensors"));
@@ -336,7 +336,7 @@ fn a_clip_that_is_too_short_to_continue_is_refused() {
 fn short_shots_are_continued_from_what_there_is() {
     for case in CASES {
         let sandbox = Sandbox::given(case.name);
-        let image = case.needs_image.then(|| sandbox.path("given/image.png"));
+        let image = case.needs_image.then(|| sandbox.path("given/image.png").into());
         let shot = |seconds: f64| Shot { prompt: "a cat".into(), seconds: Some(seconds), ..Shot::default() };
         let story = Story { after: None, shots: vec![Shot { image, ..shot(0.125) }, shot(0.5), shot(0.5)] };
         let request = request(case.window(), sandbox.path("film.safetensors"));

@@ -2,7 +2,7 @@
 #![allow(clippy::print_stdout, reason = "the measured numbers are worth seeing")]
 
 use candle_core::{DType, Device, Tensor};
-use kinora::{Event, Frame, Inputs, LatentRgb, Output, Picture, Pipeline, Request, Shot, Story};
+use kinora::{Event, Frame, Inputs, LatentRgb, Output, Picture, Pipeline, Request, Shot, Source, Story};
 use kinora_tests::{generate, kinora, load, same_bits, video};
 use std::ops::ControlFlow::{Break, Continue};
 use std::path::Path;
@@ -76,7 +76,7 @@ fn a_given_first_frame_is_kept_and_moves_as_it_is_told() {
 
     for (way, sign) in [("right", 1.0), ("left", -1.0)] {
         let mut request = request(&format!("a red ball moves {way} on a blue background"), 7, &clip);
-        request.inputs = Inputs { image: Some(image.clone()), ..Inputs::default() };
+        request.inputs = Inputs { image: Some(image.as_path().into()), ..Inputs::default() };
         let video = made(&pipeline, &request);
         let difference =
             (video.get(0).expect("a frame") - again.get(0).expect("a frame")).and_then(|d| d.abs()?.max_all());
@@ -97,9 +97,10 @@ fn a_given_last_frame_is_reached() {
     let [first_file, last_file] = ["first.png", "last.png"].map(|name| scratch.path().join(name));
     first.write_png(&first_file).expect("a picture");
     last.write_png(&last_file).expect("a picture");
-    for image in [Some(first_file), None] {
+    for image in [Some(Source::from(first_file)), None] {
         let mut request = request("a red ball moves right on a blue background", 11, &clip);
-        request.inputs = Inputs { image: image.clone(), last_image: Some(last_file.clone()), ..Inputs::default() };
+        request.inputs =
+            Inputs { image: image.clone(), last_image: Some(last_file.as_path().into()), ..Inputs::default() };
         let video = made(&pipeline, &request);
         println!("first {}: the last frame within {:.1} dB", image.is_some(), psnr(&video, 16, &last));
         assert!(psnr(&video, 16, &last) > 29.0);
@@ -298,7 +299,7 @@ fn a_changed_clip_keeps_what_its_strength_leaves() {
     let change = |strength: f64| {
         let mut request =
             request("a red ball moves left on a blue background", 9, &scratch.path().join("new.safetensors"));
-        request.inputs = Inputs { video: Some(source.clone()), strength: Some(strength), ..Inputs::default() };
+        request.inputs = Inputs { video: Some(source.as_path().into()), strength: Some(strength), ..Inputs::default() };
         let plan = pipeline.plan(&request).unwrap_or_else(|error| panic!("{error}")).plan;
         assert_eq!((plan.steps(), plan.frames), ((16.0 * strength) as usize, 17));
         // Made again, as many steps are asked for as before.

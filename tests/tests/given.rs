@@ -24,7 +24,8 @@ const CASES: &[&str] = &[
 ];
 
 fn request(case: &str, golden: &Golden, sandbox: &Sandbox) -> Request {
-    let there = |name: &str| Some(sandbox.path("given").join(name)).filter(|path| path.exists());
+    let there =
+        |name: &str| Some(sandbox.path("given").join(name)).filter(|path| path.exists()).map(kinora::Source::from);
     let number = |name: &str| golden.metadata.get(name).map(|text| text.parse::<f64>().expect("a number"));
     let video = there("video");
     let changed = case.contains("v2v");
@@ -128,7 +129,7 @@ fn a_stopped_run_goes_on_with_the_same_bits() {
     let (_, _, whole) = run(case, DType::F32, 1);
     assert!(same_bits(&video, &whole));
     // Another picture of the same name is another run.
-    let image = request.inputs.image.clone().expect("an image");
+    let image = request.inputs.image.as_ref().and_then(kinora::Source::path).expect("a file").to_path_buf();
     let mut bytes = std::fs::read(&image).expect("a picture");
     bytes.push(0);
     std::fs::write(&image, bytes).expect("a longer file");

@@ -53,13 +53,6 @@ pub fn read_recipe(py: Python<'_>, path: PathBuf) -> PyResult<String> {
     Ok(serde_json::to_string(&recipe).expect("plain data"))
 }
 
-/// Writes a PNG of bytes `[H, W, 3]`.
-#[pyfunction]
-pub fn write_png(py: Python<'_>, path: PathBuf, rgb: &[u8], width: usize, height: usize) -> PyResult<()> {
-    let picture = Picture::new(width, height, rgb.to_vec()).map_err(|error| raised(&error.into()))?;
-    py.detach(|| picture.write_png(&path)).map_err(|error| raised(&error.into()))
-}
-
 /// Writes a clip of frames `[H, W, 3]`, bytes each; returns notes.
 #[pyfunction]
 #[pyo3(signature = (path, frames, size, fps, recipe, quality, encoder))]

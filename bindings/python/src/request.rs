@@ -4,7 +4,6 @@ use crate::options::{Options, refused};
 use kinora::{Camera, Inputs, Output, Request, Sampling, Size, parse_aspect, parse_seed};
 use pyo3::prelude::*;
 use serde_json::{Map, Value};
-use std::path::PathBuf;
 
 /// Arguments that say the same thing in two ways.
 const EXCLUSIVE: [&[&str]; 7] = [
@@ -19,8 +18,8 @@ const EXCLUSIVE: [&[&str]; 7] = [
 const EXCLUSIVE_INPUTS: [&[&str]; 3] =
     [&["video", "image"], &["video", "last_image"], &["camera", "camera_preset", "camera_path"]];
 
-/// The request for a clip; `names` are those of recipes for the files that stand for objects.
-pub fn request(prompt: String, options: &mut Options<'_>, names: Vec<(PathBuf, String)>) -> PyResult<Request> {
+/// The request for a clip.
+pub fn request(prompt: String, options: &mut Options<'_>) -> PyResult<Request> {
     for names in EXCLUSIVE.iter().chain(&EXCLUSIVE_INPUTS) {
         options.exclusive(names)?;
     }
@@ -33,12 +32,7 @@ pub fn request(prompt: String, options: &mut Options<'_>, names: Vec<(PathBuf, S
         fps: options.get("fps")?,
         inputs: inputs(options)?,
         init_latents: options.path("init_latents")?,
-        output: Output {
-            latents: options.path("save_latents")?,
-            resume: options.path("resume")?,
-            names,
-            ..output(options)?
-        },
+        output: Output { latents: options.path("save_latents")?, resume: options.path("resume")?, ..output(options)? },
         ..Request::default()
     };
     denoising(request, options)
@@ -91,14 +85,14 @@ fn inputs(options: &mut Options<'_>) -> PyResult<Inputs> {
     let camera = options.parse("camera")?.map(Camera::Move);
     let camera = camera.or(options.parse("camera_preset")?.map(Camera::Preset));
     Ok(Inputs {
-        image: options.path("image")?,
-        last_image: options.path("last_image")?,
+        image: options.source("image")?,
+        last_image: options.source("last_image")?,
         fit: options.parse("fit")?.unwrap_or_default(),
-        video: options.path("video")?,
+        video: options.source("video")?,
         strength: options.get("strength")?,
-        control: options.path("control")?,
-        mask: options.path("mask")?,
-        references: options.list("references")?,
+        control: options.source("control")?,
+        mask: options.source("mask")?,
+        references: options.sources("references")?,
         expand: options.parse("expand")?,
         control_scale: options.get("control_scale")?,
         camera: camera.or(options.path("camera_path")?.map(Camera::Path)),

@@ -257,6 +257,12 @@ pub enum MediaError {
         /// The path as it was given.
         path: PathBuf,
     },
+    /// A recipe names a picture or a clip that was in memory when its clip was made.
+    #[error("`memory:sha256:{hash}` was a picture or a clip in memory, of which the recipe has the hash alone")]
+    Lost {
+        /// The SHA-256 of what is missing.
+        hash: String,
+    },
     /// The brightness of the frames is coded for displays of a high dynamic range, which would look washed out.
     #[error("cannot read frames from `{}`: they are HDR ({curve})", path.display())]
     HighDynamicRange {
@@ -322,6 +328,7 @@ impl MediaError {
                 format!("copy or download it again, or convert what can be read of it: {}", convert(path, ""))
             }
             Self::NotRegular { .. } => "give a regular file: it is read more than once".into(),
+            Self::Lost { .. } => "give the same picture or clip in its place again".into(),
             Self::Interlaced { path } => format!("deinterlace it first: {}", convert(path, "bwdif=mode=send_frame,")),
             Self::HighDynamicRange { path, .. } => {
                 let map = "zscale=t=linear:npl=100,tonemap=hable,zscale=p=bt709:t=bt709:m=bt709:r=tv,format=yuv420p,";

@@ -38,18 +38,20 @@ mod png;
 mod raw;
 mod read;
 mod recipe;
-mod regular;
 mod resample;
+mod source;
+mod stored;
 mod upscale;
 mod webp;
 mod y4m;
 
 pub use clip::{ClipSpec, Fps, Frame};
 pub use error::{MediaError, Result};
-pub use picture::{Fit, Picture, contact_sheet, picture_size, read_image};
+pub use picture::{Fit, Picture, contact_sheet, picture_size};
 pub use read::{ClipReader, Readers, open};
 pub use recipe::read_recipe;
 pub use resample::Filter;
+pub use source::{Source, read_image};
 pub use upscale::{Cropped, Lanczos, Upscale, UpscaleTarget, Upscaled};
 
 use std::path::{Path, PathBuf};

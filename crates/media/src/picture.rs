@@ -9,8 +9,8 @@ mod whole;
 
 pub use fit::Fit;
 pub(crate) use notes::notes_of;
+pub use read::picture_size;
 pub(crate) use read::{check_size as check_stored_size, over_white, read_over_white, readable, refused};
-pub use read::{picture_size, read_image};
 pub use sheet::contact_sheet;
 pub(crate) use whole::riff_len;
 
@@ -96,7 +96,7 @@ impl Picture {
     }
 
     /// Checks that there is a pixel, and that each has three values.
-    fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         let &Self { width, height, ref rgb } = self;
         check_size(width, height)?;
         if rgb.len() == 3 * width * height {

@@ -2,7 +2,7 @@
 //! comes from outside.
 
 use kinora::{
-    Camera, CameraPath, Fit, Inputs, Mode, Placement, Pose, Request, Resolution, Sampling, Shot, Size, Story,
+    Camera, CameraPath, Fit, Inputs, Mode, Placement, Pose, Request, Resolution, Sampling, Shot, Size, Source, Story,
     UpscaleTarget, parse_aspect,
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -267,11 +267,8 @@ impl ClipRequest {
     /// # Errors
     /// Fields that a story has in its shots, and words that are not understood.
     pub fn story(&self, mut path: impl FnMut(&str) -> Option<PathBuf>) -> Result<Option<Story>, FieldError> {
-        let mut file = |field: &str, id: &Option<String>| {
-            let found = |id: &String| path(id).ok_or_else(|| error(field, format!("there is no file `{id}`")));
-            id.as_ref().map(found).transpose()
-        };
-        let after = file("extend", &self.extend)?;
+        let mut source = |field: &str, id: &Option<String>| Ok(file(&mut path, field, id)?.map(Source::from));
+        let after = source("extend", &self.extend)?;
         if self.shots.is_empty() {
             // A continuation is a story of one shot.
             let shot = Shot {
@@ -302,7 +299,7 @@ impl ClipRequest {
                 seconds: shot.seconds,
                 join: if shot.join == Join::Cut { kinora::Join::Cut } else { kinora::Join::Continue },
                 negative_prompt: shot.negative_prompt.clone(),
-                image: file("shots", &shot.image)?,
+                image: source("shots", &shot.image)?,
                 camera: words.map(|words| words.to_string()),
                 seed: shot.seed,
             });
@@ -315,15 +312,12 @@ impl ClipRequest {
     /// # Errors
     /// Words that are not understood, and fields that exclude each other.
     pub fn request(&self, mut path: impl FnMut(&str) -> Option<PathBuf>) -> Result<Request, FieldError> {
-        let mut file = |field: &str, id: &Option<String>| {
-            let found = |id: &String| path(id).ok_or_else(|| error(field, format!("there is no file `{id}`")));
-            id.as_ref().map(found).transpose()
-        };
-        let (image, last_image) = (file("image", &self.image)?, file("last_image", &self.last_image)?);
-        let (video, control) = (file("video", &self.video)?, file("control", &self.control)?);
-        let mask = file("mask", &self.mask)?;
-        let references = self.references.iter().map(|id| file("references", &Some(id.clone())));
-        let references = references.map(|found| Ok(found?.unwrap_or_default())).collect::<Result<Vec<_>, _>>()?;
+        let mut source = |field: &str, id: &Option<String>| Ok(file(&mut path, field, id)?.map(Source::from));
+        let (image, last_image) = (source("image", &self.image)?, source("last_image", &self.last_image)?);
+        let (video, control) = (source("video", &self.video)?, source("control", &self.control)?);
+        let mask = source("mask", &self.mask)?;
+        let references = self.references.iter().filter_map(|id| source("references", &Some(id.clone())).transpose());
+        let references = references.collect::<Result<Vec<_>, _>>()?;
         let inputs = Inputs {
             image,
             last_image,
@@ -336,7 +330,7 @@ impl ClipRequest {
             expand: parsed("expand", self.expand.as_deref())?,
             control_scale: self.control_scale,
             camera: match self.camera_file()? {
-                Some(_) => file(CAMERA_PATH, &Some(CAMERA_PATH.to_string()))?.map(Camera::Path),
+                Some(_) => file(&mut path, CAMERA_PATH, &Some(CAMERA_PATH.to_string()))?.map(Camera::Path),
                 None => self.camera.as_deref().map(camera).transpose()?,
             },
             camera_in_prompt: self.camera_in_prompt,
@@ -399,6 +393,16 @@ fn camera(text: &str) -> Result<Camera, FieldError> {
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
+}
+
+/// The file of an id, where `path` finds it; none where there is no id.
+fn file(
+    path: &mut impl FnMut(&str) -> Option<PathBuf>,
+    field: &str,
+    id: &Option<String>,
+) -> Result<Option<PathBuf>, FieldError> {
+    let found = |id: &String| path(id).ok_or_else(|| error(field, format!("there is no file `{id}`")));
+    id.as_ref().map(found).transpose()
 }
 
 /// A seed.

@@ -1,7 +1,7 @@
 //! Conditioning inputs of a clip, and previews while it is made.
 
 use clap::Args;
-use kinora::{Camera, CameraMove, CameraPreset, Expand, Fit, Inputs};
+use kinora::{Camera, CameraMove, CameraPreset, Expand, Fit, Inputs, Source};
 use std::path::PathBuf;
 
 /// Pictures, clips and a camera that the clip is made from.
@@ -62,18 +62,19 @@ pub struct InputArgs {
 impl InputArgs {
     /// Returns the conditioning inputs that the options describe.
     pub fn inputs(&self) -> Inputs {
+        let source = |path: &Option<PathBuf>| path.as_ref().map(Source::from);
         let camera = (self.camera.map(Camera::Move))
             .or(self.camera_preset.map(Camera::Preset))
             .or(self.camera_path.clone().map(Camera::Path));
         Inputs {
-            image: self.image.clone(),
-            last_image: self.last_image.clone(),
+            image: source(&self.image),
+            last_image: source(&self.last_image),
             fit: self.fit,
-            video: self.video.clone(),
+            video: source(&self.video),
             strength: self.strength,
-            control: self.control.clone(),
-            mask: self.mask.clone(),
-            references: self.references.clone(),
+            control: source(&self.control),
+            mask: source(&self.mask),
+            references: self.references.iter().map(Source::from).collect(),
             expand: self.expand,
             control_scale: self.control_scale,
             camera,

@@ -39,7 +39,7 @@ pub fn extend(args: &ExtendArgs) -> Result<()> {
     let mut request = args.denoising.apply(earlier);
     request.negative_prompt = args.negative_prompt.clone().or(request.negative_prompt);
     let shot = Shot { prompt, seconds: Some(args.seconds), camera: args.camera.clone(), ..Shot::default() };
-    let story = Story { after: Some(args.clip.clone()), shots: vec![shot; usize::from(args.times)] };
+    let story = Story { after: Some((&args.clip).into()), shots: vec![shot; usize::from(args.times)] };
     let target = Target::of(&args.output, || extended(&args.clip))?;
     request.output = Output { clip: target.clip().into(), ..output_over(&args.output, request.output) };
     film(&options, &story, request, (&target, &args.output), args.project.as_deref(), notes)

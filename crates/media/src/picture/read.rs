@@ -4,10 +4,11 @@
 use super::{Picture, tiff, whole};
 use crate::container::is_video;
 use crate::error::{MediaError, Result};
-use crate::regular::regular;
+use crate::stored::{Stored, Stream};
 use image::error::{UnsupportedError, UnsupportedErrorKind};
 use image::metadata::Orientation;
 use image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageError, ImageFormat, ImageReader, ImageResult, Limits};
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{BufReader, Cursor, Read};
 use std::path::Path;
@@ -23,23 +24,9 @@ const MAX_FILE: u64 = 640 << 20;
 const FORMATS: [ImageFormat; 6] =
     [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::WebP, ImageFormat::Gif, ImageFormat::Bmp, ImageFormat::Tiff];
 
-/// Reads a picture: PNG, JPEG, WebP, GIF (the first frame of an animation), BMP or TIFF, recognised by the content of the
-/// file, not by its name.
-///
-/// The EXIF orientation is applied, and transparent pixels are blended with white
-/// (`round((alpha * value + (255 - alpha) * 255) / 255)`). Grey becomes RGB; values of 16 bits are rounded to 8. Colours are
-/// taken as sRGB, whatever profile the file has.
-///
-/// # Errors
-/// The file cannot be read, is cut short or damaged, is larger than 8192 pixels a side, or is of another format. HEIC, AVIF
-/// and JPEG XL are refused by name.
-pub fn read_image(path: impl AsRef<Path>) -> Result<Picture> {
-    read_over_white(path.as_ref()).map(|(picture, _)| picture)
-}
-
-/// Reads a picture, and returns whether a part of it is transparent.
-pub(crate) fn read_over_white(path: &Path) -> Result<(Picture, bool)> {
-    let bytes = read_file(path)?;
+/// Reads a picture as [`read_image`](crate::read_image) does, and returns whether a part of it is transparent.
+pub(crate) fn read_over_white(stored: &Stored) -> Result<(Picture, bool)> {
+    let (bytes, path) = (content(stored)?, stored.path.as_path());
     let format = format(&bytes, path)?;
     let cut_short = || MediaError::Damaged { path: path.to_path_buf(), what: "it is cut short".into() };
     let image = match format {
@@ -68,21 +55,17 @@ fn endless(bytes: &[u8], path: &Path) -> Result<Option<DynamicImage>> {
 /// Returns the size in which the picture of a file is shown, by its header; only of a TIFF the whole is read.
 ///
 /// # Errors
-/// As of [`read_image`].
+/// As of [`read_image`](crate::read_image).
 pub fn picture_size(path: &Path) -> Result<(usize, usize)> {
-    let io = |source| MediaError::io("read", path, source);
-    let mut start = Vec::new();
-    regular(path)?.take(64).read_to_end(&mut start).map_err(io)?;
-    match format(&start, path)? {
+    let stored = Stored::file(path);
+    match format(&stored.start()?, path)? {
         // A palette shows only in a whole file.
-        ImageFormat::Tiff => read_image(path).map(|picture| (picture.width, picture.height)),
-        format => {
-            shown_size(BufReader::new(File::open(path).map_err(io)?), format).map_err(|error| failed(error, path))
-        }
+        ImageFormat::Tiff => read_over_white(&stored).map(|(picture, _)| (picture.width, picture.height)),
+        format => shown_size(BufReader::new(stored.open()?), format).map_err(|error| failed(error, path)),
     }
 }
 
-fn shown_size(file: BufReader<File>, format: ImageFormat) -> ImageResult<(usize, usize)> {
+fn shown_size(file: BufReader<Stream>, format: ImageFormat) -> ImageResult<(usize, usize)> {
     let mut decoder = ImageReader::with_format(file, format).into_decoder()?;
     let (width, height) = decoder.dimensions();
     let (width, height) = (width as usize, height as usize);
@@ -93,20 +76,26 @@ fn shown_size(file: BufReader<File>, format: ImageFormat) -> ImageResult<(usize,
     Ok(if is_turned { (height, width) } else { (width, height) })
 }
 
-/// Returns the content of a file of bounded length.
-pub(super) fn read_file(path: &Path) -> Result<Vec<u8>> {
-    let failed = |source| MediaError::io("read", path, source);
+/// Returns what is stored, of bounded length.
+pub(super) fn content(stored: &Stored) -> Result<Cow<'_, [u8]>> {
+    let (failed, path) = (|error| stored.failed(error), stored.path.as_path());
+    let too_large = |len: u64| {
+        let what = format!("{} MiB, at most {} MiB", len >> 20, MAX_FILE >> 20);
+        Err(MediaError::PictureTooLarge { path: path.to_path_buf(), what })
+    };
+    if let Some(bytes) = stored.bytes() {
+        return if bytes.len() as u64 > MAX_FILE { too_large(bytes.len() as u64) } else { Ok(bytes.into()) };
+    }
     let metadata = std::fs::metadata(path).map_err(failed)?;
     if !metadata.is_file() {
         return Err(MediaError::NotAPicture { path: path.to_path_buf(), what: "it is not a regular file" });
     }
     if metadata.len() > MAX_FILE {
-        let what = format!("{} MiB, at most {} MiB", metadata.len() >> 20, MAX_FILE >> 20);
-        return Err(MediaError::PictureTooLarge { path: path.to_path_buf(), what });
+        return too_large(metadata.len());
     }
     let mut bytes = Vec::with_capacity(metadata.len() as usize);
     File::open(path).and_then(|file| file.take(MAX_FILE).read_to_end(&mut bytes)).map_err(failed)?;
-    Ok(bytes)
+    Ok(bytes.into())
 }
 
 /// Returns the format of a file that begins with `bytes`, if it is supported.

@@ -17,17 +17,17 @@ use crate::read::sps::{Sps, is_b_slice};
 use crate::read::track::Track;
 use crate::read::turn::Turn;
 use crate::read::usual_matrix;
+use crate::stored::{Stored, Stream};
 use shiguredo_mp4::boxes::Avc1Box;
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 const START_CODE: [u8; 4] = [0, 0, 0, 1];
 
 pub(crate) struct Mp4Reader {
     path: PathBuf,
-    file: File,
+    file: Stream,
     track: Track,
     stream: Stream,
     decoder: Decoder,
@@ -58,9 +58,9 @@ struct Stream {
 }
 
 impl Mp4Reader {
-    pub(crate) fn open(path: &Path) -> Result<Self> {
-        let failed = |source| MediaError::io("read", path, source);
-        let mut file = File::open(path).map_err(failed)?;
+    pub(crate) fn open(stored: &Stored) -> Result<Self> {
+        let (path, failed) = (stored.path.as_path(), |error| stored.failed(error));
+        let mut file = stored.open()?;
         let len = file.seek(SeekFrom::End(0)).map_err(failed)?;
         let no_index = |error| match error {
             NoIndex::Io(source) => failed(source),

@@ -5,10 +5,10 @@ use crate::model::manifest::Manifest;
 use crate::request::path_text;
 use crate::{Error, Result};
 use kinora_camera::Camera;
-use kinora_media::Fit;
+use kinora_media::{Fit, Source};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt::{self, Display};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::str::FromStr;
 
 /// The pictures, clips and the camera that a clip is made from, beside its prompt. Everything is optional, and most models
@@ -18,28 +18,28 @@ use std::str::FromStr;
 pub struct Inputs {
     /// The picture that the clip begins with.
     #[serde(skip_serializing_if = "Option::is_none", with = "path_text")]
-    pub image: Option<PathBuf>,
+    pub image: Option<Source>,
     /// The picture that the clip ends with.
     #[serde(skip_serializing_if = "Option::is_none", with = "path_text")]
-    pub last_image: Option<PathBuf>,
+    pub last_image: Option<Source>,
     /// The way in which pictures and clips of another shape get the clip's shape.
     #[serde(skip_serializing_if = "is_crop", serialize_with = "as_text", deserialize_with = "from_text")]
     pub fit: Fit,
     /// A clip to change: the new one starts from its latents, noised.
     #[serde(skip_serializing_if = "Option::is_none", with = "path_text")]
-    pub video: Option<PathBuf>,
+    pub video: Option<Source>,
     /// The part of `video` that is replaced, above 0 (nothing) to 1 (everything).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub strength: Option<f64>,
     /// A clip that controls the new one: depth, pose or edges, or frames of which `mask` says what is replaced.
     #[serde(skip_serializing_if = "Option::is_none", with = "path_text")]
-    pub control: Option<PathBuf>,
+    pub control: Option<Source>,
     /// A clip or picture: what is white there is generated, what is black is kept from `control`.
     #[serde(skip_serializing_if = "Option::is_none", with = "path_text")]
-    pub mask: Option<PathBuf>,
+    pub mask: Option<Source>,
     /// Pictures of what should be seen in the clip.
     #[serde(skip_serializing_if = "Vec::is_empty", with = "path_text")]
-    pub references: Vec<PathBuf>,
+    pub references: Vec<Source>,
     /// The margins that are added around `control`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expand: Option<Expand>,
@@ -80,18 +80,17 @@ impl Inputs {
 
     /// The same with whole paths, so that the clip can be made again from another directory.
     pub(crate) fn with_whole_paths(&self) -> Self {
-        let whole = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
         let camera = self.camera.as_ref().map(|camera| match camera {
-            Camera::Path(path) => Camera::Path(whole(path)),
+            Camera::Path(path) => Camera::Path(std::path::absolute(path).unwrap_or_else(|_| path.clone())),
             other => other.clone(),
         });
         Self {
-            image: self.image.as_ref().map(whole),
-            last_image: self.last_image.as_ref().map(whole),
-            video: self.video.as_ref().map(whole),
-            control: self.control.as_ref().map(whole),
-            mask: self.mask.as_ref().map(whole),
-            references: self.references.iter().map(whole).collect(),
+            image: self.image.as_ref().map(Source::absolute),
+            last_image: self.last_image.as_ref().map(Source::absolute),
+            video: self.video.as_ref().map(Source::absolute),
+            control: self.control.as_ref().map(Source::absolute),
+            mask: self.mask.as_ref().map(Source::absolute),
+            references: self.references.iter().map(Source::absolute).collect(),
             camera,
             ..self.clone()
         }
@@ -110,8 +109,8 @@ impl Inputs {
             ("the control clip", &self.control),
             ("the mask", &self.mask),
         ];
-        let single = single.into_iter().filter_map(|(name, path)| Some((name, path.as_deref()?)));
-        let references = self.references.iter().map(|path| ("a reference image", path.as_path()));
+        let single = single.into_iter().filter_map(|(name, source)| Some((name, source.as_ref()?.path()?)));
+        let references = self.references.iter().filter_map(|source| Some(("a reference image", source.path()?)));
         single.chain(references).chain(camera).collect()
     }
 
