@@ -122,6 +122,14 @@ pub enum MediaError {
         /// The names of the encoders in this build.
         available: Vec<String>,
     },
+    /// The format is not in this build.
+    #[error("{format} is not in this build, whose feature `{feature}` is off")]
+    NotInBuild {
+        /// The name of the format.
+        format: String,
+        /// The feature that would bring it.
+        feature: &'static str,
+    },
     /// The quality number is outside the encoder's scale.
     #[error("quality {given} is outside the scale of {encoder}, 0 (best) to {worst} (smallest)")]
     Quality {
@@ -292,8 +300,14 @@ impl MediaError {
             Self::UnknownEncoder { available, .. } if available.len() > 1 => {
                 format!("use one of: {}", available.join(", "))
             }
+            Self::NotInBuild { feature: "h264", .. } => {
+                "build with the feature `h264`, which needs a C++ compiler, or with `ffmpeg`; or choose a name that ends in .webp, \
+                 .gif, .y4m, .png or .safetensors"
+                    .into()
+            }
+            Self::NotInBuild { feature, .. } => format!("build with the feature `{feature}`, or take another format"),
             Self::UnknownEncoder { .. } => {
-                "this build has openh264 only; build with --features ffmpeg for libx264, libx265, AV1 and hardware \
+                "this build has one encoder only; build with the feature `ffmpeg` for libx264, libx265, AV1 and hardware \
                  encoders"
                     .into()
             }

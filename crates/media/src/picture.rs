@@ -10,8 +10,11 @@ mod whole;
 pub use fit::Fit;
 pub(crate) use notes::notes_of;
 pub use read::picture_size;
-pub(crate) use read::{check_size as check_stored_size, over_white, read_over_white, readable, refused};
+#[cfg(any(feature = "gif", feature = "webp"))]
+pub(crate) use read::{check_size as check_stored_size, over_white};
+pub(crate) use read::{read_over_white, readable, refused};
 pub use sheet::contact_sheet;
+#[cfg(feature = "webp")]
 pub(crate) use whole::riff_len;
 
 use crate::clip::Frame;

@@ -11,6 +11,7 @@ mod facts;
 mod ffmpeg;
 mod fragments;
 mod frames;
+#[cfg(feature = "gif")]
 mod gif;
 mod mp4;
 mod packets;
@@ -27,6 +28,7 @@ mod sps;
 mod stills;
 mod track;
 mod turn;
+#[cfg(feature = "webp")]
 mod webp;
 #[cfg(not(feature = "ffmpeg"))]
 mod y4m;
@@ -38,6 +40,7 @@ use crate::picture::{readable, refused};
 use crate::png::Pattern;
 use crate::source::{Content, Kind, Source};
 use crate::stored::Stored;
+#[cfg(any(feature = "gif", feature = "webp"))]
 use image::ImageFormat;
 use std::path::PathBuf;
 
@@ -118,8 +121,10 @@ impl Readers {
         if is_raw(stored, &start) {
             return Ok(Box::new(raw::RawReader::open(stored)?));
         }
-        match readable(&start) {
+        match readable(&start)? {
+            #[cfg(feature = "gif")]
             Some(ImageFormat::Gif) => Ok(Box::new(gif::GifReader::open(stored)?)),
+            #[cfg(feature = "webp")]
             Some(ImageFormat::WebP) => match webp::WebpReader::open(stored, &start)? {
                 Some(clip) => Ok(Box::new(clip)),
                 None => still(),
@@ -181,6 +186,7 @@ fn is_raw(stored: &Stored, start: &[u8]) -> bool {
 
 /// Returns the frames per second of `frames` frames that last `total` units altogether, with `units` per second. Files round
 /// times to units, so a usual speed that gives these times is preferred. Without times, it is [`USUAL_FPS`].
+#[cfg(any(feature = "gif", feature = "webp"))]
 fn speed(frames: u64, total: u64, units: u64) -> Result<Fps> {
     const USUAL: [u32; 11] = [16, 24, 25, 30, 8, 10, 12, 15, 20, 50, 60];
     let usual = Fps::new(USUAL_FPS, 1)?;
@@ -197,6 +203,7 @@ fn speed(frames: u64, total: u64, units: u64) -> Result<Fps> {
 
 /// Returns a note if frames are shown for `least` to `most` units, with `units` per second, and read as `fps`. Cameras waver
 /// by a few hundredths, and files round to units.
+#[cfg(any(feature = "gif", feature = "webp"))]
 fn uneven(least: u64, most: u64, units: f64, fps: Fps) -> Option<String> {
     let [slow, fast] = [most, least].map(|length| units / length.max(1) as f64);
     let note = || {
@@ -229,6 +236,7 @@ pub(crate) fn shown(text: &str) -> String {
 mod tests {
     use super::*;
 
+    #[cfg(any(feature = "gif", feature = "webp"))]
     #[test]
     fn speeds_are_those_that_give_the_times() {
         for fps in [16, 24, 25, 30, 12] {

@@ -66,6 +66,7 @@ fn read_from(mut file: impl Read + Seek, path: &Path) -> Result<Option<String>> 
 }
 
 /// Escapes `text` for XML.
+#[cfg(feature = "webp")]
 pub(crate) fn escape_xml(text: &str) -> String {
     XML_ESCAPES.iter().rev().fold(text.to_owned(), |text, (plain, escaped)| text.replace(plain, escaped))
 }

@@ -20,9 +20,15 @@ const MAX_BYTES: u64 = 1 << 30;
 /// The longest file that is read: 8192×8192 with 4 values of 16 bits, uncompressed, and a margin for metadata.
 const MAX_FILE: u64 = 640 << 20;
 
-/// The supported formats.
-const FORMATS: [ImageFormat; 6] =
-    [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::WebP, ImageFormat::Gif, ImageFormat::Bmp, ImageFormat::Tiff];
+/// The supported formats, whether they are in this build, and the features that bring them.
+const FORMATS: [(ImageFormat, bool, &str); 6] = [
+    (ImageFormat::Png, true, "png"),
+    (ImageFormat::Bmp, true, "bmp"),
+    (ImageFormat::Jpeg, cfg!(feature = "jpeg"), "jpeg"),
+    (ImageFormat::WebP, cfg!(feature = "webp"), "webp"),
+    (ImageFormat::Gif, cfg!(feature = "gif"), "gif"),
+    (ImageFormat::Tiff, cfg!(feature = "tiff"), "tiff"),
+];
 
 /// Reads a picture as [`read_image`](crate::read_image) does, and returns whether a part of it is transparent.
 pub(crate) fn read_over_white(stored: &Stored) -> Result<(Picture, bool)> {
@@ -107,8 +113,10 @@ pub(super) fn format(bytes: &[u8], path: &Path) -> Result<ImageFormat> {
     if let Some(format) = refused(bytes) {
         return Err(MediaError::PictureFormat { path: path(), format: format.into() });
     }
+    if let Some(format) = readable(bytes)? {
+        return Ok(format);
+    }
     match image::guess_format(bytes) {
-        Ok(format) if FORMATS.contains(&format) => Ok(format),
         Ok(format) => Err(MediaError::PictureFormat { path: path(), format: format!("{format:?}") }),
         Err(_) if is_video(bytes) => Err(MediaError::NotAPicture { path: path(), what: "it is a video" }),
         Err(_) => {
@@ -118,8 +126,18 @@ pub(super) fn format(bytes: &[u8], path: &Path) -> Result<ImageFormat> {
 }
 
 /// Returns the format of a supported picture by its first bytes, at least 16 of them.
-pub(crate) fn readable(start: &[u8]) -> Option<ImageFormat> {
-    image::guess_format(start).ok().filter(|format| FORMATS.contains(format))
+///
+/// # Errors
+/// A format that other builds support.
+pub(crate) fn readable(start: &[u8]) -> Result<Option<ImageFormat>> {
+    let Ok(format) = image::guess_format(start) else { return Ok(None) };
+    match FORMATS.iter().find(|(known, ..)| *known == format) {
+        Some((_, false, feature)) => {
+            let format = format.extensions_str()[0].to_uppercase();
+            Err(MediaError::NotInBuild { format, feature })
+        }
+        known => Ok(known.map(|_| format)),
+    }
 }
 
 /// Returns the name of a picture format that is recognised but not supported, by the brands of ISO/IEC 23008-12 and of AVIF

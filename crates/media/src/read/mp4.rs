@@ -5,8 +5,8 @@
 
 use crate::ClipReader;
 use crate::clip::{ClipSpec, Frame};
+use crate::container::MAX_MACROBLOCKS;
 use crate::error::{MediaError, Result};
-use crate::openh264::MAX_MACROBLOCKS;
 use crate::read::boxes::{NoIndex, read_index, visit};
 use crate::read::colour::{Colour, LEFT, Yuv};
 use crate::read::decoder::{Decoder, Picture};
