@@ -88,9 +88,11 @@ pub fn write_clip(
 
 /// A recipe with the settings of the encoder.
 fn encoded(recipe: &str, quality: Option<u8>, encoder: Option<&str>) -> kinora::Result<String> {
-    let bad = |error: serde_json::Error| Error::Request {
-        what: format!("the clip's recipe does not parse: {error}"),
-        hint: "leave it as it came, or save with metadata=False".into(),
+    let bad = |error: serde_json::Error| {
+        Error::request(
+            format!("the clip's recipe does not parse: {error}"),
+            "leave it as it came, or save with metadata=False",
+        )
     };
     let mut recipe: Recipe = serde_json::from_str(recipe).map_err(bad)?;
     (recipe.quality, recipe.encoder) = (quality, encoder.map(str::to_string));

@@ -118,7 +118,7 @@ impl Pipeline {
         }
         let hint = "load it in the process that uses it, or start processes with multiprocessing's \"spawn\"";
         let what = "a pipeline does not survive a fork of its process".into();
-        Err(raised(&kinora::Error::Request { what, hint: hint.into() }))
+        Err(raised(&kinora::Error::request(what, hint)))
     }
 
     /// Returns the continuation of `clip` by `options`, and what there is to say of it.
@@ -137,7 +137,7 @@ impl Pipeline {
         };
         if shot.prompt.is_empty() {
             let hint = "prompt says what happens next";
-            let error = kinora::Error::Request { what: "the clip has no recorded prompt".into(), hint: hint.into() };
+            let error = kinora::Error::request("the clip has no recorded prompt", hint);
             return Err(raised(&error));
         }
         let times = options.get::<NonZeroU16>("times")?.map_or(1, NonZeroU16::get);

@@ -335,7 +335,7 @@ impl MediaError {
                 format!("copy, download or write it again; if players show it, convert it: {}", convert(path, ""))
             }
             Self::Unsupported { path, .. } => format!(
-                "{READ}; other videos are read by the programs ffmpeg and ffprobe where they are on PATH, or convert this one: {}",
+                "{READ}; other videos are read by the programs ffmpeg and ffprobe where they are installed, or convert this one: {}",
                 convert(path, "")
             ),
             Self::Ffmpeg { path, .. } => {

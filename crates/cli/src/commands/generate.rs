@@ -53,13 +53,13 @@ fn check_all(pipeline: &Pipeline, args: &GenerateArgs, request: &Request) -> Res
     }
     if is_piped(&args.output) {
         let hint = "leave --count out, or give -o a file: its name gets a number";
-        return Err(Error::Request { what: "several clips cannot go to standard output".into(), hint: hint.into() });
+        return Err(Error::request("several clips cannot go to standard output", hint));
     }
     if let Some(seed) = request.seed.filter(|seed| seed.checked_add(args.count - 1).is_none()) {
-        return Err(Error::Request {
-            what: format!("--seed {seed} with --count {} goes past the largest seed, {}", args.count, u64::MAX),
-            hint: "choose a smaller seed".into(),
-        });
+        return Err(Error::request(
+            format!("--seed {seed} with --count {} goes past the largest seed, {}", args.count, u64::MAX),
+            "choose a smaller seed",
+        ));
     }
     pipeline.check_outputs(request, &outputs)
 }

@@ -26,9 +26,11 @@ pub fn extend(args: &ExtendArgs) -> Result<()> {
     };
     let options = args.loras.over(options, args.denoising.sampling.mode);
     let given = args.prompt.as_deref().map(prompt).transpose()?;
-    let prompt = given.or(made.as_ref().map(|request| request.prompt.clone())).ok_or_else(|| Error::Request {
-        what: format!("`{}` has no recorded prompt", args.clip.display()),
-        hint: "write what happens next: `kinora extend CLIP PROMPT`".into(),
+    let prompt = given.or(made.as_ref().map(|request| request.prompt.clone())).ok_or_else(|| {
+        Error::request(
+            format!("`{}` has no recorded prompt", args.clip.display()),
+            "write what happens next: `kinora extend CLIP PROMPT`",
+        )
     })?;
     let earlier = made.unwrap_or_default();
     // Another model has settings of its own.

@@ -85,7 +85,7 @@ fn of_mask(path: &Path, mut clip: Box<dyn ClipReader>, frames: usize) -> Result<
         let reason =
             format!("the brightest value of the mask is {:.0} of 255, so nothing in it is white", largest * 255.0);
         let hint = "white (255) is generated and black (0) is kept: make the values 0 and 255";
-        return Err(Error::BadFile { path: path.into(), reason, hint });
+        return Err(Error::bad_file(path, reason, hint));
     }
     if largest <= GENERATED {
         notices.push(said_of(path, "it is black everywhere: everything is kept, nothing is generated"));

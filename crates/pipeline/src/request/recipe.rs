@@ -79,9 +79,9 @@ impl Recipe {
     pub fn read(clip: impl Into<Source>) -> Result<Self> {
         let clip = clip.into();
         let hint = "only clips that Kinora wrote with their recipe can be shown and made again";
-        let bad = |reason: String| Error::BadFile { path: clip.label(), reason, hint };
+        let bad = |reason: String| Error::bad_file(clip.label(), reason, hint);
         let text = kinora_media::read_recipe(&clip)?
-            .ok_or_else(|| bad("it carries no recipe: Kinora did not make it, or was told --no-metadata".into()))?;
+            .ok_or_else(|| bad("it carries no recipe: Kinora did not make it, or was told to leave it out".into()))?;
         if !is_own(&text) {
             let of_whom = whose(&text).map_or_else(String::new, |whose| format!(", but {whose}"));
             return Err(bad(format!("it carries no recipe of Kinora{of_whom}")));

@@ -76,7 +76,7 @@ impl Story {
     /// No such file, or one that says something else.
     pub fn read(path: &Path) -> Result<Self> {
         let hint = "a story is TOML with `[[shot]]` tables of prompt, seconds, join (continue or cut), camera, image";
-        let bad = |reason: String| Error::BadFile { path: path.to_path_buf(), reason, hint };
+        let bad = |reason: String| Error::bad_file(path, reason, hint);
         let text = kinora_files::read_text(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
         let mut story: Self = toml::from_str(&text).map_err(|error| bad(error.message().to_string()))?;
         if story.shots.is_empty() {

@@ -88,7 +88,7 @@ pub(crate) fn encode_clip(
     }
     if latents.is_empty() {
         let hint = "give a clip with at least one frame";
-        return Err(Error::BadFile { path, reason: "it has no frames".into(), hint });
+        return Err(Error::bad_file(path, "it has no frames", hint));
     }
     Ok((Tensor::cat(&latents, 2)?, spec.fps.as_f64()))
 }

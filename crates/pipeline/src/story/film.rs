@@ -296,11 +296,9 @@ pub(super) fn check_continued(
     let mut reader = pipeline.readers.open(clip)?;
     for found in 0..least {
         if reader.next_frame()?.is_none() {
-            return Err(Error::BadFile {
-                path: clip.label(),
-                reason: format!("it has {found} frames, {least} are needed to continue"),
-                hint: "continue a longer clip, or begin with its last frame: --image",
-            });
+            let reason = format!("it has {found} frames, {least} are needed to continue");
+            let hint = "continue a longer clip, or begin a new one with its last frame";
+            return Err(Error::bad_file(clip.label(), reason, hint).about(&["image"]));
         }
     }
     let again = "its frames are compressed again, which loses a little each time: its latents are not beside it";

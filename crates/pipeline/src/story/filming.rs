@@ -194,7 +194,7 @@ impl<'a> Filming<'a> {
     fn keep_story(&self) -> Result<Lock> {
         let path = self.project.join(STORY);
         let io = |source| Error::Io { path: path.clone(), source };
-        check_own(self.project, STORY, "story", "--project")?;
+        check_own(self.project, STORY, "story", &["project"])?;
         let lock = Lock::take(self.project)?;
         let own: Recipe = serde_json::from_str(&self.recipe).expect("its own text");
         match kinora_files::read_text(&path) {

@@ -130,11 +130,10 @@ impl Mask {
         let first = clip.next_frame()?;
         let second = clip.next_frame()?;
         match (first, second) {
-            (None, _) => Err(Error::BadFile {
-                path: source.label(),
-                reason: "it has no frames".into(),
-                hint: "give a picture, or a clip with a frame for each of the control clip",
-            }),
+            (None, _) => {
+                let hint = "give a picture, or a clip with a frame for each of the control clip";
+                Err(Error::bad_file(source.label(), "it has no frames", hint).about(&["mask"]))
+            }
             (Some(still), None) => Ok(Self::Still(values(still, plan)?)),
             (Some(_), Some(_)) => Ok(Self::Clip(readers.open(source)?, Vec::new())),
         }

@@ -107,7 +107,7 @@ impl Conditions {
             (None, None) => None,
             _ => {
                 let what = "the kept conditioning has one of `clean.latents` and `clean.given`, not both";
-                return Err(Error::request(what, "delete the directory of --resume to start anew"));
+                return Err(Error::request(what, "delete the directory of the run to start anew").about(&["resume"]));
             }
         };
         Ok(Self {
@@ -198,9 +198,6 @@ impl Conditioner<'_> {
 
 /// A clip ended before the frame `index` of the `wanted` ones.
 fn too_short(source: &Source, index: usize, wanted: usize) -> Error {
-    Error::BadFile {
-        path: source.label(),
-        reason: format!("it has {index} frames, {wanted} are needed"),
-        hint: "ask for fewer with --frames, or give a longer clip",
-    }
+    let reason = format!("it has {index} frames, {wanted} are needed");
+    Error::bad_file(source.label(), reason, "ask for fewer, or give a longer clip").about(&["frames"])
 }
