@@ -31,21 +31,12 @@ fn request(case: &str, golden: &Golden, sandbox: &Sandbox) -> Request {
     let changed = case.contains("v2v");
     let mut request = golden.request(&sandbox.path("given"));
     request.sampling.guidance_scale_2 = number("guidance_scale_2");
-    Request {
-        inputs: Inputs {
-            image: there("image.png"),
-            last_image: there("last.png"),
-            fit: Fit::Stretch, // as diffusers does it
-            video: video.clone().filter(|_| changed),
-            strength: number("strength"),
-            control: video.filter(|_| !changed),
-            mask: there("mask"),
-            references: there("reference.png").into_iter().collect(),
-            control_scale: number("conditioning_scale"),
-            ..Inputs::default()
-        },
-        ..request
-    }
+    let inputs = Inputs::default().fit(Fit::Stretch); // as diffusers does it
+    let mut inputs = inputs.strength(number("strength")).control_scale(number("conditioning_scale"));
+    inputs.references = there("reference.png").into_iter().collect();
+    (inputs.image, inputs.last_image, inputs.mask) = (there("image.png"), there("last.png"), there("mask"));
+    (inputs.video, inputs.control) = (video.clone().filter(|_| changed), video.filter(|_| !changed));
+    request.inputs(inputs)
 }
 
 fn run(case: &str, dtype: DType, threads: usize) -> (Golden, Vec<Tensor>, Tensor) {

@@ -84,7 +84,7 @@ fn decoding_a_longer_clip_takes_no_more_memory() {
         let latents = Tensor::rand(-1f32, 1f32, shape, &Device::Cpu).expect("noise");
         let file = scratch.path().join("latents.safetensors");
         kinora_checkpoint::save_safetensors(&file, &[("latents".into(), latents)], &BTreeMap::new()).expect("saved");
-        let output = Output { clip: scratch.path().join("clip.mp4"), ..Output::default() };
+        let output = Output::new(scratch.path().join("clip.mp4"));
         MEMORY.peak_of(|| {
             let report = pipeline.decode(&file, &output, None, |_| ControlFlow::Continue(()));
             assert_eq!(report.unwrap_or_else(|error| panic!("{error}")).frames, frames);

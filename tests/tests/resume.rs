@@ -13,14 +13,11 @@ use std::time::{Duration, Instant};
 
 /// A small clip in `folder`.
 fn request(folder: &Path, name: &str, sampler: SamplerKind) -> Request {
-    let mut request = Request {
-        prompt: "a red ball rolls over a meadow".into(),
-        size: Size::Pixels { width: Some(32), height: Some(48) },
-        frames: Some(5),
-        sampling: Sampling { steps: Some(4), sampler: Some(sampler), ..Sampling::default() },
-        seed: Some(3),
-        ..Request::default()
-    };
+    let mut request = Request::new("a red ball rolls over a meadow")
+        .size(Size::Pixels { width: Some(32), height: Some(48) })
+        .frames(5)
+        .sampling(Sampling::default().steps(4).sampler(sampler))
+        .seed(3);
     request.output.clip = folder.join(format!("{name}.safetensors"));
     request.output.latents = Some(folder.join(format!("{name}.latents.safetensors")));
     request

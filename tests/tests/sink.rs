@@ -13,7 +13,7 @@ use std::ops::ControlFlow;
 fn request(output: Output) -> Request {
     let size = Size::Pixels { width: Some(32), height: Some(32) };
     let prompt = "a red ball".into();
-    let mut request = Request { prompt, size, frames: Some(5), seed: Some(1), output, ..Request::default() };
+    let mut request = Request::new(prompt).size(size).frames(5).seed(1).output(output);
     request.sampling.steps = Some(2);
     request
 }
@@ -24,9 +24,7 @@ fn frames_in_memory_are_those_of_the_file() {
     let sandbox = Sandbox::new("wan21_t2v");
     let pipeline = sandbox.pipeline();
     let clip = sandbox.path("clip.safetensors");
-    pipeline
-        .generate(&request(Output { clip: clip.clone(), ..Output::default() }), |_| ControlFlow::Continue(()))
-        .expect("a clip");
+    pipeline.generate(&request(Output::new(clip.clone())), |_| ControlFlow::Continue(())).expect("a clip");
     let expected = video(&clip).flatten_all().and_then(|video| video.to_vec1::<f32>()).expect("frames");
     let before = sandbox.files();
 
@@ -53,8 +51,7 @@ fn stories_go_to_a_sink() {
     let shot = |prompt: &str, seconds| Shot { prompt: prompt.into(), seconds: Some(seconds), ..Shot::default() };
     let story = Story { after: None, shots: vec![shot("a cat walks on the grass", 1.0), shot("it lies down", 0.5)] };
     let clip = sandbox.path("story.safetensors");
-    let request =
-        Request { fps: Some(8.0), frames: Some(9), ..request(Output { clip: clip.clone(), ..Output::default() }) };
+    let request = request(Output::new(clip.clone())).fps(8.0).frames(9);
     let on_event = |_: kinora::Event<'_>| ControlFlow::Continue(());
     pipeline.film(&story, &request, &sandbox.path("project"), on_event).expect("a film");
     let expected = video(&clip).flatten_all().and_then(|video| video.to_vec1::<f32>()).expect("frames");
@@ -78,7 +75,7 @@ fn stories_go_to_a_sink() {
 #[test]
 fn sinks_get_frames_as_files_do() {
     let sandbox = Sandbox::new("wan21_t2v");
-    let output = Output { upscale: "2x".parse().ok(), metadata: false, ..Output::default() };
+    let output = Output::default().upscale("2x".parse().ok()).metadata(false);
     let mut frames = Frames::default();
     sandbox.pipeline().generate_into(&request(output), &mut frames, |_| ControlFlow::Continue(())).expect("frames");
     let info = frames.clip.expect("it began");
@@ -114,9 +111,7 @@ fn latents_survive_a_sink_that_fails() {
     assert_eq!(sink.0, 3);
     let Error::AfterLatents { latents, .. } = error else { panic!("{error:?}") };
     let clip = sandbox.path("after.safetensors");
-    pipeline
-        .decode(&latents, &Output { clip: clip.clone(), ..Output::default() }, None, |_| ControlFlow::Continue(()))
-        .expect("a clip");
+    pipeline.decode(&latents, &Output::new(clip.clone()), None, |_| ControlFlow::Continue(())).expect("a clip");
     assert_eq!(video(&clip).dims(), [5, 3, 32, 32]);
     std::fs::remove_dir_all(latents.parent().expect("a folder")).expect("it is ours");
 }

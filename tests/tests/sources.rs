@@ -27,8 +27,7 @@ fn picture(file: &Path) -> Source {
 }
 
 fn request(sandbox: &Sandbox, inputs: Inputs) -> Request {
-    let mut request =
-        Request { prompt: "a red ball".into(), frames: Some(9), seed: Some(3), inputs, ..Request::default() };
+    let mut request = Request::new("a red ball").frames(9).seed(3).inputs(inputs);
     request.size = kinora::Size::Pixels { width: Some(32), height: Some(32) };
     request.sampling.steps = Some(2);
     request.output.clip = sandbox.path("clip.safetensors");
@@ -45,11 +44,7 @@ fn made(sandbox: &Sandbox, inputs: Inputs) -> Tensor {
 fn pictures_in_memory_make_the_same_clip() {
     let sandbox = Sandbox::given("wan21_flf2v");
     let [first, last] = ["image.png", "last.png"].map(|name| sandbox.path("given").join(name));
-    let inputs = |image: Source, last_image: Source| Inputs {
-        image: Some(image),
-        last_image: Some(last_image),
-        ..Inputs::default()
-    };
+    let inputs = |image: Source, last_image: Source| Inputs::default().image(image).last_image(last_image);
     let expected = made(&sandbox, inputs(first.as_path().into(), last.as_path().into()));
     for (image, last) in [(bytes(&first), picture(&last)), (picture(&first), bytes(&last))] {
         assert!(same_bits(&made(&sandbox, inputs(image, last)), &expected));
@@ -60,11 +55,8 @@ fn pictures_in_memory_make_the_same_clip() {
 fn clips_in_memory_make_the_same_clip() {
     let sandbox = Sandbox::given("wan21_vace");
     let given = |name: &str| sandbox.path("given").join(name);
-    let inputs = |control: Source, mask: Source, reference: Source| Inputs {
-        control: Some(control),
-        mask: Some(mask),
-        references: vec![reference],
-        ..Inputs::default()
+    let inputs = |control: Source, mask: Source, reference: Source| {
+        Inputs::default().control(control).mask(mask).references(vec![reference])
     };
     let [clip, mask, reference] = ["video", "mask", "reference.png"].map(given);
     let expected = made(&sandbox, inputs(clip.as_path().into(), mask.as_path().into(), reference.as_path().into()));
@@ -108,7 +100,7 @@ fn a_run_with_a_picture_in_memory_goes_on_with_the_same_one() {
     let image = bytes(&sandbox.path("given/image.png"));
     let pipeline = load(&sandbox.path("model").to_string_lossy(), DType::F32, 2);
     let with = |image: Source| {
-        let mut request = request(&sandbox, Inputs { image: Some(image), ..Inputs::default() });
+        let mut request = request(&sandbox, Inputs::default().image(image));
         request.output.resume = Some(sandbox.path("run"));
         request
     };
@@ -121,14 +113,14 @@ fn a_run_with_a_picture_in_memory_goes_on_with_the_same_one() {
     let (report, steps) = generate(&pipeline, &with(image.clone())).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(steps.len(), 1, "the first was done");
     let resumed = video(&report.clip);
-    assert!(same_bits(&resumed, &made(&sandbox, Inputs { image: Some(image), ..Inputs::default() })));
+    assert!(same_bits(&resumed, &made(&sandbox, Inputs::default().image(image))));
 }
 
 #[test]
 fn a_recipe_says_what_is_missing() {
     let sandbox = Sandbox::given("wan22_ti2v_i2v");
     let image = bytes(&sandbox.path("given/image.png"));
-    made(&sandbox, Inputs { image: Some(image.clone()), ..Inputs::default() });
+    made(&sandbox, Inputs::default().image(image.clone()));
     let clip = sandbox.path("clip.safetensors");
     let recipe = Recipe::read(&clip).expect("a recipe");
     assert_eq!(recipe.inputs.image.as_ref(), Some(&image));

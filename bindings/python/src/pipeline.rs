@@ -128,7 +128,7 @@ impl Pipeline {
         mut options: Options<'_>,
         project: &Path,
     ) -> PyResult<(Story, Request, Option<String>)> {
-        let (earlier, notice) = self.before(&clip)?;
+        let (mut earlier, notice) = self.before(&clip)?;
         let shot = Shot {
             prompt: options.get("prompt")?.unwrap_or(earlier.prompt.clone()),
             seconds: Some(options.get("seconds")?.unwrap_or(USUAL_SECONDS)),
@@ -142,10 +142,11 @@ impl Pipeline {
         }
         let times = options.get::<NonZeroU16>("times")?.map_or(1, NonZeroU16::get);
         let negative_prompt = options.get("negative_prompt")?.or(earlier.negative_prompt.clone());
-        let mut request = denoising(Request { negative_prompt, ..earlier }, &mut options)?;
+        earlier.negative_prompt = negative_prompt;
+        let mut request = denoising(earlier, &mut options)?;
         let own = output(&mut options)?;
         let upscale = own.upscale.or(request.output.upscale);
-        request.output = kinora::Output { upscale, ..own };
+        request.output = own.upscale(upscale);
         options.finish()?;
         // A random seed is drawn once per project.
         request.seed = request.seed.or(kinora::story_seed(project));
@@ -163,7 +164,9 @@ impl Pipeline {
             Ok(recipe) => {
                 let Request { prompt, negative_prompt, output, .. } =
                     recipe.continuation().map_err(|error| raised(&error))?;
-                Ok((Request { prompt, negative_prompt, output, ..Request::default() }, None))
+                let mut request = Request::new(prompt).output(output);
+                request.negative_prompt = negative_prompt;
+                Ok((request, None))
             }
             Err(kinora::Error::BadFile { reason, .. }) => {
                 let notice = format!("the clip before: {reason}; all settings are the model's own");

@@ -23,39 +23,35 @@ pub fn request(prompt: String, options: &mut Options<'_>) -> PyResult<Request> {
     for names in EXCLUSIVE.iter().chain(&EXCLUSIVE_INPUTS) {
         options.exclusive(names)?;
     }
-    let request = Request {
-        prompt,
-        negative_prompt: options.get("negative_prompt")?,
-        size: size(options)?,
-        frames: options.get("frames")?,
-        duration: options.get("duration")?,
-        fps: options.get("fps")?,
-        inputs: inputs(options)?,
-        init_latents: options.path("init_latents")?,
-        output: Output { latents: options.path("save_latents")?, resume: options.path("resume")?, ..output(options)? },
-        ..Request::default()
-    };
+    let mut request = Request::new(prompt).size(size(options)?).inputs(inputs(options)?).output(output(options)?);
+    request.negative_prompt = options.get("negative_prompt")?;
+    request.frames = options.get("frames")?;
+    request.duration = options.get("duration")?;
+    request.fps = options.get("fps")?;
+    request.init_latents = options.path("init_latents")?;
+    request.output.latents = options.path("save_latents")?;
+    request.output.resume = options.path("resume")?;
     denoising(request, options)
 }
 
 /// `earlier` with the settings that are given; a preset or a mode replaces all of them.
-pub fn denoising(earlier: Request, options: &mut Options<'_>) -> PyResult<Request> {
+pub fn denoising(mut earlier: Request, options: &mut Options<'_>) -> PyResult<Request> {
     let (preset, mode) = (options.get("preset")?, options.parse("mode")?);
     let replaced = preset.is_some() || mode.is_some();
     let fallback = if replaced { Sampling::default() } else { earlier.sampling };
     let seed = options.parse_with("seed", parse_seed)?;
-    Ok(Request {
-        preset: preset.or(earlier.preset),
-        mode: mode.or(earlier.mode),
-        sampling: sampling(options)?.or(&fallback),
-        seed: seed.map_or(earlier.seed, kinora::SeedChoice::fixed),
-        ..earlier
-    })
+    earlier.preset = preset.or(earlier.preset);
+    earlier.mode = mode.or(earlier.mode);
+    earlier.sampling = sampling(options)?.or(&fallback);
+    earlier.seed = seed.map_or(earlier.seed, kinora::SeedChoice::fixed);
+    Ok(earlier)
 }
 
 /// The treatment of decoded frames.
 pub fn output(options: &mut Options<'_>) -> PyResult<Output> {
-    Ok(Output { tile: options.get("tile")?, upscale: options.parse("upscale")?, ..Output::default() })
+    let mut output = Output::default();
+    (output.tile, output.upscale) = (options.get("tile")?, options.parse("upscale")?);
+    Ok(output)
 }
 
 /// The settings of denoising are what [`Sampling`] declares.
@@ -84,18 +80,12 @@ fn size(options: &mut Options<'_>) -> PyResult<Size> {
 fn inputs(options: &mut Options<'_>) -> PyResult<Inputs> {
     let camera = options.parse("camera")?.map(Camera::Move);
     let camera = camera.or(options.parse("camera_preset")?.map(Camera::Preset));
-    Ok(Inputs {
-        image: options.source("image")?,
-        last_image: options.source("last_image")?,
-        fit: options.parse("fit")?.unwrap_or_default(),
-        video: options.source("video")?,
-        strength: options.get("strength")?,
-        control: options.source("control")?,
-        mask: options.source("mask")?,
-        references: options.sources("references")?,
-        expand: options.parse("expand")?,
-        control_scale: options.get("control_scale")?,
-        camera: camera.or(options.path("camera_path")?.map(Camera::Path)),
-        camera_in_prompt: options.get("camera_in_prompt")?,
-    })
+    let mut inputs = Inputs::default().camera(camera.or(options.path("camera_path")?.map(Camera::Path)));
+    (inputs.image, inputs.last_image) = (options.source("image")?, options.source("last_image")?);
+    inputs.fit = options.parse("fit")?.unwrap_or_default();
+    (inputs.video, inputs.strength) = (options.source("video")?, options.get("strength")?);
+    (inputs.control, inputs.control_scale) = (options.source("control")?, options.get("control_scale")?);
+    (inputs.mask, inputs.references) = (options.source("mask")?, options.sources("references")?);
+    (inputs.expand, inputs.camera_in_prompt) = (options.parse("expand")?, options.get("camera_in_prompt")?);
+    Ok(inputs)
 }

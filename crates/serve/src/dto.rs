@@ -2,8 +2,8 @@
 //! comes from outside.
 
 use kinora::{
-    Camera, CameraPath, Fit, Inputs, Mode, Placement, Pose, Request, Resolution, Sampling, Shot, Size, Source, Story,
-    UpscaleTarget, parse_aspect,
+    Camera, CameraPath, Expand, Fit, Inputs, Mode, Placement, Pose, Request, Resolution, Sampling, Shot, Size, Source,
+    Story, UpscaleTarget, parse_aspect,
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -318,37 +318,23 @@ impl ClipRequest {
         let mask = source("mask", &self.mask)?;
         let references = self.references.iter().filter_map(|id| source("references", &Some(id.clone())).transpose());
         let references = references.collect::<Result<Vec<_>, _>>()?;
-        let inputs = Inputs {
-            image,
-            last_image,
-            video,
-            control,
-            mask,
-            references,
-            strength: self.strength,
-            fit: parsed::<Fit>("fit", self.fit.as_deref())?.unwrap_or_default(),
-            expand: parsed("expand", self.expand.as_deref())?,
-            control_scale: self.control_scale,
-            camera: match self.camera_file()? {
-                Some(_) => file(&mut path, CAMERA_PATH, &Some(CAMERA_PATH.to_string()))?.map(Camera::Path),
-                None => self.camera.as_deref().map(camera).transpose()?,
-            },
-            camera_in_prompt: self.camera_in_prompt,
+        let camera = match self.camera_file()? {
+            Some(_) => file(&mut path, CAMERA_PATH, &Some(CAMERA_PATH.to_string()))?.map(Camera::Path),
+            None => self.camera.as_deref().map(camera).transpose()?,
         };
-        Ok(Request {
-            prompt: self.prompt.clone(),
-            negative_prompt: self.negative_prompt.clone(),
-            size: self.size()?,
-            frames: self.frames,
-            duration: self.seconds,
-            fps: self.fps,
-            preset: self.preset.clone(),
-            mode: parsed::<Mode>("mode", self.mode.as_deref())?,
-            sampling: self.sampling.clone(),
-            seed: self.seed,
-            inputs,
-            ..Request::default()
-        })
+        let fit = parsed::<Fit>("fit", self.fit.as_deref())?.unwrap_or_default();
+        let inputs = Inputs::default().fit(fit).references(references).strength(self.strength);
+        let inputs = inputs.expand(parsed::<Expand>("expand", self.expand.as_deref())?);
+        let mut inputs =
+            inputs.control_scale(self.control_scale).camera(camera).camera_in_prompt(self.camera_in_prompt);
+        (inputs.image, inputs.last_image) = (image, last_image);
+        (inputs.video, inputs.control, inputs.mask) = (video, control, mask);
+        let request = Request::new(&self.prompt).size(self.size()?).frames(self.frames).duration(self.seconds);
+        let request = request.fps(self.fps).mode(parsed::<Mode>("mode", self.mode.as_deref())?);
+        let mut request = request.sampling(self.sampling.clone()).seed(self.seed).inputs(inputs);
+        request.negative_prompt.clone_from(&self.negative_prompt);
+        request.preset.clone_from(&self.preset);
+        Ok(request)
     }
 
     /// The enlargement of the frames.

@@ -66,24 +66,18 @@ impl InputArgs {
         let camera = (self.camera.map(Camera::Move))
             .or(self.camera_preset.map(Camera::Preset))
             .or(self.camera_path.clone().map(Camera::Path));
-        Inputs {
-            image: source(&self.image),
-            last_image: source(&self.last_image),
-            fit: self.fit,
-            video: source(&self.video),
-            strength: self.strength,
-            control: source(&self.control),
-            mask: source(&self.mask),
-            references: self.references.iter().map(Source::from).collect(),
-            expand: self.expand,
-            control_scale: self.control_scale,
-            camera,
-            camera_in_prompt: match (self.camera_in_prompt, self.no_camera_in_prompt) {
-                (true, _) => Some(true),
-                (_, true) => Some(false),
-                _ => None,
-            },
-        }
+        let camera_in_prompt = match (self.camera_in_prompt, self.no_camera_in_prompt) {
+            (true, _) => Some(true),
+            (_, true) => Some(false),
+            _ => None,
+        };
+        let references: Vec<_> = self.references.iter().map(Source::from).collect();
+        let inputs = Inputs::default().fit(self.fit).strength(self.strength).references(references);
+        let inputs = inputs.expand(self.expand).control_scale(self.control_scale);
+        let mut inputs = inputs.camera(camera).camera_in_prompt(camera_in_prompt);
+        (inputs.image, inputs.last_image) = (source(&self.image), source(&self.last_image));
+        (inputs.video, inputs.control, inputs.mask) = (source(&self.video), source(&self.control), source(&self.mask));
+        inputs
     }
 }
 

@@ -195,21 +195,19 @@ fn cell(pipeline: &Pipeline, args: &SuiteArgs, column: &Column, number: usize, p
     let relative = |ending: &str| PathBuf::from(&folder).join(format!("{number:03}{ending}"));
     let (clip, sheet, note) = (relative(".mp4"), relative(".png"), relative(".json"));
     let shape = &args.shape;
-    let request = column.denoising.apply(Request {
-        prompt: prompt.text.clone(),
-        size: shape.size(),
-        frames: shape.frames,
-        duration: shape.duration,
-        fps: shape.fps,
-        seed: Some(args.seed),
-        output: Output {
-            clip: args.output.join(&clip),
-            resume: Some(args.output.join(relative(".run"))),
-            reads: vec![args.prompts.clone()],
-            ..Output::default()
-        },
-        ..Request::default()
-    });
+    let request = column.denoising.apply(
+        Request::new(prompt.text.clone())
+            .size(shape.size())
+            .frames(shape.frames)
+            .duration(shape.duration)
+            .fps(shape.fps)
+            .seed(args.seed)
+            .output(
+                Output::new(args.output.join(&clip))
+                    .resume(args.output.join(relative(".run")))
+                    .reads(vec![args.prompts.clone()]),
+            ),
+    );
     let recipe = pipeline.recipe_of(&request)?;
     let (clip_path, sheet_path, note_path) =
         (args.output.join(&clip), args.output.join(&sheet), args.output.join(&note));

@@ -3,6 +3,7 @@
 use crate::error::Settings;
 use crate::families::capabilities::{Capabilities, ImageInput, LastImageInput};
 use crate::model::manifest::Manifest;
+use crate::request::builders::builders;
 use crate::request::path_text;
 use crate::{Error, Result};
 use kinora_camera::Camera;
@@ -16,6 +17,7 @@ use std::str::FromStr;
 /// accept only a part of it.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Inputs {
     /// The picture that the clip begins with.
     #[serde(skip_serializing_if = "Option::is_none", with = "path_text")]
@@ -66,6 +68,23 @@ pub struct Expand {
     pub top: f64,
     /// Parts of the height.
     pub bottom: f64,
+}
+
+builders! {
+    Inputs {
+        image: Source => Some,
+        last_image: Source => Some,
+        fit: Fit,
+        video: Source => Some,
+        strength: Option<f64>,
+        control: Source => Some,
+        mask: Source => Some,
+        references: Vec<Source>,
+        expand: Option<Expand>,
+        control_scale: Option<f64>,
+        camera: Option<Camera>,
+        camera_in_prompt: Option<bool>,
+    }
 }
 
 impl Inputs {

@@ -1,21 +1,27 @@
 //! [`Output`]: the files that results are written to; [`Report`]: the result of a run.
 
-use crate::request::path_text;
+use crate::request::builders::builders;
+use crate::request::{path_text, text};
 use kinora_media::UpscaleTarget;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// Added to the name of a clip, the name of its latents.
 pub(crate) const LATENTS_SUFFIX: &str = ".latents.safetensors";
 
 /// The files that the results of a run are written to.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Output {
     /// The clip; the extension chooses the format (`kinora_media::create` lists them).
+    #[serde(with = "path_text")]
     pub clip: PathBuf,
     /// The file of the denoised latents; `None` keeps them beside the clip until it is complete.
+    #[serde(with = "path_text")]
     pub latents: Option<PathBuf>,
     /// The directory in which the state of the run is saved every few steps, and from which a run continues.
+    #[serde(with = "path_text")]
     pub resume: Option<PathBuf>,
     /// Store the recipe in the clip.
     pub metadata: bool,
@@ -24,16 +30,20 @@ pub struct Output {
     /// Encoder by name, in builds with FFmpeg.
     pub encoder: Option<String>,
     /// A preview that the caller writes meanwhile; no other file may have its name.
+    #[serde(with = "path_text")]
     pub preview: Option<PathBuf>,
     /// Names that recipes have in the places of paths, for clips that others get to see: `(path, name)`.
+    #[serde(with = "path_text")]
     pub names: Vec<(PathBuf, String)>,
     /// More files that the caller reads, such as that of a story; no result may replace them.
+    #[serde(with = "path_text")]
     pub reads: Vec<PathBuf>,
     /// The most latent pixels per side of the tiles that are decoded, each through the whole clip: less memory and more
     /// time, with six bytes on disk for each pixel of each frame until the clip is complete. `None` decodes in tiles only
     /// if whole frames do not fit in memory.
     pub tile: Option<usize>,
     /// Enlargement of the decoded frames.
+    #[serde(with = "text")]
     pub upscale: Option<UpscaleTarget>,
 }
 
@@ -56,7 +66,28 @@ impl Default for Output {
     }
 }
 
+builders! {
+    Output {
+        clip: PathBuf,
+        latents: PathBuf => Some,
+        resume: PathBuf => Some,
+        metadata: bool,
+        quality: Option<u8>,
+        encoder: String => Some,
+        preview: PathBuf => Some,
+        names: Vec<(PathBuf, String)>,
+        reads: Vec<PathBuf>,
+        tile: Option<usize>,
+        upscale: Option<UpscaleTarget>,
+    }
+}
+
 impl Output {
+    /// Writes the clip to this file, whose name says the format.
+    pub fn new(clip: impl Into<PathBuf>) -> Self {
+        Self { clip: clip.into(), ..Self::default() }
+    }
+
     /// Returns a path for latents that are kept nowhere else: beside the clip, or beside the new folder of its frames. A
     /// file that is there may be all that is left of a run whose decoding failed, so a run takes a name with a number then.
     pub(crate) fn latents_beside_clip(&self) -> PathBuf {
@@ -71,7 +102,7 @@ impl Output {
 }
 
 /// Seconds that each stage took; 0 for stages that an earlier run had finished.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Seconds {
     /// Prompt to context, loading included.
     pub text: f64,
@@ -84,7 +115,7 @@ pub struct Seconds {
 }
 
 /// Predictions of the network in one run, for the prompt and the negative prompt.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Predictions {
     /// Made by the network.
     pub computed: usize,
@@ -95,7 +126,8 @@ pub struct Predictions {
 }
 
 /// A clip on disk.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Report {
     /// Its file; empty where the frames went to a [`Sink`](crate::Sink).
     #[serde(with = "path_text")]

@@ -66,6 +66,19 @@ impl<P: Paths> Paths for Vec<P> {
     }
 }
 
+/// A path with something about it.
+impl Paths for (PathBuf, String) {
+    type Text = (String, String);
+
+    fn text(&self) -> Self::Text {
+        (path_text(&self.0), self.1.clone())
+    }
+
+    fn of_text((path, about): Self::Text) -> Self {
+        (path_of_text(&path), about)
+    }
+}
+
 /// A path, or the hash of what is in memory.
 impl Paths for Source {
     type Text = String;

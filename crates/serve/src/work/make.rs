@@ -93,18 +93,15 @@ fn run<W: Write + Send>(
     let story = order.request.story(|id| files.get(id).cloned())?;
     let mut latents = order.clip.clone().into_os_string();
     latents.push(LATENTS);
-    request.output = Output {
-        clip: order.clip.clone(),
-        latents: Some(PathBuf::from(latents)).filter(|_| story.is_none()),
-        resume: Some(order.state.clone()).filter(|_| story.is_none()),
-        upscale: order.request.upscale()?,
-        names: files.iter().map(|(id, path)| (path.clone(), id.clone())).collect(),
-        ..Output::default()
-    };
+    let names: Vec<_> = files.iter().map(|(id, path)| (path.clone(), id.clone())).collect();
+    request.output = Output::new(&order.clip).upscale(order.request.upscale()?).names(names);
+    if story.is_none() {
+        request.output = request.output.latents(latents).resume(&order.state);
+    }
     let made = match story {
         None => pipeline.generate(&request, |event| watch.see(&event)),
         Some(story) => {
-            let request = Request { duration: None, ..request };
+            let request = request.duration(None);
             pipeline.film(&story, &request, &order.state, |event| watch.see(&event))
         }
     };
