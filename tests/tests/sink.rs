@@ -1,10 +1,5 @@
 //! Frames that go to the caller and not to a file.
 
-#[path = "../../examples/frames.rs"]
-mod frames;
-#[path = "../../examples/warm.rs"]
-mod warm;
-
 use kinora::{ClipInfo, Error, Frame, Frames, Output, Request, Shot, Sink, Size, Story};
 use kinora_tests::sandbox::Sandbox;
 use kinora_tests::video;
@@ -124,15 +119,4 @@ fn runs_into_a_sink_stop_on_request() {
     let stopped =
         sandbox.pipeline().generate_into(&request(Output::default()), &mut frames, |_| ControlFlow::Break(()));
     assert!(matches!(stopped, Err(Error::Stopped { resumable: None })) && frames.clip.is_none());
-}
-
-/// The examples of the documents.
-#[test]
-fn examples_run() {
-    frames::main().expect("frames");
-    warm::main().expect("clips");
-    for number in 0..2 {
-        let clip = std::env::temp_dir().join(format!("kinora-example-{number}.mp4"));
-        let _ = std::fs::remove_file(clip); // another run of the tests may have
-    }
 }
