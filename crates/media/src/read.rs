@@ -38,7 +38,7 @@ use crate::container;
 use crate::error::{MediaError, Result};
 use crate::picture::{readable, refused};
 use crate::png::Pattern;
-use crate::source::{Content, Kind, Source};
+use crate::source::{Opened, Source};
 use crate::stored::Stored;
 #[cfg(any(feature = "gif", feature = "webp"))]
 use image::ImageFormat;
@@ -108,10 +108,10 @@ impl Readers {
                 return Ok(Box::new(stills::StillsReader::numbered(&pattern)?));
             }
         }
-        if let Kind::Memory { content: Content::Frames(frames), .. } = &source.0 {
-            return Ok(Box::new(frames::FramesReader::open(frames)?));
+        match source.opened()? {
+            Opened::Stored(stored) => self.open_stored(&stored),
+            Opened::Decoded(clip) => Ok(Box::new(frames::FramesReader::open(clip)?)),
         }
-        self.open_stored(&source.stored()?.expect("what is not frames is stored"))
     }
 
     /// Opens a file or its bytes.

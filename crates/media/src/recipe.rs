@@ -12,6 +12,7 @@
 //! the number of steps is bounded.
 
 use crate::error::{MediaError, Result};
+use crate::source::Opened;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::Path;
@@ -44,9 +45,10 @@ const XML_ESCAPES: [(&str, &str); 3] = [("<", "&lt;"), (">", "&gt;"), ("&", "&am
 /// # Errors
 /// The file cannot be read, is cut short or damaged, or claims a recipe of more than a megabyte.
 pub fn read_recipe(clip: impl Into<crate::Source>) -> Result<Option<String>> {
-    let clip = clip.into();
-    let Some(stored) = clip.stored()? else { return Ok(clip.recipe()) };
-    read_from(stored.open()?, &stored.path)
+    match clip.into().opened()? {
+        Opened::Stored(stored) => read_from(stored.open()?, &stored.path),
+        Opened::Decoded(clip) => Ok(clip.recipe.clone()),
+    }
 }
 
 /// Returns the recipe in `file`; errors name `path`.

@@ -48,15 +48,22 @@ pub(crate) enum Kind {
 #[derive(Clone)]
 pub(crate) enum Content {
     Bytes(Arc<[u8]>),
-    Frames(Frames),
+    Decoded(Decoded),
 }
 
+/// Frames, of which there is one at least, and all have one size.
 #[derive(Clone)]
-pub(crate) struct Frames {
+pub(crate) struct Decoded {
     pub(crate) frames: Arc<[Picture]>,
     /// One picture has none.
     pub(crate) fps: Option<Fps>,
-    recipe: Option<String>,
+    pub(crate) recipe: Option<String>,
+}
+
+/// What is to be read: a file or its bytes, or what is decoded already.
+pub(crate) enum Opened<'a> {
+    Stored(Stored),
+    Decoded(&'a Decoded),
 }
 
 impl Source {
@@ -83,7 +90,7 @@ impl Source {
         for Picture { width, height, rgb } in &frames {
             hash = hash.chain_update(format!(" {width}x{height} ")).chain_update(rgb);
         }
-        Self::in_memory(Content::Frames(Frames { frames: frames.into(), fps, recipe: None }), hash, name)
+        Self::in_memory(Content::Decoded(Decoded { frames: frames.into(), fps, recipe: None }), hash, name)
     }
 
     fn in_memory(content: Content, hash: Sha256, name: &str) -> Self {
@@ -94,8 +101,8 @@ impl Source {
     /// Returns the same with the recipe that a clip in memory was made by; files have their own.
     #[must_use]
     pub fn with_recipe(mut self, recipe: String) -> Self {
-        if let Kind::Memory { content: Content::Frames(frames), .. } = &mut self.0 {
-            frames.recipe = Some(recipe);
+        if let Kind::Memory { content: Content::Decoded(clip), .. } = &mut self.0 {
+            clip.recipe = Some(recipe);
         }
         self
     }
@@ -150,22 +157,14 @@ impl Source {
         hash.map_or_else(|| path_of_text(text).into(), |hash| Self(Kind::Lost(hash.into())))
     }
 
-    /// Returns the recipe of frames in memory.
-    pub(crate) fn recipe(&self) -> Option<String> {
+    /// Returns what is to be read.
+    pub(crate) fn opened(&self) -> Result<Opened<'_>> {
         match &self.0 {
-            Kind::Memory { content: Content::Frames(frames), .. } => frames.recipe.clone(),
-            _ => None,
-        }
-    }
-
-    /// Returns the file or the bytes; `None` of what is decoded already.
-    pub(crate) fn stored(&self) -> Result<Option<Stored>> {
-        match &self.0 {
-            Kind::Path(path) => Ok(Some(Stored::file(path))),
+            Kind::Path(path) => Ok(Opened::Stored(Stored::file(path))),
             Kind::Memory { content: Content::Bytes(bytes), name, .. } => {
-                Ok(Some(Stored::in_memory(name, Arc::clone(bytes))))
+                Ok(Opened::Stored(Stored::in_memory(name, Arc::clone(bytes))))
             }
-            Kind::Memory { content: Content::Frames(_), .. } => Ok(None),
+            Kind::Memory { content: Content::Decoded(clip), .. } => Ok(Opened::Decoded(clip)),
             Kind::Lost(hash) => Err(MediaError::Lost { hash: hash.clone() }),
         }
     }
@@ -252,14 +251,13 @@ impl From<&Source> for Source {
 /// and JPEG XL are refused by name. A picture in memory without 3 * width * height values, and several frames.
 pub fn read_image(source: impl Into<Source>) -> Result<Picture> {
     let source = source.into();
-    if let Kind::Memory { content: Content::Frames(Frames { frames, .. }), name, .. } = &source.0 {
-        let [picture] = &**frames else {
-            return Err(MediaError::NotAPicture { path: name.clone(), what: "it is several frames" });
-        };
-        return picture.check().map(|()| picture.clone());
+    match source.opened()? {
+        Opened::Stored(stored) => read_over_white(&stored).map(|(picture, _)| picture),
+        Opened::Decoded(clip) => match &*clip.frames {
+            [picture] => picture.check().map(|()| picture.clone()),
+            _ => Err(MediaError::NotAPicture { path: source.label(), what: "it is several frames" }),
+        },
     }
-    let stored = source.stored()?.expect("what is not frames is stored");
-    read_over_white(&stored).map(|(picture, _)| picture)
 }
 
 #[cfg(test)]

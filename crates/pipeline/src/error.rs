@@ -228,19 +228,22 @@ impl Error {
 
     /// Whether a disk, or a quota on it, is full.
     pub fn is_full_disk(&self) -> bool {
-        let is_full = |error: &(dyn StdError + 'static)| {
-            let io = error.downcast_ref::<std::io::Error>();
-            io.is_some_and(|error| matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded))
-        };
         let of_media = |cause: &Cause| matches!(cause.error.downcast_ref(), Some(MediaError::DiskFull { .. }));
         match self {
             Self::Media(cause) if of_media(cause) => return true,
             Self::AfterLatents { source, .. } => return source.is_full_disk(),
             _ => {}
         }
-        let mut causes = std::iter::successors(self.source(), |error| error.source());
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            let io = error.downcast_ref::<std::io::Error>();
+            if io.is_some_and(|error| matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)) {
+                return true;
+            }
+            cause = error.source();
+        }
         // Some libraries keep only the text of the system's error.
-        causes.any(is_full) || self.to_string().contains("No space left on device")
+        self.to_string().contains("No space left on device")
     }
 
     /// The names of the settings that the hint speaks of, as the fields of requests and load options are called.

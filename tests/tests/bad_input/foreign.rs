@@ -62,7 +62,7 @@ fn latents_that_are_something_else() {
     let made = sandbox.generate(&["--model", &other, "--save-latents", "other.safetensors"]);
     assert_eq!(made.status, Some(0), "{made:#?}");
     let error = sandbox.kinora(&["decode", "other.safetensors", "--model", "model", "-o", "clip.mp4"]).failure();
-    assert!(error.contains(&format!("they were made with --model {other}")), "{error}");
+    assert!(error.contains(&format!("they were made with the model {other}")), "{error}");
     insta::assert_snapshot!(t.0);
 }
 

@@ -132,7 +132,7 @@ pub(super) fn format(bytes: &[u8], path: &Path) -> Result<ImageFormat> {
 pub(crate) fn readable(start: &[u8]) -> Result<Option<ImageFormat>> {
     let Ok(format) = image::guess_format(start) else { return Ok(None) };
     match FORMATS.iter().find(|(known, ..)| *known == format) {
-        Some((_, false, feature)) => {
+        Some(&(_, false, feature)) => {
             let format = format.extensions_str()[0].to_uppercase();
             Err(MediaError::NotInBuild { format, feature })
         }

@@ -4,7 +4,7 @@ use super::{ClipReader, USUAL_FPS};
 use crate::clip::{ClipSpec, Fps, Frame};
 use crate::error::Result;
 use crate::picture::Picture;
-use crate::source::Frames;
+use crate::source::Decoded;
 use std::sync::Arc;
 
 pub(crate) struct FramesReader {
@@ -14,8 +14,8 @@ pub(crate) struct FramesReader {
 }
 
 impl FramesReader {
-    /// Opens frames, of which there is one at least, and all have one size.
-    pub(crate) fn open(Frames { frames, fps, .. }: &Frames) -> Result<Self> {
+    /// Opens frames; one that a caller put together may be of a wrong length.
+    pub(crate) fn open(Decoded { frames, fps, .. }: &Decoded) -> Result<Self> {
         frames[0].check()?;
         let fps = fps.map_or_else(|| Fps::new(USUAL_FPS, 1), Ok)?;
         let spec = ClipSpec { width: frames[0].width, height: frames[0].height, fps };

@@ -282,7 +282,7 @@ fn names_that_nothing_has() {
     assert!(matches!(error, Error::UnknownModel { .. }), "{error}");
     let known = Manifest::known().into_iter().find(|manifest| manifest.repository.is_some()).expect("one");
     let error = find(&[&known.name], FAMILIES, &|_| Err(None)).err().expect("an error");
-    assert!(error.hint().expect("a hint").contains("kinora pull"), "{error}");
+    assert!(error.hint().expect("a hint").contains("download it"), "{error}");
     let folder = diffusers_folder(&[]);
     let cached = |repository: &str| {
         if Some(repository) == known.repository.as_deref() { Ok(folder.path("")) } else { Err(None) }
