@@ -12,7 +12,7 @@ const MOST: Duration = Duration::from_mins(10);
 pub fn main() -> kinora::Result<()> {
     let pipeline = Pipeline::load(&LoadOptions::default())?;
     let prompt = "a red ball bounces on a striped blue background".into();
-    let request = Request { prompt, seed: Some(7), ..Request::default() };
+    let request = Request::new(prompt).seed(7);
     let (begun, mut frames) = (Instant::now(), Frames::default());
     let report = pipeline.generate_into(&request, &mut frames, |event| {
         if let Event::Step { done, total, .. } = event {

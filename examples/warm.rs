@@ -6,12 +6,12 @@ use std::ops::ControlFlow;
 
 /// Makes the clips.
 pub fn main() -> kinora::Result<()> {
-    let options = LoadOptions { keep_warm: true, ..LoadOptions::default() };
+    let options = LoadOptions::default().keep_warm(true);
     let pipeline = Pipeline::load(&options)?;
     let folder = std::env::temp_dir();
     for (number, prompt) in ["a red ball moves left", "a blue square moves up"].into_iter().enumerate() {
-        let output = Output { clip: folder.join(format!("kinora-example-{number}.mp4")), ..Output::default() };
-        let request = Request { prompt: prompt.into(), output, ..Request::default() };
+        let output = Output::new(folder.join(format!("kinora-example-{number}.mp4")));
+        let request = Request::new(prompt).output(output);
         let report = pipeline.generate(&request, |_| ControlFlow::Continue(()))?;
         println!(
             "{} in {:.2} s, {:.2} s of it for the steps",

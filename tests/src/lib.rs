@@ -49,21 +49,18 @@ impl Golden {
         let number = |name: &str| text(name).parse::<f64>().expect("a number");
         let size: Vec<usize> = text("size").split('x').map(|n| n.parse().expect("a number")).collect();
         let euler = text("scheduler").contains("Euler");
-        Request {
-            prompt: text("prompt"),
-            negative_prompt: Some(text("negative_prompt")),
-            size: Size::Pixels { width: Some(size[0]), height: Some(size[1]) },
-            frames: Some(size[2]),
-            sampling: Sampling {
-                steps: Some(number("steps") as usize),
-                guidance_scale: Some(number("guidance_scale")),
-                sampler: euler.then_some(kinora::SamplerKind::Euler),
-                ..Sampling::default()
-            },
-            init_latents: Some(noise),
-            output: Output { clip: scratch.join("clip.safetensors"), ..Output::default() },
-            ..Request::default()
-        }
+        Request::new(text("prompt"))
+            .negative_prompt(text("negative_prompt"))
+            .size(Size::Pixels { width: Some(size[0]), height: Some(size[1]) })
+            .frames(size[2])
+            .sampling(
+                Sampling::default()
+                    .steps(number("steps") as usize)
+                    .guidance_scale(number("guidance_scale"))
+                    .sampler(euler.then_some(kinora::SamplerKind::Euler)),
+            )
+            .init_latents(noise)
+            .output(Output::new(scratch.join("clip.safetensors")))
     }
 }
 
@@ -80,9 +77,7 @@ pub fn load_quantised(model: &str, dtype: DType, quant: Option<Quant>, threads: 
 /// Loads a model directory or name on a device.
 pub fn load_on(device: &str, model: &str, dtype: DType, quant: Option<Quant>, threads: usize) -> Pipeline {
     let model = vec![model.to_string()];
-    let (dtype, device, threads) = (Some(dtype), device.into(), Some(threads));
-    let (dtype, quant) = (dtype.into(), quant.into());
-    let options = LoadOptions { model, dtype, quant, device, threads, ..LoadOptions::default() };
+    let options = LoadOptions::default().model(model).dtype(Some(dtype)).quant(quant).device(device).threads(threads);
     Pipeline::load(&options).unwrap_or_else(|error| panic!("{error}"))
 }
 

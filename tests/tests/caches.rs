@@ -42,21 +42,18 @@ fn sandbox(model: &str) -> Sandbox {
 }
 
 fn request(sandbox: &Sandbox, cache: Option<&str>) -> Request {
-    let mut request = Request {
-        prompt: "a cat walks on the grass".into(),
-        negative_prompt: Some("blurry, low quality".into()),
-        size: Size::Pixels { width: Some(32), height: Some(32) },
-        frames: Some(5),
-        sampling: Sampling {
-            steps: Some(12),
-            shift: Some(3.0),
-            guidance_scale: Some(5.0),
-            cache: cache.map(|cache| setting(cache).into()),
-            ..Sampling::default()
-        },
-        seed: Some(1),
-        ..Request::default()
-    };
+    let mut request = Request::new("a cat walks on the grass")
+        .negative_prompt("blurry, low quality")
+        .size(Size::Pixels { width: Some(32), height: Some(32) })
+        .frames(5)
+        .sampling(
+            Sampling::default()
+                .steps(12)
+                .shift(3.0)
+                .guidance_scale(5.0)
+                .cache(cache.map(|cache| setting(cache).into())),
+        )
+        .seed(1);
     request.output.clip = sandbox.path("clip.safetensors");
     request
 }
@@ -76,7 +73,7 @@ fn cached_runs_match_diffusers_and_the_papers() {
         let golden = Golden::read("caches", &format!("{model}.{name}.safetensors"));
         let noise = [("noise".to_string(), golden.get("noise").clone())];
         kinora_checkpoint::save_safetensors(&sandbox.path("noise"), &noise, &BTreeMap::new()).expect("a file");
-        let request = Request { init_latents: Some(sandbox.path("noise")), ..request(&sandbox, Some(cache)) };
+        let request = request(&sandbox, Some(cache)).init_latents(sandbox.path("noise"));
         let (predictions, steps) = made(&sandbox.pipeline(), &request);
         let computed: Vec<u8> = golden.get("computed").to_vec1().expect("counts");
         let computed: usize = computed.into_iter().map(usize::from).sum();

@@ -43,7 +43,7 @@ impl Case {
     /// A shot of three windows, one that continues it, and one after a cut.
     fn story(self, folder: &Path) -> Story {
         let seconds = |frames: usize| Some(frames as f64 / FPS as f64);
-        let image = self.needs_image.then(|| folder.join("given/image.png"));
+        let image = self.needs_image.then(|| folder.join("given/image.png").into());
         let shot = |prompt: &str, frames| Shot { prompt: prompt.into(), seconds: seconds(frames), ..Shot::default() };
         let first = Shot { image: image.clone(), ..shot("a cat walks on the grass", self.window() + 8) };
         let cut = Shot { image, join: Join::Cut, ..shot("a red ball", 5) };
@@ -74,15 +74,13 @@ struct Window {
 }
 
 fn request(frames: usize, clip: PathBuf) -> Request {
-    Request {
-        size: Size::Pixels { width: Some(SIDE), height: Some(SIDE) },
-        frames: Some(frames),
-        sampling: Sampling { steps: Some(2), ..Sampling::default() },
-        fps: Some(FPS as f64),
-        seed: Some(SEED),
-        output: Output { clip, ..Output::default() },
-        ..Request::default()
-    }
+    Request::default()
+        .size(Size::Pixels { width: Some(SIDE), height: Some(SIDE) })
+        .frames(frames)
+        .sampling(Sampling::default().steps(2))
+        .fps(FPS as f64)
+        .seed(SEED)
+        .output(Output::new(clip))
 }
 
 fn frames(video: &Tensor, start: usize, count: usize) -> Tensor {
@@ -147,7 +145,7 @@ impl Made<'_> {
 
     /// What the latents of a window are decoded to, alone.
     fn decoded(&self, index: usize) -> Tensor {
-        let output = Output { clip: self.sandbox.path("window.safetensors"), ..Output::default() };
+        let output = Output::new(self.sandbox.path("window.safetensors"));
         let latents = self.of_window(index, "latents.safetensors");
         self.pipeline.decode(&latents, &output, None, |_| Continue(())).unwrap_or_else(|error| panic!("{error}"));
         video(&output.clip)
@@ -193,10 +191,10 @@ impl Made<'_> {
         request.inputs = if name == "wan21_vace" {
             let black = Picture::new(SIDE, SIDE, vec![0; 3 * SIDE * SIDE]).expect("a picture");
             black.write_png(self.sandbox.path("black.png")).expect("a picture");
-            let [control, mask] = ["known.safetensors", "black.png"].map(|name| Some(self.sandbox.path(name)));
-            Inputs { control, mask, ..Inputs::default() }
+            let [control, mask] = ["known.safetensors", "black.png"].map(|name| self.sandbox.path(name));
+            Inputs::default().control(control).mask(mask)
         } else {
-            Inputs { image: Some(self.sandbox.path("known.png")), ..Inputs::default() }
+            Inputs::default().image(self.sandbox.path("known.png"))
         };
         generate(&self.pipeline, &request).unwrap_or_else(|error| panic!("{name}: {error}"));
         let again = latents(&self.sandbox.path("again.latents.safetensors"));
@@ -336,7 +334,7 @@ fn a_clip_that_is_too_short_to_continue_is_refused() {
 fn short_shots_are_continued_from_what_there_is() {
     for case in CASES {
         let sandbox = Sandbox::given(case.name);
-        let image = case.needs_image.then(|| sandbox.path("given/image.png"));
+        let image = case.needs_image.then(|| sandbox.path("given/image.png").into());
         let shot = |seconds: f64| Shot { prompt: "a cat".into(), seconds: Some(seconds), ..Shot::default() };
         let story = Story { after: None, shots: vec![Shot { image, ..shot(0.125) }, shot(0.5), shot(0.5)] };
         let request = request(case.window(), sandbox.path("film.safetensors"));
@@ -354,12 +352,10 @@ fn a_trained_model_continues_frames_without_a_visible_join() {
     sandbox.write("model/manifest.toml", manifest.replace("tail_latents = 2\n", ""));
     let shot =
         Shot { prompt: "a red ball moves right on a blue background".into(), seconds: Some(5.0), ..Shot::default() };
-    let request = Request {
-        seed: Some(3),
-        sampling: Sampling { steps: Some(8), ..Sampling::default() },
-        output: Output { clip: sandbox.path("film.safetensors"), ..Output::default() },
-        ..Request::default()
-    };
+    let request = Request::default()
+        .seed(3)
+        .sampling(Sampling::default().steps(8))
+        .output(Output::new(sandbox.path("film.safetensors")));
     let story = Story { after: None, shots: vec![shot] };
     let report = sandbox.pipeline().film(&story, &request, &sandbox.path("project"), |_| Continue(()));
     let film = video(&report.unwrap_or_else(|error| panic!("{error}")).clip);

@@ -22,8 +22,8 @@ fn prompts() -> PromptList {
 
 /// The frames `[F, 3, H, W]` before any encoding.
 fn raw_clip(pipeline: &Pipeline, request: &Request, scratch: &Path) -> Tensor {
-    let output = Output { clip: scratch.join("clip.safetensors"), ..Output::default() };
-    let request = Request { output, ..request.clone() };
+    let output = Output::new(scratch.join("clip.safetensors"));
+    let request = request.clone().output(output);
     let (report, _) = generate(pipeline, &request).unwrap_or_else(|error| panic!("{error}"));
     video(&report.clip)
 }
@@ -54,13 +54,10 @@ fn rates(pipeline: &Pipeline) -> BTreeMap<&'static str, f64> {
         .prompt
         .iter()
         .map(|prompt| {
-            let request = Request {
-                prompt: prompt.text.clone(),
-                size: Size::Pixels { width: Some(prompt.width), height: Some(prompt.height) },
-                frames: Some(list.frames),
-                seed: Some(prompt.seed),
-                ..Request::default()
-            };
+            let request = Request::new(prompt.text.clone())
+                .size(Size::Pixels { width: Some(prompt.width), height: Some(prompt.height) })
+                .frames(list.frames)
+                .seed(prompt.seed);
             score(&raw_clip(pipeline, &request, scratch.path()), prompt, &list)
         })
         .collect();
@@ -88,18 +85,12 @@ fn cached_clips_stay_near_those_computed_whole() {
     let scratch = tempfile::tempdir().expect("a directory");
     let pipeline = load("embedded", DType::F32, 2);
     let clip = |prompt: &Prompt, cache: Option<&str>| {
-        let request = Request {
-            prompt: prompt.text.clone(),
-            size: Size::Pixels { width: Some(prompt.width), height: Some(prompt.height) },
-            frames: Some(list.frames),
-            seed: Some(prompt.seed),
-            sampling: Sampling {
-                cache: cache.map(|cache| cache.parse().expect("a step cache")),
-                ..Sampling::default()
-            },
-            output: Output { clip: scratch.path().join("clip.safetensors"), ..Output::default() },
-            ..Request::default()
-        };
+        let request = Request::new(prompt.text.clone())
+            .size(Size::Pixels { width: Some(prompt.width), height: Some(prompt.height) })
+            .frames(list.frames)
+            .seed(prompt.seed)
+            .sampling(Sampling::default().cache(cache.map(|cache| cache.parse().expect("a step cache"))))
+            .output(Output::new(scratch.path().join("clip.safetensors")));
         let (report, _) = generate(&pipeline, &request).unwrap_or_else(|error| panic!("{error}"));
         let video = video(&report.clip);
         (report.predictions.expect("it was generated"), video)
@@ -128,17 +119,13 @@ fn cached_clips_stay_near_those_computed_whole() {
 fn the_mp4_keeps_the_luma() {
     let scratch = tempfile::tempdir().expect("a directory");
     let pipeline = load("embedded", DType::F32, 2);
-    let request = Request {
-        prompt: "a red ball bounces on a striped blue background".into(),
-        seed: Some(7),
-        ..Request::default()
-    };
+    let request = Request::new("a red ball bounces on a striped blue background").seed(7);
     let raw = raw_clip(&pipeline, &request, scratch.path());
     let built = kinora_media::encoders();
     for encoder in ["openh264", "libx264"].into_iter().filter(|name| built.iter().any(|built| built == name)) {
         let clip = scratch.path().join(format!("{encoder}.mp4"));
-        let output = Output { clip, encoder: Some(encoder.into()), ..Output::default() };
-        let (report, _) = generate(&pipeline, &Request { output, ..request.clone() }).expect("a clip");
+        let output = Output::new(clip).encoder(encoder);
+        let (report, _) = generate(&pipeline, &request.clone().output(output)).expect("a clip");
         let (psnr, values) = luma_psnr(&report.clip, &raw);
         let bits = 8.0 * report.bytes as f64 / values;
         println!("{encoder}: {psnr:.2} dB luma, {bits:.3} bits per pixel");
@@ -182,7 +169,7 @@ fn frame_200_of_a_still_clip_is_as_good_as_frame_20() {
     let pipeline = load("embedded", DType::F32, 2);
     let go_on = |_: kinora::Event| std::ops::ControlFlow::Continue(());
     pipeline.encode(&path("still.safetensors"), &path("latents.safetensors"), go_on).expect("latents");
-    let output = Output { clip: path("clip.safetensors"), ..Output::default() };
+    let output = Output::new(path("clip.safetensors"));
     pipeline.decode(&path("latents.safetensors"), &output, None, go_on).expect("a clip");
     let decoded = video(&output.clip);
     let psnr = |frame: usize| {

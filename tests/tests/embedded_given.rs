@@ -2,7 +2,7 @@
 #![allow(clippy::print_stdout, reason = "the measured numbers are worth seeing")]
 
 use candle_core::{DType, Device, Tensor};
-use kinora::{Event, Frame, Inputs, LatentRgb, Output, Picture, Pipeline, Request, Shot, Story};
+use kinora::{Event, Frame, Inputs, LatentRgb, Output, Picture, Pipeline, Request, Shot, Source, Story};
 use kinora_tests::{generate, kinora, load, same_bits, video};
 use std::ops::ControlFlow::{Break, Continue};
 use std::path::Path;
@@ -10,8 +10,8 @@ use std::path::Path;
 const RED: [f32; 3] = [0.90, 0.12, 0.12];
 
 fn request(prompt: &str, seed: u64, clip: &Path) -> Request {
-    let output = Output { clip: clip.to_path_buf(), ..Output::default() };
-    Request { prompt: prompt.into(), seed: Some(seed), output, ..Request::default() }
+    let output = Output::new(clip.to_path_buf());
+    Request::new(prompt).seed(seed).output(output)
 }
 
 fn made(pipeline: &Pipeline, request: &Request) -> Tensor {
@@ -70,13 +70,13 @@ fn a_given_first_frame_is_kept_and_moves_as_it_is_told() {
     kinora_checkpoint::save_safetensors(&one, &[("video".into(), raw)], &fps).expect("saved");
     let latents = scratch.path().join("one.latents.safetensors");
     pipeline.encode(&one, &latents, |_| Continue(())).unwrap_or_else(|error| panic!("{error}"));
-    let output = Output { clip: scratch.path().join("again.safetensors"), ..Output::default() };
+    let output = Output::new(scratch.path().join("again.safetensors"));
     pipeline.decode(&latents, &output, None, |_| Continue(())).unwrap_or_else(|error| panic!("{error}"));
     let again = video(&output.clip);
 
     for (way, sign) in [("right", 1.0), ("left", -1.0)] {
         let mut request = request(&format!("a red ball moves {way} on a blue background"), 7, &clip);
-        request.inputs = Inputs { image: Some(image.clone()), ..Inputs::default() };
+        request.inputs = Inputs::default().image(image.as_path());
         let video = made(&pipeline, &request);
         let difference =
             (video.get(0).expect("a frame") - again.get(0).expect("a frame")).and_then(|d| d.abs()?.max_all());
@@ -97,9 +97,10 @@ fn a_given_last_frame_is_reached() {
     let [first_file, last_file] = ["first.png", "last.png"].map(|name| scratch.path().join(name));
     first.write_png(&first_file).expect("a picture");
     last.write_png(&last_file).expect("a picture");
-    for image in [Some(first_file), None] {
+    for image in [Some(Source::from(first_file)), None] {
         let mut request = request("a red ball moves right on a blue background", 11, &clip);
-        request.inputs = Inputs { image: image.clone(), last_image: Some(last_file.clone()), ..Inputs::default() };
+        request.inputs = Inputs::default().last_image(last_file.as_path());
+        request.inputs.image.clone_from(&image);
         let video = made(&pipeline, &request);
         println!("first {}: the last frame within {:.1} dB", image.is_some(), psnr(&video, 16, &last));
         assert!(psnr(&video, 16, &last) > 29.0);
@@ -277,7 +278,7 @@ fn tiles_decode_to_the_same_clip() {
     kinora_checkpoint::save_safetensors(&file, &[("latents".into(), latents)], &std::collections::BTreeMap::new())
         .expect("saved");
     let decoded = |tile: Option<usize>| {
-        let output = Output { clip: scratch.path().join("clip.safetensors"), tile, ..Output::default() };
+        let output = Output::new(scratch.path().join("clip.safetensors")).tile(tile);
         pipeline.decode(&file, &output, None, |_| Continue(())).unwrap_or_else(|error| panic!("{error}"));
         video(&output.clip)
     };
@@ -298,7 +299,7 @@ fn a_changed_clip_keeps_what_its_strength_leaves() {
     let change = |strength: f64| {
         let mut request =
             request("a red ball moves left on a blue background", 9, &scratch.path().join("new.safetensors"));
-        request.inputs = Inputs { video: Some(source.clone()), strength: Some(strength), ..Inputs::default() };
+        request.inputs = Inputs::default().video(source.as_path()).strength(strength);
         let plan = pipeline.plan(&request).unwrap_or_else(|error| panic!("{error}")).plan;
         assert_eq!((plan.steps(), plan.frames), ((16.0 * strength) as usize, 17));
         // Made again, as many steps are asked for as before.

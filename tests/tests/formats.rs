@@ -20,13 +20,11 @@ fn stored_weights_match_diffusers() {
     for (file, expected) in expected {
         let scratch = tempfile::tempdir().expect("a directory");
         let paths = [fixture("wan21_t2v"), fixture("formats").join(&file)];
-        let options = LoadOptions {
-            model: paths.map(|path| path.to_string_lossy().into_owned()).to_vec(),
-            dtype: Some(DType::F32).into(),
-            device: "cpu".into(),
-            exact: true,
-            ..LoadOptions::default()
-        };
+        let options = LoadOptions::default()
+            .model(paths.map(|path| path.to_string_lossy().into_owned()).to_vec())
+            .dtype(Some(DType::F32))
+            .device("cpu")
+            .exact(true);
         let pipeline = Pipeline::load(&options).unwrap_or_else(|error| panic!("{file}: {error}"));
         let request = Golden::read("wan21_t2v", "golden_b.safetensors").request(scratch.path());
         let (_, steps) = generate(&pipeline, &request).unwrap_or_else(|error| panic!("{file}: {error}"));
@@ -54,13 +52,11 @@ fn every_case_of_a_folder_has_its_numbers() {
         let scratch = tempfile::tempdir().expect("a directory");
         let model = model_of(&folder, case, scratch.path());
         let run = |exact: bool| {
-            let options = LoadOptions {
-                model: vec![model.to_string_lossy().into_owned()],
-                dtype: Some(DType::F32).into(),
-                device: "cpu".into(),
-                exact,
-                ..LoadOptions::default()
-            };
+            let options = LoadOptions::default()
+                .model(vec![model.to_string_lossy().into_owned()])
+                .dtype(Some(DType::F32))
+                .device("cpu")
+                .exact(exact);
             let pipeline = Pipeline::load(&options).map_err(|error| error.to_string())?;
             let noise = &golden[&format!("latents_init.{}", case["base"].as_str().expect("a base"))];
             let (_, steps) = generate(&pipeline, &request(&all["common"], noise, scratch.path()))
@@ -117,18 +113,11 @@ fn request(common: &Value, noise: &candle_core::Tensor, scratch: &Path) -> Reque
     kinora_checkpoint::save_safetensors(&path, &tensors, &BTreeMap::new()).expect("noise is written");
     let number = |name: &str| common[name].as_f64().expect("a number");
     let text = |name: &str| common[name].as_str().expect("a text").to_string();
-    Request {
-        prompt: text("prompt"),
-        negative_prompt: Some(text("negative_prompt")),
-        size: Size::Pixels { width: Some(number("width") as usize), height: Some(number("height") as usize) },
-        frames: Some(number("num_frames") as usize),
-        sampling: Sampling {
-            steps: Some(number("steps") as usize),
-            guidance_scale: Some(number("guidance_scale")),
-            ..Sampling::default()
-        },
-        init_latents: Some(path),
-        output: Output { clip: scratch.join("clip.safetensors"), ..Output::default() },
-        ..Request::default()
-    }
+    Request::new(text("prompt"))
+        .negative_prompt(text("negative_prompt"))
+        .size(Size::Pixels { width: Some(number("width") as usize), height: Some(number("height") as usize) })
+        .frames(number("num_frames") as usize)
+        .sampling(Sampling::default().steps(number("steps") as usize).guidance_scale(number("guidance_scale")))
+        .init_latents(path)
+        .output(Output::new(scratch.join("clip.safetensors")))
 }

@@ -18,15 +18,13 @@ const WHOLE_RUN: f64 = 1e-4;
 const GOLDEN: &str = "lora/golden.safetensors";
 
 fn options(model: &Path, loras: Vec<Lora>) -> LoadOptions {
-    LoadOptions {
-        model: vec![model.to_string_lossy().into_owned()],
-        loras,
-        dtype: Choice::Is(DType::F32),
-        device: "cpu".into(),
-        threads: Some(2),
-        exact: true,
-        ..LoadOptions::default()
-    }
+    LoadOptions::default()
+        .model(vec![model.to_string_lossy().into_owned()])
+        .loras(loras)
+        .dtype(Choice::Is(DType::F32))
+        .device("cpu")
+        .threads(2)
+        .exact(true)
 }
 
 /// The LoRA of a fixture: `[high=]name[:strength]`.
@@ -113,7 +111,7 @@ fn recipes_have_loras_and_their_hashes() {
     let model = fixture("wan21_t2v");
     let pipeline = Pipeline::load(&options(&model, vec![given])).expect("a pipeline");
     let mut request = request("wan21_t2v", scratch.path());
-    request.output = Output { clip: clip.clone(), ..Output::default() };
+    request.output = Output::new(clip.clone());
     let (_, steps) = generate(&pipeline, &request).expect("a clip");
     let recipe = Recipe::read(&clip).expect("a recipe");
     let [recorded] = recipe.loras.as_slice() else { panic!("{:?}", recipe.loras) };
@@ -154,7 +152,7 @@ fn models_and_loras_are_told_apart() {
 fn bf16_stays_near_the_f32_numbers() {
     let scratch = tempfile::tempdir().expect("a directory");
     let loras = vec![lora("differences")];
-    let options = LoadOptions { dtype: Choice::Is(DType::BF16), ..options(&fixture("wan21_t2v"), loras) };
+    let options = options(&fixture("wan21_t2v"), loras).dtype(Choice::Is(DType::BF16));
     let pipeline = Pipeline::load(&options).expect("a pipeline");
     let (_, steps) = generate(&pipeline, &request("wan21_t2v", scratch.path())).expect("a clip");
     let error = kinora_tests::relative_l2(&steps[2], &tensors(&fixture(GOLDEN))["differences"]);

@@ -84,9 +84,8 @@ fn decoding_a_longer_clip_takes_no_more_memory() {
         let latents = Tensor::rand(-1f32, 1f32, shape, &Device::Cpu).expect("noise");
         let file = scratch.path().join("latents.safetensors");
         kinora_checkpoint::save_safetensors(&file, &[("latents".into(), latents)], &BTreeMap::new()).expect("saved");
-        let clip = scratch.path().join("clip.mp4");
         let (upscale, upscaler) = (upscaler.and("2x".parse().ok()), upscaler.and_then(|name| name.parse().ok()));
-        let output = Output { clip, upscale, upscaler, ..Output::default() };
+        let output = Output::new(scratch.path().join("clip.mp4")).upscale(upscale).upscaler(upscaler);
         MEMORY.peak_of(|| {
             let report = pipeline.decode(&file, &output, None, |_| ControlFlow::Continue(()));
             assert_eq!(report.unwrap_or_else(|error| panic!("{error}")).frames, frames);

@@ -16,7 +16,7 @@ const F32_RUN: f64 = 1e-3;
 const NARROW_RUN: f64 = 0.999;
 
 fn has_gpu() -> bool {
-    let options = LoadOptions { device: "cuda".into(), ..LoadOptions::default() };
+    let options = LoadOptions::default().device("cuda");
     let Err(error) = Pipeline::load(&options) else { return true };
     assert!(std::env::var_os("KINORA_REQUIRE_CUDA").is_none(), "{error}");
     println!("no GPU, nothing is compared: {error}");
@@ -61,12 +61,9 @@ fn the_embedded_model_draws_the_same_clip_as_on_the_cpu() {
     let scratch = tempfile::tempdir().expect("a directory");
     let clip = |device: &str, dtype, quant: Option<Quant>| {
         let pipeline = load_on(device, "embedded", dtype, quant, 2);
-        let request = Request {
-            prompt: "a red ball bounces on a striped blue background".into(),
-            seed: Some(7),
-            output: Output { clip: scratch.path().join("clip.safetensors"), ..Output::default() },
-            ..Request::default()
-        };
+        let request = Request::new("a red ball bounces on a striped blue background")
+            .seed(7)
+            .output(Output::new(scratch.path().join("clip.safetensors")));
         let (report, steps) = generate(&pipeline, &request).unwrap_or_else(|error| panic!("{device}: {error}"));
         let video = video(&report.clip);
         (steps.last().map(on_cpu).expect("steps"), video)
@@ -98,13 +95,11 @@ fn stored_weights_match_diffusers_on_a_gpu() {
         let scratch = tempfile::tempdir().expect("a directory");
         let latents = |dtype: DType, exact: bool| {
             let paths = [fixture("wan21_t2v"), fixture("formats").join(&file)];
-            let options = LoadOptions {
-                model: paths.map(|path| path.to_string_lossy().into_owned()).to_vec(),
-                dtype: Some(dtype).into(),
-                device: "cuda".into(),
-                exact,
-                ..LoadOptions::default()
-            };
+            let options = LoadOptions::default()
+                .model(paths.map(|path| path.to_string_lossy().into_owned()).to_vec())
+                .dtype(Some(dtype))
+                .device("cuda")
+                .exact(exact);
             let pipeline = Pipeline::load(&options).unwrap_or_else(|error| panic!("{file}: {error}"));
             let request = Golden::read("wan21_t2v", "golden_b.safetensors").request(scratch.path());
             let (_, steps) = generate(&pipeline, &request).unwrap_or_else(|error| panic!("{file}: {error}"));

@@ -13,14 +13,11 @@ use std::time::{Duration, Instant};
 
 /// A small clip in `folder`.
 fn request(folder: &Path, name: &str, sampler: SamplerKind) -> Request {
-    let mut request = Request {
-        prompt: "a red ball rolls over a meadow".into(),
-        size: Size::Pixels { width: Some(32), height: Some(48) },
-        frames: Some(5),
-        sampling: Sampling { steps: Some(4), sampler: Some(sampler), ..Sampling::default() },
-        seed: Some(3),
-        ..Request::default()
-    };
+    let mut request = Request::new("a red ball rolls over a meadow")
+        .size(Size::Pixels { width: Some(32), height: Some(48) })
+        .frames(5)
+        .sampling(Sampling::default().steps(4).sampler(sampler))
+        .seed(3);
     request.output.clip = folder.join(format!("{name}.safetensors"));
     request.output.latents = Some(folder.join(format!("{name}.latents.safetensors")));
     request
@@ -143,13 +140,11 @@ fn latents_survive_a_decoding_that_fails() {
         Continue(())
     };
     let error = pipeline.generate(&broken, take_the_place).expect_err("the clip's place is taken");
-    let Error::AfterLatents { latents, .. } = &error else { panic!("{error:?}") };
+    let Error::AfterLatents { latents, model, .. } = &error else { panic!("{error:?}") };
     assert_eq!(*latents, sandbox.path("broken.safetensors.latents.safetensors"));
-    let hint = error.hint().expect("a hint");
-    let command = hint.split('`').nth(1).expect("a command").replace("clip.mp4", "decoded.safetensors");
-    let arguments: Vec<&str> = command.split(' ').skip(1).collect();
-    let run = sandbox.kinora(&arguments);
-    assert_eq!(run.status, Some(0), "{hint}\n{run:#?}");
+    let latents = latents.to_string_lossy();
+    let run = sandbox.kinora(&["decode", &latents, "--model", &model.join(" "), "-o", "decoded.safetensors"]);
+    assert_eq!(run.status, Some(0), "{run:#?}");
     assert!(same_bits(&results(&whole).1, &tensor(&sandbox.path("decoded.safetensors"), "video")));
 }
 
@@ -161,7 +156,7 @@ fn latents_survive_a_stop() {
     request.output.latents = None;
     let error = run_until(&sandbox.pipeline(), &request, |event| matches!(event, Event::Frames { .. }))
         .expect_err("it was stopped");
-    assert!(error.is_stop() && error.hint().expect("a hint").starts_with("nothing is lost: `kinora decode "));
+    assert!(error.is_stop() && error.hint().expect("a hint").starts_with("nothing is lost: the denoised latents in "));
     assert!(sandbox.path("clip.safetensors.latents.safetensors").is_file() && !request.output.clip.exists());
 }
 

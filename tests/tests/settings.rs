@@ -11,25 +11,22 @@ use std::ops::ControlFlow::Continue;
 const SCHEDULER: &str = "model/scheduler/scheduler_config.json";
 
 fn request(sandbox: &Sandbox) -> Request {
-    let mut request = Request {
-        prompt: "a red ball".into(),
-        size: Size::Pixels { width: Some(32), height: Some(32) },
-        frames: Some(5),
-        sampling: Sampling { steps: Some(3), ..Sampling::default() },
-        seed: Some(1),
-        ..Request::default()
-    };
+    let mut request = Request::new("a red ball")
+        .size(Size::Pixels { width: Some(32), height: Some(32) })
+        .frames(5)
+        .sampling(Sampling::default().steps(3))
+        .seed(1);
     request.output.clip = sandbox.path("clip.safetensors");
     request
 }
 
 /// `request` with other settings.
 fn with(request: &Request, sampling: Sampling) -> Request {
-    Request { sampling: sampling.or(&request.sampling), ..request.clone() }
+    request.clone().sampling(sampling.or(&request.sampling))
 }
 
 fn scale(guidance_scale: f64) -> Sampling {
-    Sampling { guidance_scale: Some(guidance_scale), ..Sampling::default() }
+    Sampling::default().guidance_scale(guidance_scale)
 }
 
 fn plan(sandbox: &Sandbox, request: &Request) -> Plan {
@@ -80,7 +77,7 @@ fn the_scheduler_of_a_directory_chooses_the_sampler() {
         assert_eq!((plan.sampler, &plan.schedule), (kind, &schedule.expect("a schedule")));
     }
     // What the user says wins; without a file the variant's own holds.
-    let own = with(&request, Sampling { sampler: Some(SamplerKind::Heun), ..Sampling::default() });
+    let own = with(&request, Sampling::default().sampler(SamplerKind::Heun));
     assert_eq!(plan(&sandbox, &own).sampler, SamplerKind::Heun);
     std::fs::remove_file(sandbox.path(SCHEDULER)).expect("a file");
     assert_eq!(plan(&sandbox, &request).sampler, SamplerKind::UniPc);
@@ -106,7 +103,7 @@ fn timesteps_are_fed_as_given_and_kept_in_the_recipe() {
     assert!(same_bits(&video(&sandbox.path("clip.safetensors")), &video(&sandbox.path("again.safetensors"))));
 
     let timesteps_list = Some(vec![1000.0, 937.5, 833.3, 625.0]);
-    let listed = with(&request(&sandbox), Sampling { timesteps: timesteps_list, ..Sampling::default() });
+    let listed = with(&request(&sandbox), Sampling::default().timesteps(timesteps_list));
     let expected = Schedule::from_timesteps(&[1000.0, 937.5, 833.3, 625.0]).expect("a schedule");
     assert_eq!(plan(&sandbox, &listed).schedule, expected);
     for other in [["--steps", "4"], ["--shift", "3"], ["--sigmas", "1,0.5"]] {
@@ -131,9 +128,9 @@ fn cfg_zero_star_zeroes_the_first_steps() {
     let sandbox = Sandbox::new("wan21_t2v");
     let pipeline = sandbox.pipeline();
     let euler = Some(SamplerKind::Euler);
-    let zero_star = Sampling { cfg_zero_star: Some(true), sampler: euler, ..Sampling::default() };
+    let zero_star = Sampling::default().cfg_zero_star(true).sampler(euler);
     let zero_star = with(&request(&sandbox), zero_star);
-    let zeroing = |steps| with(&zero_star, Sampling { zero_init: Some(steps), ..Sampling::default() });
+    let zeroing = |steps| with(&zero_star, Sampling::default().zero_init(steps));
     let (zeroed, calls) = steps(&pipeline, &zero_star);
     assert_eq!(calls, 4, "two predictions in each of the two steps that are left");
     // Where the velocity is zero, Euler stays at the noise, but for two products and a sum in f32.
@@ -144,7 +141,7 @@ fn cfg_zero_star_zeroes_the_first_steps() {
     assert!(!same_bits(&zeroed[0], &plain[0]) && !same_bits(&zeroed[2], &plain[2]));
     // Every sampler goes on from it.
     for kind in SamplerKind::ALL {
-        steps(&pipeline, &with(&zeroing(2), Sampling { sampler: Some(kind), ..Sampling::default() }));
+        steps(&pipeline, &with(&zeroing(2), Sampling::default().sampler(kind)));
     }
     assert!(pipeline.plan(&zeroing(3)).is_err());
 
@@ -181,8 +178,8 @@ fn guidance_works_inside_its_interval_only() {
     let pipeline = sandbox.pipeline();
     let sigmas = Some(vec![1.0, 0.8, 0.5, 0.2]);
     let euler = Some(SamplerKind::Euler);
-    let all = with(&request(&sandbox), Sampling { sigmas, sampler: euler, ..Sampling::default() });
-    let within = |low, high| with(&all, Sampling { guidance_interval: Some([low, high]), ..Sampling::default() });
+    let all = with(&request(&sandbox), Sampling::default().sigmas(sigmas).sampler(euler));
+    let within = |low, high| with(&all, Sampling::default().guidance_interval([low, high]));
     let (whole, calls) = steps(&pipeline, &all);
     assert_eq!(calls, 8);
     let (everywhere, calls) = steps(&pipeline, &within(0.0, 1.0));
@@ -210,9 +207,9 @@ fn settings_that_do_nothing_are_named() {
     let off = with(&request(&sandbox), scale(1.0));
     let notices = |request: &Request| planned(&sandbox, request).notices.join("\n");
     assert_eq!(notices(&request(&sandbox)), notices(&off), "nothing was given that could do nothing");
-    let negative = Request { negative_prompt: Some("blue".into()), ..off.clone() };
+    let negative = off.clone().negative_prompt("blue");
     assert!(notices(&negative).contains("guidance is off (scale 1): the negative prompt does nothing"));
-    let more = Sampling { cfg_zero_star: Some(true), guidance_interval: Some([0.2, 0.8]), ..Sampling::default() };
+    let more = Sampling::default().cfg_zero_star(true).guidance_interval([0.2, 0.8]);
     let more = with(&negative, more);
     let text = notices(&more);
     assert!(text.contains("the negative prompt and CFG-Zero* and the guidance interval do nothing"), "{text}");
@@ -227,9 +224,9 @@ fn experts_are_guided_apart() {
     let sandbox = Sandbox::new("wan22_a14b_t2v");
     let pipeline = sandbox.pipeline();
     let sigmas = Some(vec![1.0, 0.95, 0.5, 0.25]);
-    let base = with(&request(&sandbox), Sampling { sigmas, ..Sampling::default() });
+    let base = with(&request(&sandbox), Sampling::default().sigmas(sigmas));
     let calls = |first, second| {
-        let scales = Sampling { guidance_scale_2: Some(second), ..scale(first) };
+        let scales = scale(first).guidance_scale_2(second);
         steps(&pipeline, &with(&base, scales)).1
     };
     assert_eq!([calls(3.0, 3.0), calls(3.0, 1.0), calls(1.0, 3.0), calls(1.0, 1.0)], [8, 6, 6, 4]);
@@ -241,9 +238,9 @@ fn recipes_keep_whole_paths_and_known_names() {
     succeeded(sandbox.generate(&["--steps", "1"]));
     let folder = sandbox.path("model").canonicalize().expect("it is there");
     assert_eq!(recipe(&sandbox, "clip.safetensors")["model"], json!([folder.to_string_lossy()]));
-    let model = LoadOptions { threads: Some(1), ..LoadOptions::default() };
-    let one = with(&request(&sandbox), Sampling { steps: Some(1), ..Sampling::default() });
-    let small = Request { frames: Some(1), ..one };
+    let model = LoadOptions::default().threads(1);
+    let one = with(&request(&sandbox), Sampling::default().steps(1));
+    let small = one.frames(1);
     let (report, _) = generate(&Pipeline::load(&model).expect("the embedded model"), &small).expect("a clip");
     let text = kinora_checkpoint::load_safetensors(&report.clip).expect("raw frames").1;
     assert!(text.values().any(|value| value.contains(r#""model":["embedded"]"#)), "{text:?}");

@@ -1,10 +1,5 @@
 //! Frames that go to the caller and not to a file.
 
-#[path = "../../examples/frames.rs"]
-mod frames;
-#[path = "../../examples/warm.rs"]
-mod warm;
-
 use kinora::{ClipInfo, Error, Frame, Frames, Output, Request, Shot, Sink, Size, Story};
 use kinora_tests::sandbox::Sandbox;
 use kinora_tests::video;
@@ -13,7 +8,7 @@ use std::ops::ControlFlow;
 fn request(output: Output) -> Request {
     let size = Size::Pixels { width: Some(32), height: Some(32) };
     let prompt = "a red ball".into();
-    let mut request = Request { prompt, size, frames: Some(5), seed: Some(1), output, ..Request::default() };
+    let mut request = Request::new(prompt).size(size).frames(5).seed(1).output(output);
     request.sampling.steps = Some(2);
     request
 }
@@ -24,9 +19,7 @@ fn frames_in_memory_are_those_of_the_file() {
     let sandbox = Sandbox::new("wan21_t2v");
     let pipeline = sandbox.pipeline();
     let clip = sandbox.path("clip.safetensors");
-    pipeline
-        .generate(&request(Output { clip: clip.clone(), ..Output::default() }), |_| ControlFlow::Continue(()))
-        .expect("a clip");
+    pipeline.generate(&request(Output::new(clip.clone())), |_| ControlFlow::Continue(())).expect("a clip");
     let expected = video(&clip).flatten_all().and_then(|video| video.to_vec1::<f32>()).expect("frames");
     let before = sandbox.files();
 
@@ -53,8 +46,7 @@ fn stories_go_to_a_sink() {
     let shot = |prompt: &str, seconds| Shot { prompt: prompt.into(), seconds: Some(seconds), ..Shot::default() };
     let story = Story { after: None, shots: vec![shot("a cat walks on the grass", 1.0), shot("it lies down", 0.5)] };
     let clip = sandbox.path("story.safetensors");
-    let request =
-        Request { fps: Some(8.0), frames: Some(9), ..request(Output { clip: clip.clone(), ..Output::default() }) };
+    let request = request(Output::new(clip.clone())).fps(8.0).frames(9);
     let on_event = |_: kinora::Event<'_>| ControlFlow::Continue(());
     pipeline.film(&story, &request, &sandbox.path("project"), on_event).expect("a film");
     let expected = video(&clip).flatten_all().and_then(|video| video.to_vec1::<f32>()).expect("frames");
@@ -78,7 +70,7 @@ fn stories_go_to_a_sink() {
 #[test]
 fn sinks_get_frames_as_files_do() {
     let sandbox = Sandbox::new("wan21_t2v");
-    let output = Output { upscale: "2x".parse().ok(), metadata: false, ..Output::default() };
+    let output = Output::default().upscale("2x".parse().ok()).metadata(false);
     let mut frames = Frames::default();
     sandbox.pipeline().generate_into(&request(output), &mut frames, |_| ControlFlow::Continue(())).expect("frames");
     let info = frames.clip.expect("it began");
@@ -114,9 +106,7 @@ fn latents_survive_a_sink_that_fails() {
     assert_eq!(sink.0, 3);
     let Error::AfterLatents { latents, .. } = error else { panic!("{error:?}") };
     let clip = sandbox.path("after.safetensors");
-    pipeline
-        .decode(&latents, &Output { clip: clip.clone(), ..Output::default() }, None, |_| ControlFlow::Continue(()))
-        .expect("a clip");
+    pipeline.decode(&latents, &Output::new(clip.clone()), None, |_| ControlFlow::Continue(())).expect("a clip");
     assert_eq!(video(&clip).dims(), [5, 3, 32, 32]);
     std::fs::remove_dir_all(latents.parent().expect("a folder")).expect("it is ours");
 }
@@ -129,15 +119,4 @@ fn runs_into_a_sink_stop_on_request() {
     let stopped =
         sandbox.pipeline().generate_into(&request(Output::default()), &mut frames, |_| ControlFlow::Break(()));
     assert!(matches!(stopped, Err(Error::Stopped { resumable: None })) && frames.clip.is_none());
-}
-
-/// The examples of the documents.
-#[test]
-fn examples_run() {
-    frames::main().expect("frames");
-    warm::main().expect("clips");
-    for number in 0..2 {
-        let clip = std::env::temp_dir().join(format!("kinora-example-{number}.mp4"));
-        let _ = std::fs::remove_file(clip); // another run of the tests may have
-    }
 }

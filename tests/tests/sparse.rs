@@ -12,20 +12,14 @@ const SIZE: Size = Size::Pixels { width: Some(224), height: Some(128) };
 const FRAMES: usize = 81;
 
 fn request(folder: &Path, name: &str, attention: &str) -> Request {
-    let output = Output {
-        clip: folder.join(format!("{name}.safetensors")),
-        latents: Some(folder.join(format!("{name}.latents.safetensors"))),
-        ..Output::default()
-    };
-    Request {
-        prompt: "a red ball bounces on a striped blue background".into(),
-        size: SIZE,
-        frames: Some(FRAMES),
-        seed: Some(3),
-        sampling: Sampling { attention: Some(attention.parse().expect("an attention")), ..Sampling::default() },
-        output,
-        ..Request::default()
-    }
+    let output = Output::new(folder.join(format!("{name}.safetensors")))
+        .latents(folder.join(format!("{name}.latents.safetensors")));
+    Request::new("a red ball bounces on a striped blue background")
+        .size(SIZE)
+        .frames(FRAMES)
+        .seed(3)
+        .sampling(Sampling::default().attention(attention.parse().expect("an attention")))
+        .output(output)
 }
 
 fn made(pipeline: &Pipeline, request: &Request) -> [Tensor; 2] {
@@ -68,7 +62,7 @@ fn a_stopped_run_goes_on_to_the_same_bits() {
     whole.sampling.steps = Some(6);
     whole.sampling.cache = Some("first-block:0.2".parse().expect("a cache"));
     let expected = made(&pipeline, &whole);
-    let mut parts = Request { output: request(scratch.path(), "parts", "dense").output, ..whole.clone() };
+    let mut parts = whole.clone().output(request(scratch.path(), "parts", "dense").output);
     parts.output.resume = Some(scratch.path().join("run"));
     for stop_at in [1, 3] {
         let stop = |event: Event| match event {
@@ -77,10 +71,7 @@ fn a_stopped_run_goes_on_to_the_same_bits() {
         };
         assert!(pipeline.generate(&parts, stop).is_err_and(|error| error.is_stop()));
     }
-    let other = Request {
-        sampling: Sampling { attention: Some(AttentionChoice::Dense), ..parts.sampling.clone() },
-        ..parts.clone()
-    };
+    let other = parts.clone().sampling(parts.sampling.clone().attention(AttentionChoice::Dense));
     let error = pipeline.generate(&other, |_| Continue(())).expect_err("the run is another").to_string();
     assert!(error.contains(r#"attention is "sparse:0.4", here it is "dense""#), "{error}");
     let found = made(&pipeline, &parts);

@@ -10,7 +10,7 @@ use std::ops::ControlFlow;
 fn request(upscale: Option<&str>, tile: Option<usize>) -> Request {
     let size = Size::Pixels { width: Some(64), height: Some(32) };
     let upscale = upscale.map(|target| target.parse().expect("a size"));
-    let output = Output { upscale, upscaler: upscale.and("span".parse().ok()), tile, ..Output::default() };
+    let output = Output::default().upscale(upscale).upscaler(upscale.and("span".parse().ok())).tile(tile);
     let prompt = "a red ball".into();
     let mut request = Request { prompt, size, frames: Some(5), seed: Some(1), output, ..Request::default() };
     request.sampling.steps = Some(2);

@@ -28,15 +28,13 @@ fn components_that_are_kept_are_not_read_again() {
         let model = scratch.path().join("model");
         copy_folder(&fixture(case), &model);
         let golden = Golden::read(case, run);
-        let options = LoadOptions {
-            model: vec![model.to_string_lossy().into_owned()],
-            dtype: Some(DType::F32).into(),
-            device: "cpu".into(),
-            threads: Some(2),
-            ..LoadOptions::default()
-        };
-        let pipelines = [true, false]
-            .map(|keep_warm| Pipeline::load(&LoadOptions { keep_warm, ..options.clone() }).expect("a pipeline"));
+        let options = LoadOptions::default()
+            .model(vec![model.to_string_lossy().into_owned()])
+            .dtype(Some(DType::F32))
+            .device("cpu")
+            .threads(2);
+        let pipelines =
+            [true, false].map(|keep_warm| Pipeline::load(&options.clone().keep_warm(keep_warm)).expect("a pipeline"));
         let request = golden.request(scratch.path());
         let latents =
             |pipeline: &Pipeline| generate(pipeline, &request).map(|(_, steps)| bits(steps.last().expect("a step")));

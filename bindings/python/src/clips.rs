@@ -53,13 +53,6 @@ pub fn read_recipe(py: Python<'_>, path: PathBuf) -> PyResult<String> {
     Ok(serde_json::to_string(&recipe).expect("plain data"))
 }
 
-/// Writes a PNG of bytes `[H, W, 3]`.
-#[pyfunction]
-pub fn write_png(py: Python<'_>, path: PathBuf, rgb: &[u8], width: usize, height: usize) -> PyResult<()> {
-    let picture = Picture::new(width, height, rgb.to_vec()).map_err(|error| raised(&error.into()))?;
-    py.detach(|| picture.write_png(&path)).map_err(|error| raised(&error.into()))
-}
-
 /// Writes a clip of frames `[H, W, 3]`, bytes each; returns notes.
 #[pyfunction]
 #[pyo3(signature = (path, frames, size, fps, recipe, quality, encoder))]
@@ -95,9 +88,11 @@ pub fn write_clip(
 
 /// A recipe with the settings of the encoder.
 fn encoded(recipe: &str, quality: Option<u8>, encoder: Option<&str>) -> kinora::Result<String> {
-    let bad = |error: serde_json::Error| Error::Request {
-        what: format!("the clip's recipe does not parse: {error}"),
-        hint: "leave it as it came, or save with metadata=False".into(),
+    let bad = |error: serde_json::Error| {
+        Error::request(
+            format!("the clip's recipe does not parse: {error}"),
+            "leave it as it came, or save with metadata=False",
+        )
     };
     let mut recipe: Recipe = serde_json::from_str(recipe).map_err(bad)?;
     (recipe.quality, recipe.encoder) = (quality, encoder.map(str::to_string));

@@ -8,6 +8,7 @@ mod options;
 mod pipeline;
 mod project;
 mod request;
+mod source;
 mod watch;
 
 use kinora::LargeBlocks;
@@ -22,9 +23,11 @@ static ALLOCATOR: LargeBlocks<System> = LargeBlocks(System);
 #[pymodule]
 mod _kinora {
     #[pymodule_export]
-    use super::clips::{models, pull, read_recipe, write_clip, write_png};
+    use super::clips::{models, pull, read_recipe, write_clip};
     #[pymodule_export]
     use super::pipeline::Pipeline;
+    #[pymodule_export]
+    use super::source::Source;
     use pyo3::prelude::*;
 
     #[pymodule_init]

@@ -17,23 +17,20 @@ pub fn load_options(options: &mut Options<'_>) -> PyResult<LoadOptions> {
         lora.to_string_lossy().parse::<Lora>().map_err(|error| PyValueError::new_err(format!("loras: {error}")))
     });
     let loras = loras.collect::<PyResult<Vec<_>>>()?;
-    let default = LoadOptions::default();
-    Ok(LoadOptions {
-        model: if model.is_empty() { default.model } else { model },
-        loras,
-        lora_folder: options.path("lora_folder")?,
-        few_steps: options.flag("few_steps")?,
-        dtype: options.parse_with("dtype", dtype)?.unwrap_or_default(),
-        quant: options.parse_with("quant", quant)?.unwrap_or_default(),
-        exact: options.flag("exact")?,
-        device: options.get("device")?.unwrap_or(default.device),
-        threads: options.get("threads")?,
-        keep_warm: options.flag("keep_warm")?,
-        pace: options.path("pace")?,
-        contexts: options.path("contexts")?,
-        gpu_memory: options.get("gpu_memory")?.map(bytes).transpose()?,
-        ffmpeg: options.path("ffmpeg")?,
-    })
+    let mut load = LoadOptions::default().loras(loras);
+    if !model.is_empty() {
+        load.model = model;
+    }
+    (load.lora_folder, load.few_steps) = (options.path("lora_folder")?, options.flag("few_steps")?);
+    load.dtype = options.parse_with("dtype", dtype)?.unwrap_or_default();
+    load.quant = options.parse_with("quant", quant)?.unwrap_or_default();
+    load.exact = options.flag("exact")?;
+    load.device = options.get("device")?.unwrap_or(load.device);
+    (load.threads, load.keep_warm) = (options.get("threads")?, options.flag("keep_warm")?);
+    (load.pace, load.contexts) = (options.path("pace")?, options.path("contexts")?);
+    load.gpu_memory = options.get("gpu_memory")?.map(bytes).transpose()?;
+    load.ffmpeg = options.path("ffmpeg")?;
+    Ok(load)
 }
 
 fn dtype(text: &str) -> Result<Choice<DType>, String> {

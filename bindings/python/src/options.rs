@@ -1,8 +1,9 @@
 //! [`Options`]: the keyword arguments of a call. Each is taken by its name; what nobody takes is an error.
 
+use crate::source::Source;
 use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDict, PyString};
+use pyo3::types::{PyBool, PyDict, PyList, PyString};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::fmt::Display;
@@ -107,6 +108,21 @@ impl<'py> Options<'py> {
         value.extract().map(Some).map_err(|_| mistyped(name, "a path", &value))
     }
 
+    /// A picture or a clip: a path, or what the package made of an object.
+    pub fn source(&mut self, name: &'static str) -> PyResult<Option<kinora::Source>> {
+        let Some(value) = self.take(name)? else { return Ok(None) };
+        source_of(name, &value).map(Some)
+    }
+
+    /// A list of pictures, or one of them.
+    pub fn sources(&mut self, name: &'static str) -> PyResult<Vec<kinora::Source>> {
+        let Some(value) = self.take(name)? else { return Ok(Vec::new()) };
+        match value.cast::<PyList>() {
+            Ok(list) => list.iter().map(|one| source_of(name, &one)).collect(),
+            Err(_) => Ok(vec![source_of(name, &value)?]),
+        }
+    }
+
     /// A list of text or paths, or one of them.
     pub fn list(&mut self, name: &'static str) -> PyResult<Vec<PathBuf>> {
         let Some(value) = self.take(name)? else { return Ok(Vec::new()) };
@@ -115,6 +131,13 @@ impl<'py> Options<'py> {
         }
         value.extract().map_err(|_| mistyped(name, "a list of paths", &value))
     }
+}
+
+fn source_of(name: &str, value: &Bound<'_, PyAny>) -> PyResult<kinora::Source> {
+    if let Ok(source) = value.cast::<Source>() {
+        return Ok(source.get().0.clone());
+    }
+    value.extract::<PathBuf>().map(kinora::Source::from).map_err(|_| mistyped(name, "a path", value))
 }
 
 fn mistyped(name: &str, what: &str, value: &Bound<'_, PyAny>) -> PyErr {

@@ -6,17 +6,14 @@ use crate::options::Options;
 use crate::project::Project;
 use crate::request::{denoising, output, request};
 use crate::watch::{FrameSender, Watched, watched};
-use kinora::{ClipInfo, Frame, Picture, Recipe, Report, Request, Shot, Sink, Story};
+use kinora::{ClipInfo, Frame, Picture, Recipe, Report, Request, Shot, Sink, Source, Story};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use serde_json::json;
 use std::error::Error;
 use std::num::NonZeroU16;
-use std::path::{Path, PathBuf};
-
-/// Paths of files that stand for objects, and their names in recipes.
-type Names = Vec<(PathBuf, String)>;
+use std::path::Path;
 
 /// How long a continuation is, seconds, as that of the command.
 const USUAL_SECONDS: f64 = 5.0;
@@ -50,9 +47,9 @@ impl Pipeline {
     }
 
     /// JSON of the plan of a clip.
-    fn plan(&self, py: Python<'_>, prompt: String, options: &Bound<'_, PyDict>, names: Names) -> PyResult<String> {
+    fn plan(&self, py: Python<'_>, prompt: String, options: &Bound<'_, PyDict>) -> PyResult<String> {
         self.check_process()?;
-        let request = whole_request(prompt, options, names)?;
+        let request = whole_request(prompt, options)?;
         let planned = py.detach(|| self.inner.plan(&request)).map_err(|error| raised(&error))?;
         let plan = &planned.plan;
         let (width, height) = plan.cropped.unwrap_or((plan.width, plan.height));
@@ -79,11 +76,10 @@ impl Pipeline {
         py: Python<'_>,
         prompt: String,
         options: &Bound<'_, PyDict>,
-        names: Names,
         progress: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Clip> {
         self.check_process()?;
-        let request = whole_request(prompt, options, names)?;
+        let request = whole_request(prompt, options)?;
         let made = watched(py, progress, |watch| {
             let mut sink = ToPython { frames: watch.frame_sender(), clip: None };
             let report = self.inner.generate_into(&request, &mut sink, |event| watch.event(&event))?;
@@ -97,14 +93,13 @@ impl Pipeline {
         &self,
         py: Python<'_>,
         options: &Bound<'_, PyDict>,
-        names: Names,
         progress: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Clip> {
         self.check_process()?;
         let mut options = Options::new(options)?;
-        let project = Project::new(options.path("project")?, names.is_empty())?;
-        let clip = options.path("clip")?.ok_or_else(|| PyTypeError::new_err("clip takes a clip or a path"))?;
-        let (story, request, notice) = self.continuation(clip, options, names, project.folder())?;
+        let project = Project::new(options.path("project")?)?;
+        let clip = options.source("clip")?.ok_or_else(|| PyTypeError::new_err("clip takes a clip or a path"))?;
+        let (story, request, notice) = self.continuation(clip, options, project.folder())?;
         let made = watched(py, progress, |watch| {
             let mut sink = ToPython { frames: watch.frame_sender(), clip: None };
             let on_event = |event: kinora::Event<'_>| watch.event(&event);
@@ -123,18 +118,17 @@ impl Pipeline {
         }
         let hint = "load it in the process that uses it, or start processes with multiprocessing's \"spawn\"";
         let what = "a pipeline does not survive a fork of its process".into();
-        Err(raised(&kinora::Error::Request { what, hint: hint.into() }))
+        Err(raised(&kinora::Error::request(what, hint)))
     }
 
     /// Returns the continuation of `clip` by `options`, and what there is to say of it.
     fn continuation(
         &self,
-        clip: PathBuf,
+        clip: Source,
         mut options: Options<'_>,
-        names: Names,
         project: &Path,
     ) -> PyResult<(Story, Request, Option<String>)> {
-        let (earlier, notice) = self.before(&clip)?;
+        let (mut earlier, notice) = self.before(&clip)?;
         let shot = Shot {
             prompt: options.get("prompt")?.unwrap_or(earlier.prompt.clone()),
             seconds: Some(options.get("seconds")?.unwrap_or(USUAL_SECONDS)),
@@ -143,15 +137,16 @@ impl Pipeline {
         };
         if shot.prompt.is_empty() {
             let hint = "prompt says what happens next";
-            let error = kinora::Error::Request { what: "the clip has no recorded prompt".into(), hint: hint.into() };
+            let error = kinora::Error::request("the clip has no recorded prompt", hint);
             return Err(raised(&error));
         }
         let times = options.get::<NonZeroU16>("times")?.map_or(1, NonZeroU16::get);
         let negative_prompt = options.get("negative_prompt")?.or(earlier.negative_prompt.clone());
-        let mut request = denoising(Request { negative_prompt, ..earlier }, &mut options)?;
+        earlier.negative_prompt = negative_prompt;
+        let mut request = denoising(earlier, &mut options)?;
         let own = output(&mut options)?;
         let (upscale, upscaler) = (own.upscale.or(request.output.upscale), own.upscaler.or(request.output.upscaler));
-        request.output = kinora::Output { upscale, upscaler, names, ..own };
+        request.output = own.upscale(upscale).upscaler(upscaler);
         options.finish()?;
         // A random seed is drawn once per project.
         request.seed = request.seed.or(kinora::story_seed(project));
@@ -160,7 +155,7 @@ impl Pipeline {
     }
 
     /// The settings that a continuation of `clip` takes over, and what there is to say of them.
-    fn before(&self, clip: &Path) -> PyResult<(Request, Option<String>)> {
+    fn before(&self, clip: &Source) -> PyResult<(Request, Option<String>)> {
         match Recipe::read(clip) {
             Ok(recipe) if self.inner.made(&recipe) => {
                 Ok((recipe.continuation().map_err(|error| raised(&error))?, None))
@@ -169,7 +164,9 @@ impl Pipeline {
             Ok(recipe) => {
                 let Request { prompt, negative_prompt, output, .. } =
                     recipe.continuation().map_err(|error| raised(&error))?;
-                Ok((Request { prompt, negative_prompt, output, ..Request::default() }, None))
+                let mut request = Request::new(prompt).output(output);
+                request.negative_prompt = negative_prompt;
+                Ok((request, None))
             }
             Err(kinora::Error::BadFile { reason, .. }) => {
                 let notice = format!("the clip before: {reason}; all settings are the model's own");
@@ -181,9 +178,9 @@ impl Pipeline {
     }
 }
 
-fn whole_request(prompt: String, options: &Bound<'_, PyDict>, names: Names) -> PyResult<Request> {
+fn whole_request(prompt: String, options: &Bound<'_, PyDict>) -> PyResult<Request> {
     let mut options = Options::new(options)?;
-    let request = request(prompt, &mut options, names)?;
+    let request = request(prompt, &mut options)?;
     options.finish()?;
     Ok(request)
 }

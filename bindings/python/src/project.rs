@@ -8,28 +8,24 @@ use tempfile::TempDir;
 /// The directory of a continuation's intermediate results: the caller's, or a temporary one.
 pub enum Project {
     Named(PathBuf),
-    Temporary {
-        folder: TempDir,
-        /// Whether another call can go on from it.
-        continues: bool,
-    },
+    Temporary(TempDir),
 }
 
 impl Project {
-    /// The directory that is `named`, or a temporary one; `continues` says whether another call could go on from that.
-    pub fn new(named: Option<PathBuf>, continues: bool) -> PyResult<Self> {
+    /// The directory that is `named`, or a temporary one.
+    pub fn new(named: Option<PathBuf>) -> PyResult<Self> {
         if let Some(folder) = named {
             return Ok(Self::Named(folder));
         }
         let folder = tempfile::Builder::new().prefix("kinora-").tempdir();
         let folder = folder.map_err(|source| raised(&kinora::Error::Io { path: std::env::temp_dir(), source }))?;
-        Ok(Self::Temporary { folder, continues })
+        Ok(Self::Temporary(folder))
     }
 
     pub fn folder(&self) -> &Path {
         match self {
             Self::Named(folder) => folder,
-            Self::Temporary { folder, .. } => folder.path(),
+            Self::Temporary(folder) => folder.path(),
         }
     }
 
@@ -41,7 +37,7 @@ impl Project {
         };
         let has_windows = std::fs::read_dir(self.folder()).is_ok_and(|mut entries| entries.next().is_some());
         let kept = match self {
-            Self::Temporary { folder, continues: true } if has_windows => folder.keep(),
+            Self::Temporary(folder) if has_windows => folder.keep(),
             Self::Named(folder) if has_windows => folder,
             _ => return Err(exception),
         };

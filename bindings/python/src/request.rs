@@ -4,7 +4,6 @@ use crate::options::{Options, refused};
 use kinora::{Camera, Inputs, Output, Request, Sampling, Size, parse_aspect, parse_seed};
 use pyo3::prelude::*;
 use serde_json::{Map, Value};
-use std::path::PathBuf;
 
 /// Arguments that say the same thing in two ways.
 const EXCLUSIVE: [&[&str]; 7] = [
@@ -19,50 +18,41 @@ const EXCLUSIVE: [&[&str]; 7] = [
 const EXCLUSIVE_INPUTS: [&[&str]; 3] =
     [&["video", "image"], &["video", "last_image"], &["camera", "camera_preset", "camera_path"]];
 
-/// The request for a clip; `names` are those of recipes for the files that stand for objects.
-pub fn request(prompt: String, options: &mut Options<'_>, names: Vec<(PathBuf, String)>) -> PyResult<Request> {
+/// The request for a clip.
+pub fn request(prompt: String, options: &mut Options<'_>) -> PyResult<Request> {
     for names in EXCLUSIVE.iter().chain(&EXCLUSIVE_INPUTS) {
         options.exclusive(names)?;
     }
-    let request = Request {
-        prompt,
-        negative_prompt: options.get("negative_prompt")?,
-        size: size(options)?,
-        frames: options.get("frames")?,
-        duration: options.get("duration")?,
-        fps: options.get("fps")?,
-        inputs: inputs(options)?,
-        init_latents: options.path("init_latents")?,
-        output: Output {
-            latents: options.path("save_latents")?,
-            resume: options.path("resume")?,
-            names,
-            ..output(options)?
-        },
-        ..Request::default()
-    };
+    let mut request = Request::new(prompt).size(size(options)?).inputs(inputs(options)?).output(output(options)?);
+    request.negative_prompt = options.get("negative_prompt")?;
+    request.frames = options.get("frames")?;
+    request.duration = options.get("duration")?;
+    request.fps = options.get("fps")?;
+    request.init_latents = options.path("init_latents")?;
+    request.output.latents = options.path("save_latents")?;
+    request.output.resume = options.path("resume")?;
     denoising(request, options)
 }
 
 /// `earlier` with the settings that are given; a preset or a mode replaces all of them.
-pub fn denoising(earlier: Request, options: &mut Options<'_>) -> PyResult<Request> {
+pub fn denoising(mut earlier: Request, options: &mut Options<'_>) -> PyResult<Request> {
     let (preset, mode) = (options.get("preset")?, options.parse("mode")?);
     let replaced = preset.is_some() || mode.is_some();
     let fallback = if replaced { Sampling::default() } else { earlier.sampling };
     let seed = options.parse_with("seed", parse_seed)?;
-    Ok(Request {
-        preset: preset.or(earlier.preset),
-        mode: mode.or(earlier.mode),
-        sampling: sampling(options)?.or(&fallback),
-        seed: seed.map_or(earlier.seed, kinora::SeedChoice::fixed),
-        ..earlier
-    })
+    earlier.preset = preset.or(earlier.preset);
+    earlier.mode = mode.or(earlier.mode);
+    earlier.sampling = sampling(options)?.or(&fallback);
+    earlier.seed = seed.map_or(earlier.seed, kinora::SeedChoice::fixed);
+    Ok(earlier)
 }
 
 /// The treatment of decoded frames.
 pub fn output(options: &mut Options<'_>) -> PyResult<Output> {
-    let (upscale, upscaler) = (options.parse("upscale")?, options.parse("upscaler")?);
-    Ok(Output { tile: options.get("tile")?, upscale, upscaler, ..Output::default() })
+    let mut output = Output::default();
+    (output.tile, output.upscale, output.upscaler) =
+        (options.get("tile")?, options.parse("upscale")?, options.parse("upscaler")?);
+    Ok(output)
 }
 
 /// The settings of denoising are what [`Sampling`] declares.
@@ -91,18 +81,12 @@ fn size(options: &mut Options<'_>) -> PyResult<Size> {
 fn inputs(options: &mut Options<'_>) -> PyResult<Inputs> {
     let camera = options.parse("camera")?.map(Camera::Move);
     let camera = camera.or(options.parse("camera_preset")?.map(Camera::Preset));
-    Ok(Inputs {
-        image: options.path("image")?,
-        last_image: options.path("last_image")?,
-        fit: options.parse("fit")?.unwrap_or_default(),
-        video: options.path("video")?,
-        strength: options.get("strength")?,
-        control: options.path("control")?,
-        mask: options.path("mask")?,
-        references: options.list("references")?,
-        expand: options.parse("expand")?,
-        control_scale: options.get("control_scale")?,
-        camera: camera.or(options.path("camera_path")?.map(Camera::Path)),
-        camera_in_prompt: options.get("camera_in_prompt")?,
-    })
+    let mut inputs = Inputs::default().camera(camera.or(options.path("camera_path")?.map(Camera::Path)));
+    (inputs.image, inputs.last_image) = (options.source("image")?, options.source("last_image")?);
+    inputs.fit = options.parse("fit")?.unwrap_or_default();
+    (inputs.video, inputs.strength) = (options.source("video")?, options.get("strength")?);
+    (inputs.control, inputs.control_scale) = (options.source("control")?, options.get("control_scale")?);
+    (inputs.mask, inputs.references) = (options.source("mask")?, options.sources("references")?);
+    (inputs.expand, inputs.camera_in_prompt) = (options.parse("expand")?, options.get("camera_in_prompt")?);
+    Ok(inputs)
 }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
+import io
 import subprocess
 import sys
 import typing
@@ -33,10 +35,13 @@ def expected(pipeline, picture, tmp_path_factory) -> np.ndarray:
     return made.frames
 
 
-@pytest.mark.parametrize("how", ["pillow", "uint8", "float32", "float64", "strided"])
+@pytest.mark.parametrize("how", ["bytes", "pillow", "uint8", "float32", "float64", "strided"])
 def test_pictures_are_given_as_objects(pipeline, picture, expected, how):
     pixels = np.asarray(picture)
+    file = io.BytesIO()
+    picture.save(file, "BMP")
     forms = {
+        "bytes": file.getvalue(),
         "pillow": picture,
         "uint8": pixels,
         "float32": pixels.astype(np.float32) / 255,
@@ -45,7 +50,10 @@ def test_pictures_are_given_as_objects(pipeline, picture, expected, how):
     }
     made = pipeline.generate("a red ball", seed=7, image=forms[how], **SMALL)
     assert np.array_equal(made.frames, expected)
-    assert made.recipe["given"]["image"] == "<image>"
+    named = made.recipe["given"]["image"]
+    assert named.startswith("memory:sha256:")
+    if how == "bytes":
+        assert named == "memory:sha256:" + hashlib.sha256(file.getvalue()).hexdigest()
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "YCbCr", "HSV", "I;16", "F"])
@@ -63,7 +71,34 @@ def test_clips_are_given_as_objects(pipeline, clip, tmp_path):
     from_file = pipeline.generate("a blue ball", seed=1, video=tmp_path / "clip.webp", strength=0.5, **SMALL)
     made = pipeline.generate("a blue ball", seed=1, video=clip, strength=0.5, **SMALL)
     assert np.array_equal(made.frames, from_file.frames) and not np.array_equal(made.frames, clip.frames)
-    assert made.recipe["given"]["video"] == "<video>"
+    assert made.recipe["given"]["video"].startswith("memory:sha256:")
+
+
+def test_damaged_bytes_are_named(pipeline):
+    with pytest.raises(kinora.KinoraError, match="`<image>` is not a picture"):
+        pipeline.plan("a red ball", image=b"no picture at all")
+
+
+def test_a_recipe_says_what_is_missing(pipeline, clip, picture, command, tmp_path):
+    made = pipeline.generate("a red ball", seed=7, image=picture, **SMALL)
+    made.save(tmp_path / "made.webp")
+    with pytest.raises(AssertionError, match="memory:sha256:[0-9a-f]{64}. was a picture or a clip in memory"):
+        command("rerun", tmp_path / "made.webp", "-o", tmp_path / "again.webp")
+
+
+def test_runs_with_objects_go_on(pipeline, picture, tmp_path):
+    whole = pipeline.generate("a red ball", seed=7, image=picture, **SMALL)
+
+    def at_three(event):
+        return (event.stage, event.done) != ("denoise", 3)
+
+    with pytest.raises(kinora.Stopped):
+        pipeline.generate("a red ball", seed=7, image=picture, resume=tmp_path / "run", progress=at_three, **SMALL)
+    with pytest.raises(kinora.KinoraError, match="another request"):
+        other = picture.rotate(90)
+        pipeline.generate("a red ball", seed=7, image=other, resume=tmp_path / "run", **SMALL)
+    again = pipeline.generate("a red ball", seed=7, image=picture, resume=tmp_path / "run", **SMALL)
+    assert np.array_equal(again.frames, whole.frames)
 
 
 WRONG_PICTURES = [
@@ -149,10 +184,6 @@ def test_other_wrong_arguments(pipeline, clip, tmp_path):
         pipeline.extend(clip, width=64)
     with pytest.raises(kinora.KinoraError, match="recorded prompt"):
         pipeline.extend(kinora.Clip(clip.frames, 16))
-    with pytest.raises(ValueError, match="project"):
-        pipeline.extend(clip, project=tmp_path / "project")
-    with pytest.raises(ValueError, match="resume"):
-        pipeline.generate("a red ball", image=clip[0], resume=tmp_path / "run")
     for options, words in [({"dtype": "f8"}, "dtype"), ({"quant": "q4"}, "quant"), ({"gpu_memory": -1}, "gpu_memory")]:
         with pytest.raises(ValueError, match=words):
             kinora.Pipeline(**options)

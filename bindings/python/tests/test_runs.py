@@ -176,7 +176,7 @@ def test_clips_get_longer(pipeline, clip, command, tmp_path):
     seen = []
     longer = pipeline.extend(clip, seconds=0.5, seed=3, progress=seen.append)
     assert len(longer) > len(clip) and np.array_equal(longer.frames[: len(clip) - 8], clip.frames[: len(clip) - 8])
-    assert longer.recipe["story"]["after"] == "<clip>" and longer.recipe["prompt"] == "a red ball"
+    assert longer.recipe["story"]["after"].startswith("memory:sha256:") and longer.recipe["prompt"] == "a red ball"
     assert longer.recipe["steps"] == 4, "the settings are the clip's"
     assert "decode" in {event.stage for event in seen}
 
@@ -208,5 +208,9 @@ def test_stopped_continuations_go_on(pipeline, clip, tmp_path):
 
     before = leftovers()
     with pytest.raises(kinora.Stopped) as stopped:
-        pipeline.extend(clip, seconds=0.5, progress=lambda event: event.stage != "denoise")
-    assert stopped.value.hint is None and leftovers() == before
+        pipeline.extend(clip, seconds=0.5, seed=3, progress=lambda event: event.stage != "denoise")
+    project = Path(stopped.value.hint.split('project="')[1].split('"')[0])
+    again = pipeline.extend(clip, seconds=0.5, seed=3, project=project)
+    assert np.array_equal(again.frames, pipeline.extend(clip, seconds=0.5, seed=3).frames)
+    shutil.rmtree(project)
+    assert leftovers() == before

@@ -234,7 +234,7 @@ impl Error {
             Self::NotFinite { .. } | Self::Zeros { .. } | Self::NotJson { .. } => {
                 "the file is damaged: download it again"
             }
-            Self::OutOfRange { .. } => "use --dtype bf16 or f32",
+            Self::OutOfRange { .. } => "use bf16 or f32",
             Self::Io { source, .. } => io_hint(source.kind()),
             Self::Invalid { .. } | Self::InvalidTensor { .. } => {
                 "the file is damaged or only partly downloaded: download it again"

@@ -155,16 +155,10 @@ impl GenerateArgs {
     /// Returns the request that the options describe, with `prompt`.
     pub fn request(&self, prompt: &str) -> Request {
         let shape = &self.shape;
-        self.denoising.apply(Request {
-            prompt: prompt.to_string(),
-            negative_prompt: self.negative_prompt.clone(),
-            size: shape.size(),
-            frames: shape.frames,
-            duration: shape.duration,
-            fps: shape.fps,
-            inputs: self.inputs.inputs(),
-            init_latents: self.init_latents.clone(),
-            ..Request::default()
-        })
+        let request = Request::new(prompt).size(shape.size()).frames(shape.frames).duration(shape.duration);
+        let mut request = request.fps(shape.fps).inputs(self.inputs.inputs());
+        request.negative_prompt.clone_from(&self.negative_prompt);
+        request.init_latents.clone_from(&self.init_latents);
+        self.denoising.apply(request)
     }
 }

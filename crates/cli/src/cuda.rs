@@ -107,5 +107,5 @@ fn missing(what: &str) -> Error {
 }
 
 fn error(what: impl Into<String>, hint: impl Into<String>) -> Error {
-    Error::Request { what: what.into(), hint: hint.into() }
+    Error::request(what, hint)
 }

@@ -8,6 +8,7 @@ mod commands;
 #[cfg(all(target_os = "linux", not(feature = "cuda")))]
 mod cuda;
 mod ffmpeg;
+mod hints;
 mod progress;
 mod report;
 mod settings;

@@ -2,6 +2,7 @@
 //! stdout, the rest to stderr. A stream that is gone or full never ends a run.
 #![allow(clippy::disallowed_methods, reason = "the one place that prints")]
 
+use crate::hints::hint;
 use crate::shown::{shown, shown_json};
 use crate::signals;
 use serde::Serialize;
@@ -91,7 +92,7 @@ fn printed(result: io::Result<()>) {
 pub fn finish(result: kinora::Result<()>) -> ExitCode {
     match (result, LOST.get()) {
         (Err(error), _) => {
-            problem(&error.to_string(), error.hint().as_deref());
+            problem(&error.to_string(), hint(&error).as_deref());
             ExitCode::from(if error.is_stop() { signals::exit_code() } else { FAILURE })
         }
         (Ok(()), Some(error)) => {

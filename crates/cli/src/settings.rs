@@ -96,10 +96,10 @@ impl Settings {
         let words = report::words(error);
         let what = words.lines().find_map(|line| line.strip_prefix("error: ")).unwrap_or(&words);
         let file = self.file.as_ref().map_or_else(String::new, |path| format!(" in `{}`", path.display()));
-        Error::Request {
-            what: format!("a setting{file} or of a variable is refused: {}", what.trim_end()),
-            hint: "`kinora config` prints all settings, and where they stand".into(),
-        }
+        Error::request(
+            format!("a setting{file} or of a variable is refused: {}", what.trim_end()),
+            "`kinora config` prints all settings, and where they stand",
+        )
     }
 
     /// The path of the file of settings; it may not be there.
@@ -139,11 +139,10 @@ fn read(path: &Path) -> Result<Vec<Setting>> {
     let io = |source| Error::Io { path: path.into(), source };
     let text = kinora_files::read_text(path).map_err(io)?;
     let bad = |what: &str| {
-        Error::Request {
-        what: format!("`{}`: {}", path.display(), what.trim_end()),
-        hint: "every key is the name of an option, such as `model = \"embedded\"`; tables such as [generate] are for one command"
-            .into(),
-    }
+        Error::request(
+            format!("`{}`: {}", path.display(), what.trim_end()),
+            "every key is the name of an option, such as `model = \"embedded\"`; tables such as [generate] are for one command",
+        )
     };
     let table: Table = text.parse().map_err(|error: toml::de::Error| bad(&error.to_string()))?;
     let (own, common): (Vec<_>, Vec<_>) = table.into_iter().partition(|(_, value)| value.is_table());

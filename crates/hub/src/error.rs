@@ -139,7 +139,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::NoCache => "set HF_HOME to a directory with room for the models".into(),
-            Self::Offline { variable } => format!("unset {variable}, or copy the files and give their directory to --model"),
+            Self::Offline { variable } => format!("unset {variable}, or copy the files and give their directory"),
             Self::Setting { name, .. } => format!("correct {name}, or leave it unset"),
             Self::Connection { trouble: Trouble::Certificate, .. } => {
                 "where a company's own authority signs, set SSL_CERT_FILE to the authority's certificate (PEM)".into()
@@ -164,7 +164,7 @@ impl Error {
             }
             Self::NotFound { .. } => {
                 "it may have moved; check HF_ENDPOINT if it is set, or download the model by hand and \
-                 give its directory to --model"
+                 give its directory"
                     .into()
             }
             Self::Status { .. } => "try again later: what has arrived is kept, and the same command continues".into(),

@@ -85,6 +85,12 @@ impl Fps {
         f64::from(self.num()) / f64::from(self.den())
     }
 
+    /// Returns the distance of keyframes, two seconds, in frames.
+    #[cfg(any(feature = "h264", feature = "ffmpeg"))]
+    pub(crate) fn keyframe_interval(self) -> u32 {
+        ((2.0 * self.as_f64()).round() as u32).max(1)
+    }
+
     /// Returns the start of frame `index` in units, of which a second has `units`, rounded to the nearest.
     pub(crate) fn start_of(self, index: u64, units: u64) -> u64 {
         let num = u128::from(self.num());

@@ -4,7 +4,7 @@
 //! differences in 16..=240 around 128. Chroma samples have H.264's default position (`chroma_sample_loc_type` 0, ITU-T H.264
 //! figure E-1): level with the left column, halfway between the two rows.
 
-use crate::clip::Frame;
+use crate::clip::{ClipSpec, Frame};
 
 const KR: f32 = 0.2126;
 const KB: f32 = 0.0722;
@@ -28,6 +28,18 @@ impl Yuv420 {
         let (width, height) = (width.next_multiple_of(2), height.next_multiple_of(2));
         let quarter = width * height / 4;
         Self { width, height, y: vec![0; width * height], u: vec![0; quarter], v: vec![0; quarter] }
+    }
+
+    /// Returns the note that an odd size of `spec` was rounded.
+    pub(crate) fn size_notes(&self, spec: &ClipSpec) -> Vec<String> {
+        let (width, height) = (self.width, self.height);
+        if (width, height) == (spec.width, spec.height) {
+            return Vec::new();
+        }
+        vec![format!(
+            "{}×{} is stored as {width}×{height} with a repeated edge: video needs even sizes",
+            spec.width, spec.height
+        )]
     }
 
     /// Converts `frame`. If the picture is larger by one, the last column or row is repeated.

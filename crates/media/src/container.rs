@@ -3,6 +3,9 @@
 /// The kinds of boxes that an MP4 file may start with (ISO/IEC 14496-12).
 pub(crate) const FIRST_BOXES: [&[u8; 4]; 7] = [b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"styp"];
 
+/// The most macroblocks (16×16) in a frame: level 5.2 of H.264, 4096×2304.
+pub(crate) const MAX_MACROBLOCKS: usize = 36864;
+
 /// Returns whether a file that begins with `start` is a video.
 pub(crate) fn is_video(start: &[u8]) -> bool {
     FIRST_BOXES.iter().any(|kind| start.get(4..8) == Some(&kind[..])) || other_than_mp4(start).is_some()

@@ -125,6 +125,14 @@ pub enum MediaError {
         /// The names of the encoders in this build.
         available: Vec<String>,
     },
+    /// The format is not in this build.
+    #[error("{format} is not in this build, whose feature `{feature}` is off")]
+    NotInBuild {
+        /// The name of the format.
+        format: String,
+        /// The feature that would bring it.
+        feature: &'static str,
+    },
     /// The quality number is outside the encoder's scale.
     #[error("quality {given} is outside the scale of {encoder}, 0 (best) to {worst} (smallest)")]
     Quality {
@@ -260,6 +268,12 @@ pub enum MediaError {
         /// The path as it was given.
         path: PathBuf,
     },
+    /// A recipe names a picture or a clip that was in memory when its clip was made.
+    #[error("`memory:sha256:{hash}` was a picture or a clip in memory, of which the recipe has the hash alone")]
+    Lost {
+        /// The SHA-256 of what is missing.
+        hash: String,
+    },
     /// The brightness of the frames is coded for displays of a high dynamic range, which would look washed out.
     #[error("cannot read frames from `{}`: they are HDR ({curve})", path.display())]
     HighDynamicRange {
@@ -289,8 +303,14 @@ impl MediaError {
             Self::UnknownEncoder { available, .. } if available.len() > 1 => {
                 format!("use one of: {}", available.join(", "))
             }
+            Self::NotInBuild { feature: "h264", .. } => {
+                "build with the feature `h264`, which needs a C++ compiler, or with `ffmpeg`; or choose a name that ends in .webp, \
+                 .gif, .y4m, .png or .safetensors"
+                    .into()
+            }
+            Self::NotInBuild { feature, .. } => format!("build with the feature `{feature}`, or take another format"),
             Self::UnknownEncoder { .. } => {
-                "this build has openh264 only; build with --features ffmpeg for libx264, libx265, AV1 and hardware \
+                "this build has one encoder only; build with the feature `ffmpeg` for libx264, libx265, AV1 and hardware \
                  encoders"
                     .into()
             }
@@ -318,13 +338,14 @@ impl MediaError {
                 format!("copy, download or write it again; if players show it, convert it: {}", convert(path, ""))
             }
             Self::Unsupported { path, .. } => format!(
-                "{READ}; other videos are read by the programs ffmpeg and ffprobe where they are on PATH, or convert this one: {}",
+                "{READ}; other videos are read by the programs ffmpeg and ffprobe where they are installed, or convert this one: {}",
                 convert(path, "")
             ),
             Self::Ffmpeg { path, .. } => {
                 format!("copy or download it again, or convert what can be read of it: {}", convert(path, ""))
             }
             Self::NotRegular { .. } => "give a regular file: it is read more than once".into(),
+            Self::Lost { .. } => "give the same picture or clip in its place again".into(),
             Self::Interlaced { path } => format!("deinterlace it first: {}", convert(path, "bwdif=mode=send_frame,")),
             Self::HighDynamicRange { path, .. } => {
                 let map = "zscale=t=linear:npl=100,tonemap=hable,zscale=p=bt709:t=bt709:m=bt709:r=tv,format=yuv420p,";

@@ -6,8 +6,6 @@
 use crate::clip::{ClipSpec, Fps, Frame};
 use crate::color::Yuv420;
 use crate::error::{MediaError, Result};
-use crate::mp4::size_notes;
-use crate::openh264::keyframe_interval;
 use crate::output::Output;
 use crate::{ClipWriter, WriteOptions, Written};
 use ffmpeg_next::codec::{Context, Flags};
@@ -138,7 +136,7 @@ impl ClipWriter for FfmpegWriter {
         drop(output);
         let bytes = out.commit()?;
         let (width, height) = (picture.width, picture.height);
-        Ok(Written { path, frames, bytes, width, height, notes: size_notes(&spec, &picture) })
+        Ok(Written { path, frames, bytes, width, height, notes: picture.size_notes(&spec) })
     }
 }
 
@@ -208,7 +206,7 @@ fn open(
     video.set_format(pixel_format(codec)?);
     video.set_time_base(ticks(fps).0);
     video.set_frame_rate(Some(frame_rate(fps)));
-    video.set_gop(keyframe_interval(fps));
+    video.set_gop(fps.keyframe_interval());
     video.set_colorspace(color::Space::BT709);
     video.set_color_range(color::Range::MPEG);
     video.set_color_primaries(color::Primaries::BT709);

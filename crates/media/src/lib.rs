@@ -29,8 +29,11 @@ mod container;
 mod error;
 #[cfg(feature = "ffmpeg")]
 mod ffmpeg;
+#[cfg(feature = "gif")]
 mod gif;
+#[cfg(feature = "h264")]
 mod mp4;
+#[cfg(feature = "h264")]
 mod openh264;
 mod output;
 mod picture;
@@ -38,18 +41,21 @@ mod png;
 mod raw;
 mod read;
 mod recipe;
-mod regular;
 mod resample;
+mod source;
+mod stored;
 mod upscale;
+#[cfg(feature = "webp")]
 mod webp;
 mod y4m;
 
 pub use clip::{ClipSpec, Fps, Frame};
 pub use error::{MediaError, Result};
-pub use picture::{Fit, Picture, contact_sheet, picture_size, read_image};
+pub use picture::{Fit, Picture, contact_sheet, picture_size};
 pub use read::{ClipReader, Readers, open};
 pub use recipe::read_recipe;
 pub use resample::Filter;
+pub use source::{Source, read_image};
 pub use upscale::{Cropped, Lanczos, Upscale, UpscaleTarget, Upscaled, resized};
 
 use std::path::{Path, PathBuf};
@@ -97,7 +103,7 @@ pub trait ClipWriter: Send {
 ///
 /// | name                                   | format                                                       |
 /// |----------------------------------------|--------------------------------------------------------------|
-/// | `clip.mp4`                             | H.264 (or what the encoder makes), 8-bit 4:2:0, BT.709       |
+/// | `clip.mp4`                             | H.264 (or what the encoder makes), 8-bit 4:2:0, BT.709; with the feature `h264` or `ffmpeg` |
 /// | `frame_%04d.png`, `clip.png`           | PNG sequence; `clip.png` means `clip_%04d.png`, unless there is only one frame |
 /// | `frames/`, an existing directory       | PNG sequence `frame_%04d.png` in it                          |
 /// | `clip.gif`                             | animated GIF, 256 colours per frame                          |
@@ -105,7 +111,7 @@ pub trait ClipWriter: Send {
 /// | `clip.y4m`                             | uncompressed YUV 4:2:0, 8 bits, BT.709; without a recipe     |
 /// | `clip.safetensors`                     | tensor `video` `[F, 3, H, W]`, f32, not rounded |
 ///
-/// An existing file is replaced at the end.
+/// GIF and WebP are in builds with the features of these names. An existing file is replaced at the end.
 ///
 /// # Errors
 /// The directory, permissions, free space, size, options and encoder are checked here, before the first frame.
@@ -119,8 +125,14 @@ pub fn create(path: impl AsRef<Path>, spec: &ClipSpec, options: &WriteOptions) -
     Ok(match extension.as_deref() {
         Some("mp4") => mp4_writer(path, spec, options)?,
         Some("png") => Box::new(png::PngWriter::create(path, spec, options)?),
+        #[cfg(feature = "gif")]
         Some("gif") => Box::new(gif::GifWriter::create(path, spec, options)?),
+        #[cfg(not(feature = "gif"))]
+        Some("gif") => return Err(MediaError::NotInBuild { format: "GIF".into(), feature: "gif" }),
+        #[cfg(feature = "webp")]
         Some("webp") => Box::new(webp::WebpWriter::create(path, spec, options)?),
+        #[cfg(not(feature = "webp"))]
+        Some("webp") => return Err(MediaError::NotInBuild { format: "WebP".into(), feature: "webp" }),
         Some("y4m") => Box::new(y4m::Y4mWriter::create(path, spec, options)?),
         Some("safetensors") => Box::new(raw::RawWriter::create(path, spec, options)?),
         _ => return Err(MediaError::UnknownFormat { path: path.to_path_buf() }),
@@ -129,7 +141,9 @@ pub fn create(path: impl AsRef<Path>, spec: &ClipSpec, options: &WriteOptions) -
 
 /// Returns the names of the MP4 encoders in this build.
 pub fn encoders() -> Vec<String> {
-    let names = vec![mp4::ENCODER.to_owned()];
+    let names = Vec::new();
+    #[cfg(feature = "h264")]
+    let names = [names, vec![mp4::ENCODER.to_owned()]].concat();
     #[cfg(feature = "ffmpeg")]
     let names = [names, ffmpeg::encoders()].concat();
     names
@@ -137,8 +151,10 @@ pub fn encoders() -> Vec<String> {
 
 fn mp4_writer(path: &Path, spec: &ClipSpec, options: &WriteOptions) -> Result<Box<dyn ClipWriter>> {
     let available = encoders();
-    let default = if available.iter().any(|name| name == "libx264") { "libx264" } else { mp4::ENCODER };
-    let name = options.encoder.as_deref().unwrap_or(default);
+    let default = available.iter().find(|name| *name == "libx264").or(available.first());
+    let Some(default) = default else { return Err(MediaError::NotInBuild { format: "MP4".into(), feature: "h264" }) };
+    let name = options.encoder.as_ref().unwrap_or(default);
+    #[cfg(feature = "h264")]
     if name == mp4::ENCODER {
         return Ok(Box::new(mp4::Mp4Writer::create(path, spec, options)?));
     }
@@ -146,7 +162,7 @@ fn mp4_writer(path: &Path, spec: &ClipSpec, options: &WriteOptions) -> Result<Bo
     if available.iter().any(|known| known == name) {
         return Ok(Box::new(ffmpeg::FfmpegWriter::create(path, spec, options, name)?));
     }
-    Err(MediaError::UnknownEncoder { name: name.into(), available })
+    Err(MediaError::UnknownEncoder { name: name.clone(), available })
 }
 
 fn check(spec: &ClipSpec, options: &WriteOptions) -> Result<()> {

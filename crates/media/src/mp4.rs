@@ -7,8 +7,9 @@
 
 use crate::clip::{ClipSpec, Fps, Frame};
 use crate::color::Yuv420;
+use crate::container::MAX_MACROBLOCKS;
 use crate::error::{MediaError, Result};
-use crate::openh264::{Encoder, MAX_MACROBLOCKS, Picture};
+use crate::openh264::{Encoder, Picture};
 use crate::output::Output;
 use crate::{ClipWriter, WriteOptions, Written};
 use shiguredo_mp4::boxes::{Avc1Box, AvccBox, MoovBox, SampleEntry, UnknownBox, VisualSampleEntryFields};
@@ -146,7 +147,7 @@ impl ClipWriter for Mp4Writer {
         let path = out.target().to_path_buf();
         let bytes = out.commit()?;
         let (width, height) = (picture.width, picture.height);
-        Ok(Written { path, frames, bytes, width, height, notes: size_notes(&spec, &picture) })
+        Ok(Written { path, frames, bytes, width, height, notes: picture.size_notes(&spec) })
     }
 }
 
@@ -162,18 +163,6 @@ pub(crate) fn check_size(spec: &ClipSpec) -> Result<()> {
         return size("the largest frame is 4096×2304 or 2304×4096");
     }
     Ok(())
-}
-
-/// Returns the note that an odd size was rounded.
-pub(crate) fn size_notes(spec: &ClipSpec, stored: &Yuv420) -> Vec<String> {
-    let (width, height) = (stored.width, stored.height);
-    if (width, height) == (spec.width, spec.height) {
-        return Vec::new();
-    }
-    vec![format!(
-        "{}×{} is stored as {width}×{height} with a repeated edge: video needs even sizes",
-        spec.width, spec.height
-    )]
 }
 
 /// Returns the ticks per second and per frame: the exact ratio, fine enough for players that round times to ticks.

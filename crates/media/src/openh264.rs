@@ -17,9 +17,6 @@ use openh264_sys2::{
 };
 use std::ffi::c_int;
 
-/// The most macroblocks (16×16) in a frame: level 5.2 of H.264, 4096×2304.
-pub(crate) const MAX_MACROBLOCKS: usize = 36864;
-
 /// The finest quantiser: step 2, whose error is that of rounding to 8 bits. A finer one costs bits without a gain, and noise
 /// then overflows the encoder's buffer.
 const FINEST_QP: u8 = 10;
@@ -169,7 +166,7 @@ fn configure(params: &mut SEncParamExt, width: c_int, height: c_int, fps: Fps, q
     params.iEntropyCodingModeFlag = 0;
     params.bUseLoadBalancing = false;
     params.eSpsPpsIdStrategy = CONSTANT_ID;
-    params.uiIntraPeriod = keyframe_interval(fps);
+    params.uiIntraPeriod = fps.keyframe_interval();
     // One slice and one thread: the same bits on every machine.
     params.iMultipleThreadIdc = 1;
     params.iSpatialLayerNum = 1;
@@ -203,11 +200,6 @@ fn level(width: c_int, height: c_int, fps: Fps) -> ELevelIdc {
     let area = (width + 15) / 16 * ((height + 15) / 16);
     let speed = f64::from(area) * fps.as_f64();
     LEVELS.iter().find(|&&(_, most, fastest)| area <= most && speed <= fastest).map_or(LEVEL_5_2, |level| level.0)
-}
-
-/// Returns the distance of keyframes, two seconds, in frames.
-pub(crate) fn keyframe_interval(fps: Fps) -> u32 {
-    ((2.0 * fps.as_f64()).round() as u32).max(1)
 }
 
 /// Returns the NAL units of a layer, each with its start code; they lie one after another in the encoder's buffer.

@@ -9,9 +9,12 @@ mod whole;
 
 pub use fit::Fit;
 pub(crate) use notes::notes_of;
-pub(crate) use read::{check_size as check_stored_size, over_white, read_over_white, readable, refused};
-pub use read::{picture_size, read_image};
+pub use read::picture_size;
+#[cfg(any(feature = "gif", feature = "webp"))]
+pub(crate) use read::{check_size as check_stored_size, over_white};
+pub(crate) use read::{read_over_white, readable, refused};
 pub use sheet::contact_sheet;
+#[cfg(feature = "webp")]
 pub(crate) use whole::riff_len;
 
 use crate::clip::Frame;
@@ -96,7 +99,7 @@ impl Picture {
     }
 
     /// Checks that there is a pixel, and that each has three values.
-    fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         let &Self { width, height, ref rgb } = self;
         check_size(width, height)?;
         if rgb.len() == 3 * width * height {

@@ -10,6 +10,8 @@ mod facts;
 #[cfg(feature = "ffmpeg")]
 mod ffmpeg;
 mod fragments;
+mod frames;
+#[cfg(feature = "gif")]
 mod gif;
 mod mp4;
 mod packets;
@@ -26,6 +28,7 @@ mod sps;
 mod stills;
 mod track;
 mod turn;
+#[cfg(feature = "webp")]
 mod webp;
 #[cfg(not(feature = "ffmpeg"))]
 mod y4m;
@@ -35,10 +38,11 @@ use crate::container;
 use crate::error::{MediaError, Result};
 use crate::picture::{readable, refused};
 use crate::png::Pattern;
-use crate::regular::regular;
+use crate::source::{Opened, Source};
+use crate::stored::Stored;
+#[cfg(any(feature = "gif", feature = "webp"))]
 use image::ImageFormat;
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// The frames per second of clips without times.
 const USUAL_FPS: u32 = 16;
@@ -89,42 +93,57 @@ impl Readers {
     /// YUV is converted to RGB with the matrix that the file names. Without one, the matrix is that of BT.601 for less than 720
     /// rows, else that of BT.709, as in players.
     ///
+    /// Bytes in memory are recognised as files are, but for `FFmpeg`, which gets a temporary file.
+    ///
     /// # Errors
     /// The file cannot be read, is damaged, holds no frames, is interlaced or HDR, or is of a format that none of the readers
     /// supports.
-    pub fn open(&self, path: &Path) -> Result<Box<dyn ClipReader>> {
-        if path.is_dir() {
-            return Ok(Box::new(stills::StillsReader::in_directory(path)?));
+    pub fn open(&self, source: impl Into<Source>) -> Result<Box<dyn ClipReader>> {
+        let source = source.into();
+        if let Some(path) = source.path() {
+            if path.is_dir() {
+                return Ok(Box::new(stills::StillsReader::in_directory(path)?));
+            }
+            if let Some(pattern) = Pattern::parse(path).filter(|_| !path.exists()) {
+                return Ok(Box::new(stills::StillsReader::numbered(&pattern)?));
+            }
         }
-        if let Some(pattern) = Pattern::parse(path).filter(|_| !path.exists()) {
-            return Ok(Box::new(stills::StillsReader::numbered(&pattern)?));
+        match source.opened()? {
+            Opened::Stored(stored) => self.open_stored(&stored),
+            Opened::Decoded(clip) => Ok(Box::new(frames::FramesReader::open(clip)?)),
         }
-        let start = first_bytes(path)?;
-        let extension = path.extension().map(|extension| extension.to_string_lossy().to_lowercase());
-        if extension.as_deref() == Some("safetensors") {
-            return Ok(Box::new(raw::RawReader::open(path)?));
+    }
+
+    /// Opens a file or its bytes.
+    fn open_stored(&self, stored: &Stored) -> Result<Box<dyn ClipReader>> {
+        let start = stored.start()?;
+        let still = || Ok(Box::new(stills::StillsReader::single(stored)?) as Box<dyn ClipReader>);
+        if is_raw(stored, &start) {
+            return Ok(Box::new(raw::RawReader::open(stored)?));
         }
-        match readable(&start) {
-            Some(ImageFormat::Gif) => Ok(Box::new(gif::GifReader::open(path)?)),
-            Some(ImageFormat::WebP) => match webp::WebpReader::open(path, &start)? {
+        match readable(&start)? {
+            #[cfg(feature = "gif")]
+            Some(ImageFormat::Gif) => Ok(Box::new(gif::GifReader::open(stored)?)),
+            #[cfg(feature = "webp")]
+            Some(ImageFormat::WebP) => match webp::WebpReader::open(stored, &start)? {
                 Some(clip) => Ok(Box::new(clip)),
-                None => Ok(Box::new(stills::StillsReader::single(path)?)),
+                None => still(),
             },
-            Some(_) => Ok(Box::new(stills::StillsReader::single(path)?)),
-            None => self.open_video(path, &start),
+            Some(_) => still(),
+            None => self.open_video(stored, &start),
         }
     }
 
     /// Opens a video with the embedded reader, or another one for what that does not support.
-    fn open_video(&self, path: &Path, start: &[u8]) -> Result<Box<dyn ClipReader>> {
+    fn open_video(&self, stored: &Stored, start: &[u8]) -> Result<Box<dyn ClipReader>> {
         if let Some(format) = refused(start) {
-            return Err(MediaError::PictureFormat { path: path.to_path_buf(), format: format.into() });
+            return Err(MediaError::PictureFormat { path: stored.path.clone(), format: format.into() });
         }
         let opened = match container::other_than_mp4(start) {
             Some(name) => {
-                Err(MediaError::Unsupported { path: path.to_path_buf(), what: format!("it is {name}, not MP4") })
+                Err(MediaError::Unsupported { path: stored.path.clone(), what: format!("it is {name}, not MP4") })
             }
-            None => mp4::Mp4Reader::open(path),
+            None => mp4::Mp4Reader::open(stored),
         };
         let why = match opened {
             Ok(reader) => return Ok(Box::new(reader)),
@@ -132,19 +151,19 @@ impl Readers {
             Err(MediaError::Interlaced { .. }) => "it is interlaced".into(),
             Err(error) => return Err(error),
         };
-        self.open_other(path, why)
+        self.open_other(stored, why)
     }
 
     #[cfg(feature = "ffmpeg")]
-    fn open_other(&self, path: &Path, _why: String) -> Result<Box<dyn ClipReader>> {
-        Ok(Box::new(ffmpeg::FfmpegReader::open(path)?))
+    fn open_other(&self, stored: &Stored, _why: String) -> Result<Box<dyn ClipReader>> {
+        Ok(Box::new(ffmpeg::FfmpegReader::open(stored)?))
     }
 
     #[cfg(not(feature = "ffmpeg"))]
-    fn open_other(&self, path: &Path, why: String) -> Result<Box<dyn ClipReader>> {
+    fn open_other(&self, stored: &Stored, why: String) -> Result<Box<dyn ClipReader>> {
         match &self.ffmpeg {
-            Some(ffmpeg) => Ok(Box::new(program::ProgramReader::open(path, ffmpeg, &why)?)),
-            None => Err(MediaError::Unsupported { path: path.to_path_buf(), what: why }),
+            Some(ffmpeg) => Ok(Box::new(program::ProgramReader::open(stored, ffmpeg, &why)?)),
+            None => Err(MediaError::Unsupported { path: stored.path.clone(), what: why }),
         }
     }
 }
@@ -153,20 +172,21 @@ impl Readers {
 ///
 /// # Errors
 /// As of [`Readers::open`].
-pub fn open(path: &Path) -> Result<Box<dyn ClipReader>> {
-    Readers::default().open(path)
+pub fn open(source: impl Into<Source>) -> Result<Box<dyn ClipReader>> {
+    Readers::default().open(source)
 }
 
-/// Returns the first 64 bytes of a file, by which formats are recognised; fewer of a shorter file.
-fn first_bytes(path: &Path) -> Result<Vec<u8>> {
-    let failed = |source| MediaError::io("read", path, source);
-    let mut start = Vec::new();
-    regular(path)?.take(64).read_to_end(&mut start).map_err(failed)?;
-    Ok(start)
+/// Returns whether these are raw frames: a file by its name, bytes by the header that begins after its length.
+fn is_raw(stored: &Stored, start: &[u8]) -> bool {
+    match stored.bytes() {
+        Some(_) => start.get(8) == Some(&b'{'),
+        None => stored.path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("safetensors")),
+    }
 }
 
 /// Returns the frames per second of `frames` frames that last `total` units altogether, with `units` per second. Files round
 /// times to units, so a usual speed that gives these times is preferred. Without times, it is [`USUAL_FPS`].
+#[cfg(any(feature = "gif", feature = "webp"))]
 fn speed(frames: u64, total: u64, units: u64) -> Result<Fps> {
     const USUAL: [u32; 11] = [16, 24, 25, 30, 8, 10, 12, 15, 20, 50, 60];
     let usual = Fps::new(USUAL_FPS, 1)?;
@@ -183,6 +203,7 @@ fn speed(frames: u64, total: u64, units: u64) -> Result<Fps> {
 
 /// Returns a note if frames are shown for `least` to `most` units, with `units` per second, and read as `fps`. Cameras waver
 /// by a few hundredths, and files round to units.
+#[cfg(any(feature = "gif", feature = "webp"))]
 fn uneven(least: u64, most: u64, units: f64, fps: Fps) -> Option<String> {
     let [slow, fast] = [most, least].map(|length| units / length.max(1) as f64);
     let note = || {
@@ -215,6 +236,7 @@ pub(crate) fn shown(text: &str) -> String {
 mod tests {
     use super::*;
 
+    #[cfg(any(feature = "gif", feature = "webp"))]
     #[test]
     fn speeds_are_those_that_give_the_times() {
         for fps in [16, 24, 25, 30, 12] {

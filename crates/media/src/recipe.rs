@@ -12,8 +12,8 @@
 //! the number of steps is bounded.
 
 use crate::error::{MediaError, Result};
-use crate::regular::regular;
-use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use crate::source::Opened;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::Path;
 
@@ -39,15 +39,16 @@ pub(crate) const XMP: [&str; 2] = [
 
 const XML_ESCAPES: [(&str, &str); 3] = [("<", "&lt;"), (">", "&gt;"), ("&", "&amp;")];
 
-/// Returns the recipe in the clip at `path`, as it was given to [`create`](crate::create), or `None` if the file has none or
-/// is of another format.
+/// Returns the recipe in the clip, as it was given to [`create`](crate::create), or `None` if the file has none or is of another
+/// format; of frames in memory the one that [`Source::with_recipe`](crate::Source::with_recipe) gave.
 ///
 /// # Errors
 /// The file cannot be read, is cut short or damaged, or claims a recipe of more than a megabyte.
-pub fn read_recipe(path: impl AsRef<Path>) -> Result<Option<String>> {
-    let path = path.as_ref();
-    let file = regular(path)?;
-    read_from(BufReader::new(file), path)
+pub fn read_recipe(clip: impl Into<crate::Source>) -> Result<Option<String>> {
+    match clip.into().opened()? {
+        Opened::Stored(stored) => read_from(stored.open()?, &stored.path),
+        Opened::Decoded(clip) => Ok(clip.recipe.clone()),
+    }
 }
 
 /// Returns the recipe in `file`; errors name `path`.
@@ -67,6 +68,7 @@ fn read_from(mut file: impl Read + Seek, path: &Path) -> Result<Option<String>> 
 }
 
 /// Escapes `text` for XML.
+#[cfg(feature = "webp")]
 pub(crate) fn escape_xml(text: &str) -> String {
     XML_ESCAPES.iter().rev().fold(text.to_owned(), |text, (plain, escaped)| text.replace(plain, escaped))
 }

@@ -52,13 +52,7 @@ impl ClipWriter for Y4mWriter {
             return Err(MediaError::NoFrames { path });
         }
         let bytes = out.commit()?;
-        let mut notes = Vec::new();
-        if (picture.width, picture.height) != (spec.width, spec.height) {
-            notes.push(format!(
-                "4:2:0 has even sizes: the last column or row is there twice, {}×{}",
-                picture.width, picture.height
-            ));
-        }
+        let mut notes = picture.size_notes(&spec);
         if has_recipe {
             notes.push("a .y4m file has no place for the recipe".into());
         }

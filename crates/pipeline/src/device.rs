@@ -3,12 +3,15 @@
 use crate::{Error, Result};
 use candle_core::Device;
 
+/// The setting of errors about devices.
+const DEVICE: &[&str] = &["device"];
+
 /// The name of the level of vector instructions that this process computes with on the CPU, such as `avx2`.
 pub fn cpu_level() -> &'static str {
     kinora_kernels::Level::current().name()
 }
 
-/// The devices that this build can compute on, as `--device` takes them.
+/// The devices that this build can compute on, as load options name them.
 pub fn devices() -> Vec<&'static str> {
     let mut names = vec!["auto", "cpu"];
     if candle_core::utils::cuda_is_available() {
@@ -32,7 +35,7 @@ pub(crate) fn open(name: &str) -> Result<Device> {
         ("cuda", Some(index)) if candle_core::utils::cuda_is_available() => cuda(index),
         ("metal", Some(index)) if candle_core::utils::metal_is_available() => Ok(Device::new_metal(index)?),
         ("cuda" | "metal", Some(_)) => {
-            Err(Error::request(format!("this build has no support for device `{name}`"), "use --device cpu"))
+            Err(Error::request(format!("this build has no support for device `{name}`"), "use the CPU").about(DEVICE))
         }
         _ => Err(Error::request(format!("there is no device `{name}`"), format!("use {}", devices().join(" or ")))),
     }
@@ -41,14 +44,14 @@ pub(crate) fn open(name: &str) -> Result<Device> {
 #[cfg(feature = "cuda")]
 fn cuda(index: usize) -> Result<Device> {
     kinora_kernels::open_cuda(index).map_err(|error| {
-        let hint = "see `nvidia-smi` for the GPUs of this machine, or use --device cpu";
-        Error::request(format!("CUDA device {index} cannot be used: {}", plain(&error)), hint)
+        let hint = "see `nvidia-smi` for the GPUs of this machine, or use the CPU";
+        Error::request(format!("CUDA device {index} cannot be used: {}", plain(&error)), hint).about(DEVICE)
     })
 }
 
 #[cfg(not(feature = "cuda"))]
 fn cuda(_: usize) -> Result<Device> {
-    Err(Error::request("this build has no support for CUDA", "use --device cpu"))
+    Err(Error::request("this build has no support for CUDA", "use the CPU").about(DEVICE))
 }
 
 /// The driver's own words, without the name of its error type and a backtrace.
@@ -87,8 +90,9 @@ pub(crate) fn threads(count: Option<usize>) -> Result<rayon::ThreadPool> {
     if let Some(count @ (0 | 1025..)) = count {
         return Err(Error::request(
             format!("{count} threads are not possible"),
-            "use 1 to 1024, or leave --threads out",
-        ));
+            "use 1 to 1024, or leave it to the machine",
+        )
+        .about(&["threads"]));
     }
     // No more than the system lets run at once: a container may have fewer than the machine.
     let possible = std::thread::available_parallelism().map_or(1, usize::from);
@@ -96,5 +100,5 @@ pub(crate) fn threads(count: Option<usize>) -> Result<rayon::ThreadPool> {
     rayon::ThreadPoolBuilder::new()
         .num_threads(count.unwrap_or(cores))
         .build()
-        .map_err(|error| Error::request(format!("threads cannot be started: {error}"), "try --threads 1"))
+        .map_err(|error| Error::request(format!("threads cannot be started: {error}"), "try one").about(&["threads"]))
 }

@@ -4,7 +4,7 @@ use crate::model::given::known_manifest;
 use crate::model::repository;
 use crate::{Error, Result, families};
 use kinora_hub::Hub;
-pub use kinora_hub::{Error as HubError, Progress};
+pub use kinora_hub::Progress;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
@@ -38,14 +38,13 @@ pub fn pull(name: &str, on_progress: impl FnMut(Progress) -> ControlFlow<()>) ->
     let manifest = known_manifest(name)?;
     let repository = manifest.repository.ok_or_else(|| {
         let page = manifest.page.unwrap_or_default();
-        let hint = format!("download the files of {page} and give their directory to --model");
+        let hint = format!("download the files of {page}, and give their directory");
         Error::request(format!("`{name}` is published in another layout, which is not downloaded"), hint)
     })?;
-    match download(&repository, &manifest.family, on_progress) {
-        // Without the network, the files that are here have to do.
-        Err(Error::Hub(error @ HubError::Offline { .. })) => cached(&repository).ok_or(Error::Hub(error)),
-        result => result,
-    }
+    let downloaded = download(&repository, &manifest.family, on_progress);
+    // Without the network, the files that are here have to do.
+    let here = downloaded.as_ref().err().filter(|error| error.is_offline()).and_then(|_| cached(&repository));
+    here.map_or(downloaded, Ok)
 }
 
 /// Deletes the known model `name` from the hub cache, where other programs may use it too, and returns the directory and its bytes;

@@ -6,12 +6,7 @@
 //!
 //! # fn main() -> kinora::Result<()> {
 //! let pipeline = Pipeline::load(&LoadOptions::default())?; // the model that ships with the library
-//! let request = Request {
-//!     prompt: "a red ball bounces on a striped blue background".into(),
-//!     seed: Some(7),
-//!     output: Output { clip: "ball.mp4".into(), ..Output::default() },
-//!     ..Request::default()
-//! };
+//! let request = Request::new("a red ball bounces on a striped blue background").seed(7).output(Output::new("ball.mp4"));
 //! let report = pipeline.generate(&request, |event| {
 //!     if let Event::Step { done, total, .. } = event {
 //!         eprintln!("step {done} of {total}");
@@ -41,13 +36,13 @@ mod story;
 
 pub use candle_core::{DType, Tensor};
 pub use device::{cpu_level, devices};
-pub use error::{Error, Result};
+pub use error::{Cause, Error, Result};
 pub use families::capabilities::{Capabilities, Continuation, ImageInput, LastImageInput};
 pub use kinora_camera::{Camera, CameraMove, CameraPath, CameraPreset, Language, Lens, Placement, Pose, Trajectory};
 pub use kinora_checkpoint::{Blocks, Expert, LoraDescription, Quant};
 pub use kinora_files::Claim;
 pub use kinora_kernels::{LargeBlocks, OrElse};
-pub use kinora_media::{Fit, Frame, Picture, UpscaleTarget};
+pub use kinora_media::{Fit, Fps, Frame, Picture, Source, UpscaleTarget};
 pub use kinora_sampler::SamplerKind;
 pub use kinora_text_encoder::panic_is_contained;
 pub use model::inspect::{Inspection, PartInspection, TypeInspection, inspect};

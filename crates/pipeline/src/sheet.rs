@@ -23,7 +23,7 @@ pub fn contact_sheet(clip: &Path, picture: &Path, count: usize) -> Result<()> {
     }
     if all.is_empty() {
         let hint = "give a clip with at least one frame";
-        return Err(Error::BadFile { path: clip.to_path_buf(), reason: "it has no frames".into(), hint });
+        return Err(Error::bad_file(clip, "it has no frames", hint));
     }
     let count = count.clamp(1, all.len());
     let last = all.len() - 1;

@@ -149,7 +149,7 @@ impl Error {
             }
             Error::TimestepRange { .. } => "list timesteps from high to low, such as 1000,937.5,833.3,625".into(),
             Error::NotFinite { .. } => {
-                "the weights may be damaged, or a value exceeds the range of f16 (the VAE's dtype on GPUs): try --dtype f32".into()
+                "the weights may be damaged, or a value exceeds the range of f16 (the VAE's dtype on GPUs): try f32 for everything".into()
             }
             Error::ScheduleParts { .. } | Error::StateIndex { .. } | Error::StateTensors { .. } => {
                 "the saved state is damaged or of another run; start without it".into()

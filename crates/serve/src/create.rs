@@ -139,7 +139,7 @@ async fn seconds_of(app: &App, owner: &str, id: &str) -> Answer<f64> {
 /// The mode by which a clip is priced; the model's own settings are those of quality.
 fn price_mode(request: &ClipRequest) -> Mode {
     // Other settings than the mode's may take as long as those of quality; guidance is at most a second prediction per step.
-    let sampling = kinora::Sampling { guidance_scale: None, guidance_scale_2: None, ..request.sampling.clone() };
+    let sampling = request.sampling.clone().guidance_scale(None).guidance_scale_2(None);
     let is_fast = request.mode.as_deref() == Some("fast") && sampling == kinora::Sampling::default();
     if is_fast { Mode::Fast } else { Mode::Quality }
 }

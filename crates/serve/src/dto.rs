@@ -2,8 +2,8 @@
 //! comes from outside.
 
 use kinora::{
-    Camera, CameraPath, Fit, Inputs, Mode, Output, Placement, Pose, Request, Resolution, Sampling, Shot, Size, Story,
-    parse_aspect,
+    Camera, CameraPath, Expand, Fit, Inputs, Mode, Output, Placement, Pose, Request, Resolution, Sampling, Shot, Size,
+    Source, Story, parse_aspect,
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -270,11 +270,8 @@ impl ClipRequest {
     /// # Errors
     /// Fields that a story has in its shots, and words that are not understood.
     pub fn story(&self, mut path: impl FnMut(&str) -> Option<PathBuf>) -> Result<Option<Story>, FieldError> {
-        let mut file = |field: &str, id: &Option<String>| {
-            let found = |id: &String| path(id).ok_or_else(|| error(field, format!("there is no file `{id}`")));
-            id.as_ref().map(found).transpose()
-        };
-        let after = file("extend", &self.extend)?;
+        let mut source = |field: &str, id: &Option<String>| Ok(file(&mut path, field, id)?.map(Source::from));
+        let after = source("extend", &self.extend)?;
         if self.shots.is_empty() {
             // A continuation is a story of one shot.
             let shot = Shot {
@@ -305,7 +302,7 @@ impl ClipRequest {
                 seconds: shot.seconds,
                 join: if shot.join == Join::Cut { kinora::Join::Cut } else { kinora::Join::Continue },
                 negative_prompt: shot.negative_prompt.clone(),
-                image: file("shots", &shot.image)?,
+                image: source("shots", &shot.image)?,
                 camera: words.map(|words| words.to_string()),
                 seed: shot.seed,
             });
@@ -318,46 +315,29 @@ impl ClipRequest {
     /// # Errors
     /// Words that are not understood, and fields that exclude each other.
     pub fn request(&self, mut path: impl FnMut(&str) -> Option<PathBuf>) -> Result<Request, FieldError> {
-        let mut file = |field: &str, id: &Option<String>| {
-            let found = |id: &String| path(id).ok_or_else(|| error(field, format!("there is no file `{id}`")));
-            id.as_ref().map(found).transpose()
+        let mut source = |field: &str, id: &Option<String>| Ok(file(&mut path, field, id)?.map(Source::from));
+        let (image, last_image) = (source("image", &self.image)?, source("last_image", &self.last_image)?);
+        let (video, control) = (source("video", &self.video)?, source("control", &self.control)?);
+        let mask = source("mask", &self.mask)?;
+        let references = self.references.iter().filter_map(|id| source("references", &Some(id.clone())).transpose());
+        let references = references.collect::<Result<Vec<_>, _>>()?;
+        let camera = match self.camera_file()? {
+            Some(_) => file(&mut path, CAMERA_PATH, &Some(CAMERA_PATH.to_string()))?.map(Camera::Path),
+            None => self.camera.as_deref().map(camera).transpose()?,
         };
-        let (image, last_image) = (file("image", &self.image)?, file("last_image", &self.last_image)?);
-        let (video, control) = (file("video", &self.video)?, file("control", &self.control)?);
-        let mask = file("mask", &self.mask)?;
-        let references = self.references.iter().map(|id| file("references", &Some(id.clone())));
-        let references = references.map(|found| Ok(found?.unwrap_or_default())).collect::<Result<Vec<_>, _>>()?;
-        let inputs = Inputs {
-            image,
-            last_image,
-            video,
-            control,
-            mask,
-            references,
-            strength: self.strength,
-            fit: parsed::<Fit>("fit", self.fit.as_deref())?.unwrap_or_default(),
-            expand: parsed("expand", self.expand.as_deref())?,
-            control_scale: self.control_scale,
-            camera: match self.camera_file()? {
-                Some(_) => file(CAMERA_PATH, &Some(CAMERA_PATH.to_string()))?.map(Camera::Path),
-                None => self.camera.as_deref().map(camera).transpose()?,
-            },
-            camera_in_prompt: self.camera_in_prompt,
-        };
-        Ok(Request {
-            prompt: self.prompt.clone(),
-            negative_prompt: self.negative_prompt.clone(),
-            size: self.size()?,
-            frames: self.frames,
-            duration: self.seconds,
-            fps: self.fps,
-            preset: self.preset.clone(),
-            mode: parsed::<Mode>("mode", self.mode.as_deref())?,
-            sampling: self.sampling.clone(),
-            seed: self.seed,
-            inputs,
-            ..Request::default()
-        })
+        let fit = parsed::<Fit>("fit", self.fit.as_deref())?.unwrap_or_default();
+        let inputs = Inputs::default().fit(fit).references(references).strength(self.strength);
+        let inputs = inputs.expand(parsed::<Expand>("expand", self.expand.as_deref())?);
+        let mut inputs =
+            inputs.control_scale(self.control_scale).camera(camera).camera_in_prompt(self.camera_in_prompt);
+        (inputs.image, inputs.last_image) = (image, last_image);
+        (inputs.video, inputs.control, inputs.mask) = (video, control, mask);
+        let request = Request::new(&self.prompt).size(self.size()?).frames(self.frames).duration(self.seconds);
+        let request = request.fps(self.fps).mode(parsed::<Mode>("mode", self.mode.as_deref())?);
+        let mut request = request.sampling(self.sampling.clone()).seed(self.seed).inputs(inputs);
+        request.negative_prompt.clone_from(&self.negative_prompt);
+        request.preset.clone_from(&self.preset);
+        Ok(request)
     }
 
     /// The enlargement of the frames.
@@ -370,7 +350,7 @@ impl ClipRequest {
         if upscaler.is_some() && upscale.is_none() {
             return Err(error("upscaler", "there is no size to enlarge the frames to: add upscale".into()));
         }
-        Ok(Output { upscale, upscaler, ..Output::default() })
+        Ok(Output::default().upscale(upscale).upscaler(upscaler))
     }
 
     fn size(&self) -> Result<Size, FieldError> {
@@ -407,6 +387,16 @@ fn camera(text: &str) -> Result<Camera, FieldError> {
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
+}
+
+/// The file of an id, where `path` finds it; none where there is no id.
+fn file(
+    path: &mut impl FnMut(&str) -> Option<PathBuf>,
+    field: &str,
+    id: &Option<String>,
+) -> Result<Option<PathBuf>, FieldError> {
+    let found = |id: &String| path(id).ok_or_else(|| error(field, format!("there is no file `{id}`")));
+    id.as_ref().map(found).transpose()
 }
 
 /// A seed.

@@ -290,7 +290,7 @@ pub enum Basis {
     SameSize,
     /// A clip of the model in another size or length on this machine.
     OtherSize,
-    /// The rate at which this machine multiplies.
+    /// The rate at which this machine multiplies, for all or for a part of it.
     Rate,
 }
 
@@ -299,7 +299,7 @@ impl From<kinora::Estimate> for Time {
         let basis = match known.basis {
             kinora::Basis::SameSize => Basis::SameSize,
             kinora::Basis::OtherSize => Basis::OtherSize,
-            kinora::Basis::Rate => Basis::Rate,
+            kinora::Basis::Rate | kinora::Basis::Enlarging => Basis::Rate,
         };
         Self { seconds: known.seconds, decode: known.decode, basis }
     }

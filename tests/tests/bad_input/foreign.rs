@@ -62,7 +62,7 @@ fn latents_that_are_something_else() {
     let made = sandbox.generate(&["--model", &other, "--save-latents", "other.safetensors"]);
     assert_eq!(made.status, Some(0), "{made:#?}");
     let error = sandbox.kinora(&["decode", "other.safetensors", "--model", "model", "-o", "clip.mp4"]).failure();
-    assert!(error.contains(&format!("they were made with --model {other}")), "{error}");
+    assert!(error.contains(&format!("they were made with the model {other}")), "{error}");
     insta::assert_snapshot!(t.0);
 }
 
@@ -203,15 +203,12 @@ fn matrices_without_values() {
 fn files_that_are_cut_under_a_run() {
     use kinora::{Event, Output, Request, Sampling, Size};
     let sandbox = Sandbox::new("wan22_a14b_t2v");
-    let request = Request {
-        prompt: "a red ball".into(),
-        size: Size::Pixels { width: Some(32), height: Some(32) },
-        frames: Some(5),
-        sampling: Sampling { steps: Some(4), ..Sampling::default() },
-        seed: Some(1),
-        output: Output { clip: sandbox.path("clip.safetensors"), ..Output::default() },
-        ..Request::default()
-    };
+    let request = Request::new("a red ball")
+        .size(Size::Pixels { width: Some(32), height: Some(32) })
+        .frames(5)
+        .sampling(Sampling::default().steps(4))
+        .seed(1)
+        .output(Output::new(sandbox.path("clip.safetensors")));
     let pipeline = sandbox.pipeline();
     for (file, kept) in [
         ("model/vae/diffusion_pytorch_model.safetensors", true),

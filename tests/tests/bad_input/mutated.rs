@@ -93,7 +93,7 @@ fn check(sandbox: &Sandbox, name: &str, content: &[u8], model: &str, seed: u64, 
             }
         } else {
             let model = vec![path.to_string_lossy().into_owned()];
-            let options = LoadOptions { model, device: "cpu".into(), threads: Some(1), ..LoadOptions::default() };
+            let options = LoadOptions::default().model(model).device("cpu").threads(1);
             Pipeline::load(&options).map(drop).map_err(|error| (error.to_string(), error.hint()))
         }
     }));

@@ -61,7 +61,7 @@ fn an_extended_clip_that_is_stopped_in_every_window_has_the_same_bits() {
         let sandbox = Sandbox::given(case.name);
         let clip = whole(&sandbox, &case.story(&sandbox.path("")), case, "clip");
         let shot = Shot { prompt: "it lies down".into(), seconds: Some(0.5), ..Shot::default() };
-        let story = Story { after: Some(sandbox.path("clip.safetensors")), shots: vec![shot; 2] };
+        let story = Story { after: Some(sandbox.path("clip.safetensors").into()), shots: vec![shot; 2] };
         let parts = in_parts(&sandbox, &story, case, 2);
         assert_eq!(parts.dims()[0], clip.dims()[0] + 8, "{}", case.name);
         assert!(same_bits(&parts, &whole(&sandbox, &story, case, "whole")), "{}", case.name);

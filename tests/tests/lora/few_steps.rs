@@ -30,7 +30,7 @@ fn says(planned: &Planned, words: &str) -> bool {
 fn a_header_brings_its_preset() {
     let folder = tempfile::tempdir().expect("a folder");
     let model = fixture("wan21_t2v");
-    let plain = Request { sampling: kinora::Sampling::default(), ..request("wan21_t2v", folder.path()) };
+    let plain = request("wan21_t2v", folder.path()).sampling(kinora::Sampling::default());
     let with = |lora: &Lora, request: &Request| planned(&options(&model, vec![lora.clone()]), request);
     let usual = with(&lora("peft"), &plain);
     assert!(usual.plan.steps() > 4 && usual.plan.guided());
@@ -38,9 +38,9 @@ fn a_header_brings_its_preset() {
     let few = with(&declared, &plain);
     assert_eq!((few.plan.steps(), few.plan.guided()), (4, false), "{:?}", few.notices);
     assert!(says(&few, "--preset lightning-4 is used, unless you say another, or none"), "{:?}", few.notices);
-    let none = with(&declared, &Request { preset: Some("none".into()), ..plain.clone() });
+    let none = with(&declared, &plain.clone().preset("none"));
     assert_eq!((none.plan.steps(), none.plan.guided()), (usual.plan.steps(), true));
-    let own = Request { sampling: kinora::Sampling { steps: Some(6), ..Default::default() }, ..plain.clone() };
+    let own = plain.clone().sampling(kinora::Sampling::default().steps(6));
     let own = with(&declared, &own);
     assert_eq!((own.plan.steps(), own.plan.guided()), (6, false));
     let off = with(&Lora { strength: 0.0, ..declared }, &plain);
@@ -50,7 +50,7 @@ fn a_header_brings_its_preset() {
     let by_name = with(&named, &plain);
     assert_eq!(by_name.plan.steps(), usual.plan.steps(), "a name alone changes nothing");
     assert!(says(&by_name, "--preset lightx2v-4 or --mode fast"), "{:?}", by_name.notices);
-    let fast = with(&named, &Request { mode: Some(Mode::Fast), ..plain });
+    let fast = with(&named, &plain.mode(Mode::Fast));
     assert_eq!((fast.plan.steps(), fast.plan.guided()), (4, false), "{:?}", fast.notices);
 }
 
@@ -58,13 +58,9 @@ fn a_header_brings_its_preset() {
 fn the_fast_mode_finds_a_lora_that_fits() {
     let folder = tempfile::tempdir().expect("a folder");
     let fast = |case: &str| {
-        let options = kinora::LoadOptions {
-            lora_folder: Some(folder.path().to_path_buf()),
-            few_steps: true,
-            ..options(&fixture(case), Vec::new())
-        };
+        let options = options(&fixture(case), Vec::new()).lora_folder(folder.path().to_path_buf()).few_steps(true);
         let sampling = kinora::Sampling::default();
-        planned(&options, &Request { mode: Some(Mode::Fast), sampling, ..request(case, folder.path()) })
+        planned(&options, &request(case, folder.path()).mode(Mode::Fast).sampling(sampling))
     };
     let without = fast("wan21_t2v");
     assert!(!says(&without, "of the folder of LoRAs"), "{:?}", without.notices);

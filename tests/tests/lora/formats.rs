@@ -40,33 +40,27 @@ fn request(common: &Value, case: &Value, noise: &Tensor, scratch: &Path) -> Requ
     kinora_checkpoint::save_safetensors(&file, &noise, &BTreeMap::new()).expect("noise is written");
     let number = |name: &str| common[name].as_u64().expect("a number") as usize;
     let guidance = common["guidance_scale"].as_f64();
-    let mut sampling = Sampling {
-        steps: Some(number("steps")),
-        guidance_scale: guidance,
-        guidance_scale_2: guidance.filter(|_| case["base"] == "p"),
-        ..Sampling::default()
-    };
+    let mut sampling = Sampling::default()
+        .steps(number("steps"))
+        .guidance_scale(guidance)
+        .guidance_scale_2(guidance.filter(|_| case["base"] == "p"));
     if let Some(sigmas) = case["schedule"]["sigmas"].as_array() {
         let sigmas: Vec<f64> = sigmas.iter().filter_map(Value::as_f64).collect();
         let one = case["schedule"]["guidance_scale"].as_f64();
-        sampling = Sampling {
-            sigmas: Some(sigmas[..sigmas.len() - 1].to_vec()),
-            sampler: Some(SamplerKind::Euler),
-            guidance_scale: one,
-            guidance_scale_2: one,
-            ..Sampling::default()
-        };
+        sampling = Sampling::default()
+            .sigmas(sigmas[..sigmas.len() - 1].to_vec())
+            .sampler(SamplerKind::Euler)
+            .guidance_scale(one)
+            .guidance_scale_2(one);
     }
-    Request {
-        prompt: common["prompt"].as_str().expect("a prompt").into(),
-        negative_prompt: common["negative_prompt"].as_str().map(str::to_string),
-        size: Size::Pixels { width: Some(number("width")), height: Some(number("height")) },
-        frames: Some(number("num_frames")),
-        sampling,
-        init_latents: Some(file),
-        output: Output { clip: scratch.join("clip.safetensors"), ..Output::default() },
-        ..Request::default()
-    }
+    let mut request = Request::new(common["prompt"].as_str().expect("a prompt"))
+        .size(Size::Pixels { width: Some(number("width")), height: Some(number("height")) })
+        .frames(number("num_frames"))
+        .sampling(sampling)
+        .init_latents(file)
+        .output(Output::new(scratch.join("clip.safetensors")));
+    request.negative_prompt = common["negative_prompt"].as_str().map(str::to_string);
+    request
 }
 
 fn lora(folder: &Path, words: &Value) -> Lora {

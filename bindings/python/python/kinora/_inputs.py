@@ -1,12 +1,11 @@
-"""Pictures and clips that are given as objects: files in a folder that lives as long as the call."""
+"""Pictures and clips that are given as objects."""
 
 from __future__ import annotations
 
+import io
+import json
 import os
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -18,95 +17,65 @@ from ._clip import Clip
 if TYPE_CHECKING:
     import PIL.Image
 
-    Picture: TypeAlias = str | os.PathLike[str] | npt.NDArray[np.uint8] | npt.NDArray[np.floating[Any]] | PIL.Image.Image
+    Picture: TypeAlias = str | os.PathLike[str] | bytes | npt.NDArray[np.uint8] | npt.NDArray[np.floating[Any]] | PIL.Image.Image
 else:  # Pillow need not be there
-    Picture = str | os.PathLike[str] | npt.NDArray[np.uint8] | npt.NDArray[np.floating[Any]]
-"""A file, an image of Pillow in any mode, or an array [H, W, 3]: uint8, or floats in 0..1."""
+    Picture = str | os.PathLike[str] | bytes | npt.NDArray[np.uint8] | npt.NDArray[np.floating[Any]]
+"""A file, the bytes of one, an image of Pillow in any mode, or an array [H, W, 3]: uint8, or floats in 0..1."""
 
 PICTURES = ("image", "last_image")
 CLIPS = ("clip", "video", "control", "mask")
 SEVERAL = "references"
 
-# What goes on from an earlier call finds the same files again.
-_CONTINUED = ("resume", "project")
-
 # The modes of Pillow that a PNG has as they are; alpha is then treated as that of a file.
 _MODES_OF_PNG = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
 
 
-class Inputs:
-    """The options of a call, with paths in the places of objects."""
+def with_sources(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a call, with what the native part reads in the places of objects."""
+    options = dict(options)
+    for name in PICTURES:
+        if options.get(name) is not None:
+            options[name] = _picture(name, options[name])
+    for name in CLIPS:
+        if options.get(name) is not None:
+            options[name] = _clip(name, options[name])
+    references = options.get(SEVERAL)
+    if references is not None:
+        if not isinstance(references, (list, tuple)):
+            references = [references]
+        numbered = enumerate(references, 1)
+        options[SEVERAL] = [_picture(f"{SEVERAL}-{number}", one) for number, one in numbered]
+    return options
 
-    def __init__(self, options: Mapping[str, Any]) -> None:
-        self.options = dict(options)
-        self.names: list[tuple[str, str]] = []
-        self._folder = tempfile.TemporaryDirectory(prefix="kinora-")
-        try:
-            self._replace()
-            self._check_continued()
-        except BaseException:
-            self._folder.cleanup()
-            raise
 
-    def __enter__(self) -> Inputs:
-        return self
+def _picture(name: str, picture: Any) -> Any:
+    shown = f"<{name}>"
+    if isinstance(picture, (str, os.PathLike)):
+        return os.fspath(picture)
+    if isinstance(picture, bytes):
+        return _kinora.Source.file(shown, picture)
+    if isinstance(picture, np.ndarray):
+        array = _rounded(name, picture)
+        height, width, _ = array.shape
+        return _kinora.Source.picture(shown, array.tobytes(), width, height)
+    if _is_of_pillow(picture):
+        plain = picture if picture.mode in _MODES_OF_PNG else picture.convert("RGB")
+        file = io.BytesIO()
+        plain.save(file, format="PNG", compress_level=1)
+        return _kinora.Source.file(shown, file.getvalue())
+    kind = type(picture).__name__
+    raise TypeError(f"{name} takes a path, bytes of a file, an image of Pillow or an array, not {kind}")
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._folder.cleanup()
 
-    def _replace(self) -> None:
-        for name in PICTURES:
-            if self.options.get(name) is not None:
-                self.options[name] = self.picture(name, self.options[name])
-        for name in CLIPS:
-            if self.options.get(name) is not None:
-                self.options[name] = self.clip(name, self.options[name])
-        references = self.options.get(SEVERAL)
-        if references is not None:
-            if not isinstance(references, (list, tuple)):
-                references = [references]
-            numbered = enumerate(references, 1)
-            self.options[SEVERAL] = [self.picture(f"{SEVERAL}-{number}", one) for number, one in numbered]
-
-    def _check_continued(self) -> None:
-        for name in _CONTINUED:
-            if self.options.get(name) is not None and self.names:
-                given = self.names[0][1].strip("<>")
-                raise ValueError(f"{name} goes on from files, and {given} is none: save it, and give its path")
-
-    def picture(self, name: str, picture: Any) -> str:
-        """The path of a picture."""
-        if isinstance(picture, (str, os.PathLike)):
-            return os.fspath(picture)
-        path = self._path(f"{name}.png", f"<{name}>")
-        if isinstance(picture, np.ndarray):
-            array = _rounded(name, picture)
-            height, width, _ = array.shape
-            _kinora.write_png(path, array.tobytes(), width, height)
-        elif _is_of_pillow(picture):
-            plain = picture if picture.mode in _MODES_OF_PNG else picture.convert("RGB")
-            plain.save(path, format="PNG")
-        else:
-            kind = type(picture).__name__
-            raise TypeError(f"{name} takes a path, an image of Pillow or an array, not {kind}")
-        return path
-
-    def clip(self, name: str, clip: Any) -> str:
-        """The path of a clip; a picture is one of a single frame."""
-        if isinstance(clip, Clip):
-            path = self._path(f"{name}.safetensors", f"<{name}>")
-            clip.save(path)
-            return path
-        if isinstance(clip, np.ndarray) and clip.ndim == 4:
-            raise TypeError(f"{name} takes frames with their rate: kinora.Clip(frames, fps)")
-        return self.picture(name, clip)
-
-    def _path(self, file: str, name: str) -> str:
-        path = str(Path(self._folder.name, file).resolve())
-        self.names.append((path, name))
-        return path
+def _clip(name: str, clip: Any) -> Any:
+    """A clip; a picture is one of a single frame."""
+    if isinstance(clip, Clip):
+        frames = (np.ascontiguousarray(frame).tobytes() for frame in clip.frames)
+        recipe = None if clip.recipe is None else json.dumps(clip.recipe)
+        return _kinora.Source.clip(f"<{name}>", frames, (clip.width, clip.height), clip.fps, recipe)
+    if isinstance(clip, np.ndarray) and clip.ndim == 4:
+        raise TypeError(f"{name} takes frames with their rate: kinora.Clip(frames, fps)")
+    return _picture(name, clip)
 
 
 def _is_of_pillow(picture: Any) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 
 from . import _kinora
 from ._clip import Clip
-from ._inputs import Inputs, Picture
+from ._inputs import Picture, with_sources
 from ._progress import Progress, listener
 
 if TYPE_CHECKING:
@@ -269,8 +269,7 @@ class Pipeline:
         Raises TypeError and ValueError for arguments that are none, KinoraError for a clip that the model cannot make.
         """
         _check_prompt(prompt)
-        with Inputs(options) as inputs:
-            plan = json.loads(self._native.plan(prompt, inputs.options, inputs.names))
+        plan = json.loads(self._native.plan(prompt, with_sources(options)))
         plan["latents"] = tuple(plan["latents"])
         return Plan(**plan)
 
@@ -290,8 +289,7 @@ class Pipeline:
         Raises TypeError and ValueError for arguments that are none, KinoraError for everything else that goes wrong.
         """
         _check_prompt(prompt)
-        with Inputs(options) as inputs:
-            return _clip(*self._native.generate(prompt, inputs.options, inputs.names, listener(progress)))
+        return _clip(*self._native.generate(prompt, with_sources(options), listener(progress)))
 
     @_spelled_out(ExtendOptions)
     def extend(
@@ -311,8 +309,8 @@ class Pipeline:
         """
         if prompt is not None:
             _check_prompt(prompt)
-        with Inputs({**options, "clip": clip, "prompt": prompt}) as inputs:
-            return _clip(*self._native.extend(inputs.options, inputs.names, listener(progress)))
+        given = with_sources({**options, "clip": clip, "prompt": prompt})
+        return _clip(*self._native.extend(given, listener(progress)))
 
     def __repr__(self) -> str:
         return f"<kinora.Pipeline {self.model['name']}>"

@@ -166,8 +166,8 @@ impl LoraError {
     /// Returns what the user can do about the error.
     pub(crate) fn hint(&self) -> &'static str {
         match self {
-            Self::None { .. } => "give a model with --model, and a LoRA with --lora",
-            Self::NotAModel { .. } => "give the model, and this file with --lora",
+            Self::None { .. } => "give a model as the model, and a LoRA as a LoRA",
+            Self::NotAModel { .. } => "give the model, and this file as a LoRA",
             Self::Suffix { .. } => "a key that is left out would change the result: take a file without it",
             Self::Refused { .. } => "take a file of plain pairs (lora_down and lora_up), LoHa, LoKr or differences",
             Self::Module { .. } | Self::Tensor { .. } => "the LoRA was made for another model",
@@ -178,7 +178,7 @@ impl LoraError {
             Self::SecondExpert { .. } => "use it with a model of two transformers",
             Self::Strength { .. } => "strengths are numbers such as 1 or 0.7",
             Self::Unused { .. } => "the LoRA was made for another model or variant",
-            Self::Overflow { .. } => "use a smaller strength, or --dtype bf16 or f32",
+            Self::Overflow { .. } => "use a smaller strength, or bf16 or f32",
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Conditioning inputs of a clip, and previews while it is made.
 
 use clap::Args;
-use kinora::{Camera, CameraMove, CameraPreset, Expand, Fit, Inputs};
+use kinora::{Camera, CameraMove, CameraPreset, Expand, Fit, Inputs, Source};
 use std::path::PathBuf;
 
 /// Pictures, clips and a camera that the clip is made from.
@@ -62,27 +62,22 @@ pub struct InputArgs {
 impl InputArgs {
     /// Returns the conditioning inputs that the options describe.
     pub fn inputs(&self) -> Inputs {
+        let source = |path: &Option<PathBuf>| path.as_ref().map(Source::from);
         let camera = (self.camera.map(Camera::Move))
             .or(self.camera_preset.map(Camera::Preset))
             .or(self.camera_path.clone().map(Camera::Path));
-        Inputs {
-            image: self.image.clone(),
-            last_image: self.last_image.clone(),
-            fit: self.fit,
-            video: self.video.clone(),
-            strength: self.strength,
-            control: self.control.clone(),
-            mask: self.mask.clone(),
-            references: self.references.clone(),
-            expand: self.expand,
-            control_scale: self.control_scale,
-            camera,
-            camera_in_prompt: match (self.camera_in_prompt, self.no_camera_in_prompt) {
-                (true, _) => Some(true),
-                (_, true) => Some(false),
-                _ => None,
-            },
-        }
+        let camera_in_prompt = match (self.camera_in_prompt, self.no_camera_in_prompt) {
+            (true, _) => Some(true),
+            (_, true) => Some(false),
+            _ => None,
+        };
+        let references: Vec<_> = self.references.iter().map(Source::from).collect();
+        let inputs = Inputs::default().fit(self.fit).strength(self.strength).references(references);
+        let inputs = inputs.expand(self.expand).control_scale(self.control_scale);
+        let mut inputs = inputs.camera(camera).camera_in_prompt(camera_in_prompt);
+        (inputs.image, inputs.last_image) = (source(&self.image), source(&self.last_image));
+        (inputs.video, inputs.control, inputs.mask) = (source(&self.video), source(&self.control), source(&self.mask));
+        inputs
     }
 }
 

@@ -34,10 +34,12 @@ pub struct LoraArgs {
 
 impl LoraArgs {
     /// Returns `options` with these LoRAs, if there are any, for clips that are made in `mode`.
-    pub fn over(&self, options: LoadOptions, mode: Option<Mode>) -> LoadOptions {
-        let loras = if self.lora.is_empty() { options.loras } else { self.lora.clone() };
-        let lora_folder = self.lora_folder.clone().or_else(lora_folder);
-        LoadOptions { loras, lora_folder, few_steps: mode == Some(Mode::Fast), ..options }
+    pub fn over(&self, mut options: LoadOptions, mode: Option<Mode>) -> LoadOptions {
+        if !self.lora.is_empty() {
+            options.loras.clone_from(&self.lora);
+        }
+        options.lora_folder = self.lora_folder.clone().or_else(lora_folder);
+        options.few_steps(mode == Some(Mode::Fast))
     }
 }
 
@@ -133,7 +135,7 @@ impl ModelArgs {
             given => given,
         };
         let exact = own.exact || recipe.exact;
-        Ok(LoadOptions { dtype, quant, exact, loras: recipe.loras.clone(), ..own })
+        Ok(own.dtype(dtype).quant(quant).exact(exact).loras(recipe.loras.clone()))
     }
 }
 
@@ -155,33 +157,24 @@ impl ComputeArgs {
 
     /// Returns the options of the library that these describe, for `model`.
     pub fn load_options(&self, model: Vec<String>) -> LoadOptions {
-        LoadOptions {
-            model,
-            loras: Vec::new(),
-            lora_folder: None,
-            few_steps: false,
-            keep_warm: false,
-            pace: crate::cache::path("pace.json"),
-            contexts: crate::cache::path("contexts"),
-            dtype: match self.dtype {
-                None => Choice::Usual,
-                Some(DTypeArg::Auto) => Choice::Fastest,
-                Some(DTypeArg::F32) => Choice::Is(kinora::DType::F32),
-                Some(DTypeArg::Bf16) => Choice::Is(kinora::DType::BF16),
-                Some(DTypeArg::F16) => Choice::Is(kinora::DType::F16),
-            },
-            quant: match self.quant {
-                None => Choice::Usual,
-                Some(QuantArg::Auto) => Choice::Fastest,
-                Some(QuantArg::Int8) => Choice::Is(kinora::Quant::Int8),
-                Some(QuantArg::Fp8) => Choice::Is(kinora::Quant::Fp8),
-            },
-            exact: self.exact,
-            device: self.device.clone(),
-            threads: self.threads,
-            gpu_memory: self.gpu_memory,
-            ffmpeg: (!self.no_ffmpeg).then(ffmpeg::find).flatten(),
-        }
+        let dtype = match self.dtype {
+            None => Choice::Usual,
+            Some(DTypeArg::Auto) => Choice::Fastest,
+            Some(DTypeArg::F32) => Choice::Is(kinora::DType::F32),
+            Some(DTypeArg::Bf16) => Choice::Is(kinora::DType::BF16),
+            Some(DTypeArg::F16) => Choice::Is(kinora::DType::F16),
+        };
+        let quant = match self.quant {
+            None => Choice::Usual,
+            Some(QuantArg::Auto) => Choice::Fastest,
+            Some(QuantArg::Int8) => Choice::Is(kinora::Quant::Int8),
+            Some(QuantArg::Fp8) => Choice::Is(kinora::Quant::Fp8),
+        };
+        let options = LoadOptions::default().model(model).dtype(dtype).quant(quant).exact(self.exact);
+        let mut options = options.device(&self.device).threads(self.threads).gpu_memory(self.gpu_memory);
+        (options.pace, options.contexts) = (crate::cache::path("pace.json"), crate::cache::path("contexts"));
+        options.ffmpeg = (!self.no_ffmpeg).then(ffmpeg::find).flatten();
+        options
     }
 }
 

@@ -75,7 +75,7 @@ pub fn prompt(given: &str) -> Result<String> {
 }
 
 fn bad(place: &str, why: &str, hint: &str) -> Error {
-    Error::Request { what: format!("the prompt {place} {why}"), hint: hint.into() }
+    Error::request(format!("the prompt {place} {why}"), hint)
 }
 
 fn from(input: impl Read, place: &str, hint: &str) -> Result<String> {

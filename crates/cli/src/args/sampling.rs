@@ -40,18 +40,21 @@ impl SamplingArgs {
     }
 
     /// Returns `request` with these settings. A preset or a mode replaces all settings that an earlier clip was made with.
-    pub fn apply(&self, request: Request) -> Request {
+    pub fn apply(&self, mut request: Request) -> Request {
         let replaced = self.mode.is_some() || self.preset.is_some();
         let earlier = if replaced { Sampling::default() } else { request.sampling };
-        let preset = self.preset.clone().or(request.preset);
-        Request { preset, mode: self.mode.or(request.mode), sampling: self.settings.clone().or(&earlier), ..request }
+        request.preset = self.preset.clone().or(request.preset);
+        request.mode = self.mode.or(request.mode);
+        request.sampling = self.settings.clone().or(&earlier);
+        request
     }
 }
 
 impl DenoisingArgs {
     /// Returns `request` with these settings and the seed.
     pub fn apply(&self, request: Request) -> Request {
-        let request = self.sampling.apply(request);
-        Request { seed: self.seed.map_or(request.seed, SeedChoice::fixed), ..request }
+        let mut request = self.sampling.apply(request);
+        request.seed = self.seed.map_or(request.seed, SeedChoice::fixed);
+        request
     }
 }

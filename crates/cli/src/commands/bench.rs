@@ -37,9 +37,8 @@ pub fn run(args: &BenchArgs) -> Result<()> {
 
 fn parse_size(text: &str) -> Result<[usize; 3]> {
     let numbers: Option<Vec<usize>> = text.split('x').map(|number| number.parse().ok()).collect();
-    numbers.and_then(|numbers| numbers.try_into().ok()).ok_or_else(|| Error::Request {
-        what: format!("`{text}` is not a size"),
-        hint: "write WIDTHxHEIGHTxFRAMES, such as 832x480x81".into(),
+    numbers.and_then(|numbers| numbers.try_into().ok()).ok_or_else(|| {
+        Error::request(format!("`{text}` is not a size"), "write WIDTHxHEIGHTxFRAMES, such as 832x480x81")
     })
 }
 

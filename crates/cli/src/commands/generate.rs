@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 pub fn run(args: &GenerateArgs) -> Result<()> {
     let prompt = prompt(&args.prompt)?;
     let pipeline = Pipeline::load(&args.loras.over(args.model.load_options(), args.denoising.sampling.mode))?;
-    let mut request = Request { output: output_of(args, 0), ..args.request(&prompt) };
+    let mut request = args.request(&prompt).output(output_of(args, 0));
     check_all(&pipeline, args, &request)?;
     for index in 0..args.count {
         request.output = output_of(args, index);
@@ -35,8 +35,11 @@ fn output_of(args: &GenerateArgs, index: u64) -> Output {
     let latents = args.save_latents.as_ref().map(|path| numbered(path, index, args.count));
     let resume = args.resume.as_ref().map(|dir| if several { dir.join(index.to_string()) } else { dir.clone() });
     let clip = args.output.output.as_ref().map(|clip| numbered(clip, index, args.count));
-    let usual = Output { latents, preview: args.preview.preview.clone(), resume, ..output(&args.output) };
-    Output { clip: clip.unwrap_or_else(|| usual.clip.clone()), ..usual }
+    let mut output = output(&args.output);
+    (output.latents, output.resume) = (latents, resume);
+    output.preview.clone_from(&args.preview.preview);
+    output.clip = clip.unwrap_or(output.clip);
+    output
 }
 
 /// Checks, before the first of several clips is made, that all of them have a seed and can be written.
@@ -53,13 +56,13 @@ fn check_all(pipeline: &Pipeline, args: &GenerateArgs, request: &Request) -> Res
     }
     if is_piped(&args.output) {
         let hint = "leave --count out, or give -o a file: its name gets a number";
-        return Err(Error::Request { what: "several clips cannot go to standard output".into(), hint: hint.into() });
+        return Err(Error::request("several clips cannot go to standard output", hint));
     }
     if let Some(seed) = request.seed.filter(|seed| seed.checked_add(args.count - 1).is_none()) {
-        return Err(Error::Request {
-            what: format!("--seed {seed} with --count {} goes past the largest seed, {}", args.count, u64::MAX),
-            hint: "choose a smaller seed".into(),
-        });
+        return Err(Error::request(
+            format!("--seed {seed} with --count {} goes past the largest seed, {}", args.count, u64::MAX),
+            "choose a smaller seed",
+        ));
     }
     pipeline.check_outputs(request, &outputs)
 }
@@ -71,7 +74,7 @@ pub fn rerun(args: &RerunArgs) -> Result<()> {
     let seed = *request.seed.get_or_insert_with(kinora::random_seed);
     let target = Target::of(&args.output, || format!("kinora-{seed}-again.mp4").into())?;
     let reads = vec![args.clip.clone()];
-    request.output = Output { clip: target.clip().into(), reads, ..output_over(&args.output, request.output) };
+    request.output = output_over(&args.output, request.output).clip(target.clip()).reads(reads);
     let options = args.loras.over(args.model.load_options_of(&recipe)?, args.denoising.sampling.mode);
     if let Some(story) = &recipe.story {
         return super::story::film(&options, story, request, (&target, &args.output), None, Vec::new());
@@ -82,27 +85,20 @@ pub fn rerun(args: &RerunArgs) -> Result<()> {
 
 /// Returns the settings of [`Output`] that all commands share.
 pub fn output(args: &OutputArgs) -> Output {
-    Output {
-        metadata: !args.no_metadata,
-        quality: args.quality,
-        encoder: args.encoder.clone(),
-        tile: args.tile.map(usize::from),
-        upscale: args.upscale,
-        upscaler: args.upscaler,
-        ..Output::default()
-    }
+    let output = Output::default().metadata(!args.no_metadata).quality(args.quality);
+    let mut output = output.tile(args.tile.map(usize::from)).upscale(args.upscale).upscaler(args.upscaler);
+    output.encoder.clone_from(&args.encoder);
+    output
 }
 
 /// [`output`], encoded as in `recorded` where no option says how.
 pub fn output_over(args: &OutputArgs, recorded: Output) -> Output {
-    let own = output(args);
-    Output {
-        quality: own.quality.or(recorded.quality),
-        encoder: own.encoder.clone().or(recorded.encoder),
-        upscale: own.upscale.or(recorded.upscale),
-        upscaler: own.upscaler.or(recorded.upscaler),
-        ..own
-    }
+    let mut own = output(args);
+    own.quality = own.quality.or(recorded.quality);
+    own.encoder = own.encoder.or(recorded.encoder);
+    own.upscale = own.upscale.or(recorded.upscale);
+    own.upscaler = own.upscaler.or(recorded.upscaler);
+    own
 }
 
 fn make(

@@ -34,7 +34,7 @@ pub fn run(args: &InspectArgs) -> Result<()> {
     }
     let names: Vec<String> = args.model.iter().map(|path| format!("`{}`", path.display())).collect();
     let hint = inspection.hint.unwrap_or_else(|| "give what is missing, or take all files from one source".into());
-    Err(Error::Request { what: format!("{} cannot be used as a model", names.join(", ")), hint })
+    Err(Error::request(format!("{} cannot be used as a model", names.join(", ")), hint))
 }
 
 fn print(inspection: &Inspection) {

@@ -101,7 +101,7 @@ fn open(args: &StoreArgs, may_make: bool) -> Result<(Config, Store)> {
     if !may_make && !path.exists() {
         let what = format!("no server has its data in {}", config.data.display());
         let hint = "name its directory with --data, or its configuration with --config".into();
-        return Err(Error::Request { what, hint });
+        return Err(Error::request(what, hint));
     }
     std::fs::create_dir_all(&config.data).map_err(|source| Error::Io { path: config.data.clone(), source })?;
     let store = Store::open(&path).map_err(error)?;

@@ -17,7 +17,7 @@ pub fn run(args: &ModelsArgs) -> Result<()> {
 fn remove(name: &str, only_tell: bool) -> Result<()> {
     let Some((folder, bytes)) = hub::remove(name, only_tell)? else {
         let hint = "`kinora models` says which ones are here; files elsewhere are not Kinora's to delete".into();
-        return Err(Error::Request { what: format!("`{name}` has no download on this machine"), hint });
+        return Err(Error::request(format!("`{name}` has no download on this machine"), hint));
     };
     let done = if only_tell { "would be deleted" } else { "deleted" };
     report::line(&format!("{}  {}, {done}", folder.display(), report::bytes(bytes)));

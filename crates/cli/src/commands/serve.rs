@@ -89,5 +89,5 @@ pub fn in_runtime<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
 /// The server's error as the command's.
 #[expect(clippy::needless_pass_by_value, reason = "it is what map_err gives")]
 pub fn error(error: kinora_serve::Error) -> Error {
-    Error::Request { what: error.to_string(), hint: error.hint().unwrap_or("see docs/serve.md").to_string() }
+    Error::request(error.to_string(), error.hint().unwrap_or("see docs/serve.md").to_string())
 }

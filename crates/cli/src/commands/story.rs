@@ -26,22 +26,28 @@ pub fn extend(args: &ExtendArgs) -> Result<()> {
     };
     let options = args.loras.over(options, args.denoising.sampling.mode);
     let given = args.prompt.as_deref().map(prompt).transpose()?;
-    let prompt = given.or(made.as_ref().map(|request| request.prompt.clone())).ok_or_else(|| Error::Request {
-        what: format!("`{}` has no recorded prompt", args.clip.display()),
-        hint: "write what happens next: `kinora extend CLIP PROMPT`".into(),
+    let prompt = given.or(made.as_ref().map(|request| request.prompt.clone())).ok_or_else(|| {
+        Error::request(
+            format!("`{}` has no recorded prompt", args.clip.display()),
+            "write what happens next: `kinora extend CLIP PROMPT`",
+        )
     })?;
     let earlier = made.unwrap_or_default();
     // Another model has settings of its own.
     let earlier = match &args.model.model {
         None => earlier,
-        Some(_) => Request { output: earlier.output, negative_prompt: earlier.negative_prompt, ..Request::default() },
+        Some(_) => {
+            let mut request = Request::default().output(earlier.output);
+            request.negative_prompt = earlier.negative_prompt;
+            request
+        }
     };
     let mut request = args.denoising.apply(earlier);
     request.negative_prompt = args.negative_prompt.clone().or(request.negative_prompt);
     let shot = Shot { prompt, seconds: Some(args.seconds), camera: args.camera.clone(), ..Shot::default() };
-    let story = Story { after: Some(args.clip.clone()), shots: vec![shot; usize::from(args.times)] };
+    let story = Story { after: Some((&args.clip).into()), shots: vec![shot; usize::from(args.times)] };
     let target = Target::of(&args.output, || extended(&args.clip))?;
-    request.output = Output { clip: target.clip().into(), ..output_over(&args.output, request.output) };
+    request.output = output_over(&args.output, request.output).clip(target.clip());
     film(&options, &story, request, (&target, &args.output), args.project.as_deref(), notes)
 }
 
@@ -50,15 +56,11 @@ pub fn run(args: &StoryArgs) -> Result<()> {
     let story = Story::read(&args.story)?;
     let shape = &args.shape;
     let target = Target::of(&args.output, || args.story.with_extension("mp4"))?;
-    let request = args.denoising.apply(Request {
-        output: Output { clip: target.clip().into(), reads: vec![args.story.clone()], ..output(&args.output) },
-        negative_prompt: args.negative_prompt.clone(),
-        size: shape.size(),
-        frames: shape.frames,
-        duration: shape.duration,
-        fps: shape.fps,
-        ..Request::default()
-    });
+    let output = output(&args.output).clip(target.clip()).reads(vec![args.story.clone()]);
+    let request = Request::default().output(output).size(shape.size()).frames(shape.frames);
+    let mut request = request.duration(shape.duration).fps(shape.fps);
+    request.negative_prompt.clone_from(&args.negative_prompt);
+    let request = args.denoising.apply(request);
     film(
         &args.loras.over(args.model.load_options(), args.denoising.sampling.mode),
         &story,

@@ -113,10 +113,10 @@ fn chosen(args: &SuiteArgs) -> Result<Vec<(usize, Prompt)>> {
     let mut prompts: Vec<(usize, Prompt)> = numbered.filter(|(_, prompt)| wanted(prompt)).collect();
     prompts.truncate(args.limit.unwrap_or(usize::MAX));
     if prompts.is_empty() {
-        return Err(Error::Request {
-            what: format!("--category and --limit select no prompt of `{}`", args.prompts.display()),
-            hint: "check the categories in the file, or leave these options out".into(),
-        });
+        return Err(Error::request(
+            format!("--category and --limit select no prompt of `{}`", args.prompts.display()),
+            "check the categories in the file, or leave these options out",
+        ));
     }
     Ok(prompts)
 }
@@ -130,7 +130,7 @@ fn read(path: &Path) -> Result<Vec<Prompt>> {
 
 fn bad(path: &Path, reason: String) -> Error {
     let hint = "write `[[prompt]]` tables with `text` and, optionally, category, english, known_hard and note";
-    Error::BadFile { path: path.to_path_buf(), reason, hint }
+    Error::bad_file(path.to_path_buf(), reason, hint)
 }
 
 /// Returns one column for every model with every set of settings.
@@ -143,19 +143,19 @@ fn columns(args: &SuiteArgs) -> Result<Vec<Column>> {
             let settings = settings(set);
             let own = parsed(&settings)?; // settings are checked before the first clip is made
             if own.seed == Some(SeedChoice::Random) {
-                return Err(Error::Request {
-                    what: format!("--set {set}: all clips of a column have one seed"),
-                    hint: "write a number, such as seed=7".into(),
-                });
+                return Err(Error::request(
+                    format!("--set {set}: all clips of a column have one seed"),
+                    "write a number, such as seed=7",
+                ));
             }
             let denoising = DenoisingArgs { sampling: own.sampling.or(&args.sampling), seed: own.seed };
             let last = Path::new(model).file_name().unwrap_or_default().to_string_lossy();
             let name = [&[last.into_owned()], &settings[..]].concat().join(" ");
             if columns.iter().any(|column: &Column| column.name == name) {
-                return Err(Error::Request {
-                    what: format!("two columns have the name `{name}`"),
-                    hint: "give each model and each --set once".into(),
-                });
+                return Err(Error::request(
+                    format!("two columns have the name `{name}`"),
+                    "give each model and each --set once",
+                ));
             }
             columns.push(Column { name, model: model.clone(), denoising });
         }
@@ -183,10 +183,7 @@ fn parsed(settings: &[String]) -> Result<DenoisingArgs> {
         Err(error) => {
             let text = report::words(&error);
             let line = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_string();
-            Err(Error::Request {
-                what: format!("--set: {line}"),
-                hint: "write NAME=VALUE, such as --set steps=4,cache=easycache".into(),
-            })
+            Err(Error::request(format!("--set: {line}"), "write NAME=VALUE, such as --set steps=4,cache=easycache"))
         }
     }
 }
@@ -198,21 +195,19 @@ fn cell(pipeline: &Pipeline, args: &SuiteArgs, column: &Column, number: usize, p
     let relative = |ending: &str| PathBuf::from(&folder).join(format!("{number:03}{ending}"));
     let (clip, sheet, note) = (relative(".mp4"), relative(".png"), relative(".json"));
     let shape = &args.shape;
-    let request = column.denoising.apply(Request {
-        prompt: prompt.text.clone(),
-        size: shape.size(),
-        frames: shape.frames,
-        duration: shape.duration,
-        fps: shape.fps,
-        seed: Some(args.seed),
-        output: Output {
-            clip: args.output.join(&clip),
-            resume: Some(args.output.join(relative(".run"))),
-            reads: vec![args.prompts.clone()],
-            ..Output::default()
-        },
-        ..Request::default()
-    });
+    let request = column.denoising.apply(
+        Request::new(prompt.text.clone())
+            .size(shape.size())
+            .frames(shape.frames)
+            .duration(shape.duration)
+            .fps(shape.fps)
+            .seed(args.seed)
+            .output(
+                Output::new(args.output.join(&clip))
+                    .resume(args.output.join(relative(".run")))
+                    .reads(vec![args.prompts.clone()]),
+            ),
+    );
     let recipe = pipeline.recipe_of(&request)?;
     let (clip_path, sheet_path, note_path) =
         (args.output.join(&clip), args.output.join(&sheet), args.output.join(&note));

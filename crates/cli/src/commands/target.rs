@@ -70,7 +70,7 @@ impl Target {
                 && error.kind() != ErrorKind::BrokenPipe
             {
                 let hint = format!("the clip is kept in {}", self.clip.display());
-                return Err(Error::Request { what: format!("cannot write to standard output: {error}"), hint });
+                return Err(Error::request(format!("cannot write to standard output: {error}"), hint));
             }
             let _ = fs::remove_file(&self.clip);
             if !args.is_quiet() {
@@ -109,7 +109,7 @@ fn check_stdout(args: &OutputArgs) -> Result<()> {
         return Ok(());
     };
     let hint = "-o FILE names a file; `kinora … -o - | ffplay -` sends the clip to another program";
-    Err(Error::Request { what: problem.into(), hint: hint.into() })
+    Err(Error::request(problem.into(), hint))
 }
 
 /// Refuses files that are there, if none is to be replaced.
@@ -125,10 +125,7 @@ pub fn check_unused<'a>(args: &OutputArgs, files: impl IntoIterator<Item = &'a P
         None => Ok(()),
         Some(path) => {
             let what = format!("`{}` is there already", path.display());
-            Err(Error::Request {
-                what,
-                hint: "--overwrite replaces it; without -o, a name that is free is taken".into(),
-            })
+            Err(Error::request(what, "--overwrite replaces it; without -o, a name that is free is taken"))
         }
     }
 }

@@ -1,16 +1,16 @@
-//! What a picture file has that [`read_image`](super::read_image) leaves out.
+//! What a picture file has that [`read_image`](crate::read_image) leaves out.
 
-use super::read::{format, read_file};
+use super::read::{content, format};
 use super::tiff;
 use crate::error::Result;
+use crate::stored::Stored;
 use image::{ImageDecoder, ImageFormat, ImageReader};
 use std::io::Cursor;
-use std::path::Path;
 
 /// Returns sentences for the user about the picture file: it has more frames than the first, or a colour profile.
-pub(crate) fn notes_of(path: &Path) -> Result<Vec<String>> {
-    let bytes = read_file(path)?;
-    let format = format(&bytes, path)?;
+pub(crate) fn notes_of(stored: &Stored) -> Result<Vec<String>> {
+    let bytes = content(stored)?;
+    let format = format(&bytes, &stored.path)?;
     let mut notes = Vec::new();
     if format == ImageFormat::Png && png_chunks(&bytes).any(|kind| kind == b"acTL") {
         notes.push("only the first frame of the animated PNG is read: as GIF or WebP, all are".into());

@@ -4,10 +4,11 @@
 use super::{Picture, tiff, whole};
 use crate::container::is_video;
 use crate::error::{MediaError, Result};
-use crate::regular::regular;
+use crate::stored::{Stored, Stream};
 use image::error::{UnsupportedError, UnsupportedErrorKind};
 use image::metadata::Orientation;
 use image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageError, ImageFormat, ImageReader, ImageResult, Limits};
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{BufReader, Cursor, Read};
 use std::path::Path;
@@ -19,27 +20,19 @@ const MAX_BYTES: u64 = 1 << 30;
 /// The longest file that is read: 8192×8192 with 4 values of 16 bits, uncompressed, and a margin for metadata.
 const MAX_FILE: u64 = 640 << 20;
 
-/// The supported formats.
-const FORMATS: [ImageFormat; 6] =
-    [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::WebP, ImageFormat::Gif, ImageFormat::Bmp, ImageFormat::Tiff];
+/// The supported formats, whether they are in this build, and the features that bring them.
+const FORMATS: [(ImageFormat, bool, &str); 6] = [
+    (ImageFormat::Png, true, "png"),
+    (ImageFormat::Bmp, true, "bmp"),
+    (ImageFormat::Jpeg, cfg!(feature = "jpeg"), "jpeg"),
+    (ImageFormat::WebP, cfg!(feature = "webp"), "webp"),
+    (ImageFormat::Gif, cfg!(feature = "gif"), "gif"),
+    (ImageFormat::Tiff, cfg!(feature = "tiff"), "tiff"),
+];
 
-/// Reads a picture: PNG, JPEG, WebP, GIF (the first frame of an animation), BMP or TIFF, recognised by the content of the
-/// file, not by its name.
-///
-/// The EXIF orientation is applied, and transparent pixels are blended with white
-/// (`round((alpha * value + (255 - alpha) * 255) / 255)`). Grey becomes RGB; values of 16 bits are rounded to 8. Colours are
-/// taken as sRGB, whatever profile the file has.
-///
-/// # Errors
-/// The file cannot be read, is cut short or damaged, is larger than 8192 pixels a side, or is of another format. HEIC, AVIF
-/// and JPEG XL are refused by name.
-pub fn read_image(path: impl AsRef<Path>) -> Result<Picture> {
-    read_over_white(path.as_ref()).map(|(picture, _)| picture)
-}
-
-/// Reads a picture, and returns whether a part of it is transparent.
-pub(crate) fn read_over_white(path: &Path) -> Result<(Picture, bool)> {
-    let bytes = read_file(path)?;
+/// Reads a picture as [`read_image`](crate::read_image) does, and returns whether a part of it is transparent.
+pub(crate) fn read_over_white(stored: &Stored) -> Result<(Picture, bool)> {
+    let (bytes, path) = (content(stored)?, stored.path.as_path());
     let format = format(&bytes, path)?;
     let cut_short = || MediaError::Damaged { path: path.to_path_buf(), what: "it is cut short".into() };
     let image = match format {
@@ -68,21 +61,17 @@ fn endless(bytes: &[u8], path: &Path) -> Result<Option<DynamicImage>> {
 /// Returns the size in which the picture of a file is shown, by its header; only of a TIFF the whole is read.
 ///
 /// # Errors
-/// As of [`read_image`].
+/// As of [`read_image`](crate::read_image).
 pub fn picture_size(path: &Path) -> Result<(usize, usize)> {
-    let io = |source| MediaError::io("read", path, source);
-    let mut start = Vec::new();
-    regular(path)?.take(64).read_to_end(&mut start).map_err(io)?;
-    match format(&start, path)? {
+    let stored = Stored::file(path);
+    match format(&stored.start()?, path)? {
         // A palette shows only in a whole file.
-        ImageFormat::Tiff => read_image(path).map(|picture| (picture.width, picture.height)),
-        format => {
-            shown_size(BufReader::new(File::open(path).map_err(io)?), format).map_err(|error| failed(error, path))
-        }
+        ImageFormat::Tiff => read_over_white(&stored).map(|(picture, _)| (picture.width, picture.height)),
+        format => shown_size(BufReader::new(stored.open()?), format).map_err(|error| failed(error, path)),
     }
 }
 
-fn shown_size(file: BufReader<File>, format: ImageFormat) -> ImageResult<(usize, usize)> {
+fn shown_size(file: BufReader<Stream>, format: ImageFormat) -> ImageResult<(usize, usize)> {
     let mut decoder = ImageReader::with_format(file, format).into_decoder()?;
     let (width, height) = decoder.dimensions();
     let (width, height) = (width as usize, height as usize);
@@ -93,20 +82,26 @@ fn shown_size(file: BufReader<File>, format: ImageFormat) -> ImageResult<(usize,
     Ok(if is_turned { (height, width) } else { (width, height) })
 }
 
-/// Returns the content of a file of bounded length.
-pub(super) fn read_file(path: &Path) -> Result<Vec<u8>> {
-    let failed = |source| MediaError::io("read", path, source);
+/// Returns what is stored, of bounded length.
+pub(super) fn content(stored: &Stored) -> Result<Cow<'_, [u8]>> {
+    let (failed, path) = (|error| stored.failed(error), stored.path.as_path());
+    let too_large = |len: u64| {
+        let what = format!("{} MiB, at most {} MiB", len >> 20, MAX_FILE >> 20);
+        Err(MediaError::PictureTooLarge { path: path.to_path_buf(), what })
+    };
+    if let Some(bytes) = stored.bytes() {
+        return if bytes.len() as u64 > MAX_FILE { too_large(bytes.len() as u64) } else { Ok(bytes.into()) };
+    }
     let metadata = std::fs::metadata(path).map_err(failed)?;
     if !metadata.is_file() {
         return Err(MediaError::NotAPicture { path: path.to_path_buf(), what: "it is not a regular file" });
     }
     if metadata.len() > MAX_FILE {
-        let what = format!("{} MiB, at most {} MiB", metadata.len() >> 20, MAX_FILE >> 20);
-        return Err(MediaError::PictureTooLarge { path: path.to_path_buf(), what });
+        return too_large(metadata.len());
     }
     let mut bytes = Vec::with_capacity(metadata.len() as usize);
     File::open(path).and_then(|file| file.take(MAX_FILE).read_to_end(&mut bytes)).map_err(failed)?;
-    Ok(bytes)
+    Ok(bytes.into())
 }
 
 /// Returns the format of a file that begins with `bytes`, if it is supported.
@@ -118,8 +113,10 @@ pub(super) fn format(bytes: &[u8], path: &Path) -> Result<ImageFormat> {
     if let Some(format) = refused(bytes) {
         return Err(MediaError::PictureFormat { path: path(), format: format.into() });
     }
+    if let Some(format) = readable(bytes)? {
+        return Ok(format);
+    }
     match image::guess_format(bytes) {
-        Ok(format) if FORMATS.contains(&format) => Ok(format),
         Ok(format) => Err(MediaError::PictureFormat { path: path(), format: format!("{format:?}") }),
         Err(_) if is_video(bytes) => Err(MediaError::NotAPicture { path: path(), what: "it is a video" }),
         Err(_) => {
@@ -129,8 +126,18 @@ pub(super) fn format(bytes: &[u8], path: &Path) -> Result<ImageFormat> {
 }
 
 /// Returns the format of a supported picture by its first bytes, at least 16 of them.
-pub(crate) fn readable(start: &[u8]) -> Option<ImageFormat> {
-    image::guess_format(start).ok().filter(|format| FORMATS.contains(format))
+///
+/// # Errors
+/// A format that other builds support.
+pub(crate) fn readable(start: &[u8]) -> Result<Option<ImageFormat>> {
+    let Ok(format) = image::guess_format(start) else { return Ok(None) };
+    match FORMATS.iter().find(|(known, ..)| *known == format) {
+        Some(&(_, false, feature)) => {
+            let format = format.extensions_str()[0].to_uppercase();
+            Err(MediaError::NotInBuild { format, feature })
+        }
+        known => Ok(known.map(|_| format)),
+    }
 }
 
 /// Returns the name of a picture format that is recognised but not supported, by the brands of ISO/IEC 23008-12 and of AVIF

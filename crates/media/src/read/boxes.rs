@@ -3,7 +3,7 @@
 //! Sizes in the file are checked against the file and against the enclosing box.
 
 use crate::container::FIRST_BOXES;
-use std::fs::File;
+use crate::stored::Stream;
 use std::io::{self, Read, Seek, SeekFrom};
 
 /// The largest index (`moov`) that is read into memory, enough for many hours of video.
@@ -31,7 +31,7 @@ pub(crate) enum NoIndex {
 }
 
 /// Reads the payload of the index (`moov`) of a file of `len` bytes.
-pub(crate) fn read_index(file: &mut File, len: u64) -> Result<Vec<u8>, NoIndex> {
+pub(crate) fn read_index(file: &mut Stream, len: u64) -> Result<Vec<u8>, NoIndex> {
     let mut index = None;
     visit(file, len, *b"moov", |_, payload| {
         index = Some(payload);
@@ -42,7 +42,7 @@ pub(crate) fn read_index(file: &mut File, len: u64) -> Result<Vec<u8>, NoIndex> 
 
 /// Calls `take` with the start and the payload of every box of this kind in a file of `len` bytes, until it returns false.
 pub(crate) fn visit(
-    file: &mut File,
+    file: &mut Stream,
     len: u64,
     wanted: [u8; 4],
     mut take: impl FnMut(u64, Vec<u8>) -> bool,

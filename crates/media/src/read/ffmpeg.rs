@@ -14,6 +14,7 @@ use crate::read::packets::Packets;
 use crate::read::refused::Refused;
 use crate::read::turn::Turn;
 use crate::read::usual_matrix;
+use crate::stored::Stored;
 use ffmpeg_next::chroma::Location;
 use ffmpeg_next::codec::Context;
 use ffmpeg_next::codec::packet::side_data::Type as SideData;
@@ -30,6 +31,7 @@ use ffmpeg_next::{Dictionary, Error, Packet, Rational, color, decoder, format, f
 use std::ffi::c_int;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
+use tempfile::TempPath;
 
 /// The largest picture that is decoded, 8192×8192.
 const MAX_PIXELS: i64 = 1 << 26;
@@ -54,6 +56,8 @@ pub(crate) struct FfmpegReader {
     /// The first frame, which is decoded when the file is opened.
     first: Option<Frame>,
     done: u64,
+    /// The file of bytes in memory, which goes with the reader.
+    _own: Option<TempPath>,
 }
 
 // SAFETY: FFmpeg's contexts have no ties to a thread; they are only used through `&mut self`.
@@ -61,12 +65,14 @@ pub(crate) struct FfmpegReader {
 unsafe impl Send for FfmpegReader {}
 
 impl FfmpegReader {
-    pub(crate) fn open(path: &Path) -> Result<Self> {
+    pub(crate) fn open(stored: &Stored) -> Result<Self> {
         start();
+        let (file, own) = stored.on_disk()?;
+        let path = stored.path.as_path();
         let unsupported = |what: String| MediaError::Unsupported { path: path.to_path_buf(), what };
         let failed = |error: Error| unsupported(format!("FFmpeg says: {error}"));
         // Named as a file, so that a colon in the path does not read as a protocol; a playlist may name files only.
-        let url = path.to_str().filter(|path| !path.contains('\0')).map(|path| format!("file:{path}"));
+        let url = file.to_str().filter(|path| !path.contains('\0')).map(|path| format!("file:{path}"));
         let url = url.ok_or_else(|| unsupported("FFmpeg takes only paths in UTF-8".into()))?;
         let options = Dictionary::from_iter([("protocol_whitelist", "file")]);
         let input = format::input_with_dictionary(&url, options.clone()).map_err(failed)?;
@@ -86,7 +92,8 @@ impl FfmpegReader {
         notes.extend(facts(&input, &stream, &decoder).notes().map_err(refused)?);
         let spec = ClipSpec { width, height, fps };
         let (path, stream) = (path.to_path_buf(), stream.index());
-        let mut reader = Self { path, input, stream, decoder, spec, stored, turn, notes, first: None, done: 0 };
+        let mut reader =
+            Self { path, input, stream, decoder, spec, stored, turn, notes, first: None, done: 0, _own: own };
         // Whether pictures are interlaced is known from the first one on.
         reader.first = reader.decode()?;
         Ok(reader)

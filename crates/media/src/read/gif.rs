@@ -5,14 +5,14 @@ use super::{ClipReader, speed, uneven};
 use crate::clip::{ClipSpec, Frame};
 use crate::error::{MediaError, Result};
 use crate::picture::{Picture, check_stored_size, over_white};
+use crate::stored::{Stored, Stream};
 use gif::{ColorOutput, DecodeOptions, Decoder, DecodingError, DisposalMethod, MemoryLimit};
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
 pub(crate) struct GifReader {
     path: PathBuf,
-    decoder: Decoder<File>,
+    decoder: Decoder<Stream>,
     spec: ClipSpec,
     frames: usize,
     done: usize,
@@ -32,8 +32,9 @@ struct Area {
 
 impl GifReader {
     /// Reads the file once for the number and the times of the frames, without decoding them.
-    pub(crate) fn open(path: &Path) -> Result<Self> {
-        let mut index = decoder(path, true)?;
+    pub(crate) fn open(stored: &Stored) -> Result<Self> {
+        let path = stored.path.as_path();
+        let mut index = decoder(stored, true)?;
         let (mut frames, mut hundredths, mut delays) = (0, 0, (u64::MAX, 0));
         while let Some(frame) = index.next_frame_info().map_err(|error| failed(path, error))? {
             check_stored_size(frame.width.into(), frame.height.into(), path)?;
@@ -46,7 +47,7 @@ impl GifReader {
         if frames == 0 {
             return Err(MediaError::Damaged { path: path.to_path_buf(), what: "it has no frames".into() });
         }
-        let decoder = decoder(path, false)?;
+        let decoder = decoder(stored, false)?;
         let (width, height) = (usize::from(decoder.width()), usize::from(decoder.height()));
         check_stored_size(width, height, path)?;
         let spec = ClipSpec { width, height, fps: speed(frames, if frames == 1 { 0 } else { hundredths }, 100)? };
@@ -116,13 +117,12 @@ fn clear(canvas: &mut [u8], canvas_width: usize, area: Area) {
     }
 }
 
-fn decoder(path: &Path, skip: bool) -> Result<Decoder<File>> {
-    let file = File::open(path).map_err(|source| MediaError::io("read", path, source))?;
+fn decoder(stored: &Stored, skip: bool) -> Result<Decoder<Stream>> {
     let mut options = DecodeOptions::new();
     options.set_color_output(ColorOutput::RGBA);
     options.set_memory_limit(MemoryLimit::Unlimited); // sizes are checked here
     options.skip_frame_decoding(skip);
-    options.read_info(file).map_err(|error| failed(path, error))
+    options.read_info(stored.open()?).map_err(|error| failed(&stored.path, error))
 }
 
 fn failed(path: &Path, error: DecodingError) -> MediaError {

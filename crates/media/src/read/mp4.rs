@@ -5,8 +5,8 @@
 
 use crate::ClipReader;
 use crate::clip::{ClipSpec, Frame};
+use crate::container::MAX_MACROBLOCKS;
 use crate::error::{MediaError, Result};
-use crate::openh264::MAX_MACROBLOCKS;
 use crate::read::boxes::{NoIndex, read_index, visit};
 use crate::read::colour::{Colour, LEFT, Yuv};
 use crate::read::decoder::{Decoder, Picture};
@@ -17,17 +17,17 @@ use crate::read::sps::{Sps, is_b_slice};
 use crate::read::track::Track;
 use crate::read::turn::Turn;
 use crate::read::usual_matrix;
+use crate::stored::{self, Stored};
 use shiguredo_mp4::boxes::Avc1Box;
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 const START_CODE: [u8; 4] = [0, 0, 0, 1];
 
 pub(crate) struct Mp4Reader {
     path: PathBuf,
-    file: File,
+    file: stored::Stream,
     track: Track,
     stream: Stream,
     decoder: Decoder,
@@ -58,9 +58,9 @@ struct Stream {
 }
 
 impl Mp4Reader {
-    pub(crate) fn open(path: &Path) -> Result<Self> {
-        let failed = |source| MediaError::io("read", path, source);
-        let mut file = File::open(path).map_err(failed)?;
+    pub(crate) fn open(stored: &Stored) -> Result<Self> {
+        let (path, failed) = (stored.path.as_path(), |error| stored.failed(error));
+        let mut file = stored.open()?;
         let len = file.seek(SeekFrom::End(0)).map_err(failed)?;
         let no_index = |error| match error {
             NoIndex::Io(source) => failed(source),
@@ -297,6 +297,7 @@ fn of_frame(number: u32, reason: Refused) -> Refused {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
     use sha2::{Digest, Sha256};
     use std::fmt::Write;
 
@@ -306,7 +307,7 @@ mod tests {
 
     /// Returns the number of the pictures of a file and the SHA-256 of their planes.
     fn decode(path: &Path) -> Result<(usize, String)> {
-        let (mut reader, mut hash, mut count) = (Mp4Reader::open(path)?, Sha256::new(), 0);
+        let (mut reader, mut hash, mut count) = (Mp4Reader::open(&Stored::file(path))?, Sha256::new(), 0);
         while let Some(picture) = reader.next_picture()? {
             picture.planes.iter().for_each(|plane| hash.update(plane));
             count += 1;
@@ -341,7 +342,7 @@ mod tests {
 
     #[test]
     fn what_streams_say_beside_their_pictures_is_said_or_refused() {
-        let open = |name: &str| Mp4Reader::open(&fixtures().join(name));
+        let open = |name: &str| Mp4Reader::open(&Stored::file(&fixtures().join(name)));
         assert!(matches!(open("interlaced.mp4"), Err(MediaError::Interlaced { .. })));
         let said = |name: &str| open(name).unwrap().notes().join("; ");
         assert_eq!(said("pyramid.mp4"), "");

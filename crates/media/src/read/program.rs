@@ -14,10 +14,12 @@ use crate::read::running::Running;
 use crate::read::shown;
 use crate::read::turn::Turn;
 use crate::read::y4m::Header;
+use crate::stored::Stored;
 use std::env::consts::EXE_SUFFIX;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, BufRead, ErrorKind, Read};
 use std::path::{Path, PathBuf};
+use tempfile::TempPath;
 
 /// The longest description of a file that is read.
 const MAX_DESCRIPTION: u64 = 4 << 20;
@@ -41,13 +43,17 @@ pub(crate) struct ProgramReader {
     frames: Option<usize>,
     done: usize,
     notes: Vec<String>,
+    /// The file of bytes in memory, which goes with the reader.
+    _own: Option<TempPath>,
 }
 
 impl ProgramReader {
-    /// Opens the file `path` with the program `ffmpeg`, because the embedded reader does not, for the reason `why`.
-    pub(crate) fn open(path: &Path, ffmpeg: &Path, why: &str) -> Result<Self> {
+    /// Opens a clip with the program `ffmpeg`, because the embedded reader does not, for the reason `why`.
+    pub(crate) fn open(stored: &Stored, ffmpeg: &Path, why: &str) -> Result<Self> {
+        let (file, own) = stored.on_disk()?;
+        let path = stored.path.as_path();
         let mut url = OsString::from("file:");
-        url.push(path);
+        url.push(file);
         let ffprobe = ffmpeg.with_file_name(format!("ffprobe{EXE_SUFFIX}"));
         let probe = probe(&ffprobe, &url, path, why)?;
         let packets = packets(&ffprobe, &url, probe.track).map_err(|what| failed(path, what))?;
@@ -79,6 +85,7 @@ impl ProgramReader {
             frames,
             done: 0,
             notes,
+            _own: own,
         })
     }
 

@@ -4,9 +4,9 @@
 use crate::ClipReader;
 use crate::clip::{ClipSpec, Fps, Frame};
 use crate::error::{MediaError, Result};
+use crate::stored::{Stored, Stream};
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;
-use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
@@ -16,17 +16,17 @@ const MAX_HEADER: u64 = 100_000_000;
 pub(crate) struct RawReader {
     path: PathBuf,
     /// The file, positioned at the start of the next frame.
-    file: File,
+    file: Stream,
     spec: ClipSpec,
     frames: usize,
     next: usize,
 }
 
 impl RawReader {
-    pub(crate) fn open(path: &Path) -> Result<Self> {
-        let failed = |source| MediaError::io("read", path, source);
+    pub(crate) fn open(stored: &Stored) -> Result<Self> {
+        let (path, failed) = (stored.path.as_path(), |error| stored.failed(error));
         let damaged = |what: &str| MediaError::Damaged { path: path.to_path_buf(), what: what.into() };
-        let mut file = File::open(path).map_err(failed)?;
+        let mut file = stored.open()?;
         let len = file.seek(SeekFrom::End(0)).map_err(failed)?;
         file.rewind().map_err(failed)?;
         let (metadata, start) = header(&mut file, len, path)?;
@@ -72,7 +72,7 @@ impl ClipReader for RawReader {
 
 /// Returns the header of a file of `len` bytes, checked by the safetensors library and against the length, and the offset of
 /// the data.
-fn header(file: &mut File, len: u64, path: &Path) -> Result<(Metadata, u64)> {
+fn header(file: &mut Stream, len: u64, path: &Path) -> Result<(Metadata, u64)> {
     let damaged = |what: String| MediaError::Damaged { path: path.to_path_buf(), what };
     let failed = |source: io::Error| match source.kind() {
         io::ErrorKind::UnexpectedEof => damaged("it is cut short".into()),

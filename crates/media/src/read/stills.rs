@@ -4,8 +4,9 @@
 use super::{ClipReader, USUAL_FPS, shown};
 use crate::clip::{ClipSpec, Fps, Frame};
 use crate::error::{MediaError, Result};
-use crate::picture::{Picture, notes_of, picture_size, read_image, read_over_white};
+use crate::picture::{Picture, notes_of, picture_size, read_over_white};
 use crate::png::Pattern;
+use crate::stored::Stored;
 use std::cmp::Ordering;
 use std::ffi::OsString;
 use std::fs;
@@ -18,18 +19,19 @@ const EXTENSIONS: [&str; 10] = ["png", "jpg", "jpeg", "jpe", "jfif", "webp", "gi
 const REFUSED: [&str; 6] = ["avif", "heic", "heif", "jxl", "jp2", "exr"];
 
 pub(crate) struct StillsReader {
-    paths: Vec<PathBuf>,
     /// The first picture, which is read for the size.
     first: Option<Picture>,
+    /// The files of the others that are not read yet.
+    rest: std::vec::IntoIter<PathBuf>,
+    count: usize,
     spec: ClipSpec,
-    next: usize,
     notes: Vec<String>,
 }
 
 impl StillsReader {
     /// Opens a clip of one frame.
-    pub(crate) fn single(path: &Path) -> Result<Self> {
-        Self::new(vec![path.to_path_buf()], None)
+    pub(crate) fn single(stored: &Stored) -> Result<Self> {
+        Self::new(stored, Vec::new(), None)
     }
 
     /// Opens the files of `pattern`, from the lowest existing number to the highest; none may be missing.
@@ -45,7 +47,7 @@ impl StillsReader {
         if numbers.is_empty() {
             return Err(MediaError::NoPictures { path: whole });
         }
-        Self::new(numbers.into_iter().map(|number| pattern.path(number)).collect(), None)
+        Self::of_files(numbers.into_iter().map(|number| pattern.path(number)), None)
     }
 
     /// Opens all pictures in a directory, sorted by name with numbers as numbers. Hidden files are left out.
@@ -73,24 +75,30 @@ impl StillsReader {
         if names.is_empty() {
             return Err(MediaError::NoPictures { path: directory.to_path_buf() });
         }
-        Self::new(names.into_iter().map(|name| directory.join(name)).collect(), note)
+        Self::of_files(names.into_iter().map(|name| directory.join(name)), note)
     }
 
-    /// Opens these pictures, of which there is one at least; their sizes are compared before any but the first is decoded.
-    fn new(paths: Vec<PathBuf>, note: Option<String>) -> Result<Self> {
-        let (first, is_transparent) = read_over_white(&paths[0])?;
+    /// Opens these files, of which there is one at least.
+    fn of_files(mut paths: impl Iterator<Item = PathBuf>, note: Option<String>) -> Result<Self> {
+        let first = paths.next().expect("there is one at least");
+        Self::new(&Stored::file(&first), paths.collect(), note)
+    }
+
+    /// Opens these pictures; their sizes are compared before any but the first is decoded.
+    fn new(stored: &Stored, rest: Vec<PathBuf>, note: Option<String>) -> Result<Self> {
+        let (first, is_transparent) = read_over_white(stored)?;
         let expected = (first.width, first.height);
-        for path in &paths[1..] {
+        for path in &rest {
             let got = picture_size(path)?;
             if got != expected {
                 return Err(MediaError::UnequalSize { path: path.clone(), got, expected });
             }
         }
         let spec = ClipSpec { width: first.width, height: first.height, fps: Fps::new(USUAL_FPS, 1)? };
-        let mut notes = notes_of(&paths[0])?;
+        let mut notes = notes_of(stored)?;
         notes.extend(is_transparent.then(|| "its transparent parts lie over white".to_owned()));
         notes.extend(note);
-        Ok(Self { paths, first: Some(first), spec, next: 0, notes })
+        Ok(Self { first: Some(first), count: 1 + rest.len(), rest: rest.into_iter(), spec, notes })
     }
 }
 
@@ -100,7 +108,7 @@ impl ClipReader for StillsReader {
     }
 
     fn frames(&self) -> Option<usize> {
-        Some(self.paths.len())
+        Some(self.count)
     }
 
     /// Returns the notes of the first picture.
@@ -109,16 +117,15 @@ impl ClipReader for StillsReader {
     }
 
     fn next_frame(&mut self) -> Result<Option<Frame>> {
-        let Some(path) = self.paths.get(self.next) else { return Ok(None) };
-        let picture = match self.first.take() {
-            Some(first) => first,
-            None => read_image(path)?,
-        };
+        if let Some(first) = self.first.take() {
+            return Ok(Some(first.to_frame()));
+        }
+        let Some(path) = self.rest.next() else { return Ok(None) };
+        let (picture, _) = read_over_white(&Stored::file(&path))?;
         let (got, expected) = ((picture.width, picture.height), (self.spec.width, self.spec.height));
         if got != expected {
-            return Err(MediaError::UnequalSize { path: path.clone(), got, expected });
+            return Err(MediaError::UnequalSize { path, got, expected });
         }
-        self.next += 1;
         Ok(Some(picture.to_frame()))
     }
 }

@@ -4,8 +4,8 @@ use super::{ClipReader, speed, uneven};
 use crate::clip::{ClipSpec, Frame};
 use crate::error::{MediaError, Result};
 use crate::picture::{Picture, check_stored_size, over_white, riff_len};
+use crate::stored::{Stored, Stream};
 use image_webp::{DecodingError, WebPDecoder};
-use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ const MEMORY_LIMIT: usize = 1 << 24;
 
 pub(crate) struct WebpReader {
     path: PathBuf,
-    decoder: WebPDecoder<BufReader<File>>,
+    decoder: WebPDecoder<BufReader<Stream>>,
     spec: ClipSpec,
     done: usize,
     note: Option<String>,
@@ -23,11 +23,12 @@ pub(crate) struct WebpReader {
 
 impl WebpReader {
     /// Opens the file, which begins with `start`; returns `None` if it holds a still picture.
-    pub(crate) fn open(path: &Path, start: &[u8]) -> Result<Option<Self>> {
-        let io = |source| MediaError::io("read", path, source);
-        let file = File::open(path).map_err(io)?;
+    pub(crate) fn open(stored: &Stored, start: &[u8]) -> Result<Option<Self>> {
+        let (path, io) = (stored.path.as_path(), |error| stored.failed(error));
+        let mut file = stored.open()?;
         // The decoder fills up what is missing of a lossy frame.
-        let len = file.metadata().map_err(io)?.len();
+        let len = file.seek(SeekFrom::End(0)).map_err(io)?;
+        file.rewind().map_err(io)?;
         if riff_len(start).is_none_or(|claimed| claimed > len) {
             return Err(MediaError::Damaged { path: path.to_path_buf(), what: "it is cut short".into() });
         }
@@ -44,7 +45,7 @@ impl WebpReader {
         decoder.set_background_color([0; 4]).map_err(failed)?;
         let fps = speed(decoder.num_frames().into(), decoder.loop_duration(), 1000)?;
         let spec = ClipSpec { width, height, fps };
-        let (least, most) = durations(File::open(path).map_err(io)?, len).map_err(io)?;
+        let (least, most) = durations(stored.open()?, len).map_err(io)?;
         let note = uneven(least, most, 1000.0, fps);
         Ok(Some(Self { path: path.to_path_buf(), decoder, spec, done: 0, note }))
     }
@@ -83,7 +84,7 @@ impl ClipReader for WebpReader {
 }
 
 /// Returns the shortest and the longest duration of the frames (`ANMF`) of a file of `len` bytes, in milliseconds.
-fn durations(file: File, len: u64) -> io::Result<(u64, u64)> {
+fn durations(file: Stream, len: u64) -> io::Result<(u64, u64)> {
     let (mut file, mut at, mut found) = (BufReader::new(file), 12, (u64::MAX, 0));
     // A chunk: its kind, its length, its content, filled up to an even length. A frame has its duration after 12 bytes.
     while at + 24 <= len {

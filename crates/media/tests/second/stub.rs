@@ -45,7 +45,10 @@ fn the_program_gives_frames_and_one_notice() {
     assert_eq!((frames[2].data[0], frames[2].data[4]), (0.0, 1.0));
     // Not asked, it is not used.
     let error = kinora_media::open(&path).err().unwrap();
-    assert!(matches!(error, MediaError::Unsupported { .. }) && error.hint().unwrap().contains("on PATH"), "{error}");
+    assert!(
+        matches!(error, MediaError::Unsupported { .. }) && error.hint().unwrap().contains("are installed"),
+        "{error}"
+    );
 }
 
 #[test]

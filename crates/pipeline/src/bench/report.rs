@@ -120,13 +120,10 @@ pub struct OperatorShare {
 }
 
 impl BenchReport {
-    /// Reads what `kinora bench --format json` printed.
+    /// Reads the JSON of an earlier benchmark.
     pub fn read(path: &Path) -> Result<Self> {
-        let bad = |reason: String| Error::BadFile {
-            path: path.to_path_buf(),
-            reason,
-            hint: "an earlier result is what `kinora bench --format json` of this version prints",
-        };
+        let hint = "an earlier result is the JSON of a benchmark of this version";
+        let bad = |reason: String| Error::bad_file(path, reason, hint);
         let text = kinora_files::read_text(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
         serde_json::from_str(&text).map_err(|error| bad(format!("it is no result of a benchmark: {error}")))
     }

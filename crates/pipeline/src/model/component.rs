@@ -91,7 +91,7 @@ impl Component {
     }
 
     fn error(&self, source: kinora_checkpoint::Error) -> Error {
-        Error::Component { component: self.role.name(), source }
+        Error::component(self.role.name(), source)
     }
 }
 

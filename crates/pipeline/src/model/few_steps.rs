@@ -39,10 +39,12 @@ impl Model {
         if *declared {
             self.manifest.preset = Some(name.clone());
             format!(
-                "{what} says that it is for few steps without guidance: --preset {name} is used, unless you say another, or none"
+                "{what} says that it is for few steps without guidance: the preset {name} is used, unless you say another, or none"
             )
         } else {
-            format!("{what} has the name of one for few steps without guidance: --preset {name} or --mode fast")
+            format!(
+                "{what} has the name of one for few steps without guidance: take the preset {name} or the mode fast"
+            )
         }
     }
 }

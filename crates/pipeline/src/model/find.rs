@@ -131,16 +131,8 @@ fn known(name: &str, families: Families, cached: Cached) -> Result<Found> {
         }
     };
     let here = manifest.repository.as_deref().map_or(Err(None), cached);
-    let directory = here.map_err(|lacking| {
-        let part = lacking.map(|lacking| format!(": its download lacks {lacking}"));
-        Error::UnknownModel {
-            name: format!("{name}` on this machine, only its manifest: `{}", manifest.title),
-            hint: format!(
-                "`kinora pull {name}` downloads it; or give the directory where it is{}",
-                part.unwrap_or_default()
-            ),
-        }
-    })?;
+    let directory =
+        here.map_err(|lacking| Error::NotHere { name: name.to_string(), title: manifest.title.clone(), lacking })?;
     let found = diffusers(Root::Directory(directory), families)?;
     Ok(Found { manifest: Some(manifest), ..found })
 }
@@ -245,11 +237,9 @@ fn folder(root: &Root, families: Families) -> Result<Found> {
         }
     }
     if components.is_empty() {
-        return Err(Error::BadFile {
-            path: root.path(""),
-            reason: format!("it has no {MODEL_INDEX} and no weight files"),
-            hint: "give a directory in diffusers' layout, a .safetensors file or a .pth file",
-        });
+        let hint = "give a directory in diffusers' layout, a .safetensors file or a .pth file";
+        let reason = format!("it has no {MODEL_INDEX} and no weight files");
+        return Err(Error::bad_file(root.path(""), reason, hint));
     }
     let is_component = names.iter().any(|name| CONFIGS.contains(&name.as_str())) && components.len() == 1;
     let layout = if is_component && !own.is_empty() { Layout::Component } else { Layout::Folder };

@@ -82,7 +82,7 @@ pub(crate) fn known_manifest(name: &str) -> Result<Manifest> {
         let alike = names.iter().map(|known| (strsim::jaro_winkler(&name.to_lowercase(), known), known));
         let meant = alike.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(similarity, _)| *similarity >= SIMILAR);
         let hint = match meant {
-            Some((_, meant)) => format!("did you mean `{meant}`? `kinora models` lists all"),
+            Some((_, meant)) => format!("did you mean `{meant}`?"),
             None => format!("it is neither a file or directory nor one of the known names: {}", names.join(", ")),
         };
         Error::UnknownModel { name: name.to_string(), hint }

@@ -95,7 +95,7 @@ pub fn inspect(argument: &[impl AsRef<Path>]) -> Result<Inspection> {
     match model {
         Ok((model, limits, notices)) => {
             let scheduler = limits.scheduler.and_then(|scheduler| scheduler.sampler.err());
-            inspection.notes.extend(scheduler.map(|reason| format!("a run needs --sampler: {reason}")));
+            inspection.notes.extend(scheduler.map(|reason| format!("a run needs to name a sampler: {reason}")));
             inspection.notes.extend(notices);
             inspection.family = Some(model.manifest.family);
             inspection.variant = Some(model.manifest.name);

@@ -106,8 +106,8 @@ pub fn inspect_lora(path: &Path) -> Result<Option<LoraDescription>> {
 /// Opens a LoRA.
 fn open(lora: &Lora, has_experts: bool) -> Result<LoraFile> {
     if let Some(expert) = lora.expert.filter(|_| !has_experts) {
-        let what = format!("`{expert}=` of --lora is one of two transformers, and the model has one");
-        return Err(Error::request(what, format!("leave `{expert}=` out")));
+        let what = format!("`{expert}=` of a LoRA is one of two transformers, and the model has one");
+        return Err(Error::request(what, format!("leave `{expert}=` out")).about(&["loras"]));
     }
     if !lora.strength.is_finite() {
         let what = format!("strength {} of `{}` is no number", lora.strength, lora.file.display());
@@ -120,9 +120,9 @@ fn open(lora: &Lora, has_experts: bool) -> Result<LoraFile> {
 fn recorded(lora: &Lora) -> Result<Lora> {
     let sha256 = sha256(&lora.file)?;
     if lora.sha256.as_ref().is_some_and(|recorded| *recorded != sha256) {
-        let hint = "give the file that the clip was made with, or this one with --lora";
+        let hint = "give the file that the clip was made with, or this one instead of the recorded one";
         let reason = format!("it is another LoRA than the recorded one: its SHA-256 is {sha256}");
-        return Err(Error::BadFile { path: lora.file.clone(), reason, hint });
+        return Err(Error::bad_file(&lora.file, reason, hint).about(&["loras"]));
     }
     let file = std::path::absolute(&lora.file).unwrap_or_else(|_| lora.file.clone());
     Ok(Lora { file, sha256: Some(sha256), ..lora.clone() })
@@ -162,7 +162,7 @@ fn notice(lora: &Lora, file: &LoraFile, has_experts: bool) -> Option<String> {
         (None, _) => {
             let own = Expert::ALL.into_iter().filter(|expert| says(&lora.file, *expert)).collect::<Vec<_>>();
             let meant = match own.as_slice() {
-                [expert] => format!("; its name says `{expert}`: --lora {expert}=… may be meant"),
+                [expert] => format!("; its name says `{expert}`: `{expert}=FILE` may be meant"),
                 _ => String::new(),
             };
             Some(format!("{name} changes both transformers, for high and for low noise{meant}"))

@@ -212,7 +212,7 @@ impl Manifest {
     /// TOML that is malformed, or has unknown, missing or impossible values.
     pub fn parse(text: &str, path: &Path) -> Result<Self> {
         let hint = "a model's manifest is optional: correct it, or move it away";
-        let bad = |reason: String| Error::BadFile { path: path.to_path_buf(), reason, hint };
+        let bad = |reason: String| Error::bad_file(path, reason, hint);
         let manifest: Self = toml::from_str(text).map_err(|error| bad(error.message().to_string()))?;
         if !(1..=MOST_TOKENS).contains(&manifest.text_len) {
             return Err(bad(format!("`text_len` is {}, expected 1 to {MOST_TOKENS}", manifest.text_len)));

@@ -115,7 +115,7 @@ impl Root {
 
     /// A file that is there, but cannot be used.
     pub(crate) fn bad_file(&self, name: &str, reason: String) -> Error {
-        Error::BadFile { path: self.path(name), reason, hint: "the file is damaged: download it again" }
+        Error::bad_file(self.path(name), reason, "the file is damaged: download it again")
     }
 
     /// The directory is no model.

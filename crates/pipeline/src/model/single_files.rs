@@ -139,7 +139,7 @@ fn pulled(family: &dyn FamilyFiles, transformer: &[TensorInfo], experts: usize) 
     let variant = family.variant(transformer, experts).filter(|_| experts > 0);
     let known = Manifest::known().into_iter().find(|manifest| Some(manifest.name.as_str()) == variant);
     let known = known.filter(|manifest| manifest.repository.is_some());
-    known.map(|manifest| format!(", or `kinora pull {}` gets the others", manifest.name)).unwrap_or_default()
+    known.map(|manifest| format!(", or the others from a download of `{}`", manifest.name)).unwrap_or_default()
 }
 
 /// `the VAE and the tokenizer are those`.
@@ -185,10 +185,7 @@ impl Model {
         let (Some(tokenizer), true) = (tokenizer, lacking.is_empty()) else {
             let pulled = pulled(family, &tensors, transformers.len());
             let lacking = lacking.join(", no ");
-            return Err(bad(
-                &place,
-                format!("it has no {lacking}; the files after --model need to be all parts{pulled}"),
-            ));
+            return Err(bad(&place, format!("it has no {lacking}; the files need to be all parts{pulled}")));
         };
         let count = transformers.len();
         let transformers = in_order(transformers, family, &tensors, &place, &mut notices)?;
@@ -225,7 +222,7 @@ fn in_order(
     let (slots, guess) = experts::slots(&given, given.len(), family.variant(tensors, 2).is_some(), place)?;
     notices.extend(guess);
     if given.len() == 1 && experts::is_lone_expert(&path, family, tensors) {
-        let reason = "by its name it is one of two experts: give both files after --model".into();
+        let reason = "by its name it is one of two experts: give both files".into();
         return Err(Error::NotAModel { path, reason });
     }
     let mut sorted: Vec<(usize, Part)> = slots.into_iter().zip(parts).collect();

@@ -91,7 +91,7 @@ impl Fitting<'_> {
         Ok(memory)
     }
 
-    /// Returns, of each kind of change to the command, the smallest with which the memory that is `needed` fits: first those of the
+    /// Returns, of each kind of change to the request, the smallest with which the memory that is `needed` fits: first those of the
     /// arithmetic, then shorter and smaller clips, by themselves or with the least arithmetic.
     fn would_fit(
         &self,
@@ -103,12 +103,12 @@ impl Fitting<'_> {
         let less = |size: usize, eighths: usize, patch: usize| (size * eighths / 8 / patch).max(1) * patch;
         let shorter = [4, 2, 1].map(|eighths| {
             let frames = (f * eighths).div_ceil(8);
-            (format!("--frames {}", format.pixel_frames(frames)), [c, frames, h, w])
+            (format!("{} frames", format.pixel_frames(frames)), [c, frames, h, w])
         });
         let smaller = [6, 4, 2].map(|eighths| {
             let (h, w) = (less(h, eighths, ph), less(w, eighths, pw));
             let factor = format.spatial_factor;
-            (format!("--width {} --height {}", w * factor, h * factor), [c, f, h, w])
+            (format!("{}×{}", w * factor, h * factor), [c, f, h, w])
         });
         let arithmetic = less_arithmetic(placement);
         let least = arithmetic.last().cloned().unwrap_or_else(|| (String::new(), placement.clone()));
@@ -121,8 +121,10 @@ impl Fitting<'_> {
                 for (shape, latents) in shapes {
                     let memory = needed(placement, *latents)?;
                     if memory.fits() {
-                        let change = [options.as_str(), shape.as_str()].join(" ");
-                        found.push(format!("{} ({})", change.trim(), memory::gb(memory.peak)));
+                        let changes =
+                            [options.as_str(), shape.as_str()].into_iter().filter(|change| !change.is_empty());
+                        let changes = changes.collect::<Vec<_>>().join(" and ");
+                        found.push(format!("{changes} ({})", memory::gb(memory.peak)));
                         return Ok(());
                     }
                 }
@@ -163,15 +165,15 @@ impl Fitting<'_> {
     }
 }
 
-/// Options with which the networks take less memory, each with the placement that it makes, from the least change on.
+/// Arithmetic with which the networks take less memory, each with the placement that it makes, from the least change on.
 fn less_arithmetic(placement: &Placement) -> Vec<(String, Placement)> {
     let with = |options: &str, dtype, quant| (options.to_string(), Placement { dtype, quant, ..placement.clone() });
     let (dtype, quant) = (placement.dtype, placement.quant);
     let (is_wide, is_whole) = (dtype == DType::F32, quant.is_none() && !placement.device.is_metal());
     let mut changes = Vec::new();
-    changes.extend(is_wide.then(|| with("--dtype bf16", DType::BF16, quant)));
-    changes.extend(is_whole.then(|| with("--quant int8", dtype, Some(Quant::Int8))));
-    changes.extend((is_wide && is_whole).then(|| with("--dtype bf16 --quant int8", DType::BF16, Some(Quant::Int8))));
+    changes.extend(is_wide.then(|| with("bf16", DType::BF16, quant)));
+    changes.extend(is_whole.then(|| with("int8", dtype, Some(Quant::Int8))));
+    changes.extend((is_wide && is_whole).then(|| with("bf16 and int8", DType::BF16, Some(Quant::Int8))));
     changes
 }
 

@@ -62,12 +62,14 @@ pub(super) fn frames(
     let default = manifest.defaults.frames;
     let asked = match (request.frames, request.duration) {
         (Some(_), Some(_)) => {
-            return Err(Error::request("--frames and --duration are both given", "give one of the two"));
+            let what = "a number of frames and a duration are both given";
+            return Err(Error::request(what, "give one of the two").about(&["frames", "duration"]));
         }
         (Some(frames), None) => frames,
         (None, Some(seconds)) if seconds.is_finite() && seconds > 0.0 => (seconds * fps).round().max(1.0) as usize,
         (None, Some(seconds)) => {
-            return Err(Error::request(format!("a duration of {seconds} s is not possible"), "give seconds above 0"));
+            return Err(Error::request(format!("a duration of {seconds} s is not possible"), "give seconds above 0")
+                .about(&["duration"]));
         }
         (None, None) => guide.frames.map_or(default, |frames| {
             // No more than there are.

@@ -18,8 +18,8 @@ pub(crate) struct Guide {
 impl Guide {
     /// Opens the clip, or reads the picture, that the inputs name.
     pub(crate) fn probe(inputs: &Inputs, readers: &Readers) -> Result<Self> {
-        if let Some(path) = inputs.video.as_ref().or(inputs.control.as_ref()) {
-            let clip = readers.open(path)?;
+        if let Some(source) = inputs.video.as_ref().or(inputs.control.as_ref()) {
+            let clip = readers.open(source)?;
             let spec = clip.spec();
             let expand = inputs.expand.unwrap_or_default();
             let width = spec.width as f64 * (1.0 + expand.left + expand.right);

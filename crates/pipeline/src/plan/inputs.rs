@@ -18,26 +18,26 @@ pub(crate) const GENERATED: f32 = 0.5;
 pub(crate) fn notices(plan: &Plan, readers: &Readers) -> Result<Vec<String>> {
     let Inputs { image, last_image, video, control, mask, references, .. } = &plan.inputs;
     let mut notices = Vec::new();
-    for path in [image, last_image].into_iter().flatten().chain(references) {
-        if let Ok(picture) = readers.open(path) {
-            notices.extend(named(path, &picture.notes()));
+    for source in [image, last_image].into_iter().flatten().chain(references) {
+        if let Ok(picture) = readers.open(source) {
+            notices.extend(named(&source.label(), &picture.notes()));
         }
     }
     let mut of_control = plan.frames;
-    for path in video.iter().chain(control) {
-        let Ok(clip) = readers.open(path) else { continue };
-        notices.extend(named(path, &clip.notes()));
+    for source in video.iter().chain(control) {
+        let (Ok(clip), path) = (readers.open(source), source.label()) else { continue };
+        notices.extend(named(&path, &clip.notes()));
         let Some(found) = clip.frames() else { continue };
         of_control = found.min(plan.frames);
-        notices.extend(too_long(path, found, plan.frames));
+        notices.extend(too_long(&path, found, plan.frames));
         if found < plan.frames && video.is_none() {
             let (all, rest) = (plan.frames, plan.frames - found);
             let text = format!("it has {found} of the clip's {all} frames: the other {rest} are not controlled");
-            notices.push(said_of(path, &text));
+            notices.push(said_of(&path, &text));
         }
     }
-    if let Some((path, Ok(clip))) = mask.as_ref().map(|path| (path, readers.open(path))) {
-        notices.extend(of_mask(path, clip, of_control)?);
+    if let Some((source, Ok(clip))) = mask.as_ref().map(|source| (source, readers.open(source))) {
+        notices.extend(of_mask(&source.label(), clip, of_control)?);
     }
     notices.extend(spread_poses(plan));
     Ok(notices)
@@ -85,7 +85,7 @@ fn of_mask(path: &Path, mut clip: Box<dyn ClipReader>, frames: usize) -> Result<
         let reason =
             format!("the brightest value of the mask is {:.0} of 255, so nothing in it is white", largest * 255.0);
         let hint = "white (255) is generated and black (0) is kept: make the values 0 and 255";
-        return Err(Error::BadFile { path: path.into(), reason, hint });
+        return Err(Error::bad_file(path, reason, hint));
     }
     if largest <= GENERATED {
         notices.push(said_of(path, "it is black everywhere: everything is kept, nothing is generated"));

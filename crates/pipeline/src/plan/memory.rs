@@ -83,7 +83,7 @@ pub struct MemoryPlan {
     pub peak: u64,
     /// Bytes that this process can still get, if the system (Linux) or the GPU reports them.
     pub available: Option<u64>,
-    /// Changes to the command with which the run would fit, if it does not.
+    /// Changes with which the run would fit, if it does not.
     pub would_fit: Vec<String>,
 }
 
@@ -189,7 +189,7 @@ mod tests {
                 "{start}a file of its weights in four bits (GGUF) takes an eighth of f32 ones, and smaller models take less"
             ))
         );
-        plan.would_fit = vec!["--dtype bf16 (6.0 GB)".into(), "--frames 17 (7.0 GB)".into()];
-        assert_eq!(plan.warning(), Some(format!("{start}--dtype bf16 (6.0 GB), or --frames 17 (7.0 GB) would fit")));
+        plan.would_fit = vec!["bf16 (6.0 GB)".into(), "17 frames (7.0 GB)".into()];
+        assert_eq!(plan.warning(), Some(format!("{start}bf16 (6.0 GB), or 17 frames (7.0 GB) would fit")));
     }
 }

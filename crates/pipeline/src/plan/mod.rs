@@ -21,6 +21,7 @@ use crate::plan::sampling::Denoising;
 use crate::request::Request;
 use crate::request::attention::AttentionChoice;
 use crate::request::inputs::Inputs;
+use crate::request::path_text;
 use crate::request::sampling::Sampling;
 use crate::request::seed::random_seed;
 use crate::step_cache::CacheRule;
@@ -33,6 +34,7 @@ use kinora_sampler::{SamplerKind, Schedule};
 use kinora_vae::LatentFormat;
 pub use planned::Planned;
 pub(crate) use recipe::words_of;
+use serde::Serialize;
 
 /// One in so many steps, rounded up, has dense attention in a run with sparse attention: the first ones, in which a clip's
 /// composition is decided.
@@ -40,7 +42,8 @@ const DENSE_PART: usize = 10;
 
 /// A request with every default filled in, checked and snapped to what the model allows. It is the same on every machine;
 /// [`Planned`] adds what depends on one.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
 pub struct Plan {
     /// The prompt as the user wrote it.
     pub prompt: String,
@@ -75,6 +78,7 @@ pub struct Plan {
     /// Noise levels above the first and up to the second are guided; `None` is all.
     pub guidance_interval: Option<[f64; 2]>,
     /// The step cache.
+    #[serde(skip)] // as a recipe has it, it is among the settings
     pub cache: Option<CacheRule>,
     /// The self-attention; dense where sparse attention would leave nothing out.
     pub attention: AttentionChoice,
@@ -85,10 +89,13 @@ pub struct Plan {
     /// Conditioning inputs.
     pub inputs: Inputs,
     /// The latents that are sampled.
+    #[serde(skip)]
     pub(crate) streams: Vec<StreamShape>,
     /// The inputs that the model accepts.
+    #[serde(skip)]
     pub(crate) capabilities: Capabilities,
     /// The file whose noise replaces the seeded one.
+    #[serde(with = "path_text")]
     pub init_latents: Option<std::path::PathBuf>,
 }
 

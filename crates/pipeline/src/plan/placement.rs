@@ -1,5 +1,6 @@
 //! [`Placement`]: the device, the dtype and the quantisation that the networks of a run have.
 
+use crate::error::Settings;
 use crate::request::load::{Choice, LoadOptions};
 use crate::{Error, Result};
 use candle_core::{DType, Device};
@@ -53,13 +54,13 @@ impl Placement {
     /// # Errors
     /// A device or a dtype without a kernel for it.
     pub(crate) fn check_sparse(&self) -> Result<()> {
-        let hint = match (&self.device, self.dtype) {
+        let (hint, settings): (_, Settings) = match (&self.device, self.dtype) {
             (Device::Cpu, _) | (Device::Cuda(_), DType::BF16 | DType::F16) => return Ok(()),
-            (Device::Cuda(_), _) => "leave --attention out, or use --dtype bf16",
-            (Device::Metal(_), _) => "leave --attention out, or use --device cpu",
+            (Device::Cuda(_), _) => ("take dense attention, or bf16", &["attention", "dtype"]),
+            (Device::Metal(_), _) => ("take dense attention, or the CPU", &["attention", "device"]),
         };
         let what = format!("sparse attention does not work in {} on this device", self.dtype.as_str());
-        Err(Error::request(what, hint))
+        Err(Error::request(what, hint).about(settings))
     }
 
     /// The dtype of networks that make or change pixels. As in diffusers' examples it is f32 whatever the transformer's: it is where 16 bits show. On
@@ -109,12 +110,12 @@ fn choose(
 
 /// Checks that the device multiplies matrices of this quantisation.
 fn check_quant(quant: Quant, device: &Device) -> Result<()> {
-    let hint = match (quant, device) {
+    let (hint, settings): (_, Settings) = match (quant, device) {
         (Quant::Int8, Device::Cpu | Device::Cuda(_)) => return Ok(()),
         (Quant::Fp8, Device::Cuda(_)) if crate::device::has_fp8() => return Ok(()),
-        (Quant::Fp8, Device::Cpu) => "use --quant int8, or --device cuda",
-        (Quant::Fp8, Device::Cuda(_)) => "use --quant int8: 8-bit floating point needs compute capability 8.9",
-        (_, Device::Metal(_)) => "leave --quant out, or use --device cpu",
+        (Quant::Fp8, Device::Cpu) => ("take int8, or a GPU", &["quant", "device"]),
+        (Quant::Fp8, Device::Cuda(_)) => ("take int8: 8-bit floating point needs compute capability 8.9", &["quant"]),
+        (_, Device::Metal(_)) => ("take none, or the CPU", &["quant", "device"]),
     };
-    Err(Error::request(format!("quantisation to {quant} does not work on this device"), hint))
+    Err(Error::request(format!("quantisation to {quant} does not work on this device"), hint).about(settings))
 }

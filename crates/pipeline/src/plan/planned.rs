@@ -4,13 +4,16 @@ use super::Plan;
 use super::memory::MemoryPlan;
 use super::pace::Estimate;
 use super::placement::Placement;
+use serde::Serialize;
 
 /// A plan with everything that depends on the machine.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
 pub struct Planned {
     /// The plan itself.
     pub plan: Plan,
     /// Devices and dtypes, after fitting into a GPU's memory.
+    #[serde(skip)]
     pub(crate) placement: Placement,
     /// The most memory that the run will need.
     pub memory: MemoryPlan,

@@ -58,7 +58,7 @@ impl Denoising {
         };
         if asked.timesteps.as_ref().is_some_and(|timesteps| timesteps.iter().all(|timestep| *timestep <= 1.0)) {
             notices.push(
-                "all timesteps are 1 or less of 1000, which is almost no noise: --sigmas takes levels up to 1".into(),
+                "all timesteps are 1 or less of 1000, which is almost no noise: sigmas are levels up to 1".into(),
             );
         }
         let guidance_scale = guidance(&asked, &settings, limits)?;
@@ -136,7 +136,7 @@ fn weakened(schedule: &Schedule, strength: f64) -> Result<Schedule> {
     let left = ((steps as f64 * strength) as usize).min(steps);
     if left == 0 {
         let what = format!("a strength of {strength} leaves none of {steps} steps");
-        return Err(Error::request(what, "give a larger --strength, or more --steps"));
+        return Err(Error::request(what, "give a larger strength, or more steps").about(&["strength", "steps"]));
     }
     Ok(schedule.after(steps - left)?)
 }
@@ -151,7 +151,7 @@ fn sampler(asked: &Sampling, manifest: &Manifest, limits: &Limits) -> Result<Sam
             let what = format!(
                 "`scheduler/scheduler_config.json` asks for a scheduler that no sampler here computes: {reason}"
             );
-            Err(Error::request(what, format!("choose one, such as --sampler {}", default()?)))
+            Err(Error::request(what, format!("choose one, such as {}", default()?)).about(&["sampler"]))
         }
     }
 }
@@ -164,14 +164,13 @@ fn schedule(
     shift: f64,
 ) -> Result<Schedule> {
     if asked.is_listed() && (asked.steps.is_some() || asked.shift.is_some()) {
-        return Err(Error::request(
-            "--sigmas and --timesteps exclude --steps and --shift",
-            "the list says both already",
-        ));
+        let what = "lists of sigmas and of timesteps exclude steps and shift";
+        return Err(Error::request(what, "the list says both already").about(&["steps", "shift"]));
     }
     match (&settings.sigmas, &settings.timesteps) {
         (Some(_), Some(_)) => {
-            return Err(Error::request("--sigmas and --timesteps are both given", "give one of the two"));
+            let what = "sigmas and timesteps are both given";
+            return Err(Error::request(what, "give one of the two").about(&["sigmas", "timesteps"]));
         }
         (Some(sigmas), None) => return Ok(Schedule::from_sigmas(sigmas)?),
         (None, Some(timesteps)) => return Ok(Schedule::from_timesteps(timesteps)?),
@@ -180,7 +179,7 @@ fn schedule(
     let steps = settings.steps.ok_or_else(|| missing("steps"))?;
     if steps == 0 || steps > MOST_STEPS {
         let hint = format!("the model's default is {}", usual_steps(manifest)?);
-        return Err(Error::request(format!("{steps} steps are outside 1 to {MOST_STEPS}"), hint));
+        return Err(Error::request(format!("{steps} steps are outside 1 to {MOST_STEPS}"), hint).about(&["steps"]));
     }
     Ok(match sampler {
         SamplerKind::Euler | SamplerKind::Heun | SamplerKind::Lcm => Schedule::flow_match_euler(steps, shift)?,
@@ -204,10 +203,11 @@ fn usual_steps(manifest: &Manifest) -> Result<usize> {
 
 fn guidance(asked: &Sampling, settings: &Sampling, limits: &Limits) -> Result<[f64; 2]> {
     if asked.guidance_scale_2.is_some() && limits.boundary_timestep.is_none() {
-        let what = "--guidance-scale-2 needs a model with two experts";
+        let what = "a second guidance scale needs a model with two experts";
         let known: Vec<Manifest> = Manifest::known().into_iter().filter(|known| known.boundary.is_some()).collect();
         let names: Vec<&str> = known.iter().map(|known| known.name.as_str()).collect();
-        return Err(Error::request(what, format!("these have two: {}; leave it out here", names.join(", "))));
+        let hint = format!("these have two: {}; leave it out here", names.join(", "));
+        return Err(Error::request(what, hint).about(&["guidance_scale_2"]));
     }
     let first = settings.guidance_scale.ok_or_else(|| missing("guidance_scale"))?;
     let second = settings.guidance_scale_2.unwrap_or(first);

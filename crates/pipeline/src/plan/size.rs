@@ -34,15 +34,13 @@ pub(super) fn size(
         guide.ratio.filter(|ratio| !says_shape && !(1.0 / LONGEST_RATIO..=LONGEST_RATIO).contains(ratio))
     {
         let what = format!("the given picture or clip is {}, longer than {LONGEST_RATIO}:1", shape(ratio));
-        return Err(Error::request(
-            what,
-            "--aspect 16:9, or --width and --height, choose a shape; --fit says how it gets it",
-        ));
+        let hint = "choose an aspect such as 16:9, or width and height, and how it gets them";
+        return Err(Error::request(what, hint).about(&["aspect", "width", "height", "fit"]));
     }
     for (name, asked) in [("width", asked_width), ("height", asked_height)] {
         if !(1.0..=LONGEST_SIDE as f64).contains(&asked) {
             let what = format!("{name} {asked:.0} is outside 1 to {LONGEST_SIDE} pixels");
-            return Err(Error::request(what, "--resolution 480p, 720p or 1080p choose usual sizes"));
+            return Err(Error::request(what, "480p, 720p and 1080p are usual sizes").about(&["resolution"]));
         }
     }
     let factor = limits.latent_format.spatial_factor;
@@ -71,7 +69,9 @@ fn far_from_own(manifest: &Manifest, (width, height): Sides) -> Option<String> {
     let (own_width, own_height) = (manifest.defaults.width, manifest.defaults.height);
     let times = (width * height) as f64 / (own_width * own_height) as f64;
     let (how, then) = match times {
-        MOST_TIMES.. => ("far more pixels", "shapes may repeat or fall apart; --upscale enlarges frames instead"),
+        MOST_TIMES.. => {
+            ("far more pixels", "shapes may repeat or fall apart; frames can be enlarged afterwards instead")
+        }
         ..LEAST_TIMES => ("far fewer pixels", "little may be recognised"),
         _ => return None,
     };

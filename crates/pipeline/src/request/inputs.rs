@@ -1,45 +1,48 @@
 //! [`Inputs`]: the conditioning inputs of a clip beside its prompt: pictures, clips and a camera.
 
+use crate::error::Settings;
 use crate::families::capabilities::{Capabilities, ImageInput, LastImageInput};
 use crate::model::manifest::Manifest;
+use crate::request::builders::builders;
 use crate::request::path_text;
 use crate::{Error, Result};
 use kinora_camera::Camera;
-use kinora_media::Fit;
+use kinora_media::{Fit, Source};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt::{self, Display};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::str::FromStr;
 
 /// The pictures, clips and the camera that a clip is made from, beside its prompt. Everything is optional, and most models
 /// accept only a part of it.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Inputs {
     /// The picture that the clip begins with.
     #[serde(skip_serializing_if = "Option::is_none", with = "path_text")]
-    pub image: Option<PathBuf>,
+    pub image: Option<Source>,
     /// The picture that the clip ends with.
     #[serde(skip_serializing_if = "Option::is_none", with = "path_text")]
-    pub last_image: Option<PathBuf>,
+    pub last_image: Option<Source>,
     /// The way in which pictures and clips of another shape get the clip's shape.
     #[serde(skip_serializing_if = "is_crop", serialize_with = "as_text", deserialize_with = "from_text")]
     pub fit: Fit,
     /// A clip to change: the new one starts from its latents, noised.
     #[serde(skip_serializing_if = "Option::is_none", with = "path_text")]
-    pub video: Option<PathBuf>,
+    pub video: Option<Source>,
     /// The part of `video` that is replaced, above 0 (nothing) to 1 (everything).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub strength: Option<f64>,
     /// A clip that controls the new one: depth, pose or edges, or frames of which `mask` says what is replaced.
     #[serde(skip_serializing_if = "Option::is_none", with = "path_text")]
-    pub control: Option<PathBuf>,
+    pub control: Option<Source>,
     /// A clip or picture: what is white there is generated, what is black is kept from `control`.
     #[serde(skip_serializing_if = "Option::is_none", with = "path_text")]
-    pub mask: Option<PathBuf>,
+    pub mask: Option<Source>,
     /// Pictures of what should be seen in the clip.
     #[serde(skip_serializing_if = "Vec::is_empty", with = "path_text")]
-    pub references: Vec<PathBuf>,
+    pub references: Vec<Source>,
     /// The margins that are added around `control`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expand: Option<Expand>,
@@ -67,6 +70,23 @@ pub struct Expand {
     pub bottom: f64,
 }
 
+builders! {
+    Inputs {
+        image: Source => Some,
+        last_image: Source => Some,
+        fit: Fit,
+        video: Source => Some,
+        strength: Option<f64>,
+        control: Source => Some,
+        mask: Source => Some,
+        references: Vec<Source>,
+        expand: Option<Expand>,
+        control_scale: Option<f64>,
+        camera: Option<Camera>,
+        camera_in_prompt: Option<bool>,
+    }
+}
+
 impl Inputs {
     /// Whether nothing is given.
     pub fn is_empty(&self) -> bool {
@@ -80,18 +100,17 @@ impl Inputs {
 
     /// The same with whole paths, so that the clip can be made again from another directory.
     pub(crate) fn with_whole_paths(&self) -> Self {
-        let whole = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
         let camera = self.camera.as_ref().map(|camera| match camera {
-            Camera::Path(path) => Camera::Path(whole(path)),
+            Camera::Path(path) => Camera::Path(std::path::absolute(path).unwrap_or_else(|_| path.clone())),
             other => other.clone(),
         });
         Self {
-            image: self.image.as_ref().map(whole),
-            last_image: self.last_image.as_ref().map(whole),
-            video: self.video.as_ref().map(whole),
-            control: self.control.as_ref().map(whole),
-            mask: self.mask.as_ref().map(whole),
-            references: self.references.iter().map(whole).collect(),
+            image: self.image.as_ref().map(Source::absolute),
+            last_image: self.last_image.as_ref().map(Source::absolute),
+            video: self.video.as_ref().map(Source::absolute),
+            control: self.control.as_ref().map(Source::absolute),
+            mask: self.mask.as_ref().map(Source::absolute),
+            references: self.references.iter().map(Source::absolute).collect(),
             camera,
             ..self.clone()
         }
@@ -110,8 +129,8 @@ impl Inputs {
             ("the control clip", &self.control),
             ("the mask", &self.mask),
         ];
-        let single = single.into_iter().filter_map(|(name, path)| Some((name, path.as_deref()?)));
-        let references = self.references.iter().map(|path| ("a reference image", path.as_path()));
+        let single = single.into_iter().filter_map(|(name, source)| Some((name, source.as_ref()?.path()?)));
+        let references = self.references.iter().filter_map(|source| Some(("a reference image", source.path()?)));
         single.chain(references).chain(camera).collect()
     }
 
@@ -136,33 +155,35 @@ impl Inputs {
             return Err(Error::request(what, who_takes("last-image")));
         }
         if last && !first && last_image != LastImageInput::Alone {
-            let what = format!("{model} needs the first frame too, not --last-image alone");
-            return Err(Error::request(what, "give --image as well"));
+            let what = format!("{model} needs the first frame too, not the last one alone");
+            return Err(Error::request(what, "give the picture that it begins with as well").about(&["image"]));
         }
         if !first && !last && image == ImageInput::Required {
             let what = format!("{model} makes clips from an image, and none is given");
-            return Err(Error::request(what, "--image FILE gives the first frame"));
+            return Err(Error::request(what, "give the picture that it begins with").about(&["image"]));
         }
         if last_image == LastImageInput::Required && !(first && last) {
             let what = format!("{model} needs a first and a last frame");
-            return Err(Error::request(what, "give --image and --last-image"));
+            return Err(Error::request(what, "give both").about(&["image", "last_image"]));
         }
         Ok(())
     }
 
     fn check_video(&self, capabilities: Capabilities, model: &str) -> Result<()> {
         if self.strength.is_some() && self.video.is_none() {
-            return Err(Error::request("--strength is given without --video", "--video FILE says what to change"));
+            let what = "a strength is given without a clip to change";
+            return Err(Error::request(what, "give the clip, too, or no strength").about(&["video", "strength"]));
         }
         if let Some(strength) = self.strength
             && !(strength > 0.0 && strength <= 1.0)
         {
             let what = format!("a strength of {strength} is not possible");
-            return Err(Error::request(what, "give above 0 (nothing changes) to 1 (nothing is kept); 0.8 is usual"));
+            let hint = "give above 0 (nothing changes) to 1 (nothing is kept); 0.8 is usual";
+            return Err(Error::request(what, hint).about(&["strength"]));
         }
         if self.video.is_some() && !capabilities.video {
             let what = format!("{model} does not start from a clip");
-            return Err(Error::request(what, "--video works with every text-to-video model"));
+            return Err(Error::request(what, "every text-to-video model changes clips").about(&["video"]));
         }
         Ok(())
     }
@@ -172,50 +193,52 @@ impl Inputs {
             && self.says_camera(capabilities)
         {
             let what = format!("{model} has no camera control, and a path cannot be said in a prompt");
-            return Err(Error::request(what, format!("{}; or give --camera or --camera-preset", who_takes("camera"))));
+            let hint = format!("{}; or give a move or a preset", who_takes("camera"));
+            return Err(Error::request(what, hint).about(&["camera", "camera_preset"]));
         }
         if self.camera_in_prompt == Some(false) && self.camera.is_some() && !capabilities.camera {
             let what = format!("{model} has no camera control");
-            return Err(Error::request(what, format!("{}; or leave --no-camera-in-prompt out", who_takes("camera"))));
+            let hint = format!("{}; or let the prompt say it", who_takes("camera"));
+            return Err(Error::request(what, hint).about(&["camera_in_prompt"]));
         }
         Ok(())
     }
 
     fn check_control(&self, capabilities: Capabilities, model: &str) -> Result<()> {
-        let given = [
-            ("--control", self.control.is_some()),
-            ("--mask", self.mask.is_some()),
-            ("--reference", !self.references.is_empty()),
-            ("--expand", self.expand.is_some()),
-            ("--control-scale", self.control_scale.is_some()),
+        let given: [(&str, bool, Settings); 5] = [
+            ("a control clip", self.control.is_some(), &["control"]),
+            ("a mask", self.mask.is_some(), &["mask"]),
+            ("a reference image", !self.references.is_empty(), &["references"]),
+            ("a margin", self.expand.is_some(), &["expand"]),
+            ("a control scale", self.control_scale.is_some(), &["control_scale"]),
         ];
-        if let Some((flag, _)) = given.iter().find(|(_, given)| *given)
+        if let Some((name, _, setting)) = given.iter().find(|(_, given, _)| *given)
             && !capabilities.control
         {
-            return Err(Error::request(format!("{flag}: {model} has no control"), who_takes("control")));
+            let what = format!("{name} is given, and {model} has no control");
+            return Err(Error::request(what, who_takes("control")).about(setting));
         }
-        let needs = [("--mask", self.mask.is_some()), ("--expand", self.expand.is_some())];
-        if let Some((flag, _)) = needs.iter().find(|(_, given)| *given)
+        if let Some((name, _, _)) =
+            given.iter().find(|(_, given, setting)| *given && matches!(**setting, ["mask" | "expand"]))
             && self.control.is_none()
         {
-            let what = format!("{flag} is given without --control");
-            return Err(Error::request(what, "--control FILE is the clip that it speaks of"));
+            let what = format!("{name} is given without a control clip");
+            return Err(Error::request(what, "give the clip that it speaks of").about(&["control"]));
         }
         if self.video.is_some() && !self.references.is_empty() {
-            let what = "--video and --reference are both given";
-            return Err(Error::request(what, "--control with --reference changes a clip too"));
+            let what = "a clip to change and a reference image are both given";
+            let hint = "a control clip with references changes a clip too";
+            return Err(Error::request(what, hint).about(&["control", "references"]));
         }
         if self.video.is_some() && self.control.is_some() {
-            let what = "--video and --control are both given";
-            return Err(Error::request(
-                what,
-                "--control with --mask says what to keep; --video starts from noised frames",
-            ));
+            let what = "a clip to change and a control clip are both given";
+            let hint = "a control clip with a mask says what to keep; a clip to change is noised first";
+            return Err(Error::request(what, hint).about(&["control", "mask", "video"]));
         }
         match self.control_scale {
             Some(scale) if !(0.0..=10.0).contains(&scale) => {
                 let what = format!("a control scale of {scale} is outside 0 to 10");
-                Err(Error::request(what, "1 is usual"))
+                Err(Error::request(what, "1 is usual").about(&["control_scale"]))
             }
             _ => Ok(()),
         }

@@ -1,6 +1,7 @@
 //! [`Request`]: the clip that a caller asks for; everything but the prompt has a default in the model's manifest.
 
 pub(crate) mod attention;
+pub(crate) mod builders;
 pub(crate) mod cache;
 pub(crate) mod files;
 pub(crate) mod inputs;
@@ -12,15 +13,29 @@ pub(crate) mod recipe;
 pub(crate) mod sampling;
 pub(crate) mod seed;
 pub(crate) mod story;
+pub(crate) mod text;
 pub(crate) mod upscaler;
 
+use crate::request::builders::builders;
 use crate::request::inputs::Inputs;
 use crate::request::output::Output;
 use crate::request::sampling::Sampling;
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// One clip to generate. `None` means the model's default.
-#[derive(Debug, Clone, Default, PartialEq)]
+///
+/// ```
+/// use kinora::{Inputs, Request, Sampling};
+///
+/// let request = Request::new("a red ball").seed(7).frames(17).sampling(Sampling::default().steps(12));
+/// assert_eq!(request.sampling.steps, Some(12));
+/// let request = request.inputs(Inputs::default().image("first.png"));
+/// assert_eq!(serde_json::to_value(&request).unwrap()["inputs"]["image"], "first.png");
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Request {
     /// What the clip should show, in a language that the model's text encoder was trained on.
     pub prompt: String,
@@ -45,13 +60,40 @@ pub struct Request {
     /// Conditioning inputs: pictures, clips and a camera.
     pub inputs: Inputs,
     /// A safetensors file whose tensor `noise` `[1, C, F, H, W]` replaces the seeded noise.
+    #[serde(with = "path_text")]
     pub init_latents: Option<PathBuf>,
     /// The files that results are written to.
     pub output: Output,
 }
 
+impl Request {
+    /// A clip of what `prompt` says, with the model's defaults for everything else.
+    pub fn new(prompt: impl Into<String>) -> Self {
+        Self { prompt: prompt.into(), ..Self::default() }
+    }
+}
+
+builders! {
+    Request {
+        prompt: String,
+        negative_prompt: String => Some,
+        size: Size,
+        frames: Option<usize>,
+        duration: Option<f64>,
+        fps: Option<f64>,
+        preset: String => Some,
+        mode: Option<Mode>,
+        sampling: Sampling,
+        seed: Option<u64>,
+        inputs: Inputs,
+        init_latents: PathBuf => Some,
+        output: Output,
+    }
+}
+
 /// One of a model's two sets of settings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Mode {
     /// Fast, at some cost in quality.
     Fast,
@@ -72,7 +114,8 @@ impl std::str::FromStr for Mode {
 }
 
 /// The size of a clip.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Size {
     /// The model's own size.
     #[default]
@@ -94,13 +137,16 @@ pub enum Size {
 }
 
 /// A named area.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Resolution {
     /// 832 × 480.
+    #[serde(rename = "480p")]
     P480,
     /// 1280 × 720.
+    #[serde(rename = "720p")]
     P720,
     /// 1920 × 1080.
+    #[serde(rename = "1080p")]
     P1080,
 }
 

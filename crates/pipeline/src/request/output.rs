@@ -1,23 +1,29 @@
 //! [`Output`]: the files that results are written to; [`Report`]: the result of a run.
 
-use crate::request::path_text;
+use crate::request::builders::builders;
 use crate::request::upscaler::Upscaler;
+use crate::request::{path_text, text};
 use crate::{Error, Result};
 use kinora_media::UpscaleTarget;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// Added to the name of a clip, the name of its latents.
 pub(crate) const LATENTS_SUFFIX: &str = ".latents.safetensors";
 
 /// The files that the results of a run are written to.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Output {
     /// The clip; the extension chooses the format (`kinora_media::create` lists them).
+    #[serde(with = "path_text")]
     pub clip: PathBuf,
     /// The file of the denoised latents; `None` keeps them beside the clip until it is complete.
+    #[serde(with = "path_text")]
     pub latents: Option<PathBuf>,
     /// The directory in which the state of the run is saved every few steps, and from which a run continues.
+    #[serde(with = "path_text")]
     pub resume: Option<PathBuf>,
     /// Store the recipe in the clip.
     pub metadata: bool,
@@ -26,18 +32,23 @@ pub struct Output {
     /// Encoder by name, in builds with FFmpeg.
     pub encoder: Option<String>,
     /// A preview that the caller writes meanwhile; no other file may have its name.
+    #[serde(with = "path_text")]
     pub preview: Option<PathBuf>,
     /// Names that recipes have in the places of paths, for clips that others get to see: `(path, name)`.
+    #[serde(with = "path_text")]
     pub names: Vec<(PathBuf, String)>,
     /// More files that the caller reads, such as that of a story; no result may replace them.
+    #[serde(with = "path_text")]
     pub reads: Vec<PathBuf>,
     /// The most latent pixels per side of the tiles that are decoded, each through the whole clip: less memory and more
     /// time, with six bytes on disk for each pixel of each frame until the clip is complete. `None` decodes in tiles only
     /// if whole frames do not fit in memory.
     pub tile: Option<usize>,
     /// Enlargement of the decoded frames.
+    #[serde(with = "text")]
     pub upscale: Option<UpscaleTarget>,
     /// What enlarges them; `None` is the default. An error without `upscale`.
+    #[serde(with = "text")]
     pub upscaler: Option<Upscaler>,
 }
 
@@ -61,7 +72,29 @@ impl Default for Output {
     }
 }
 
+builders! {
+    Output {
+        clip: PathBuf,
+        latents: PathBuf => Some,
+        resume: PathBuf => Some,
+        metadata: bool,
+        quality: Option<u8>,
+        encoder: String => Some,
+        preview: PathBuf => Some,
+        names: Vec<(PathBuf, String)>,
+        reads: Vec<PathBuf>,
+        tile: Option<usize>,
+        upscale: Option<UpscaleTarget>,
+        upscaler: Option<Upscaler>,
+    }
+}
+
 impl Output {
+    /// Writes the clip to this file, whose name says the format.
+    pub fn new(clip: impl Into<PathBuf>) -> Self {
+        Self { clip: clip.into(), ..Self::default() }
+    }
+
     /// Returns the enlargement of the frames, and what does it.
     ///
     /// # Errors
@@ -72,8 +105,9 @@ impl Output {
             (None, None) => Ok(None),
             (None, Some(upscaler)) => Err(Error::request(
                 format!("the upscaler `{upscaler}` is given, but no size to enlarge the frames to"),
-                "add --upscale, such as --upscale 2x or --upscale 1080p, or leave --upscaler out",
-            )),
+                "say how large they shall be, such as 2x or 1080p, or leave the upscaler out",
+            )
+            .about(&["upscale", "upscaler"])),
         }
     }
 
@@ -96,7 +130,7 @@ impl Output {
 }
 
 /// Seconds that each stage took; 0 for stages that an earlier run had finished.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Seconds {
     /// Prompt to context, loading included.
     pub text: f64,
@@ -109,7 +143,7 @@ pub struct Seconds {
 }
 
 /// Predictions of the network in one run, for the prompt and the negative prompt.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Predictions {
     /// Made by the network.
     pub computed: usize,
@@ -120,7 +154,8 @@ pub struct Predictions {
 }
 
 /// A clip on disk.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Report {
     /// Its file; empty where the frames went to a [`Sink`](crate::Sink).
     #[serde(with = "path_text")]

@@ -3,6 +3,7 @@
 
 use kinora_camera::Camera;
 use kinora_files::{path_of_text, path_text};
+use kinora_media::Source;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::path::PathBuf;
@@ -62,6 +63,32 @@ impl<P: Paths> Paths for Vec<P> {
 
     fn of_text(text: Self::Text) -> Self {
         text.into_iter().map(P::of_text).collect()
+    }
+}
+
+/// A path with something about it.
+impl Paths for (PathBuf, String) {
+    type Text = (String, String);
+
+    fn text(&self) -> Self::Text {
+        (path_text(&self.0), self.1.clone())
+    }
+
+    fn of_text((path, about): Self::Text) -> Self {
+        (path_of_text(&path), about)
+    }
+}
+
+/// A path, or the hash of what is in memory.
+impl Paths for Source {
+    type Text = String;
+
+    fn text(&self) -> String {
+        self.text()
+    }
+
+    fn of_text(text: String) -> Self {
+        Self::of_text(&text)
     }
 }
 

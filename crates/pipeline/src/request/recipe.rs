@@ -10,9 +10,10 @@ use crate::request::{Request, Size};
 use crate::{Error, Result};
 use candle_core::DType;
 use kinora_checkpoint::Quant;
+use kinora_media::Source;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 /// The settings of one clip, as stored in its file.
@@ -79,11 +80,12 @@ impl Recipe {
     ///
     /// # Errors
     /// A file without a recipe, or with one that this version does not understand.
-    pub fn read(path: &Path) -> Result<Self> {
+    pub fn read(clip: impl Into<Source>) -> Result<Self> {
+        let clip = clip.into();
         let hint = "only clips that Kinora wrote with their recipe can be shown and made again";
-        let bad = |reason: String| Error::BadFile { path: path.to_path_buf(), reason, hint };
-        let text = kinora_media::read_recipe(path)?
-            .ok_or_else(|| bad("it carries no recipe: Kinora did not make it, or was told --no-metadata".into()))?;
+        let bad = |reason: String| Error::bad_file(clip.label(), reason, hint);
+        let text = kinora_media::read_recipe(&clip)?
+            .ok_or_else(|| bad("it carries no recipe: Kinora did not make it, or was told to leave it out".into()))?;
         if !is_own(&text) {
             let of_whom = whose(&text).map_or_else(String::new, |whose| format!(", but {whose}"));
             return Err(bad(format!("it carries no recipe of Kinora{of_whom}")));

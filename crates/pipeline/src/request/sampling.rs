@@ -4,6 +4,7 @@
 //! CFG-Zero* is of <https://arxiv.org/abs/2503.18886>, guidance intervals are of <https://arxiv.org/abs/2404.07724>.
 
 use crate::request::attention::AttentionChoice;
+use crate::request::builders::builders;
 use crate::request::cache::CacheChoice;
 use kinora_sampler::SamplerKind;
 use serde::{Deserialize, Serialize};
@@ -19,6 +20,7 @@ macro_rules! settings {
         /// Flattened into recipes, it keeps the keys of its fields; a table of a manifest has the same ones.
         #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
         #[serde(default, deny_unknown_fields)]
+        #[non_exhaustive]
         #[cfg_attr(feature = "clap", derive(clap::Args), command(next_help_heading = "Denoising"))]
         pub struct Sampling {
             $(
@@ -27,6 +29,10 @@ macro_rules! settings {
                 #[cfg_attr(feature = "clap", arg($($arg)*))]
                 pub $name: Option<$type>,
             )*
+        }
+
+        builders! {
+            Sampling { $($name: Option<$type>,)* }
         }
 
         impl Sampling {

@@ -186,7 +186,7 @@ fn seeded_noise(streams: &[StreamShape], seed: u64, device: &Device) -> Result<S
 /// several.
 pub(crate) fn read_noise(path: &Path, streams: &[StreamShape]) -> Result<Streams> {
     let hint = "the file needs a finite tensor `noise` [1, C, F, H, W] in the size of this clip's latents";
-    let bad = |reason: String| Error::BadFile { path: path.to_path_buf(), reason, hint };
+    let bad = |reason: String| Error::bad_file(path, reason, hint);
     let file = TensorFile::open(path)?;
     let infos = file.infos();
     let read = |stream: &StreamShape| {

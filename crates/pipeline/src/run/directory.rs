@@ -1,6 +1,7 @@
 //! The directory of a run or of a story: one process works in it at a time, and it goes again where nothing was computed.
 
 use super::run_dir::FILES;
+use crate::error::Settings;
 use crate::{Error, Result};
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -57,11 +58,11 @@ pub(crate) fn tidied<T>(directory: Option<&Path>, run: impl FnOnce() -> Result<T
 }
 
 /// Refuses a directory of somebody else's, into which nothing is written: one that is not empty and has no `file`, which
-/// stands in each of ours. `what` it should hold, and the `option` that names it.
+/// stands in each of ours. `what` it should hold, and the `setting` that names it.
 ///
 /// # Errors
 /// [`Error::Request`] with the directory.
-pub(crate) fn check_own(directory: &Path, file: &str, what: &str, option: &str) -> Result<()> {
+pub(crate) fn check_own(directory: &Path, file: &str, what: &str, setting: Settings) -> Result<()> {
     let is_other = |path: &PathBuf| {
         let name = path.file_name().unwrap_or_default();
         name != LOCK && !kinora_files::is_temporary(name)
@@ -70,7 +71,7 @@ pub(crate) fn check_own(directory: &Path, file: &str, what: &str, option: &str) 
         return Ok(());
     }
     let what = format!("`{}` is not empty, and holds no {what}", directory.display());
-    Err(Error::request(what, format!("name a new or an empty directory with {option}")))
+    Err(Error::request(what, "name a new or an empty directory").about(setting))
 }
 
 fn entries(directory: &Path) -> impl Iterator<Item = PathBuf> {

@@ -4,9 +4,8 @@ use super::event::Event;
 use super::observer::Observer;
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
-use kinora_media::{Filter, Fit, Frame, Picture, Readers};
+use kinora_media::{Filter, Fit, Frame, Picture, Readers, Source};
 use kinora_vae::{LatentFormat, VideoVae};
-use std::path::Path;
 
 /// A VAE's encoder at work.
 pub(crate) struct Encoding<'a, 'b> {
@@ -55,7 +54,7 @@ impl Encoding<'_, '_> {
     }
 }
 
-/// Encodes the clip in the file `path`: latents `[1, C, F, h, w]` f32, and its frames per second. Frames at the end that
+/// Encodes the clip: latents `[1, C, F, h, w]` f32, and its frames per second. Frames at the end that
 /// do not fill a latent frame are left out.
 ///
 /// # Errors
@@ -63,12 +62,12 @@ impl Encoding<'_, '_> {
 pub(crate) fn encode_clip(
     vae: &dyn VideoVae,
     readers: &Readers,
-    path: &Path,
+    clip: &Source,
     device: &Device,
     observer: &mut Observer,
 ) -> Result<(Tensor, f64)> {
-    let mut clip = readers.open(path)?;
-    for note in crate::plan::inputs::named(path, &clip.notes()) {
+    let (mut clip, path) = (readers.open(clip)?, clip.label());
+    for note in crate::plan::inputs::named(&path, &clip.notes()) {
         observer.tell(Event::Notice(&note))?;
     }
     let LatentFormat { spatial_factor, temporal_factor, .. } = *vae.latent_format();
@@ -89,7 +88,7 @@ pub(crate) fn encode_clip(
     }
     if latents.is_empty() {
         let hint = "give a clip with at least one frame";
-        return Err(Error::BadFile { path: path.to_path_buf(), reason: "it has no frames".into(), hint });
+        return Err(Error::bad_file(path, "it has no frames", hint));
     }
     Ok((Tensor::cat(&latents, 2)?, spec.fps.as_f64()))
 }

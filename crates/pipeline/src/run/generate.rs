@@ -18,7 +18,7 @@ use crate::request::recipe::Recipe;
 use crate::{Error, Result};
 use candle_core::Tensor;
 use kinora_files::Claim;
-use kinora_media::{Lanczos, Upscale};
+use kinora_media::{Lanczos, Source, Upscale};
 use kinora_sampler::Streams;
 use kinora_vae::Parts;
 use std::ops::ControlFlow;
@@ -132,7 +132,7 @@ impl Pipeline {
         })
     }
 
-    /// Encodes the clip in the file `clip` and saves its latents `[1, C, F, H, W]`, normalised as the transformer sees
+    /// Encodes the clip and saves its latents `[1, C, F, H, W]`, normalised as the transformer sees
     /// them, f32.
     /// Returns `[C, F, H, W]`.
     ///
@@ -140,17 +140,19 @@ impl Pipeline {
     /// As of [`Pipeline::generate`].
     pub fn encode(
         &self,
-        clip: &Path,
+        clip: impl Into<Source>,
         output: &Path,
         mut on_event: impl FnMut(Event) -> ControlFlow<()> + Send,
     ) -> Result<[usize; 4]> {
+        let clip = clip.into();
         self.run(|| {
             let observer = &mut Observer::new(&mut on_event);
-            self.check_results(&[("the latents", output)], &[("the clip", clip)], &Output::default())?;
+            let inputs: Vec<_> = clip.path().map(|path| ("the clip", path)).into_iter().collect();
+            self.check_results(&[("the latents", output)], &inputs, &Output::default())?;
             kinora_checkpoint::check_writable(output)?;
             observer.tell(Event::Stage(Stage::Encode))?;
             let vae = self.vae(Parts::Encoder)?;
-            let (latents, fps) = encode::encode_clip(vae.as_ref(), &self.readers, clip, self.device(), observer)?;
+            let (latents, fps) = encode::encode_clip(vae.as_ref(), &self.readers, &clip, self.device(), observer)?;
             let (_, c, f, h, w) = latents.dims5()?;
             let replaced = replaced(output);
             LatentsFile::save(output, latents, About { fps: Some(fps), ..About::default() })?;

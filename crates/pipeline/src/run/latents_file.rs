@@ -80,7 +80,7 @@ impl LatentsFile {
         let (found, needed) = (self.shape[0], format.channels);
         if found != needed {
             let recipe = self.recipe().and_then(|text| serde_json::from_str::<Recipe>(text).ok());
-            let maker = recipe.map(|recipe| format!("; they were made with --model {}", recipe.model.join(" ")));
+            let maker = recipe.map(|recipe| format!("; they were made with the model {}", recipe.model.join(" ")));
             let maker = maker.unwrap_or_default();
             let reason = format!("`{LATENTS}` has {found} channels, this model's VAE has {needed}{maker}");
             return Err(bad(&self.path, reason));
@@ -176,11 +176,8 @@ impl LatentsFile {
     pub(crate) fn tail(&self, count: usize, device: &Device) -> Result<Tensor> {
         let frames = self.frames();
         if frames < count {
-            return Err(Error::BadFile {
-                path: self.path.clone(),
-                reason: format!("it has {frames} latent frames, {count} are needed to continue"),
-                hint: "continue a longer clip",
-            });
+            let reason = format!("it has {frames} latent frames, {count} are needed to continue");
+            return Err(Error::bad_file(&self.path, reason, "continue a longer clip"));
         }
         Ok(self.from(frames - count)?.to_device(device)?)
     }
@@ -206,6 +203,6 @@ fn fingerprint(clip: &Path) -> String {
 }
 
 fn bad(path: &Path, reason: String) -> Error {
-    let hint = "latents come from `kinora generate --save-latents` or `kinora encode`, with the same model";
-    Error::BadFile { path: path.to_path_buf(), reason, hint }
+    Error::bad_file(path, reason, "latents are saved by a run, or encoded from a clip, with the same model")
+        .about(&["save_latents"])
 }

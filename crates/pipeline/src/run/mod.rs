@@ -221,9 +221,8 @@ impl Pipeline {
         let words = self.family.unknown_words(&self.model, &plan.spoken_prompt())?;
         let is_nothing = words.is_empty();
         let (name, words) = (&manifest.name, words.into_iter().take(UNKNOWN_WORDS).collect::<Vec<_>>().join(", "));
-        Ok((!is_nothing).then(|| {
-            format!("{name} draws {knows}; it does not know: {words}. For footage, another model: `kinora models` lists them")
-        }))
+        Ok((!is_nothing)
+            .then(|| format!("{name} draws {knows}; it does not know: {words}. For footage, take another model")))
     }
 
     /// The model on this machine, as plans are fitted into its memory.

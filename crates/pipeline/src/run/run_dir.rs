@@ -98,7 +98,7 @@ pub(crate) fn recorded(dir: &Path) -> Result<Option<Recipe>> {
 impl RunDir {
     /// Opens or creates `path` for `recipe`; a directory that holds another request is an error.
     pub(crate) fn open(path: &Path, recipe: &Recipe, model: &ModelFiles) -> Result<Self> {
-        check_own(path, RECIPE, "run", "--resume")?;
+        check_own(path, RECIPE, "run", &["resume"])?;
         let lock = Lock::take(path)?;
         match recorded(path)? {
             Some(earlier) => {

@@ -77,7 +77,7 @@ impl CacheRule {
         let CacheSetting { kind, threshold } = setting;
         if sampler == SamplerKind::Heun {
             let what = "step caches need one evaluation a step, heun makes two";
-            return Err(Error::request(what, "choose another sampler, or leave --cache out"));
+            return Err(Error::request(what, "choose another sampler, or no cache").about(&["sampler", "cache"]));
         }
         let unknown = || {
             let what = format!("there is no table of {} for {}", kind.name(), manifest.name);

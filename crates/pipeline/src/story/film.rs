@@ -15,7 +15,7 @@ use crate::run::report::{replaced, report_of};
 use crate::run::sink::Destination;
 use crate::{Error, Event, Result, Stage};
 use candle_core::{Device, Tensor};
-use kinora_media::{ClipWriter, Fit, Frame};
+use kinora_media::{ClipWriter, Fit, Frame, Source};
 use kinora_vae::Parts;
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -90,10 +90,11 @@ impl<'a, 'w> Film<'a, 'w> {
         Ok(Self { pipeline, output, shape, tail, reel, recipe, parts, latents, one_stream: true, to_file })
     }
 
-    /// Begins with the clip in the file `clip`; where its end must be encoded, its latents are kept at `before`.
-    pub(super) fn take_over(&mut self, clip: &Path, before: &Path, observer: &mut Observer) -> Result<()> {
-        let latents = sidecar(clip);
-        if matches!(self.tail, Continuation::Latents { .. }) && belongs(self.pipeline, self.shape, &latents, clip) {
+    /// Begins with `clip`; where its end must be encoded, its latents are kept at `before`.
+    pub(super) fn take_over(&mut self, clip: &Source, before: &Path, observer: &mut Observer) -> Result<()> {
+        if matches!(self.tail, Continuation::Latents { .. })
+            && let Some(latents) = latents_of(self.pipeline, self.shape, clip)
+        {
             self.latents.push((latents.clone(), 0));
             self.parts.push(Part { latents, cut: true, known: 0, overlap: 0 });
             return Ok(());
@@ -117,8 +118,8 @@ impl<'a, 'w> Film<'a, 'w> {
         Ok(())
     }
 
-    /// Writes every frame of the file `clip`, and remembers the last `kept`.
-    fn copy(&mut self, clip: &Path, kept: usize, observer: &mut Observer) -> Result<()> {
+    /// Writes every frame of `clip`, and remembers the last `kept`.
+    fn copy(&mut self, clip: &Source, kept: usize, observer: &mut Observer) -> Result<()> {
         let (width, height) = self.shape.size;
         let mut reader = self.pipeline.readers.open(clip)?;
         let total = reader.frames().unwrap_or_default();
@@ -284,13 +285,12 @@ impl Join {
 /// and what it loses. Of a clip without its latents, as many frames are read as are needed.
 pub(super) fn check_continued(
     pipeline: &Pipeline,
-    clip: &Path,
+    clip: &Source,
     shape: Shape,
     tail: Continuation,
 ) -> Result<Vec<String>> {
-    let latents = sidecar(clip);
     if let Continuation::Latents { frames, .. } = tail
-        && belongs(pipeline, shape, &latents, clip)
+        && let Some(latents) = latents_of(pipeline, shape, clip)
     {
         return LatentsFile::open(&latents)?.tail(frames, &Device::Cpu).map(|_| Vec::new());
     }
@@ -298,27 +298,28 @@ pub(super) fn check_continued(
     let mut reader = pipeline.readers.open(clip)?;
     for found in 0..least {
         if reader.next_frame()?.is_none() {
-            return Err(Error::BadFile {
-                path: clip.to_path_buf(),
-                reason: format!("it has {found} frames, {least} are needed to continue"),
-                hint: "continue a longer clip, or begin with its last frame: --image",
-            });
+            let reason = format!("it has {found} frames, {least} are needed to continue");
+            let hint = "continue a longer clip, or begin a new one with its last frame";
+            return Err(Error::bad_file(clip.label(), reason, hint).about(&["image"]));
         }
     }
     let again = "its frames are compressed again, which loses a little each time: its latents are not beside it";
-    Ok(named(clip, &[reader.notes(), vec![again.into()]].concat()))
+    Ok(named(&clip.label(), &[reader.notes(), vec![again.into()]].concat()))
 }
 
-/// Whether `latents` are there and those of `clip`: of its size, made by its recipe, and saved when it was as it is now.
-fn belongs(pipeline: &Pipeline, shape: Shape, latents: &Path, clip: &Path) -> bool {
-    let Ok(file) = LatentsFile::open(latents) else { return false };
+/// The latents beside the file of `clip`, if they are of its size, made by its recipe, and saved when it was as it is now.
+fn latents_of(pipeline: &Pipeline, shape: Shape, clip: &Source) -> Option<PathBuf> {
+    let clip = clip.path()?;
+    let latents = sidecar(clip);
+    let file = LatentsFile::open(&latents).ok()?;
     let factor = pipeline.latent_format().spatial_factor;
     let ([_, _, h, w], (width, height)) = (file.shape(), shape.size);
     let recipe = kinora_media::read_recipe(clip).ok().flatten();
-    [h, w] == [height / factor, width / factor]
+    let belongs = [h, w] == [height / factor, width / factor]
         && recipe.is_some()
         && file.recipe() == recipe.as_deref()
-        && file.is_of_clip(clip)
+        && file.is_of_clip(clip);
+    belongs.then_some(latents)
 }
 
 /// Writes the latents of a whole clip, those of its windows without the frames that the window before has too, beside it.

@@ -17,10 +17,10 @@ use crate::run::run_dir::{check_inputs, write_text};
 use crate::run::sink::{Destination, Sink, without_file};
 use crate::run::{Part, Pipeline};
 use crate::{Error, Event, Result};
-use kinora_media::Readers;
+use kinora_media::{Readers, Source};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 impl Pipeline {
@@ -102,7 +102,7 @@ struct Filming<'a> {
     frames: usize,
     output: Output,
     project: &'a Path,
-    after: Option<PathBuf>,
+    after: Option<Source>,
     tail: Continuation,
     shape: Shape,
     seed: u64,
@@ -233,7 +233,7 @@ impl<'a> Filming<'a> {
     fn keep_story(&self) -> Result<Lock> {
         let path = self.project.join(STORY);
         let io = |source| Error::Io { path: path.clone(), source };
-        check_own(self.project, STORY, "story", "--project")?;
+        check_own(self.project, STORY, "story", &["project"])?;
         let lock = Lock::take(self.project)?;
         let own: Recipe = serde_json::from_str(&self.recipe).expect("its own text");
         match kinora_files::read_text(&path) {
@@ -271,7 +271,7 @@ fn check_length(story: &Story) -> Result<()> {
 }
 
 /// Gives `request` the size and the frame rate of the clip that it continues.
-fn take_size(readers: &Readers, clip: &Path, request: &mut Request) -> Result<()> {
+fn take_size(readers: &Readers, clip: &Source, request: &mut Request) -> Result<()> {
     let spec = readers.open(clip)?.spec();
     // Frames that were upscaled after decoding are continued in the size that they were made in.
     // A recipe that says more than the frames have is not believed: it may be anyone's.
@@ -355,10 +355,10 @@ fn check_windows(pipeline: &Pipeline, windows: &[Window], first: &[String]) -> R
 
 /// Refuses a result that is one of the story's inputs, a file of the model, or the other result.
 fn check_names(pipeline: &Pipeline, story: &Story, request: &Request, output: &Output) -> Result<()> {
-    let (latents, before) = (sidecar(&output.clip), story.after.as_deref().map(sidecar));
+    let (latents, before) = (sidecar(&output.clip), story.after.as_ref().and_then(Source::path).map(sidecar));
     let mut inputs = request.inputs.files();
-    inputs.extend(story.after.iter().map(|path| ("the clip before", path.as_path())));
+    inputs.extend(story.after.iter().filter_map(|clip| Some(("the clip before", clip.path()?))));
     inputs.extend(before.iter().map(|path| ("the latents of the clip before", path.as_path())));
-    inputs.extend(story.shots.iter().filter_map(|shot| Some(("the image of a shot", shot.image.as_deref()?))));
+    inputs.extend(story.shots.iter().filter_map(|shot| Some(("the image of a shot", shot.image.as_ref()?.path()?))));
     pipeline.check_results(&[("the clip", &output.clip), ("its latents", &latents)], &inputs, output)
 }

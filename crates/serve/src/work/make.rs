@@ -4,10 +4,9 @@ use super::problem::Words;
 use super::{Shared, Worker};
 use crate::dto::CAMERA_PATH;
 use crate::protocol::{ClipFacts, Make, Problem, Report, Stage, Time};
-use kinora::{Error, Estimate, Event, LatentRgb, Output, Pipeline, Plan, Request, write_preview};
+use kinora::{Error, Estimate, Event, LatentRgb, Pipeline, Plan, write_preview};
 use std::io::{self, Write};
 use std::ops::ControlFlow;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// Previews are written at most once in this time.
@@ -93,17 +92,16 @@ fn run<W: Write + Send>(
     let story = order.request.story(|id| files.get(id).cloned())?;
     let mut latents = order.clip.clone().into_os_string();
     latents.push(LATENTS);
-    request.output = Output {
-        clip: order.clip.clone(),
-        latents: Some(PathBuf::from(latents)).filter(|_| story.is_none()),
-        resume: Some(order.state.clone()).filter(|_| story.is_none()),
-        names: files.iter().map(|(id, path)| (path.clone(), id.clone())).collect(),
-        ..order.request.output()?
-    };
+    let names: Vec<_> = files.iter().map(|(id, path)| (path.clone(), id.clone())).collect();
+    request.output = order.request.output()?.names(names);
+    request.output.clip.clone_from(&order.clip);
+    if story.is_none() {
+        request.output = request.output.latents(latents).resume(&order.state);
+    }
     let made = match story {
         None => pipeline.generate(&request, |event| watch.see(&event)),
         Some(story) => {
-            let request = Request { duration: None, ..request };
+            let request = request.duration(None);
             // Its windows are planned one by one; what is wrong with it is said below.
             watch.expected(pipeline.plan_story(&story, &request).ok().and_then(|planned| planned.time));
             pipeline.film(&story, &request, &order.state, |event| watch.see(&event))

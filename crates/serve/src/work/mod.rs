@@ -118,7 +118,7 @@ impl<W: Write + Send> Worker<W> {
     fn pipeline(&mut self, model: &[String]) -> kinora::Result<&Pipeline> {
         if self.loaded.as_ref().is_none_or(|(of, _)| of != model) {
             self.loaded = None; // frees its memory before the other one is read
-            let options = LoadOptions { model: model.to_vec(), keep_warm: true, ..self.options.clone() };
+            let options = self.options.clone().model(model.to_vec()).keep_warm(true);
             self.loaded = Some((model.to_vec(), Pipeline::load(&options)?));
         }
         self.loaded.as_ref().map(|(_, pipeline)| pipeline).ok_or_else(|| unreachable!("it was just loaded"))
@@ -187,7 +187,7 @@ impl<W: Write + Send> Worker<W> {
                 (planned, frames, 1, time, notices)
             }
             Some(story) => {
-                let asked = kinora::Request { duration: None, ..asked };
+                let asked = asked.duration(None);
                 let planned = pipeline.plan_story(&story, &asked).map_err(|error| words.of(&error))?;
                 (planned.first, planned.frames, planned.windows, planned.time, planned.notices)
             }

@@ -1,11 +1,9 @@
-//! What went wrong, in words that name no path of the server and no option of a command.
+//! What went wrong, in words that name no path of the server.
 
 use crate::dto::FieldError;
 use crate::protocol::Problem;
 use kinora::Error;
-use kinora_media::MediaError;
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 impl From<FieldError> for Problem {
@@ -52,10 +50,10 @@ impl Words {
     pub(super) fn of(&self, error: &Error) -> Problem {
         let message = self.plain(&error.to_string());
         let (code, has_field) = match error {
-            error if is_full(error) => ("storage_full", false),
+            error if error.is_full_disk() => ("storage_full", false),
             Error::Request { .. } => ("invalid_value", true),
             Error::BadFile { .. } | Error::Media(_) => ("invalid_file", true),
-            Error::Component { .. } | Error::NotAModel { .. } | Error::UnknownModel { .. } => {
+            Error::Component { .. } | Error::NotAModel { .. } | Error::NotHere { .. } | Error::UnknownModel { .. } => {
                 ("model_unavailable", false)
             }
             Error::AfterLatents { source, .. } => return self.of(source),
@@ -75,7 +73,7 @@ impl Words {
         }
     }
 
-    /// The message with ids for paths, without other paths, and with names of settings for options.
+    /// The message with ids for paths, and without other paths.
     pub(super) fn plain(&self, message: &str) -> String {
         let mut message = message.to_string();
         for (path, id) in &self.0 {
@@ -84,9 +82,6 @@ impl Words {
         let words = message.split(' ').map(|word| {
             let bare = word.trim_start_matches(['`', '(', '"', '\'']);
             let before = &word[..word.len() - bare.len()];
-            if let Some(option) = bare.strip_prefix("--") {
-                return format!("{before}{}", option.replace('-', "_"));
-            }
             let is_path = bare.starts_with('/') || bare.get(1..3) == Some(":\\");
             let after = &bare[bare.trim_end_matches(|letter: char| "`)\"',.:;".contains(letter)).len()..];
             if is_path {
@@ -99,34 +94,16 @@ impl Words {
     }
 }
 
-/// Whether a full disk is what it comes from.
-fn is_full(error: &Error) -> bool {
-    if let Error::Media(MediaError::DiskFull { .. }) = error {
-        return true;
-    }
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = cause {
-        let io = error.downcast_ref::<std::io::Error>();
-        if io.is_some_and(|error| matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)) {
-            return true;
-        }
-        cause = error.source();
-    }
-    // Some libraries keep only the text of the system's error.
-    error.to_string().contains("No space left on device")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::ErrorKind;
 
     #[test]
-    fn messages_name_no_path_and_no_option() {
+    fn messages_name_no_path() {
         let words = Words::new(&BTreeMap::from([("file_1".to_string(), PathBuf::from("/data/files/file_1.png"))]));
         assert_eq!(words.plain("cannot use `/data/files/file_1.png`: it is empty"), "cannot use `file_1`: it is empty");
-        let plain = words.plain("give a larger --strength, or `/srv/models/x/vae.safetensors`: no");
-        assert_eq!(plain, "give a larger strength, or `a file of the server`: no");
-        assert_eq!(words.plain("--negative-prompt is long"), "negative_prompt is long");
+        assert_eq!(words.plain("see `/srv/models/x/vae.safetensors`: no"), "see `a file of the server`: no");
         for text in ["it does not know: ã.", "只猫, 跑. …", "\u{90}\u{11f60}x`"] {
             assert_eq!(words.plain(text), text, "letters of several bytes");
         }
@@ -135,7 +112,7 @@ mod tests {
     #[test]
     fn problems_name_their_field() {
         let words = Words::new(&BTreeMap::new());
-        let error = Error::Request { what: "guidance scale 900 is outside 0 to 100".into(), hint: String::new() };
+        let error = Error::request("guidance scale 900 is outside 0 to 100", String::new());
         assert_eq!(words.of(&error).field.as_deref(), Some("sampling.guidance_scale"));
         let full = Error::Io { path: "/x".into(), source: ErrorKind::StorageFull.into() };
         assert_eq!((words.of(&full).code.as_str(), words.of(&full).field), ("storage_full", None));

@@ -208,16 +208,13 @@ pub(super) fn open(component: &Component, key_maps: &[KeyMap], placement: &Place
 
 /// Checks that the component's module asked for every tensor of its files.
 pub(super) fn finished(role: Role, headers: &Weights) -> Result<()> {
-    headers.finish().map(drop).map_err(|source| Error::Component { component: role.name(), source })
+    headers.finish().map(drop).map_err(|source| Error::component(role.name(), source))
 }
 
 /// Names the component that misses a tensor or holds a bad one.
 pub(super) fn built<T, E: Into<Error>>(role: Role, module: std::result::Result<T, E>) -> Result<T> {
     module.map_err(|error| match error.into() {
-        Error::Text(kinora_text_encoder::Error::Checkpoint(source))
-        | Error::Dit(kinora_dit::Error::Checkpoint(source))
-        | Error::Image(kinora_image_encoder::Error::Checkpoint(source))
-        | Error::Vae(kinora_vae::Error::Checkpoint(source)) => Error::Component { component: role.name(), source },
+        Error::Weights(source) => Error::Component { component: role.name(), source },
         other => other,
     })
 }

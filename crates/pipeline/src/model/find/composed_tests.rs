@@ -161,8 +161,8 @@ fn what_single_files_lack_is_lent_by_a_model_in_the_hub_cache() {
     let refused = wan(&folder, &[own], "wan2.2-ti2v-5b").expect_err("its VAE is another");
     assert_eq!(
         refused,
-        "`t.safetensors` is not a usable model: it has no VAE, no text encoder, no tokenizer.json; the files after --model \
-         need to be all parts, or `kinora pull wan2.1-t2v-1.3b` gets the others"
+        "`t.safetensors` is not a usable model: it has no VAE, no text encoder, no tokenizer.json; the files need to be \
+         all parts, or the others from a download of `wan2.1-t2v-1.3b`"
     );
 }
 

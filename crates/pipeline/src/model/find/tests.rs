@@ -206,7 +206,7 @@ fn single_files_and_their_shards() {
     assert_eq!(folder.refusal(&all), format!("`{two}` is not a usable model: its variant is not known"));
     assert_eq!(folder.found(&[one]), [format!("{one} = {one}")], "a single shard can be inspected");
     assert_eq!(folder.refusal(&[one, vae]), "FOLDER: shard `t-00002-of-00002.safetensors` is missing");
-    let rest = "; the files after --model need to be all parts";
+    let rest = "; the files need to be all parts";
     assert_eq!(
         folder.refusal(&[vae]),
         format!("`{vae}` is not a usable model: it has no transformer, no text encoder, no tokenizer.json{rest}")
@@ -282,7 +282,7 @@ fn names_that_nothing_has() {
     assert!(matches!(error, Error::UnknownModel { .. }), "{error}");
     let known = Manifest::known().into_iter().find(|manifest| manifest.repository.is_some()).expect("one");
     let error = find(&[&known.name], FAMILIES, &|_| Err(None)).err().expect("an error");
-    assert!(error.hint().expect("a hint").contains("kinora pull"), "{error}");
+    assert!(error.hint().expect("a hint").contains("download it"), "{error}");
     let folder = diffusers_folder(&[]);
     let cached = |repository: &str| {
         if Some(repository) == known.repository.as_deref() { Ok(folder.path("")) } else { Err(None) }

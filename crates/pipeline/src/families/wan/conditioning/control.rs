@@ -8,9 +8,8 @@ use crate::request::inputs::Expand;
 use crate::run::encode::{Encoding, fitted_frame};
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
-use kinora_media::{ClipReader, Filter, Fit, Frame, Picture, Readers};
+use kinora_media::{ClipReader, Filter, Fit, Frame, Picture, Readers, Source};
 use kinora_vae::LatentFormat;
-use std::path::Path;
 
 /// The frames of the control clip with their masks, one after another.
 struct ControlFrames<'a> {
@@ -80,8 +79,8 @@ impl Conditioner<'_> {
         let (_, channels, _, h, w) = control.dims5()?;
         let factor = encoding.vae.latent_format().spatial_factor;
         let mut all = vec![control];
-        for path in &inputs.references {
-            let frame = on_white(&kinora_media::read_image(path)?, *width, *height, factor)?;
+        for picture in &inputs.references {
+            let frame = on_white(&kinora_media::read_image(picture)?, *width, *height, factor)?;
             let latents = encoding.encode(1, |_| Ok(frame.clone()))?;
             let rest = channels - latents.dim(1)?;
             let zeros = Tensor::zeros((1, rest, 1, h, w), DType::F32, encoding.device)?;
@@ -94,8 +93,8 @@ impl Conditioner<'_> {
 impl<'a> ControlFrames<'a> {
     fn open(run: Run<'a>, begin: &'a [Frame], last: Option<&'a Frame>) -> Result<Self> {
         let Run { plan, readers, .. } = run;
-        let clip = plan.inputs.control.as_deref().map(|path| readers.open(path)).transpose()?;
-        let mask = plan.inputs.mask.as_deref().map(|path| Mask::open(path, plan, readers)).transpose()?;
+        let clip = plan.inputs.control.as_ref().map(|clip| readers.open(clip)).transpose()?;
+        let mask = plan.inputs.mask.as_ref().map(|mask| Mask::open(mask, plan, readers)).transpose()?;
         Ok(Self { plan, begin, last, clip, mask, next: 0 })
     }
 
@@ -126,18 +125,17 @@ impl<'a> ControlFrames<'a> {
 }
 
 impl Mask {
-    fn open(path: &Path, plan: &Plan, readers: &Readers) -> Result<Self> {
-        let mut clip = readers.open(path)?;
+    fn open(source: &Source, plan: &Plan, readers: &Readers) -> Result<Self> {
+        let mut clip = readers.open(source)?;
         let first = clip.next_frame()?;
         let second = clip.next_frame()?;
         match (first, second) {
-            (None, _) => Err(Error::BadFile {
-                path: path.to_path_buf(),
-                reason: "it has no frames".into(),
-                hint: "give a picture, or a clip with a frame for each of the control clip",
-            }),
+            (None, _) => {
+                let hint = "give a picture, or a clip with a frame for each of the control clip";
+                Err(Error::bad_file(source.label(), "it has no frames", hint).about(&["mask"]))
+            }
             (Some(still), None) => Ok(Self::Still(values(still, plan)?)),
-            (Some(_), Some(_)) => Ok(Self::Clip(readers.open(path)?, Vec::new())),
+            (Some(_), Some(_)) => Ok(Self::Clip(readers.open(source)?, Vec::new())),
         }
     }
 

@@ -17,9 +17,9 @@ use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 use kinora_camera::{Camera, CameraMove};
 use kinora_dit::{Conditioning, Control};
+use kinora_media::Source;
 use kinora_vae::Parts;
 use std::collections::BTreeMap;
-use std::path::Path;
 
 /// Everything that a prediction is conditioned on beside its text.
 #[derive(Debug, Clone, Default)]
@@ -107,7 +107,7 @@ impl Conditions {
             (None, None) => None,
             _ => {
                 let what = "the kept conditioning has one of `clean.latents` and `clean.given`, not both";
-                return Err(Error::request(what, "delete the directory of --resume to start anew"));
+                return Err(Error::request(what, "delete the directory of the run to start anew").about(&["resume"]));
             }
         };
         Ok(Self {
@@ -143,7 +143,7 @@ impl Conditioner<'_> {
         let mut conditions = Conditions::default();
         let Run { model, placement, plan, warm, .. } = self.run;
         let first = self.first_picture()?;
-        let last = plan.inputs.last_image.as_deref().map(kinora_media::read_image).transpose()?;
+        let last = plan.inputs.last_image.as_ref().map(kinora_media::read_image).transpose()?;
         if matches!(self.images, Images::Channels { encoder: true, .. }) {
             let encoder = load_image_encoder(model, placement)?;
             let pictures: Vec<_> = first.iter().chain(&last).collect();
@@ -154,8 +154,8 @@ impl Conditioner<'_> {
         let vae = warm.vae(Parts::Encoder, || Wan.vae(model, Parts::Encoder, placement))?;
         let mut encoding =
             Encoding { vae: vae.as_ref(), device: &placement.device, source: "the conditioning inputs", observer };
-        if let Some(path) = &plan.inputs.video {
-            conditions.start = Some(self.start(path, &mut encoding)?);
+        if let Some(clip) = &plan.inputs.video {
+            conditions.start = Some(self.start(clip, &mut encoding)?);
         }
         match self.images {
             Images::None => {}
@@ -176,11 +176,11 @@ impl Conditioner<'_> {
     }
 
     /// Latents of the clip that is changed.
-    fn start(&self, path: &Path, encoding: &mut Encoding) -> Result<Tensor> {
+    fn start(&self, source: &Source, encoding: &mut Encoding) -> Result<Tensor> {
         let Plan { width, height, frames, inputs, .. } = self.run.plan;
-        let mut clip = self.run.readers.open(path)?;
+        let mut clip = self.run.readers.open(source)?;
         encoding.encode(*frames, |index| {
-            let frame = clip.next_frame()?.ok_or_else(|| too_short(path, index, *frames))?;
+            let frame = clip.next_frame()?.ok_or_else(|| too_short(source, index, *frames))?;
             fitted_frame(frame, *width, *height, inputs.fit)
         })
     }
@@ -197,10 +197,7 @@ impl Conditioner<'_> {
 }
 
 /// A clip ended before the frame `index` of the `wanted` ones.
-fn too_short(path: &Path, index: usize, wanted: usize) -> Error {
-    Error::BadFile {
-        path: path.to_path_buf(),
-        reason: format!("it has {index} frames, {wanted} are needed"),
-        hint: "ask for fewer with --frames, or give a longer clip",
-    }
+fn too_short(source: &Source, index: usize, wanted: usize) -> Error {
+    let reason = format!("it has {index} frames, {wanted} are needed");
+    Error::bad_file(source.label(), reason, "ask for fewer, or give a longer clip").about(&["frames"])
 }

@@ -38,7 +38,7 @@ impl Conditioner<'_> {
     /// The first frame: the image that is given, or the last frame of the clip before.
     pub(super) fn first_picture(&self) -> Result<Option<Picture>> {
         match (&self.run.plan.inputs.image, self.end) {
-            (Some(path), _) => Ok(Some(kinora_media::read_image(path)?)),
+            (Some(picture), _) => Ok(Some(kinora_media::read_image(picture)?)),
             (None, Some(ClipEnd::Frames(frames))) => Ok(frames.last().map(Picture::from_frame)),
             (None, _) => Ok(None),
         }
