@@ -12,7 +12,7 @@ fn request(upscale: Option<&str>, tile: Option<usize>) -> Request {
     let upscale = upscale.map(|target| target.parse().expect("a size"));
     let output = Output::default().upscale(upscale).upscaler(upscale.and("span".parse().ok())).tile(tile);
     let prompt = "a red ball".into();
-    let mut request = Request { prompt, size, frames: Some(5), seed: Some(1), output, ..Request::default() };
+    let mut request = Request::new(prompt).size(size).frames(5).seed(1).output(output);
     request.sampling.steps = Some(2);
     request
 }
@@ -96,7 +96,7 @@ fn stories_are_enlarged_after_their_joins() {
     let sandbox = Sandbox::given("wan22_ti2v_i2v");
     let shot = |prompt: &str, seconds| Shot { prompt: prompt.into(), seconds: Some(seconds), ..Shot::default() };
     let story = Story { after: None, shots: vec![shot("a cat walks on the grass", 1.0), shot("it lies down", 0.5)] };
-    let request = Request { fps: Some(8.0), frames: Some(9), ..request(Some("2x"), None) };
+    let request = request(Some("2x"), None).fps(8.0).frames(9);
     let mut frames = Frames::default();
     let project = sandbox.path("project");
     let go_on = |_: Event<'_>| ControlFlow::Continue(());

@@ -1,4 +1,5 @@
 //! async-openai, a client of OpenAI's interface in Rust, against the server. Its types know four sizes, of which this has one.
+#![expect(deprecated, reason = "OpenAI ends its own service; the client still speaks to others")]
 
 use super::guarded::key;
 use super::served::Served;

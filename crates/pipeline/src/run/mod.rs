@@ -174,12 +174,7 @@ impl Pipeline {
     }
 
     /// Keeps how long runs took that were planned as `planned` is, each for its latents, `[C, F, H, W]`, if times are kept.
-    pub(crate) fn learn_pace(
-        &self,
-        planned: &Planned,
-        output: &Output,
-        runs: &[([usize; 4], Predictions, Seconds)],
-    ) {
+    pub(crate) fn learn_pace(&self, planned: &Planned, output: &Output, runs: &[([usize; 4], Predictions, Seconds)]) {
         let Some(pace) = &self.pace else { return };
         let run = |(latents, made, took): &([usize; 4], Predictions, Seconds)| {
             self.work(&planned.plan, *latents).map(|work| (work, *made, *took))
