@@ -11,8 +11,7 @@ fn request(upscale: Option<&str>, tile: Option<usize>) -> Request {
     let size = Size::Pixels { width: Some(64), height: Some(32) };
     let upscale = upscale.map(|target| target.parse().expect("a size"));
     let output = Output::default().upscale(upscale).upscaler(upscale.and("span".parse().ok())).tile(tile);
-    let prompt = "a red ball".into();
-    let mut request = Request::new(prompt).size(size).frames(5).seed(1).output(output);
+    let mut request = Request::new("a red ball").size(size).frames(5).seed(1).output(output);
     request.sampling.steps = Some(2);
     request
 }
