@@ -66,8 +66,8 @@ impl<T: Element> Finish<'_, T> {
                         side.multiply(level, rows.clone(), panel, sums, i > 0);
                     }
                 }
-                let beside = Sums { sums, height };
-                let products = Beside { products, beside, first: first - block.rows.start };
+                let sides = Sums { sums, height };
+                let products = WithSides { products, sides, first: first - block.rows.start };
                 // SAFETY: rows of the caller's block.
                 unsafe { self.write_rows(block, rows, &products, out) };
             }
@@ -143,18 +143,18 @@ impl Products for Sums<'_> {
 }
 
 /// Products of some rows of a block, and sums `[panels, height]` that are added to them.
-struct Beside<'a, P> {
+struct WithSides<'a, P> {
     products: &'a P,
-    beside: Sums<'a>,
+    sides: Sums<'a>,
     /// The first of the rows, counted from the block's first.
     first: usize,
 }
 
-impl<P: Products> Products for Beside<'_, P> {
+impl<P: Products> Products for WithSides<'_, P> {
     #[inline(always)]
     fn get(&self, row: usize, panel: usize) -> [f32; COLUMNS] {
         let mut y = self.products.get(row, panel);
-        each(&mut y, &self.beside.get(row - self.first, panel), |y, beside| y + beside);
+        each(&mut y, &self.sides.get(row - self.first, panel), |y, side| y + side);
         y
     }
 }
