@@ -239,6 +239,24 @@ fn inspect_says_what_is_there() {
 }
 
 #[test]
+fn inspect_says_what_a_clip_is() {
+    let sandbox = Sandbox::new("wan21_t2v");
+    let made = ["generate", "a red ball", "--width", "32", "--height", "48", "--frames", "5", "--steps", "1", "-o"];
+    let recipe = "recipe   yes: `kinora show clip.mp4` prints it\n";
+    for (file, more, recipe) in [("clip.mp4", &[][..], recipe), ("frames.gif", &["--no-metadata"], "recipe   none\n")] {
+        succeeded(sandbox.kinora(&[&made[..], &[file], more].concat()));
+        let said = succeeded(sandbox.kinora(&["inspect", file])).stdout;
+        assert!(said.starts_with("clip     32×48, 5 frames, 0.") && said.ends_with(recipe), "{said}");
+        let facts = succeeded(sandbox.kinora(&["inspect", file, "--json"])).stdout;
+        let facts: Value = serde_json::from_str(&facts).expect("JSON");
+        assert_eq!(
+            (&facts["width"], &facts["frames"], &facts["recipe"]),
+            (&32.into(), &5.into(), &more.is_empty().into())
+        );
+    }
+}
+
+#[test]
 fn models_and_bench_print_tables() {
     let sandbox = Sandbox::new("wan21_t2v");
     let mut command = sandbox.command(&["models"]);

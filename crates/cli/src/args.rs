@@ -79,7 +79,7 @@ pub enum Command {
     /// Measure speed and memory.
     #[command(mut_arg("no_ffmpeg", |arg| arg.hide(true)))] // no clip is read
     Bench(BenchArgs),
-    /// Print what a model directory or file contains, and what is missing.
+    /// Print what a model, a file of one, a LoRA or a clip contains, and what is missing.
     Inspect(InspectArgs),
     /// List the known models, and which of them are on this machine.
     Models(ModelsArgs),

@@ -45,6 +45,7 @@ pub use kinora_kernels::{LargeBlocks, OrElse};
 pub use kinora_media::{Fit, Fps, Frame, Picture, Source, UpscaleTarget};
 pub use kinora_sampler::SamplerKind;
 pub use kinora_text_encoder::panic_is_contained;
+pub use model::clips::{ClipDescription, inspect_clip};
 pub use model::inspect::{Inspection, PartInspection, TypeInspection, inspect};
 pub use model::loras::inspect_lora;
 pub use model::manifest::{Caches, Defaults, MagCacheTable, Manifest, Modes, Parameters, TeaCacheTable};

@@ -36,7 +36,7 @@ pub struct EncodeArgs {
 /// `kinora inspect`.
 #[derive(Debug, Clone, Args)]
 pub struct InspectArgs {
-    /// A known name, a model directory, or files, as after --model.
+    /// A known name, a model directory, or files, as after --model; a LoRA; a clip or picture.
     #[arg(required = true, num_args = 1..)]
     pub model: Vec<PathBuf>,
     /// Print every tensor.

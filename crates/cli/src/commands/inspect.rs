@@ -1,11 +1,13 @@
 //! `kinora inspect`.
 
 use crate::args::InspectArgs;
+use crate::ffmpeg;
 use crate::report;
-use kinora::{Error, Inspection, LoraDescription, PartInspection, Result};
+use kinora::{ClipDescription, Error, Inspection, LoraDescription, PartInspection, Result};
+use kinora_files::shell_word;
 use std::path::Path;
 
-/// Prints the contents of a model.
+/// Prints the contents of a model, a LoRA or a clip.
 ///
 /// # Errors
 /// Nothing there, or a model that cannot be used, after its contents were printed.
@@ -17,6 +19,16 @@ pub fn run(args: &InspectArgs) -> Result<()> {
             report::pretty_json(&description);
         } else {
             lora(file, &description);
+        }
+        return Ok(());
+    }
+    if let [file] = args.model.as_slice()
+        && let Some(description) = kinora::inspect_clip(file, ffmpeg::find())
+    {
+        if args.json {
+            report::pretty_json(&description);
+        } else {
+            clip(file, &description);
         }
         return Ok(());
     }
@@ -47,6 +59,18 @@ fn print(inspection: &Inspection) {
         report::line("usable   yes");
     }
     inspection.notes.iter().for_each(|note| report::line(&format!("note     {note}")));
+}
+
+fn clip(file: &Path, clip: &ClipDescription) {
+    let frames = match clip.frames {
+        Some(1) => "1 frame".to_string(),
+        Some(frames) => format!("{frames} frames, {:.2} s", frames as f64 / clip.fps),
+        None => "frames that only reading counts".to_string(),
+    };
+    report::line(&format!("clip     {}×{}, {frames} at {} fps", clip.width, clip.height, clip.fps));
+    let recipe = if clip.recipe { format!("yes: `kinora show {}` prints it", shell_word(file)) } else { "none".into() };
+    report::line(&format!("recipe   {recipe}"));
+    clip.notes.iter().for_each(|note| report::line(&format!("note     {} {note}", file.display())));
 }
 
 fn part(part: &PartInspection) {

@@ -14,7 +14,7 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
     if args.output.printed() == Print::Json {
         as_json(&planned);
     } else {
-        table(&planned);
+        table(&planned, args.output.is_quiet());
         if args.output.verbose {
             levels(&planned);
         }
@@ -22,7 +22,7 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
     Ok(())
 }
 
-fn table(planned: &Planned) {
+fn table(planned: &Planned, quiet: bool) {
     let Planned { plan, memory, time, notices, .. } = planned;
     let [_, latent_frames, ..] = plan.latent_shape;
     report::line(&format!(
@@ -49,7 +49,7 @@ fn table(planned: &Planned) {
     if let Some(time) = time {
         report::line(&report::time(time));
     }
-    for notice in notices {
+    for notice in notices.iter().filter(|_| !quiet) {
         report::line(&format!("note: {notice}"));
     }
 }

@@ -3,6 +3,7 @@
 //! [`find`] finds the files, and [`family_files`] tells which family they belong to.
 
 mod all_in_one;
+pub(crate) mod clips;
 pub(crate) mod component;
 mod diffusers;
 pub(crate) mod embedded;
