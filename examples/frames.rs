@@ -11,7 +11,7 @@ const MOST: Duration = Duration::from_mins(10);
 /// Makes the clips.
 pub fn main() -> kinora::Result<()> {
     let pipeline = Pipeline::load(&LoadOptions::default())?;
-    let prompt = "a red ball bounces on a striped blue background".into();
+    let prompt = "a red ball bounces on a striped blue background";
     let request = Request::new(prompt).seed(7);
     let (begun, mut frames) = (Instant::now(), Frames::default());
     let report = pipeline.generate_into(&request, &mut frames, |event| {

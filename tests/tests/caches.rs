@@ -51,7 +51,7 @@ fn request(sandbox: &Sandbox, cache: Option<&str>) -> Request {
                 .steps(12)
                 .shift(3.0)
                 .guidance_scale(5.0)
-                .cache(cache.map(|cache| setting(cache).into())),
+                .cache(cache.map(|cache| kinora::CacheChoice::from(setting(cache)))),
         )
         .seed(1);
     request.output.clip = sandbox.path("clip.safetensors");

@@ -89,7 +89,10 @@ fn cached_clips_stay_near_those_computed_whole() {
             .size(Size::Pixels { width: Some(prompt.width), height: Some(prompt.height) })
             .frames(list.frames)
             .seed(prompt.seed)
-            .sampling(Sampling::default().cache(cache.map(|cache| cache.parse().expect("a step cache"))))
+            .sampling(
+                Sampling::default()
+                    .cache(cache.map(|cache| cache.parse::<kinora::CacheChoice>().expect("a step cache"))),
+            )
             .output(Output::new(scratch.path().join("clip.safetensors")));
         let (report, _) = generate(&pipeline, &request).unwrap_or_else(|error| panic!("{error}"));
         let video = video(&report.clip);

@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 
 fn request(output: Output) -> Request {
     let size = Size::Pixels { width: Some(32), height: Some(32) };
-    let prompt = "a red ball".into();
+    let prompt = "a red ball";
     let mut request = Request::new(prompt).size(size).frames(5).seed(1).output(output);
     request.sampling.steps = Some(2);
     request
@@ -70,7 +70,7 @@ fn stories_go_to_a_sink() {
 #[test]
 fn sinks_get_frames_as_files_do() {
     let sandbox = Sandbox::new("wan21_t2v");
-    let output = Output::default().upscale("2x".parse().ok()).metadata(false);
+    let output = Output::default().upscale("2x".parse::<kinora::UpscaleTarget>().ok()).metadata(false);
     let mut frames = Frames::default();
     sandbox.pipeline().generate_into(&request(output), &mut frames, |_| ControlFlow::Continue(())).expect("frames");
     let info = frames.clip.expect("it began");

@@ -18,7 +18,7 @@ fn request(folder: &Path, name: &str, attention: &str) -> Request {
         .size(SIZE)
         .frames(FRAMES)
         .seed(3)
-        .sampling(Sampling::default().attention(attention.parse().expect("an attention")))
+        .sampling(Sampling::default().attention(attention.parse::<AttentionChoice>().expect("an attention")))
         .output(output)
 }
 

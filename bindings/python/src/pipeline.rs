@@ -117,7 +117,7 @@ impl Pipeline {
             return Ok(());
         }
         let hint = "load it in the process that uses it, or start processes with multiprocessing's \"spawn\"";
-        let what = "a pipeline does not survive a fork of its process".into();
+        let what = "a pipeline does not survive a fork of its process";
         Err(raised(&kinora::Error::request(what, hint)))
     }
 

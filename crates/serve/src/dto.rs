@@ -267,7 +267,10 @@ impl ClipRequest {
     /// # Errors
     /// Fields that a story has in its shots, and words that are not understood.
     pub fn story(&self, mut path: impl FnMut(&str) -> Option<PathBuf>) -> Result<Option<Story>, FieldError> {
-        let mut source = |field: &str, id: &Option<String>| Ok(file(&mut path, field, id)?.map(Source::from));
+        let mut source = |field: &str, id: &Option<String>| {
+            let found = file(&mut path, field, id.as_ref())?;
+            Ok::<_, FieldError>(found.map(Source::from))
+        };
         let after = source("extend", &self.extend)?;
         if self.shots.is_empty() {
             // A continuation is a story of one shot.
@@ -312,14 +315,17 @@ impl ClipRequest {
     /// # Errors
     /// Words that are not understood, and fields that exclude each other.
     pub fn request(&self, mut path: impl FnMut(&str) -> Option<PathBuf>) -> Result<Request, FieldError> {
-        let mut source = |field: &str, id: &Option<String>| Ok(file(&mut path, field, id)?.map(Source::from));
+        let mut source = |field: &str, id: &Option<String>| {
+            let found = file(&mut path, field, id.as_ref())?;
+            Ok::<_, FieldError>(found.map(Source::from))
+        };
         let (image, last_image) = (source("image", &self.image)?, source("last_image", &self.last_image)?);
         let (video, control) = (source("video", &self.video)?, source("control", &self.control)?);
         let mask = source("mask", &self.mask)?;
         let references = self.references.iter().filter_map(|id| source("references", &Some(id.clone())).transpose());
         let references = references.collect::<Result<Vec<_>, _>>()?;
         let camera = match self.camera_file()? {
-            Some(_) => file(&mut path, CAMERA_PATH, &Some(CAMERA_PATH.to_string()))?.map(Camera::Path),
+            Some(_) => file(&mut path, CAMERA_PATH, Some(&CAMERA_PATH.to_string()))?.map(Camera::Path),
             None => self.camera.as_deref().map(camera).transpose()?,
         };
         let fit = parsed::<Fit>("fit", self.fit.as_deref())?.unwrap_or_default();
@@ -385,10 +391,10 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 fn file(
     path: &mut impl FnMut(&str) -> Option<PathBuf>,
     field: &str,
-    id: &Option<String>,
+    id: Option<&String>,
 ) -> Result<Option<PathBuf>, FieldError> {
     let found = |id: &String| path(id).ok_or_else(|| error(field, format!("there is no file `{id}`")));
-    id.as_ref().map(found).transpose()
+    id.map(found).transpose()
 }
 
 /// A seed.

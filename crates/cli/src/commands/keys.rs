@@ -100,7 +100,7 @@ fn open(args: &StoreArgs, may_make: bool) -> Result<(Config, Store)> {
     let path = config.data.join("kinora.db");
     if !may_make && !path.exists() {
         let what = format!("no server has its data in {}", config.data.display());
-        let hint = "name its directory with --data, or its configuration with --config".into();
+        let hint = "name its directory with --data, or its configuration with --config";
         return Err(Error::request(what, hint));
     }
     std::fs::create_dir_all(&config.data).map_err(|source| Error::Io { path: config.data.clone(), source })?;

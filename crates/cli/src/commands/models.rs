@@ -16,7 +16,7 @@ pub fn run(args: &ModelsArgs) -> Result<()> {
 
 fn remove(name: &str, only_tell: bool) -> Result<()> {
     let Some((folder, bytes)) = hub::remove(name, only_tell)? else {
-        let hint = "`kinora models` says which ones are here; files elsewhere are not Kinora's to delete".into();
+        let hint = "`kinora models` says which ones are here; files elsewhere are not Kinora's to delete";
         return Err(Error::request(format!("`{name}` has no download on this machine"), hint));
     };
     let done = if only_tell { "would be deleted" } else { "deleted" };

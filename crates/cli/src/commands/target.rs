@@ -109,7 +109,7 @@ fn check_stdout(args: &OutputArgs) -> Result<()> {
         return Ok(());
     };
     let hint = "-o FILE names a file; `kinora … -o - | ffplay -` sends the clip to another program";
-    Err(Error::request(problem.into(), hint))
+    Err(Error::request(problem, hint))
 }
 
 /// Refuses files that are there, if none is to be replaced.

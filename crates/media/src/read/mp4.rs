@@ -297,9 +297,9 @@ fn of_frame(number: u32, reason: Refused) -> Refused {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::Path;
     use sha2::{Digest, Sha256};
     use std::fmt::Write;
+    use std::path::Path;
 
     fn fixtures() -> PathBuf {
         PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/media/h264")
