@@ -6,14 +6,16 @@
 use candle_core::{DType, Device, Result, Shape, Tensor};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use kinora_checkpoint::{Blocks, StoredMatrix, Weights};
-use kinora_kernels::{self as kernels, Epilogue, FrameConv, FrameConvOptions, LinearWeight, reference};
+use kinora_kernels::{
+    self as kernels, Epilogue, FrameConv, FrameConvOptions, Layer, LinearWeight, Prologue, reference,
+};
 use std::hint::black_box;
 
 /// The binary's allocator: another one would hand the memory of each result back, and fault it in again.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-criterion_group!(benches, linear, stored, attention, conv3d, rows, elementwise, channel_norm);
+criterion_group!(benches, linear, stored, beside, attention, conv3d, rows, elementwise, channel_norm);
 criterion_main!(benches);
 
 const TOKENS: usize = 1280;
@@ -57,6 +59,26 @@ fn stored(criterion: &mut Criterion) {
             let weight = LinearWeight::stored(matrix, &Device::Cpu, exact).expect("a matrix").expect("one for a CPU");
             let name = format!("{blocks:?}{}", if exact { " exact" } else { "" });
             time(criterion, &group, &name, flops, || kernels::linear(&x, &weight, None, Epilogue::None));
+        }
+    }
+}
+
+/// A change of rank 32 beside weights in blocks, over what its own products take.
+fn beside(criterion: &mut Criterion) {
+    for (inputs, outputs) in [(DIM, DIM), (DIM, MLP), (MLP, DIM)] {
+        let x = random((TOKENS, inputs), DType::F32);
+        let weights = Weights::random_in_blocks(0, &Device::Cpu, DType::F32, Some(Blocks::Q4K));
+        let Ok(Some(StoredMatrix::Matrix(matrix))) = weights.matrix("weight", [outputs, inputs]) else {
+            unreachable!("random matrices are in blocks")
+        };
+        let weight = LinearWeight::stored(matrix, &Device::Cpu, false).expect("a matrix").expect("one for a CPU");
+        let side =
+            [(32, inputs), (outputs, 32)].map(|shape| LinearWeight::new(&random(shape, DType::F32)).expect("f32"));
+        let group = format!("Q4K {TOKENS} rows {inputs} to {outputs}");
+        for (name, sides) in [("alone", &[][..]), ("rank 32 beside", &[side][..])] {
+            let layer = Layer { weight: &weight, bias: None, sides };
+            let flops = 2 * TOKENS * inputs * outputs;
+            time(criterion, &group, name, flops, || kernels::linear_after(&x, Prologue::None, layer, Epilogue::None));
         }
     }
 }
@@ -145,6 +167,10 @@ fn elementwise(criterion: &mut Criterion) {
         let group = format!("elementwise {}", dtype.as_str());
         time(criterion, &group, "gelu_tanh", len, || kernels::gelu_tanh(&x));
         time(criterion, &group, "gelu_tanh, reference", len, || reference::gelu_tanh(&x));
+        time(criterion, &group, "parameter_free_attention", len, || kernels::parameter_free_attention(&x, &x));
+        time(criterion, &group, "parameter_free_attention, reference", len, || {
+            reference::parameter_free_attention(&x, &x)
+        });
     }
 }
 

@@ -77,7 +77,7 @@ pub fn load_quantised(model: &str, dtype: DType, quant: Option<Quant>, threads: 
 /// Loads a model directory or name on a device.
 pub fn load_on(device: &str, model: &str, dtype: DType, quant: Option<Quant>, threads: usize) -> Pipeline {
     let model = vec![model.to_string()];
-    let options = LoadOptions::default().model(model).dtype(dtype).quant(quant).device(device).threads(threads);
+    let options = LoadOptions::default().model(model).dtype(Some(dtype)).quant(quant).device(device).threads(threads);
     Pipeline::load(&options).unwrap_or_else(|error| panic!("{error}"))
 }
 

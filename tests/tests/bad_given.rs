@@ -34,6 +34,8 @@ fn pictures_and_clips_that_cannot_be_given() {
         &["--camera", "pan=1", "--no-camera-in-prompt"],
         &["--mode", "best"],
         &["--upscale", "3x"],
+        &["--upscale", "2x", "--upscaler", "spam"],
+        &["--upscaler", "span"],
     ] {
         t.generate(&sandbox, more);
     }

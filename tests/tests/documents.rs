@@ -2,14 +2,23 @@
 //! that need a download, a server or minutes are parsed instead, by the program itself.
 
 use kinora_tests::{CACHE, CUDA_BINARY, Run, SETTINGS, binary};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
 /// Words of lines that cannot be run here.
-const NOT_HERE: [&str; 7] =
-    ["kinora pull", "kinora models rm", "kinora serve", "kinora bench", "--lora ", "--preset ", "generate \"…\""];
+const NOT_HERE: [&str; 8] = [
+    "kinora pull",
+    "kinora models rm",
+    "kinora serve",
+    "kinora bench",
+    "--lora ",
+    "--preset ",
+    "generate \"…\"",
+    " key_01…",
+];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().expect("the repository")
@@ -81,6 +90,17 @@ fn commands_work_as_they_are_shown() {
         }
     }
     assert!(ran >= 30 && parsed >= 5, "{ran} run, {parsed} parsed");
+}
+
+/// The book has every document, and leads to no other.
+#[test]
+fn the_book_has_every_document() {
+    let summary = fs::read_to_string(root().join("docs/SUMMARY.md")).expect("a summary");
+    let linked = summary.split("](").skip(1).filter_map(|rest| rest.split(')').next()).map(str::to_string);
+    let own = documents().into_iter().filter(|path| path.parent().is_some_and(|folder| folder.ends_with("docs")));
+    let names = own.map(|path| path.file_name().expect("a name").to_string_lossy().into_owned());
+    let names: BTreeSet<String> = names.filter(|name| name != "SUMMARY.md").collect();
+    assert_eq!(linked.collect::<BTreeSet<_>>(), names);
 }
 
 /// The story that the document shows is the one that it names.

@@ -79,22 +79,25 @@ fn decoding_a_longer_clip_takes_no_more_memory() {
     assert_eq!(MEMORY.peak_of(|| drop(vec![0u8; 1_000_000])), 1_000_000, "it counts");
     let scratch = tempfile::tempdir().expect("a directory");
     let pipeline = kinora_tests::load("embedded", DType::F32, 1);
-    let peak = |frames: usize| {
+    let peak = |frames: usize, upscaler: Option<&str>| {
         let shape = (1, 48, (frames - 1) / 4 + 1, 4, 4); // 64×64
         let latents = Tensor::rand(-1f32, 1f32, shape, &Device::Cpu).expect("noise");
         let file = scratch.path().join("latents.safetensors");
         kinora_checkpoint::save_safetensors(&file, &[("latents".into(), latents)], &BTreeMap::new()).expect("saved");
-        let output = Output::new(scratch.path().join("clip.mp4"));
+        let (upscale, upscaler) = (upscaler.and("2x".parse().ok()), upscaler.and_then(|name| name.parse().ok()));
+        let output = Output::new(scratch.path().join("clip.mp4")).upscale(upscale).upscaler(upscaler);
         MEMORY.peak_of(|| {
             let report = pipeline.decode(&file, &output, None, |_| ControlFlow::Continue(()));
             assert_eq!(report.unwrap_or_else(|error| panic!("{error}")).frames, frames);
         })
     };
-    peak(17); // what is made once and kept
-    let short = peak(17);
-    for frames in [81, 321] {
-        let long = peak(frames);
-        println!("{frames} frames: {long} bytes, 17 frames: {short}");
-        assert!(long as f64 <= (1.0 + MARGIN) * short as f64, "{frames} frames: {long} bytes against {short}");
+    for upscaler in [None, Some("span")] {
+        peak(17, upscaler); // what is made once and kept
+        let short = peak(17, upscaler);
+        for frames in [81, 321] {
+            let long = peak(frames, upscaler);
+            println!("{frames} frames, {upscaler:?}: {long} bytes, 17 frames: {short}");
+            assert!(long as f64 <= (1.0 + MARGIN) * short as f64, "{frames} frames: {long} bytes against {short}");
+        }
     }
 }

@@ -14,7 +14,11 @@ fn the_predicted_peak_is_the_measured_one() {
         assert_eq!(run.status, Some(0), "{}", run.stderr);
         serde_json::from_str::<serde_json::Value>(&run.stdout).expect("JSON")
     };
-    for size in [&["--width", "320", "--height", "192"][..], &["--width", "448", "--height", "256", "--frames", "17"]] {
+    for size in [
+        &["--width", "320", "--height", "192"][..],
+        &["--width", "448", "--height", "256", "--frames", "17"],
+        &["--width", "448", "--height", "256", "--frames", "5", "--upscale", "4x", "--upscaler", "span"],
+    ] {
         let shared = [&["a red ball bounces", "--steps", "1", "--threads", "2", "--json"], size].concat();
         let plan = run(&[&["plan"], &shared[..]].concat());
         let report = run(&[&["generate", "-o", "clip.mp4"], &shared[..]].concat());

@@ -173,6 +173,7 @@ fn text_of_others_is_seen_not_obeyed() {
         ("dtype", HOSTILE.into()),
         ("quant", HOSTILE.into()),
         ("upscale", HOSTILE.into()),
+        ("upscaler", HOSTILE.into()),
         ("model", serde_json::json!([HOSTILE])),
         ("given", serde_json::json!({ "image": HOSTILE })),
         ("encoder", HOSTILE.into()),

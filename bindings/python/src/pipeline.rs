@@ -117,7 +117,7 @@ impl Pipeline {
             return Ok(());
         }
         let hint = "load it in the process that uses it, or start processes with multiprocessing's \"spawn\"";
-        let what = "a pipeline does not survive a fork of its process";
+        let what = "a pipeline does not survive a fork of its process".to_string();
         Err(raised(&kinora::Error::request(what, hint)))
     }
 
@@ -145,8 +145,8 @@ impl Pipeline {
         earlier.negative_prompt = negative_prompt;
         let mut request = denoising(earlier, &mut options)?;
         let own = output(&mut options)?;
-        let upscale = own.upscale.or(request.output.upscale);
-        request.output = own.upscale(upscale);
+        let (upscale, upscaler) = (own.upscale.or(request.output.upscale), own.upscaler.or(request.output.upscaler));
+        request.output = own.upscale(upscale).upscaler(upscaler);
         options.finish()?;
         // A random seed is drawn once per project.
         request.seed = request.seed.or(kinora::story_seed(project));

@@ -50,7 +50,8 @@ pub fn denoising(mut earlier: Request, options: &mut Options<'_>) -> PyResult<Re
 /// The treatment of decoded frames.
 pub fn output(options: &mut Options<'_>) -> PyResult<Output> {
     let mut output = Output::default();
-    (output.tile, output.upscale) = (options.get("tile")?, options.parse("upscale")?);
+    (output.tile, output.upscale, output.upscaler) =
+        (options.get("tile")?, options.parse("upscale")?, options.parse("upscaler")?);
     Ok(output)
 }
 

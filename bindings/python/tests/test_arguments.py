@@ -145,6 +145,7 @@ WRONG = [
     ({"camera_preset": 3}, ValueError, "camera_preset"),
     ({"camera_in_prompt": "yes"}, TypeError, "camera_in_prompt"),
     ({"upscale": "3x"}, ValueError, "upscale"),
+    ({"upscale": "2x", "upscaler": "spam"}, ValueError, "upscaler"),
     ({"image": 3}, TypeError, "image"),
     ({"video": np.zeros((2, 4, 4, 3), np.uint8)}, TypeError, "video"),
     ({"resume": 3}, TypeError, "resume"),

@@ -6,6 +6,11 @@ use std::path::PathBuf;
 /// The variable that names the folder; empty: nothing is kept.
 const FOLDER: &str = "KINORA_CACHE";
 
+/// Returns the variable with which a process keeps it in `folder`; `None` where the user has named a folder.
+pub fn variable(folder: PathBuf) -> Option<(&'static str, PathBuf)> {
+    env::var_os(FOLDER).is_none().then_some((FOLDER, folder))
+}
+
 /// Returns the path of `name` in the user's cache directory, if there is one.
 pub fn path(name: &str) -> Option<PathBuf> {
     let path = |name: &str| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());

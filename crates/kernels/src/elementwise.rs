@@ -61,6 +61,20 @@ pub fn silu(x: &Tensor) -> Result<Tensor> {
     })
 }
 
+/// `(x + y) · (sigmoid(y) - 1/2)`, the parameter-free attention of SPAN (<https://arxiv.org/abs/2311.12770>) over the
+/// result `y` of a block and its input `x`, which have one shape.
+pub fn parameter_free_attention(x: &Tensor, y: &Tensor) -> Result<Tensor> {
+    if y.dims() != x.dims() {
+        bail!("parameter_free_attention: y {:?} does not fit x {:?}", y.dims(), x.dims());
+    }
+    timed("parameter_free_attention", Work::Moves, || {
+        if cpu::supports(x) {
+            return cpu::parameter_free_attention(x, y);
+        }
+        reference::parameter_free_attention(x, y)
+    })
+}
+
 /// Checks that each of `parameters` is `[1|B, 1|L, C]` over `x [B, L, C]`.
 pub(crate) fn check_modulation(operator: &str, x: &Tensor, parameters: &[&Tensor]) -> Result<()> {
     let (b, l, c) = x.dims3()?;

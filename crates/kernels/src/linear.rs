@@ -1,8 +1,10 @@
 //! Linear layers over weights that are packed or quantised once.
 
 mod epilogue;
+mod side;
 
 pub use epilogue::{Epilogue, Prologue};
+pub use side::Side;
 
 use crate::cuda::{Quantisation, QuantisedWeight, StoredWeight};
 use crate::elementwise::check_modulation;
@@ -22,6 +24,13 @@ pub struct LinearWeight {
     storage: Storage,
 }
 
+impl<'a> Layer<'a> {
+    /// A layer with nothing beside its weights.
+    pub fn new(weight: &'a LinearWeight, bias: Option<&'a Tensor>) -> Self {
+        Self { weight, bias, sides: &[] }
+    }
+}
+
 enum Storage {
     Tensor(Tensor),
     Packed(cpu::Packed),
@@ -29,8 +38,16 @@ enum Storage {
     Stored(StoredWeight),
 }
 
-/// A linear layer: its weights, and its bias `[N]` where it has one.
-pub type Layer<'a> = (&'a LinearWeight, Option<&'a Tensor>);
+/// A linear layer.
+#[derive(Clone, Copy)]
+pub struct Layer<'a> {
+    /// `[N, K]`.
+    pub weight: &'a LinearWeight,
+    /// `[N]`.
+    pub bias: Option<&'a Tensor>,
+    /// What is added to the products.
+    pub sides: &'a [Side],
+}
 
 impl LinearWeight {
     /// Packs `weight [N, K]`, which is f32, bf16 or f16. A broadcast scalar, the placeholder of absent weights, stays one.
@@ -156,10 +173,10 @@ impl LinearWeight {
 
 /// `x [.., K] · weightᵀ [N, K] + bias [N]`, then the epilogue → `[.., N]` in `x`'s dtype; sums are f32.
 pub fn linear(x: &Tensor, weight: &LinearWeight, bias: Option<&Tensor>, epilogue: Epilogue) -> Result<Tensor> {
-    let shape = result_shape(x, (weight, bias), epilogue)?;
+    let shape = result_shape(x, weight, bias, epilogue)?;
     let (name, work) = weight.work(x.elem_count(), weight.outputs);
     timed(name, work, || match &weight.storage {
-        Storage::Packed(packed) if cpu::supports(x) => cpu::linear(x, packed, bias, epilogue, shape),
+        Storage::Packed(packed) if cpu::supports(x) => cpu::linear(x, packed, bias, &[], epilogue, shape),
         Storage::Packed(_) => bail!("linear: x is {:?} on {:?}, weight on the CPU", x.dtype(), x.device().location()),
         Storage::Quantised(weight) => {
             cuda::linear_quantised(x, &weight.quantise(x, Prologue::None)?, weight, bias, epilogue)
@@ -180,7 +197,7 @@ pub fn linear_after(x: &Tensor, prologue: Prologue, layer: Layer, epilogue: Epil
     if let Some(mut results) = quantised_each(x, prologue, &[layer], epilogue)? {
         return Ok(results.remove(0));
     }
-    linear(&prologue.apply(x)?, layer.0, layer.1, epilogue)
+    side::linear(&prologue.apply(x)?, layer, epilogue)
 }
 
 /// Computes [`linear_after`] for several layers over the same prologue's result.
@@ -189,12 +206,13 @@ pub fn linear_each(x: &Tensor, prologue: Prologue, layers: &[Layer]) -> Result<V
         return Ok(results);
     }
     let x = prologue.apply(x)?;
-    layers.iter().map(|&(weight, bias)| linear(&x, weight, bias, Epilogue::None)).collect()
+    layers.iter().map(|&layer| side::linear(&x, layer, Epilogue::None)).collect()
 }
 
 /// Computes [`linear_after`], GELU (tanh approximation), and another linear layer with an epilogue.
 pub fn mlp(x: &Tensor, prologue: Prologue, [first, second]: [Layer; 2], epilogue: Epilogue) -> Result<Tensor> {
-    let (after, before) = if first.0.is_quantised() && second.0.is_quantised() {
+    let quantised = |layer: Layer| layer.weight.is_quantised() && layer.sides.is_empty();
+    let (after, before) = if quantised(first) && quantised(second) {
         (Epilogue::None, Prologue::GeluTanh) // in the pass that quantises, it costs nothing
     } else {
         (Epilogue::GeluTanh, Prologue::None)
@@ -202,10 +220,11 @@ pub fn mlp(x: &Tensor, prologue: Prologue, [first, second]: [Layer; 2], epilogue
     linear_after(&linear_after(x, prologue, first, after)?, before, second, epilogue)
 }
 
-/// Computes layers over the prologue's result, if all weights are quantised for a GPU, and in the same way.
+/// Computes layers over the prologue's result, if all weights are quantised for a GPU, in the same way, and there is nothing
+/// beside them.
 fn quantised_each(x: &Tensor, prologue: Prologue, layers: &[Layer], epilogue: Epilogue) -> Result<Option<Vec<Tensor>>> {
-    let quantised = layers.iter().map(|&(weight, bias)| match &weight.storage {
-        Storage::Quantised(matrix) => Some((weight, matrix, bias)),
+    let quantised = layers.iter().map(|&Layer { weight, bias, sides }| match &weight.storage {
+        Storage::Quantised(matrix) if sides.is_empty() => Some((weight, matrix, bias)),
         _ => None,
     });
     let Some(quantised) = quantised.collect::<Option<Vec<_>>>() else { return Ok(None) };
@@ -213,8 +232,8 @@ fn quantised_each(x: &Tensor, prologue: Prologue, layers: &[Layer], epilogue: Ep
     if quantised.iter().any(|(_, other, _)| other.quantisation() != matrix.quantisation()) {
         return Ok(None);
     }
-    for &layer in layers {
-        result_shape(x, layer, epilogue)?;
+    for layer in layers {
+        result_shape(x, layer.weight, layer.bias, epilogue)?;
     }
     prologue.check(x)?;
     let applied;
@@ -233,7 +252,7 @@ fn quantised_each(x: &Tensor, prologue: Prologue, layers: &[Layer], epilogue: Ep
 }
 
 /// Checks the operands and returns the shape of the result.
-fn result_shape(x: &Tensor, (weight, bias): Layer, epilogue: Epilogue) -> Result<Vec<usize>> {
+fn result_shape(x: &Tensor, weight: &LinearWeight, bias: Option<&Tensor>, epilogue: Epilogue) -> Result<Vec<usize>> {
     let (outputs, inputs) = (weight.outputs, weight.inputs);
     if x.dims().last() != Some(&inputs) || inputs == 0 {
         bail!("linear: x {:?} does not fit weight [{outputs}, {inputs}]", x.dims());

@@ -1,6 +1,7 @@
 //! Slow, obvious versions of every operator, against which the fast ones are tested.
 
 use crate::outliers::outlying_columns;
+use crate::softmax::softmax;
 use crate::{BLOCK, BlockMask, Epilogue, FrameConvOptions, Repeat};
 use candle_core::{D, DType, Result, Tensor};
 use kinora_formats::{Matrix, Unpacked};
@@ -110,7 +111,7 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Option<&T
         Some(bias) => scores.broadcast_add(&bias.to_dtype(DType::F32)?)?,
         None => scores,
     };
-    let weights = candle_nn::ops::softmax(&scores, D::Minus1)?;
+    let weights = softmax(&scores)?;
     weights.matmul(&v)?.transpose(1, 2)?.contiguous()?.to_dtype(dtype)
 }
 
@@ -272,6 +273,13 @@ pub fn gelu_erf(x: &Tensor) -> Result<Tensor> {
 /// `x · sigmoid(x)`.
 pub fn silu(x: &Tensor) -> Result<Tensor> {
     x.to_dtype(DType::F32)?.silu()?.to_dtype(x.dtype())
+}
+
+/// `(x + y) · (sigmoid(y) - 1/2)`.
+pub fn parameter_free_attention(x: &Tensor, y: &Tensor) -> Result<Tensor> {
+    let y = y.to_dtype(DType::F32)?;
+    let weight = ((y.neg()?.exp()? + 1.0)?.recip()? - 0.5)?;
+    ((x.to_dtype(DType::F32)? + y)? * weight)?.to_dtype(x.dtype())
 }
 
 /// Channels of `x [B, H, W, C]`, repeated, become positions of frame `index`; see [`crate::repeat_channels`].

@@ -76,6 +76,9 @@ pub enum MediaError {
     /// A writer of somebody else's did not take a frame.
     #[error("the frames were not taken: {0}")]
     Sink(Box<dyn std::error::Error + Send + Sync>),
+    /// What enlarges frames failed.
+    #[error("the frames cannot be enlarged: {0}")]
+    Upscale(Box<dyn std::error::Error + Send + Sync>),
     /// A frame holds NaN or infinity.
     #[error("frame {index} holds a value that is not a finite number")]
     NotFinite {

@@ -56,7 +56,7 @@ pub use read::{ClipReader, Readers, open};
 pub use recipe::read_recipe;
 pub use resample::Filter;
 pub use source::{Source, read_image};
-pub use upscale::{Cropped, Lanczos, Upscale, UpscaleTarget, Upscaled};
+pub use upscale::{Cropped, Lanczos, Upscale, UpscaleTarget, Upscaled, resized};
 
 use std::path::{Path, PathBuf};
 

@@ -89,16 +89,23 @@ impl Upscale for Lanczos {
     }
 
     fn frame(&mut self, frame: &Frame) -> Result<Frame> {
-        frame.check_len()?;
-        let input = (frame.width, frame.height);
-        let (width, height) = self.size(input.0, input.1);
-        check_size(width, height)?;
-        let mut data = Vec::with_capacity(3 * width * height);
-        for plane in frame.planes() {
-            data.extend(resize_plane(plane, input, (width, height), Filter::Lanczos));
-        }
-        Frame::new(width, height, data)
+        let (width, height) = self.size(frame.width, frame.height);
+        resized(frame, width, height)
     }
+}
+
+/// Returns the frame at a size, by the Lanczos kernel, which widens where the frame gets smaller. Values keep their scale, and may overshoot.
+///
+/// # Errors
+/// A frame whose values are not as many as it has; a size that frames cannot have.
+pub fn resized(frame: &Frame, width: usize, height: usize) -> Result<Frame> {
+    frame.check_len()?;
+    check_size(width, height)?;
+    let mut data = Vec::with_capacity(3 * width * height);
+    for plane in frame.planes() {
+        data.extend(resize_plane(plane, (frame.width, frame.height), (width, height), Filter::Lanczos));
+    }
+    Frame::new(width, height, data)
 }
 
 /// A writer that enlarges every frame before it passes it on.

@@ -3,16 +3,14 @@
 use candle_core::{DType, Device, Result, Shape, Tensor};
 use kinora_checkpoint::{LowRank, Quant, StoredMatrix, Weights};
 use kinora_formats::Format;
-use kinora_kernels::{
-    Epilogue, Layer, LinearWeight, Prologue, gelu_tanh, linear, linear_after, linear_each, mlp, silu,
-};
+use kinora_kernels::{Epilogue, Layer, LinearWeight, Prologue, Side, linear_after, linear_each, mlp};
 
 /// A linear layer, `weight [out, in]`, `bias [out]`.
 pub struct Linear {
     weight: LinearWeight,
     bias: Option<Tensor>,
-    /// Pairs of layers, `[r, in]` and `[out, r]`, whose results are added: changes of a weight that stays as it is stored.
-    sides: Vec<[LinearWeight; 2]>,
+    /// Changes of a weight that stays as it is stored.
+    sides: Vec<Side>,
 }
 
 impl Linear {
@@ -52,10 +50,7 @@ impl Linear {
 
     /// Computes [`Linear::forward`] of the prologue's result.
     pub fn forward_after(&self, x: &Tensor, prologue: Prologue) -> Result<Tensor> {
-        if self.sides.is_empty() {
-            return linear_after(x, prologue, self.layer(), Epilogue::None);
-        }
-        self.forward(&prologue.apply(x)?)
+        linear_after(x, prologue, self.layer(), Epilogue::None)
     }
 
     /// Computes [`Linear::forward_after`] of several layers over the same `x`.
@@ -64,52 +59,22 @@ impl Linear {
         x: &Tensor,
         prologue: Prologue,
     ) -> Result<Vec<Tensor>> {
-        if layers.iter().all(|layer| layer.sides.is_empty()) {
-            return linear_each(x, prologue, &layers.map(Self::layer));
-        }
-        let x = prologue.apply(x)?;
-        layers.iter().map(|layer| layer.forward(&x)).collect()
+        linear_each(x, prologue, &layers.map(Self::layer))
     }
 
     /// Computes [`Linear::forward_after`] of the first of two layers, GELU (tanh approximation), and
     /// [`Linear::forward_then`] of the second.
     pub fn mlp(layers: [&Self; 2], x: &Tensor, prologue: Prologue, epilogue: Epilogue) -> Result<Tensor> {
-        if layers.iter().all(|layer| layer.sides.is_empty()) {
-            return mlp(x, prologue, layers.map(Self::layer), epilogue);
-        }
-        let [first, second] = layers;
-        second.forward_then(&first.forward_then(&prologue.apply(x)?, Epilogue::GeluTanh)?, epilogue)
+        mlp(x, prologue, layers.map(Self::layer), epilogue)
     }
 
     /// Computes [`Linear::forward`] and the epilogue, in one pass over the result.
     pub fn forward_then(&self, x: &Tensor, epilogue: Epilogue) -> Result<Tensor> {
-        let (weight, bias) = self.layer();
-        let Some((first, rest)) = self.sides.split_first() else { return linear(x, weight, bias, epilogue) };
-        // What the sides make goes through the epilogue, too: those that add or multiply are linear.
-        let mut sum = match epilogue {
-            Epilogue::None | Epilogue::GeluTanh | Epilogue::Silu => side(x, first, Epilogue::None)?,
-            with_operands => side(x, first, with_operands)?,
-        };
-        for pair in rest {
-            sum = match epilogue {
-                Epilogue::Product(other) | Epilogue::GatedResidual { gate: other, .. } => {
-                    side(x, pair, Epilogue::GatedResidual { x: &sum, gate: other })?
-                }
-                _ => side(x, pair, Epilogue::Residual(&sum))?,
-            };
-        }
-        match epilogue {
-            Epilogue::None | Epilogue::Residual(_) => linear(x, weight, bias, Epilogue::Residual(&sum)),
-            Epilogue::GeluTanh => gelu_tanh(&linear(x, weight, bias, Epilogue::Residual(&sum))?),
-            Epilogue::Silu => silu(&linear(x, weight, bias, Epilogue::Residual(&sum))?),
-            Epilogue::Product(gate) | Epilogue::GatedResidual { gate, .. } => {
-                linear(x, weight, bias, Epilogue::GatedResidual { x: &sum, gate })
-            }
-        }
+        linear_after(x, Prologue::None, self.layer(), epilogue)
     }
 
     fn layer(&self) -> Layer<'_> {
-        (&self.weight, self.bias.as_ref())
+        Layer { weight: &self.weight, bias: self.bias.as_ref(), sides: &self.sides }
     }
 
     /// Reads the tensor `weight` as the kernels read it, in the form in which it is stored, if it [`stays`] so, and changes of it
@@ -165,11 +130,6 @@ fn stored(weights: &Weights, (outputs, inputs): (usize, usize)) -> kinora_checkp
         weights.kept_in("weight", bytes, &weight.form(), weight.tensors());
     }
     Ok(weight)
-}
-
-/// `up·(down·x)`, then the epilogue.
-fn side(x: &Tensor, [down, up]: &[LinearWeight; 2], then: Epilogue) -> Result<Tensor> {
-    linear(&linear(x, down, None, Epilogue::None)?, up, None, then)
 }
 
 /// The tensor `weight`, as the kernels read it.

@@ -64,6 +64,7 @@ pub use request::recipe::Recipe;
 pub use request::sampling::Sampling;
 pub use request::seed::{SeedChoice, parse_seed, random_seed};
 pub use request::story::{Join, Shot, Story};
+pub use request::upscaler::Upscaler;
 pub use request::{Mode, Request, Resolution, Size, parse_aspect};
 pub use run::event::{Event, Stage};
 pub use run::sink::{ClipInfo, Frames, Sink};

@@ -4,11 +4,11 @@
 use crate::{Error, Result};
 use candle_core::{D, DType, Device, Tensor};
 use kinora_media::{ClipSpec, Fps, Frame, WriteOptions};
+use kinora_models::LATENT_RGB;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-const TABLES: &str = include_str!("../../../models/latent_rgb.toml");
 /// Previews are enlarged to at least this width.
 const NARROWEST: usize = 128;
 
@@ -26,7 +26,7 @@ impl LatentRgb {
     /// The colours of the autoencoder `name`, as manifests name it; `None` for one that has no table.
     #[expect(clippy::missing_panics_doc, reason = "a test reads the compiled-in table")]
     pub fn of(name: &str) -> Option<Self> {
-        let mut tables: BTreeMap<String, Self> = toml::from_str(TABLES).expect("a constant; a test reads it");
+        let mut tables: BTreeMap<String, Self> = toml::from_str(LATENT_RGB).expect("a constant; a test reads it");
         tables.remove(name)
     }
 

@@ -7,13 +7,14 @@ use crate::disk;
 use crate::error::{Error, Result};
 use crate::hooks::tell::Teller;
 use crate::outgoing::Client;
-use crate::protocol::{ClipPlan, ModelFacts, Stage};
+use crate::protocol::{ModelFacts, Stage};
 use crate::secrets;
 use crate::slots::Slots;
 use crate::store::jobs::{self, Job, Status};
+use crate::store::keys::Grants;
 use crate::store::{Store, outbox};
 use serde::Serialize;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::ops::Deref;
 use std::path::PathBuf;
@@ -53,7 +54,7 @@ pub struct Shared {
     /// `true` when the server ends.
     pub ending: watch::Sender<bool>,
     /// The keys, as they were a moment ago.
-    pub keys: watch::Sender<Keys>,
+    pub keys: watch::Sender<Grants>,
     /// Uploads on their way.
     pub slots: Arc<Slots>,
     /// Pictures that are fetched.
@@ -61,37 +62,8 @@ pub struct Shared {
     live: Mutex<HashMap<String, Live>>,
     /// How often a clip was computed and did not fit on the disk.
     full: Mutex<HashMap<String, u32>>,
-    /// How fast models were, by their arguments.
-    speeds: Mutex<HashMap<String, Speed>>,
     /// Facts about models, by their names.
     pub models: tokio::sync::Mutex<HashMap<String, ModelFacts>>,
-}
-
-/// How fast a model was with its last clip.
-#[derive(Debug, Clone, Copy)]
-struct Speed {
-    /// Seconds of decoding per million pixels of all frames.
-    decoding: f64,
-    /// Seconds of everything else per prediction and million pixels of all frames.
-    prediction: f64,
-}
-
-/// Millions of pixels of all frames of a plan.
-fn megapixels(plan: &ClipPlan) -> f64 {
-    (plan.width * plan.height * plan.frames) as f64 / 1e6
-}
-
-fn predictions(plan: &ClipPlan) -> f64 {
-    plan.steps as f64 * if plan.guided { 2.0 } else { 1.0 }
-}
-
-/// What is to be known of keys besides those that are presented.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Keys {
-    /// Whether there are any.
-    pub any: bool,
-    /// The ids of those that are revoked.
-    pub revoked: HashSet<String>,
 }
 
 /// What pages are told of a change. The first one that tells it makes the text, for all.
@@ -144,7 +116,7 @@ pub struct Live {
     pub done: usize,
     /// All of them.
     pub total: usize,
-    /// Seconds until it is made, from the second step on.
+    /// Seconds until it is made, where that is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seconds_left: Option<f64>,
     /// The number of the newest preview; 0 is none.
@@ -196,12 +168,11 @@ impl App {
             work: Notify::new(),
             changes: broadcast::channel(CHANGES).0,
             ending: watch::channel(false).0,
-            keys: watch::channel(Keys::default()).0,
+            keys: watch::channel(Grants::default()).0,
             slots: Arc::default(),
             fetches: Arc::default(),
             live: Mutex::default(),
             full: Mutex::default(),
-            speeds: Mutex::default(),
             models: tokio::sync::Mutex::default(),
         })))
     }
@@ -250,29 +221,6 @@ impl Shared {
     /// Forgets how often that was.
     pub fn forget_full(&self, id: &str) {
         lock(&self.full).remove(id);
-    }
-
-    /// Learns from a clip that took `decode` of `total` seconds how fast the model is.
-    pub fn learn(&self, model: &str, plan: &ClipPlan, decode: f64, total: f64) {
-        let (pixels, predictions) = (megapixels(plan), predictions(plan));
-        if pixels > 0.0 && predictions > 0.0 {
-            let speed =
-                Speed { decoding: decode / pixels, prediction: (total - decode).max(0.0) / (pixels * predictions) };
-            lock(&self.speeds).insert(model.to_string(), speed);
-        }
-    }
-
-    /// Seconds that decoding will take, if the model has made a clip before.
-    pub fn decoding_seconds(&self, model: &str, plan: &ClipPlan) -> Option<f64> {
-        lock(&self.speeds).get(model).map(|speed| speed.decoding * megapixels(plan))
-    }
-
-    /// Seconds that the whole clip will take, if the model has made one before. Attention grows faster than the clip, so that a
-    /// much longer one takes more.
-    pub fn expected_seconds(&self, model: &str, plan: &ClipPlan) -> Option<f64> {
-        let pixels = megapixels(plan);
-        let whole = |speed: &Speed| pixels * (speed.decoding + speed.prediction * predictions(plan));
-        lock(&self.speeds).get(model).map(whole)
     }
 
     /// The folder of a clip's files.

@@ -18,6 +18,8 @@ pub struct Program {
     pub path: PathBuf,
     /// Its arguments.
     pub arguments: Vec<String>,
+    /// The variable that names the folder in which it keeps what it has learned; `None` leaves that as it is.
+    pub cache: Option<(&'static str, PathBuf)>,
 }
 
 /// A worker process. It is killed when this is dropped.
@@ -35,6 +37,7 @@ impl Child {
     pub async fn start(program: &Program) -> io::Result<Self> {
         let mut process = Command::new(&program.path)
             .args(&program.arguments)
+            .envs(program.cache.clone())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())

@@ -26,7 +26,7 @@ const SHORT: u64 = 1 << 20;
 /// The bytes of a form that are not its file's.
 const FORM: u64 = 1024;
 /// The most fields.
-const MOST_FIELDS: usize = 64;
+pub const MOST_FIELDS: usize = 64;
 /// The most levels of a field's name.
 const DEEPEST: usize = 8;
 /// The longest text of all fields together, in bytes; data URLs come as text, too.

@@ -2,8 +2,8 @@
 //! comes from outside.
 
 use kinora::{
-    Camera, CameraPath, Expand, Fit, Inputs, Mode, Placement, Pose, Request, Resolution, Sampling, Shot, Size, Source,
-    Story, UpscaleTarget, parse_aspect,
+    Camera, CameraPath, Expand, Fit, Inputs, Mode, Output, Placement, Pose, Request, Resolution, Sampling, Shot, Size,
+    Source, Story, parse_aspect,
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -101,6 +101,9 @@ pub struct ClipRequest {
     /// `720p` or `1080p`: enlarge the frames.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upscale: Option<String>,
+    /// `lanczos` (the kernel, quick) or `span` (a small network, sharper): what enlarges the frames.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upscaler: Option<String>,
     /// The clip that this one goes on from; `seconds` are added.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub extend: Option<String>,
@@ -346,9 +349,14 @@ impl ClipRequest {
     /// The enlargement of the frames.
     ///
     /// # Errors
-    /// A word that is not understood.
-    pub fn upscale(&self) -> Result<Option<UpscaleTarget>, FieldError> {
-        parsed("upscale", self.upscale.as_deref())
+    /// A word that is not understood, or no size to enlarge them to.
+    pub fn output(&self) -> Result<Output, FieldError> {
+        let (upscale, upscaler) =
+            (parsed("upscale", self.upscale.as_deref())?, parsed("upscaler", self.upscaler.as_deref())?);
+        if upscaler.is_some() && upscale.is_none() {
+            return Err(error("upscaler", "there is no size to enlarge the frames to: add upscale".into()));
+        }
+        Ok(Output::default().upscale(upscale).upscaler(upscaler))
     }
 
     fn size(&self) -> Result<Size, FieldError> {

@@ -33,6 +33,8 @@ pub struct Caller {
     pub name: String,
     /// The key's id; `None` without keys.
     pub key: Option<String>,
+    /// The version of the secret that has signed, of a token.
+    pub signed: Option<i64>,
     /// When the key, the session or the token is over, in milliseconds since 1970.
     pub until: Option<i64>,
     /// Whether keys exist at all.
@@ -53,7 +55,7 @@ pub async fn guard(State(app): State<App>, mut request: Request, next: Next) -> 
         Ok(caller) => {
             // A link is for a time, whatever becomes of keys.
             let is_link = caller.key.is_none() && caller.has_keys;
-            let mut over = over::over(&app, caller.key.clone(), caller.until);
+            let mut over = over::over(&app, caller.clone());
             request.extensions_mut().insert(caller);
             let response = tokio::select! {
                 response = next.run(request) => response,
@@ -84,13 +86,14 @@ async fn caller(app: &App, method: &Method, uri: &Uri, headers: &HeaderMap) -> A
     if let Some(owner) =
         link::owner_of(&app.secret, uri, now()).filter(|_| method == Method::GET || method == Method::HEAD)
     {
-        return Ok(Caller { owner, tier: String::new(), name: String::new(), key: None, until: None, has_keys: true });
+        let (tier, name) = (String::new(), String::new());
+        return Ok(Caller { owner, tier, name, key: None, signed: None, until: None, has_keys: true });
     }
     check_origin(app, &host, headers)?;
     let has_keys = app.store.read(keys::any).await?;
     if !has_keys && app.config.host.is_loopback() && app.config.public_url.is_none() {
-        let tier = app.config.local_tier.clone();
-        return Ok(Caller { owner: LOCAL.into(), tier, name: LOCAL.into(), key: None, until: None, has_keys });
+        let (tier, name) = (app.config.local_tier.clone(), LOCAL.into());
+        return Ok(Caller { owner: LOCAL.into(), tier, name, key: None, signed: None, until: None, has_keys });
     }
     if let Some(text) = bearer(headers) {
         let text = text.to_string();
@@ -98,7 +101,8 @@ async fn caller(app: &App, method: &Method, uri: &Uri, headers: &HeaderMap) -> A
             let own = app.secret;
             let signed = app.store.read(move |connection| token::verify(connection, &own, &text, now())).await?;
             let (key, until) = signed?;
-            return Ok(admitted(app, key, Some(until)).await);
+            let signed = Some(key.version);
+            return Ok(Caller { signed, ..admitted(app, key, Some(until)).await });
         }
         let found = app.store.read(move |connection| keys::find(connection, &text, now())).await?;
         return known(app, found, None).await;
@@ -138,7 +142,7 @@ async fn admitted(app: &App, key: Key, until: Option<i64>) -> Caller {
     let _ = app.store.write(move |transaction| keys::touch(transaction, &id, now())).await;
     let until = key.expires_at.into_iter().chain(until).min();
     let Key { id, owner, tier, name, .. } = key;
-    Caller { owner, tier, name, key: Some(id), until, has_keys: true }
+    Caller { owner, tier, name, key: Some(id), signed: None, until, has_keys: true }
 }
 
 /// The key of an `Authorization` header.

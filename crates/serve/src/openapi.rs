@@ -1,16 +1,16 @@
-//! The document of the interfaces, `/openapi.json`. Routes are declared once, for the router and for the document, and its schemas
+//! The documents of the interfaces, `/openapi.json` and `/kling/openapi.json`. Routes are declared once, for the router and for the document, and its schemas
 //! are those of the types that requests are read into and answers are written from: neither can say something else.
 
 use crate::app::App;
-use axum::Router;
 use axum::handler::Handler;
 use axum::routing::{self, MethodRouter};
+use axum::{Extension, Router};
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 /// Makes the schema of a type.
-type Of = fn(&mut SchemaGenerator) -> Schema;
+pub type Of = fn(&mut SchemaGenerator) -> Schema;
 
 /// One operation of an interface.
 pub struct Route {
@@ -48,6 +48,11 @@ macro_rules! methods {
 methods!(get post delete patch);
 
 impl Route {
+    /// Its handler can take this value.
+    pub fn knows<T: Clone + Send + Sync + 'static>(self, value: T) -> Self {
+        Self { handler: self.handler.layer(Extension(value)), ..self }
+    }
+
     /// It is asked with this query.
     pub fn query<T: JsonSchema>(self) -> Self {
         Self { query: Some(of::<T>), ..self }
@@ -86,7 +91,7 @@ impl Route {
         Self { is_open: true, ..self }
     }
 
-    fn operation(&self, generator: &mut SchemaGenerator) -> Value {
+    fn operation(&self, generator: &mut SchemaGenerator, refusal: Of) -> Value {
         let mut parameters = self.within();
         parameters.extend(self.asked(generator));
         let mut answers = Map::new();
@@ -95,7 +100,7 @@ impl Route {
             let content: Map<_, _> = kinds.iter().map(|kind| ((*kind).into(), json!({"schema": schema}))).collect();
             answers.insert(status.to_string(), with_content("An answer.", content));
         }
-        let fault = json!({"application/json": {"schema": of::<Problem>(generator)}});
+        let fault = json!({"application/json": {"schema": refusal(generator)}});
         answers.insert("default".into(), json!({"description": "It is refused.", "content": fault}));
         let mut operation = json!({"summary": self.about, "parameters": parameters, "responses": answers});
         if !self.takes.is_empty() {
@@ -179,8 +184,29 @@ pub fn router<'a>(routes: impl IntoIterator<Item = &'a Route>) -> Router<App> {
     routes.into_iter().fold(Router::new(), |router, route| router.route(route.path, route.handler.clone()))
 }
 
+/// What a document says beside its routes.
+pub struct About {
+    /// The name of the interface.
+    pub title: &'static str,
+    /// What it is.
+    pub description: &'static str,
+    /// What its requests are signed with.
+    pub key: &'static str,
+    /// The body of every refusal.
+    pub refusal: Of,
+}
+
+/// About the server's own interface and OpenAI's.
+pub const OWN: About = About {
+    title: "Kinora",
+    description: "Clips, by the server's own interface and by OpenAI's. Requests that are not known are refused in the same shape. Kling's \
+                  interface has a document of its own, `/kling/openapi.json`.",
+    key: "A key, `kin_…`, or a token that an access key has signed; not needed where there are no keys.",
+    refusal: of::<Problem>,
+};
+
 /// The document of the routes.
-pub fn document<'a>(routes: impl IntoIterator<Item = &'a Route>) -> Value {
+pub fn document<'a>(about: &About, routes: impl IntoIterator<Item = &'a Route>) -> Value {
     let settings = SchemaSettings::draft2020_12().with(|settings| {
         settings.definitions_path = "/components/schemas".into();
         settings.meta_schema = None;
@@ -189,21 +215,21 @@ pub fn document<'a>(routes: impl IntoIterator<Item = &'a Route>) -> Value {
     let mut paths = Map::new();
     for route in routes {
         let operations = paths.entry(route.path).or_insert_with(|| json!({}));
-        operations[route.method] = route.operation(&mut generator);
+        operations[route.method] = route.operation(&mut generator, about.refusal);
     }
     let schemas = generator.take_definitions(true);
     json!({
         "openapi": "3.1.0",
         "info": {
-            "title": "Kinora",
+            "title": about.title,
             "version": env!("CARGO_PKG_VERSION"),
-            "description": "Clips, by the server's own interface and by OpenAI's. Requests that are not known are refused in the same shape.",
+            "description": about.description,
         },
         "security": [{"key": []}, {}],
         "paths": paths,
         "components": {
             "schemas": schemas,
-            "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": "A key, `kin_…`; not needed where there are none."}},
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": about.key}},
         },
     })
 }

@@ -1,15 +1,17 @@
-//! Keys that are over. What they have opened, a stream of events or a long download, ends within seconds.
+//! Keys, sessions and tokens that are over. What they have opened, a stream of events or a long download, ends with them: at its
+//! time, or within a moment after a key is revoked, or a secret replaced that has signed.
 
-use crate::app::{App, Keys, now};
-use crate::store::keys;
+use crate::app::{App, now};
+use crate::guard::Caller;
+use crate::store::keys::{self, Grants};
 use axum::body::Body;
 use futures_util::stream::{self, StreamExt};
 use std::future::{self, Future};
 use std::pin::Pin;
 use std::time::Duration;
 
-/// How often the store is asked: keys are revoked by another process.
-const EVERY: Duration = Duration::from_secs(2);
+/// How often the store is asked: keys are changed by another process.
+const EVERY: Duration = Duration::from_millis(250);
 
 /// The end of what a caller may do.
 pub type Over = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -18,8 +20,7 @@ pub type Over = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub async fn watch(app: App) {
     let mut ending = app.ending.subscribe();
     loop {
-        let read =
-            app.store.read(|connection| Ok(Keys { any: keys::any(connection)?, revoked: keys::revoked(connection)? }));
+        let read = app.store.read(keys::grants);
         if let Ok(keys) = read.await {
             app.keys.send_if_modified(|known| {
                 let is_new = *known != keys;
@@ -34,13 +35,16 @@ pub async fn watch(app: App) {
     }
 }
 
-/// Returns when the key is over; without a key, when there are keys. `until` is the time at which it is over in any case.
-pub fn over(app: &App, key: Option<String>, until: Option<i64>) -> Over {
+/// Returns when what the caller was let in with is over; without a key, when there are keys.
+pub fn over(app: &App, caller: Caller) -> Over {
     let mut keys = app.keys.subscribe();
     Box::pin(async move {
-        let is_over = |keys: &Keys| key.as_ref().map_or(keys.any, |key| keys.revoked.contains(key));
+        let is_over = |keys: &Grants| match &caller.key {
+            Some(key) => keys.are_over(key, caller.signed),
+            None => !keys.is_empty(),
+        };
         let late = async {
-            match until {
+            match caller.until {
                 Some(until) => {
                     let left = u64::try_from(until - now()).unwrap_or(0);
                     tokio::time::sleep(Duration::from_millis(left)).await;
@@ -48,14 +52,14 @@ pub fn over(app: &App, key: Option<String>, until: Option<i64>) -> Over {
                 None => future::pending().await,
             }
         };
-        let revoked = async {
+        let replaced = async {
             let is_gone = keys.wait_for(is_over).await.is_err();
             if is_gone {
                 future::pending::<()>().await; // the server ends
             }
         };
         tokio::select! {
-            () = revoked => {}
+            () = replaced => {}
             () = late => {}
         }
     })

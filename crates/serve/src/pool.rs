@@ -8,7 +8,7 @@ use crate::dto::ClipRequest;
 use crate::fault::is_full;
 use crate::inputs;
 use crate::percent::Percent;
-use crate::protocol::{ClipFacts, ClipPlan, Make, Order, Problem, Report, Stage};
+use crate::protocol::{ClipFacts, Make, Order, Problem, Report, Stage};
 use crate::store::jobs::{self, Done, End, Job, Status};
 use rusqlite::Transaction;
 use std::time::{Duration, Instant};
@@ -164,15 +164,12 @@ async fn make(app: &App, job: &Job, child: &mut Child) -> bool {
             return true;
         }
     };
-    let model = order.model.join(" ");
-    let plan: Option<ClipPlan> = serde_json::from_value(job.plan.clone()).ok();
-    let decoding = plan.as_ref().and_then(|plan| app.decoding_seconds(&model, plan));
     if child.send(&Order::Make(Box::new(order))).await.is_err() {
         back(app, job, End::Died).await;
         return false;
     }
     let mut attempt =
-        Attempt { app, job, percent: Percent::new(decoding), stored: Instant::now(), preview: 0, stage: None };
+        Attempt { app, job, percent: Percent::default(), stored: Instant::now(), preview: 0, stage: None };
     let mut deadline: Option<tokio::time::Instant> = None;
     let mut renew = tokio::time::interval(LEASE / 3);
     let mut is_ending = false;
@@ -187,7 +184,7 @@ async fn make(app: &App, job: &Job, child: &mut Child) -> bool {
                     back(app, job, if is_ending { End::Stopped } else { End::Died }).await;
                     return false;
                 }
-                Some(report) => if let Some(end) = attempt.hear(report, &model, plan.as_ref()).await {
+                Some(report) => if let Some(end) = attempt.hear(report).await {
                     return end;
                 },
             },
@@ -300,7 +297,7 @@ async fn fail(app: &App, job: &Job, problem: &Problem, is_made: bool) {
 
 impl Attempt<'_> {
     /// Takes a report; at the end of the attempt returns whether the process can make another clip.
-    async fn hear(&mut self, report: Report, model: &str, plan: Option<&ClipPlan>) -> Option<bool> {
+    async fn hear(&mut self, report: Report) -> Option<bool> {
         let is_own = |job: &str, attempt: i64| job == self.job.id && attempt == self.job.attempt;
         match report {
             Report::Progress { job, attempt, stage, done, total, seconds, preview, window }
@@ -325,10 +322,11 @@ impl Attempt<'_> {
                 }
                 None
             }
+            Report::Expected { job, attempt, time } if is_own(&job, attempt) => {
+                self.percent.expect(time);
+                None
+            }
             Report::Made { job, attempt, clip } if is_own(&job, attempt) => {
-                if let Some(plan) = plan {
-                    self.app.learn(model, plan, clip.seconds[2], clip.seconds[3]);
-                }
                 self.made(clip).await;
                 Some(true)
             }

@@ -107,6 +107,15 @@ pub enum Report {
         /// The window of a story, from 1 on, and the number of them.
         window: [usize; 2],
     },
+    /// About how long the whole job takes, by what is known when it begins.
+    Expected {
+        /// The job.
+        job: String,
+        /// Its attempt.
+        attempt: i64,
+        /// The time.
+        time: Time,
+    },
     /// The clip is under its name.
     Made {
         /// The job.
@@ -255,8 +264,45 @@ pub struct ClipPlan {
     pub memory: u64,
     /// Whether that much memory is there.
     pub fits: bool,
+    /// About how long it takes to be made, where anything is known of it.
+    #[serde(default)]
+    pub time: Option<Time>,
     /// Sentences worth knowing.
     pub notices: Vec<String>,
+}
+
+/// About how long a clip takes to be made.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Time {
+    /// Seconds, from the prompt to the clip.
+    pub seconds: f64,
+    /// Those of them that decoding takes; null where only the steps are counted.
+    pub decode: Option<f64>,
+    /// What they are known from.
+    pub basis: Basis,
+}
+
+/// What a time is known from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Basis {
+    /// A clip of the model in this size and length on this machine.
+    SameSize,
+    /// A clip of the model in another size or length on this machine.
+    OtherSize,
+    /// The rate at which this machine multiplies, for all or for a part of it.
+    Rate,
+}
+
+impl From<kinora::Estimate> for Time {
+    fn from(known: kinora::Estimate) -> Self {
+        let basis = match known.basis {
+            kinora::Basis::SameSize => Basis::SameSize,
+            kinora::Basis::OtherSize => Basis::OtherSize,
+            kinora::Basis::Rate | kinora::Basis::Enlarging => Basis::Rate,
+        };
+        Self { seconds: known.seconds, decode: known.decode, basis }
+    }
 }
 
 fn one() -> usize {

@@ -15,6 +15,7 @@ use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 use axum::{Router, middleware};
+use serde_json::Value;
 use std::sync::Arc;
 use tower_http::catch_panic::CatchPanicLayer;
 
@@ -118,8 +119,12 @@ fn open() -> Vec<Route> {
 /// All routes.
 pub fn router(app: App) -> Router {
     let (long, own, open) = (long(), own(), open());
-    let document: Arc<str> = openapi::document(long.iter().chain(&own).chain(&open)).to_string().into();
-    let document = get(move || async move { ([(CONTENT_TYPE, JSON)], document.to_string()) });
+    let document = |value: Value| {
+        let text: Arc<str> = value.to_string().into();
+        get(move || async move { ([(CONTENT_TYPE, JSON)], text.to_string()) })
+    };
+    let own_document = document(openapi::document(&openapi::OWN, long.iter().chain(&own).chain(&open)));
+    let kling_document = document(kling::document());
     let within = |routes: &[Route], most: u64| {
         let router = openapi::router(routes).method_not_allowed_fallback(wrong_method);
         router.layer(DefaultBodyLimit::disable()).layer(middleware::from_fn_with_state(most, body::limit))
@@ -127,7 +132,8 @@ pub fn router(app: App) -> Router {
     let guarded = within(&long, MOST_MULTIPART).merge(within(&own, MOST));
     let guarded = guarded.layer(middleware::from_fn_with_state(app.clone(), guard::guard));
     let open = within(&open, MOST)
-        .route("/openapi.json", document)
+        .route("/openapi.json", own_document)
+        .route("/kling/openapi.json", kling_document)
         .route("/api/{*rest}", any(nothing))
         .route("/v1/{*rest}", any(nothing))
         .fallback(page)

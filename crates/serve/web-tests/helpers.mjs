@@ -43,7 +43,8 @@ export async function open(url, options = {}, allow = []) {
   const wrong = [];
   page.on("pageerror", (error) => wrong.push(`page error: ${error.message}`));
   page.on("console", (entry) => {
-    const expected = allow.some((status) => entry.text().includes(String(status)));
+    // With a key, the page is refused until it has signed in.
+    const expected = [...allow, ...(key ? [401] : [])].some((status) => entry.text().includes(String(status)));
     if (["error", "warning"].includes(entry.type()) && !expected) wrong.push(`console: ${entry.text()} ${entry.location().url}`);
   });
   await page.addInitScript(() => {
@@ -68,7 +69,7 @@ export async function open(url, options = {}, allow = []) {
 export async function accessible(page, name) {
   await page.evaluate(AXE);
   const found = await page.evaluate(async () => {
-    await Promise.all(document.getAnimations().map((animation) => animation.playState === "running" && animation.effect.getTiming().iterations === 1 && animation.finished));
+    await Promise.all(document.getAnimations().map((animation) => animation.playState === "running" && animation.effect.getTiming().iterations === 1 && animation.finished.catch(() => {})));
     const { violations } = await window.axe.run(document, { resultTypes: ["violations"] });
     return violations.filter(({ impact }) => impact === "serious" || impact === "critical").map(({ id, help, nodes }) => `${id}: ${help}\n    ${nodes.slice(0, 4).map((node) => `${node.target} ${node.any[0]?.message ?? ""}`).join("\n    ")}`);
   });

@@ -14,7 +14,7 @@ function ulid(now) {
 
 const MODELS = [
   {
-    name: "embedded", title: "Moving shapes, a demonstration", takes: ["image", "last-image"], width: 112, height: 64, frames: 17, fps: 8, seconds: 2.125, steps: 16, guidance_scale: 3,
+    name: "embedded", title: "Moving shapes, a demonstration", takes: ["image", "last-image", "extend"], width: 112, height: 64, frames: 17, fps: 8, seconds: 2.125, steps: 16, guidance_scale: 3,
     negative_prompt: "", resolutions: [], longest_seconds: 10,
   },
   {
@@ -23,11 +23,11 @@ const MODELS = [
   },
   {
     name: "studio-control", title: "Studio Control, 1.3 B: control and references", takes: ["control", "references", "video"], width: 832, height: 480, frames: 81, fps: 16, seconds: 5.0625, steps: 30,
-    guidance_scale: 5, negative_prompt: "", resolutions: ["480p"], longest_seconds: 5,
+    guidance_scale: 5, negative_prompt: "", resolutions: ["480p"], longest_seconds: 180,
   },
   {
     name: "studio-i2v", title: "Studio, 14 B: image to video", takes: ["image", "extend"], needs: ["image"], width: 832, height: 480, frames: 81, fps: 16, seconds: 5.0625, steps: 30,
-    guidance_scale: 5, negative_prompt: "", resolutions: ["480p"], longest_seconds: 5,
+    guidance_scale: 5, negative_prompt: "", resolutions: ["480p"], longest_seconds: 180,
   },
 ];
 
@@ -56,11 +56,28 @@ export function me() {
 
 const modelOf = (request) => state.models.find((model) => model.name === request.model) ?? state.models[0];
 
+/** Refuses what the server refuses of stories and paths. */
+function check({ shots, prompt, seconds, image, camera, camera_path: path, extend }, model) {
+  const wrong = (param, message) => failure(400, message, { param, code: "invalid_value" });
+  if (path && (camera || shots)) throw wrong("camera_path", "a camera's path goes with neither a move nor shots");
+  if (path && !model.takes.includes("camera")) throw wrong("camera", "the model has no camera control, and a path cannot be said in a prompt");
+  const far = path?.findIndex(({ zoom = 1 }) => zoom < 0.1 || zoom > 20) ?? -1;
+  if (far >= 0) throw wrong("camera_path", `pose ${far + 1} zooms by ${path[far].zoom}, which is outside 0.1 to 20`);
+  for (const [field, value] of Object.entries({ prompt, seconds, image, camera })) if (shots && value !== undefined) throw wrong(field, `the shots of a story have their own \`${field}\``);
+  if (shots?.length > 32) throw wrong("shots", `a story of ${shots.length} shots has more than the 32 that the tier allows`);
+  shots?.forEach((shot, at) => {
+    if (shot.seconds !== undefined && !(shot.seconds > 0)) throw wrong("seconds", `a shot of ${shot.seconds} s is not possible`);
+    if (shot.image && shot.join !== "cut" && (at > 0 || extend)) throw wrong("image", `shot ${at + 1} continues the one before and begins with an image`);
+  });
+}
+
 /** What a request becomes; wrong values are refused as the server does, with the field's name. */
 export function plan(request) {
   const model = modelOf(request);
-  if (!request.prompt) throw failure(400, "the prompt is empty", { param: "prompt", code: "invalid_value" });
-  const seconds = request.seconds ?? model.seconds;
+  const { shots } = request;
+  if (!(shots ?? [request]).every(({ prompt }) => prompt)) throw failure(400, "the prompt is empty", { param: "prompt", code: "invalid_value" });
+  check(request, model);
+  const seconds = shots ? shots.reduce((sum, shot) => sum + (shot.seconds ?? model.seconds), 0) : request.seconds ?? model.seconds;
   if (seconds > model.longest_seconds) throw failure(400, `a clip of ${seconds} s is longer than the ${model.longest_seconds} s that this model makes`, { param: "seconds", code: "invalid_value" });
   if (request.sampling?.steps > 200) throw failure(400, "steps is 999, and at most 200 are allowed", { param: "sampling.steps", code: "invalid_value" });
   const [w, h] = (request.aspect ?? "16:9").split(":").map(Number);
@@ -73,17 +90,20 @@ export function plan(request) {
   const height = grid(Math.sqrt((area * h) / w));
   const notices = frames > 81 ? ["the clip is made in windows of 81 frames that share 5 frames"] : [];
   if (request.camera && !model.takes.includes("camera")) notices.push("the model has no camera control: the move is added to the prompt in words");
-  const made = { width, height, frames, fps, seconds: frames / fps, steps, guided: true, seed: String(request.seed ?? randomInt(2 ** 47)), memory: 2.1e9 + width * height * frames * 90, notices };
+  const made = { width, height, frames, fps, seconds: frames / fps, steps, windows: shots ? shots.length : 1, guided: true, seed: String(request.seed ?? randomInt(2 ** 47)), memory: 2.1e9 + width * height * frames * 90, notices };
   const waiting = [...state.clips.values()].filter((clip) => clip.status === "queued" || clip.status === "running").length;
   return { plan: made, cost: Math.max(1, Math.round(seconds * (width > 900 ? 4 : 2))), seconds: (width * height * frames * steps) / 4e6, wait: waiting * 95 };
 }
+
+/** The words of a request, or those of all its shots. */
+export const promptOf = ({ prompt, shots }) => prompt ?? shots.map((shot) => shot.prompt).join(" / ");
 
 const looksFor = (made) => [...LOOKS].sort((a, b) => Math.abs(a.width / a.height - made.width / made.height) - Math.abs(b.width / b.height - made.width / made.height));
 
 export function add(request, { now = Date.now(), ...rest } = {}) {
   const planned = plan(request);
   const id = `video_${ulid(now)}`;
-  const look = rest.look ?? looksFor(planned.plan)[[...request.prompt].length % 3].name;
+  const look = rest.look ?? looksFor(planned.plan)[[...promptOf(request)].length % 3].name;
   const clip = { id, status: "queued", created_at: now, request: { ...request, model: modelOf(request).name }, plan: planned.plan, progress: 0, paused: false, starred: false, seed: planned.plan.seed, cost: planned.cost, ...rest, look };
   state.clips.set(id, clip);
   return clip;
@@ -140,7 +160,7 @@ function advance() {
   running.seconds_left = share < 0.12 ? null : Math.max(1, Math.round(240 * (1 - share)));
   if (share > 0.15) running.preview = Math.ceil(share * 6);
   if (running.progress < 100) return send("progress", { id: running.id, progress: running.progress, stage: running.stage, seconds_left: running.seconds_left, preview: running.preview });
-  if (running.request.prompt.includes("FAIL")) Object.assign(running, { status: "failed", finished_at: Date.now(), stage: undefined, error: { code: "out_of_memory", message: "the clip needs 96 GB of memory, and the device has 24 GB; ask for a smaller size or fewer frames" } });
+  if (promptOf(running.request).includes("FAIL")) Object.assign(running, { status: "failed", finished_at: Date.now(), stage: undefined, error: { code: "out_of_memory", message: "the clip needs 96 GB of memory, and the device has 24 GB; ask for a smaller size or fewer frames" } });
   else finish(running);
   return send("clip", shown(running));
 }

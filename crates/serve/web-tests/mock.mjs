@@ -1,11 +1,11 @@
 // A server of the page without models: `node mock.mjs [PORT]`. It answers /api as the real one does, with made-up clips.
-// POST /mock with options (empty, many, busy, limited, full, signin, slow, still, error) begins anew; {"down": ms} is a restart.
+// POST /mock with options (empty, many, busy, limited, full, signin, slow, still, error, broken) begins anew; {"down": ms} is a restart.
 import { createServer } from "node:http";
 import { existsSync, readFileSync } from "node:fs";
 import { extname, normalize } from "node:path";
 import { fileURLToPath } from "node:url";
 import { media } from "./mock-media.mjs";
-import { add, failure, me, number, plan, reset, send, shown, startTime, state, waiting } from "./mock-state.mjs";
+import { add, failure, me, number, plan, promptOf, reset, send, shown, startTime, state, waiting } from "./mock-state.mjs";
 
 const WEB = fileURLToPath(new URL("../web/", import.meta.url));
 const TYPES = { ".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8", ".svg": "image/svg+xml", ".png": "image/png", ".webp": "image/webp", ".mp4": "video/mp4" };
@@ -58,7 +58,7 @@ function list(query) {
   const text = query.get("text")?.toLowerCase();
   const after = query.get("after");
   const all = [...state.clips.values()].sort((a, b) => (a.id < b.id ? 1 : -1)).filter((clip) => (!statuses || statuses.includes(clip.status)) && (query.get("starred") !== "true" || clip.starred)
-    && (!text || clip.request.prompt.toLowerCase().includes(text)) && (!after || clip.id < after));
+    && (!text || promptOf(clip.request).toLowerCase().includes(text)) && (!after || clip.id < after));
   const limit = Number(query.get("limit") ?? 20);
   return { clips: all.slice(0, limit).map(shown), has_more: all.length > limit };
 }
@@ -131,8 +131,16 @@ function clipPart(request, response, clip, part, query) {
   if (part === "thumbnail" || part === "sheet") return bytes(request, response, "image/png", media(`${look}.png`));
   if (part === "last") return bytes(request, response, "image/png", media(`${look}-last.png`));
   if (part === "preview") return bytes(request, response, "image/webp", media(`${look}-preview${Math.min(3, Math.max(1, Math.ceil(Number(query.get("n")) / 2)))}.webp`));
-  if (part === "recipe") return json(response, 200, { prompt: clip.request.prompt, seed: clip.seed });
+  if (part === "recipe") return json(response, 200, { prompt: promptOf(clip.request), seed: clip.seed });
   throw failure(404, "there is no such part", { code: "not_found" });
+}
+
+/** The models; with the option `broken`, one or all of them cannot be used. */
+function modelsShown() {
+  const { broken } = state.options;
+  const wrong = (name) => ({ name, default: false, longest_seconds: 180, problem: "there is no model in a file of the server" });
+  if (broken === "all") return state.models.map(({ name }) => wrong(name));
+  return broken ? [...state.models, wrong("mine")] : state.models;
 }
 
 async function api(request, response, path, query) {
@@ -148,7 +156,7 @@ async function api(request, response, path, query) {
   if (first === "session") return response.writeHead(204, { ...HEADERS, "set-cookie": "session=; Max-Age=0; Path=/" }).end();
   if (state.options.signin && !/session=mock/.test(request.headers.cookie ?? "")) throw failure(401, "a key is needed", { code: "unauthorized" });
   if (first === "me") return json(response, 200, me());
-  if (first === "models") return json(response, 200, { models: state.models, presets: ["lightning-4", "causvid-9"] });
+  if (first === "models") return json(response, 200, { models: modelsShown(), presets: ["lightning-4", "causvid-9"] });
   if (first === "events") return events(response);
   if (first === "plan") return json(response, 200, plan(sent));
   if (first === "queue") {

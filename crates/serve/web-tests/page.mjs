@@ -3,6 +3,7 @@
 import { assert, browser } from "./helpers.mjs";
 import { flows } from "./flows.mjs";
 import { states } from "./states.mjs";
+import { storyFlows, storyStates } from "./stories.mjs";
 
 const real = process.env.KINORA_URL;
 const MOST = 300_000; // milliseconds for one test
@@ -15,7 +16,7 @@ const mock = async (options) => {
 };
 
 const tools = { url: server.url, real: Boolean(real), key: process.env.KINORA_KEY, mock: real ? async () => {} : mock };
-const tests = [...flows, ...(real ? [] : states)].filter(([name]) => !wanted.length || wanted.some((word) => name.includes(word)));
+const tests = [...flows, ...storyFlows, ...(real ? [] : [...states, ...storyStates])].filter(([name]) => !wanted.length || wanted.some((word) => name.includes(word)));
 let failed = 0;
 for (const [name, test] of tests) {
   const begin = Date.now();

@@ -145,6 +145,7 @@ async function pages({ url, mock }) {
 async function continuing({ url, mock }) {
   await mock({});
   const { page, close } = await open(url, WIDE);
+  await page.selectOption("#field-model", "studio-control"); // which cannot go on from a clip
   await page.locator(".tile[data-clip]:not(.bad) .tile-open").first().click();
   await page.getByRole("button", { name: "Go on from here" }).click();
   await until(() => page.locator("#tab-extend[aria-selected=true]").count(), "the tab of continuing");
@@ -254,6 +255,22 @@ async function signIn({ url, mock }) {
   await close();
 }
 
+/** Models that the server cannot use do not hinder the others. */
+async function brokenModels({ url, mock }) {
+  await mock({ broken: "one", empty: true });
+  const { page, close } = await open(url, WIDE);
+  await page.getByText("mine cannot be used: there is no model").waitFor();
+  equal(await page.locator('#field-model option[value="mine"]').count(), 0, "a model that cannot be chosen");
+  await until(() => page.locator("[data-plan]").count(), "no plan");
+  await accessible(page, "a broken model");
+  await mock({ broken: "all", empty: true });
+  await page.reload();
+  await page.getByText("studio-5b cannot be used").waitFor();
+  await accessible(page, "only broken models");
+  await shot(page, "broken");
+  await close();
+}
+
 async function phone({ url, mock }) {
   await mock({ still: true });
   const { page, close } = await open(url, NARROW);
@@ -280,5 +297,6 @@ export const states = [
   ["refusals", refusals],
   ["a restart of the server", restart],
   ["signing in and out", signIn],
+  ["models that cannot be used", brokenModels],
   ["a phone", phone],
 ];

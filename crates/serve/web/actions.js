@@ -32,7 +32,8 @@ export async function submit() {
   if (state.sending) return null;
   const { request, missing } = requestOf(state, currentModel(app.get().models, state.model));
   if (missing.length) {
-    const errors = Object.fromEntries(missing.map((name) => [name, t(name === "prompt" ? "promptNeeded" : "chooseFirst")]));
+    const text = (name) => (name === "prompt" ? "promptNeeded" : name.endsWith("-prompt") ? "shotNeeded" : "chooseFirst");
+    const errors = Object.fromEntries(missing.map((name) => [name, t(text(name))]));
     form.set({ errors });
     say(Object.values(errors)[0]);
     return missing[0];
@@ -52,7 +53,7 @@ export async function submit() {
       say(t("queued"));
       showQueue();
     }
-    rememberPrompt(request.prompt);
+    for (const { prompt } of request.shots?.toReversed() ?? [request]) rememberPrompt(prompt);
     return null;
   } catch (error) {
     return error.status === 401 ? null : showError(error);
@@ -145,11 +146,13 @@ export function continueFrom(clip, tab) {
   const slot = tab === "image" ? { ...slotOf(clip.id, "image"), name: t("fromClip") } : slotOf(clip.id, "video");
   const { prompt } = form.get();
   setSlot(tab, slot);
-  change({ prompt: prompt.trim() ? prompt : clip.request.prompt, editing: null, error: null });
+  const said = clip.request.shots?.at(-1)?.prompt ?? clip.request.prompt;
+  change({ prompt: prompt.trim() ? prompt : said, editing: null, error: null });
   toForm(t(tab === "image" ? "slotImage" : "slotExtend"));
 }
 
 export async function signOut() {
   await attempt(api.remove("session"));
+  form.set({ slots: {}, references: [], editing: null }); // they are of whoever leaves
   app.set({ session: "signin", clips: new Map(), me: null });
 }

@@ -25,8 +25,9 @@ const AGAIN = 2000; // milliseconds until a server that does not answer is asked
 async function begin() {
   try {
     const [me, { models, presets }] = await Promise.all([api.get("me"), api.get("models")]);
-    app.set({ me, models, presets: presets ?? [], session: "ready" });
-    const model = currentModel(models, form.get().model);
+    const usable = models.filter((model) => !model.problem);
+    app.set({ me, models: usable, broken: models.filter((model) => model.problem), presets: presets ?? [], session: "ready" });
+    const model = currentModel(usable, form.get().model);
     if (model) form.set({ model: model.name });
     connect();
   } catch (error) {
@@ -38,8 +39,9 @@ async function begin() {
 
 function Messages() {
   const messages = app.use((state) => state.messages);
-  return html`<div class="messages" role="region" aria-label=${t("notices")}>${messages.map(({ id, text, kind, title }) => html`<div key=${id} class=${`message ${kind}`} role=${kind === "error" ? "alert" : "status"}>
+  return html`<div class="messages" role="region" aria-label=${t("notices")}>${messages.map(({ id, text, kind, title, action }) => html`<div key=${id} class=${`message ${kind}`} role=${kind === "error" ? "alert" : "status"}>
     <${Icon} name=${kind === "note" ? "check" : "warning"} /><div>${title && html`<b>${title}</b>`}<p>${text}</p></div>
+    ${action && html`<button type="button" class="small" onClick=${() => (dismiss(id), action.run())}>${action.label}</button>`}
     <${IconButton} icon="close" label=${t("dismiss")} onClick=${() => dismiss(id)} /></div>`)}</div>`;
 }
 

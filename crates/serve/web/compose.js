@@ -1,5 +1,5 @@
 // The form: what the next clip shows and how it is made.
-import { html, classes, useMemo, useRef } from "./html.js";
+import { html, classes, useEffect, useMemo, useRef, useState } from "./html.js";
 import { submit } from "./actions.js";
 import { Camera } from "./camera.js";
 import { Choice, Disclosure, FieldError, NumberField, SelectField } from "./fields.js";
@@ -9,15 +9,40 @@ import { AspectIcon, Icon, IconButton } from "./icons.js";
 import { PlanSummary, usePlan } from "./plan.js";
 import { Prompt } from "./prompt.js";
 import { Slots } from "./slots.js";
+import { Story } from "./story.js";
 import { app } from "./store.js";
-import { examples, t } from "./texts.js";
+import { examples, stories, t } from "./texts.js";
 
-const TAB_TEXTS = { text: "tabText", image: "tabImage", frames: "tabFrames", extend: "tabExtend", control: "tabControl", restyle: "tabRestyle" };
+const TAB_TEXTS = { text: "tabText", image: "tabImage", frames: "tabFrames", extend: "tabExtend", story: "tabStory", control: "tabControl", restyle: "tabRestyle" };
 const ASPECTS = ["16:9", "9:16", "1:1", "4:3", "3:4", "21:9"];
+
+/** Shows a tab. A story without words begins with those of the prompt. */
+function choose(tab) {
+  const { shots, prompt } = form.get();
+  const blank = tab === "story" && shots.every((shot) => !shot.prompt.trim());
+  change(blank && prompt.trim() ? { tab, shots: [{ ...shots[0], prompt }, ...shots.slice(1)] } : { tab });
+}
 
 /** Tabs in one row; the arrow keys go through them, as in every list of tabs. */
 function Tabs({ tab, model }) {
   const row = useRef();
+  const [edges, setEdges] = useState("");
+  // A row that is wider than its place says so at the edge where there is more.
+  const look = () => {
+    const { scrollLeft: left, clientWidth: width, scrollWidth: whole } = row.current;
+    setEdges(classes(left > 2 && "cut-left", left + width < whole - 2 && "cut-right"));
+  };
+  useEffect(() => {
+    if (!row.current) return undefined;
+    const seen = new ResizeObserver(look);
+    seen.observe(row.current);
+    return () => seen.disconnect();
+  }, []);
+  useEffect(() => {
+    const [box, own] = [row.current, row.current?.querySelector('[aria-selected="true"]')];
+    if (own && (own.offsetLeft < box.scrollLeft || own.offsetLeft + own.offsetWidth > box.scrollLeft + box.clientWidth)) box.scrollLeft = own.offsetLeft - (box.clientWidth - own.offsetWidth) / 2;
+    if (box) look();
+  }, [tab, model.name]);
   const names = Object.keys(TABS).filter((name) => takes(model, name));
   if (names.length < 2) return null;
   const keys = (event) => {
@@ -26,19 +51,19 @@ function Tabs({ tab, model }) {
     if (!step && !(event.key in ends)) return;
     event.preventDefault();
     const next = step ? (names.indexOf(tab) + step + names.length) % names.length : ends[event.key];
-    change({ tab: names[next] });
+    choose(names[next]);
     row.current.children[next].focus();
   };
-  return html`<div class="tabs" role="tablist" aria-label=${t("kind")} ref=${row} onKeyDown=${keys}>
+  return html`<div class=${classes("tabs", edges)} role="tablist" aria-label=${t("kind")} ref=${row} onKeyDown=${keys} onScroll=${look}>
     ${names.map((name) => html`<button type="button" role="tab" key=${name} id=${`tab-${name}`} aria-selected=${name === tab} aria-controls="panel" tabindex=${name === tab ? 0 : -1}
-      onClick=${() => change({ tab: name })}>${t(TAB_TEXTS[name])}</button>`)}
+      onClick=${() => choose(name)}>${t(TAB_TEXTS[name])}</button>`)}
   </div>`;
 }
 
 function lengths(model) {
   const own = Math.round(10 * model.seconds) / 10;
   const longest = model.longest_seconds ?? own;
-  return [...new Set([own, 3, 5, 10, 30, 60, 180])].filter((n) => n <= longest && n >= Math.min(own, 3)).sort((a, b) => a - b).slice(0, 5);
+  return [...new Set([own, 3, 5, 10, 30, 60, 180])].filter((n) => n <= longest && n >= Math.min(own, 3) && (n === own || Math.abs(n - own) > 0.3)).sort((a, b) => a - b).slice(0, 5);
 }
 
 function Length({ model, value, error }) {
@@ -54,12 +79,12 @@ function Length({ model, value, error }) {
   </div>`;
 }
 
-function Shape({ state, model, errors }) {
+function Shape({ state, model, errors, tab }) {
   const aspects = [["", t("aspectOwn")], ...ASPECTS.map((aspect) => [aspect, aspect, html`<${AspectIcon} aspect=${aspect} />`])];
   const resolutions = [["", size(model.width, model.height)], ...(model.resolutions ?? []).map((name) => [name, name])];
   return html`<div class="shape">
     <${Choice} name="aspect" label=${t("aspect")} class="aspects" value=${state.aspect} error=${errors.aspect} options=${aspects} onChange=${(aspect) => change({ aspect })} />
-    <${Length} model=${model} value=${state.seconds} error=${errors.seconds} />
+    ${tab !== "story" && html`<${Length} model=${model} value=${state.seconds} error=${errors.seconds} />`}
     <div class="pair">
       <${SelectField} name="resolution" label=${t("resolution")} value=${state.resolution} error=${errors.resolution} options=${resolutions} onChange=${(resolution) => change({ resolution })} />
       <${Choice} name="mode" label=${t("speed")} value=${state.mode} error=${errors.mode} options=${[["fast", t("fast")], ["", t("standard")], ["quality", t("quality")]]}
@@ -129,16 +154,22 @@ function Editing() {
     <button type="button" class="small" onClick=${() => form.set({ editing: null })}>${t("editingStop")}</button></div>`;
 }
 
+/** Models that the server offers and cannot use, for whoever runs it. */
+const Broken = ({ models }) => html`<ul class="notices broken">${models.map(({ name, problem }) => html`<li key=${name}><${Icon} name="warning" /><span>${t("modelBroken", { name })} ${problem}</span></li>`)}</ul>`;
+
 /** Where the focus goes when a field is wrong or empty. */
 function look(name) {
-  const ids = { prompt: "prompt", seed: "field-seed", negative: "negative" };
-  const element = document.getElementById(ids[name] ?? `slot-${name}`) ?? document.getElementById(`field-${name}`) ?? document.querySelector(`input[name="choice-${name}"]:checked`);
-  element?.focus();
+  const ids = { [`${form.get().shots[0].key}-prompt`]: "prompt", seed: "field-seed", negative: "negative" };
+  const element = document.getElementById(ids[name] ?? name) ?? document.getElementById(`slot-${name}`) ?? document.getElementById(`field-${name}`) ?? document.querySelector(`input[name="choice-${name}"]:checked`);
+  // What takes no focus, such as the camera's panel, comes into sight.
+  if (element) element.focus();
+  if (element && document.activeElement !== element) element.scrollIntoView({ block: "start" });
 }
 
 export function Compose() {
   const state = form.use();
   const models = app.use((all) => all.models);
+  const broken = app.use((all) => all.broken);
   const presets = app.use((all) => all.presets);
   const credits = app.use((all) => all.me?.credits);
   const model = currentModel(models, state.model);
@@ -146,14 +177,16 @@ export function Compose() {
   const { request, missing } = useMemo(() => requestOf(state, model), [state, model]);
   // The plan does not depend on the words, so an empty box is planned with the example's.
   const example = examples(model?.name)[0];
-  const plan = usePlan({ ...request, prompt: request.prompt || example }, Boolean(model) && missing.every((name) => name === "prompt"), state.editing ? 1 : state.count);
+  const whole = request.shots ? { ...request, shots: request.shots.map((shot, at) => ({ ...shot, prompt: shot.prompt || (stories(model?.name)[at]?.prompt ?? example) })) } : { ...request, prompt: request.prompt || example };
+  const words = (name) => name === "prompt" || name.endsWith("-prompt");
+  const plan = usePlan(whole, Boolean(model) && missing.every(words), state.editing ? 1 : state.count);
   const errors = { ...plan.errors, ...Object.fromEntries(Object.entries(state.errors).filter(([, text]) => text)) };
   const send = async (event) => {
     event?.preventDefault();
     const wrong = await submit();
     if (wrong) look(wrong);
   };
-  if (!model) return html`<section class="compose" id="compose" aria-busy="true" />`;
+  if (!model) return html`<section class="compose" id="compose" aria-busy=${!broken.length}>${broken.length > 0 && html`<div class="compose-body"><${Broken} models=${broken} /></div>`}</section>`;
   const many = !state.editing && state.count > 1;
   return html`<form class="compose" id="compose" aria-labelledby="compose-title" novalidate onSubmit=${send}>
     <h2 id="compose-title" class="hidden">${t("newClip")}</h2>
@@ -161,8 +194,9 @@ export function Compose() {
       ${state.editing && html`<${Editing} />`}
       <${Tabs} tab=${tab} model=${model} />
       <div class="panel" id="panel" role="tabpanel" aria-labelledby=${`tab-${tab}`}>
-        <${Slots} tab=${tab} model=${model} />
-        <${Prompt} value=${state.prompt} error=${errors.prompt} model=${model} onSubmit=${send} />
+        ${tab === "story"
+          ? html`<${Story} state=${state} model=${model} errors=${errors} planned=${plan.answer?.plan.seconds} onSubmit=${send} />`
+          : html`<${Slots} tab=${tab} model=${model} /><${Prompt} value=${state.prompt} error=${errors.prompt} model=${model} onSubmit=${send} />`}
       </div>
       <${Disclosure} label=${t("negative")} open=${errors.negative ? true : undefined}>
         <textarea id="negative" rows="2" aria-label=${t("negative")} value=${state.negative} placeholder=${model.negative_prompt} onInput=${(event) => change({ negative: event.target.value })} />
@@ -170,15 +204,16 @@ export function Compose() {
         <${FieldError} id="negative-error" text=${errors.negative} />
       </${Disclosure}>
       <${SelectField} name="model" label=${t("model")} value=${model.name} error=${errors.model} options=${models.map((one) => [one.name, one.title])} onChange=${(name) => change({ model: name })} />
-      <${Shape} state=${state} model=${model} errors=${errors} />
+      ${broken.length > 0 && html`<${Broken} models=${broken} />`}
+      <${Shape} state=${state} model=${model} errors=${errors} tab=${tab} />
       <${Seed} state=${state} error=${errors.seed} />
-      <${Camera} camera=${state.camera} model=${model} error=${errors.camera} />
+      ${tab !== "story" && html`<${Camera} camera=${state.camera} model=${model} error=${errors.camera} seconds=${plan.answer?.plan.seconds ?? (Number(state.seconds) || model.seconds)} />`}
       <${More} state=${state} model=${model} presets=${presets} errors=${errors} tab=${tab} />
     </div>
     <div class="compose-foot">
       <${FormError} error=${state.error} />
       <${FieldError} id="field-count-error" text=${errors.count} />
-      <${PlanSummary} state=${plan} credits=${credits} missing=${missing.some((name) => name !== "prompt")} />
+      <${PlanSummary} state=${plan} credits=${credits} missing=${!missing.every(words)} onLook=${look} />
       <div class="make">
         ${!state.editing && html`<${Count} count=${state.count} />`}
         <button type="submit" class="primary" aria-disabled=${state.sending}>${t(state.sending ? "making" : state.editing ? "save" : many ? "makeMany" : "make", { n: many ? state.count : 1 })}</button>

@@ -1,5 +1,5 @@
 // Form controls: each has a label, and says next to itself what the server found wrong with it.
-import { html, classes } from "./html.js";
+import { html, classes, useState } from "./html.js";
 import { Icon } from "./icons.js";
 
 export const FieldError = ({ id, text }) => text && html`<p class="field-error" id=${id}><${Icon} name="warning" />${text}</p>`;
@@ -40,8 +40,11 @@ export const Choice = ({ name, label, value, error, options, onChange, hideLabel
 export const Switch = ({ label, checked, onChange }) => html`<label class="switch"><input type="checkbox" role="switch" checked=${checked}
   onChange=${(event) => onChange(event.target.checked, event.target)} /><i aria-hidden="true" /><span>${label}</span></label>`;
 
-/** A part of the form that opens. */
-export const Disclosure = ({ label, note, open, children, id }) => html`<details class="disclosure" id=${id} open=${open}>
-  <summary><${Icon} name="right" /><span>${label}</span>${note && html`<small>${note}</small>`}</summary>
-  <div class="disclosure-body">${children}</div>
-</details>`;
+/** A part of the form that opens. What is in a `lazy` one is there only while it is open. */
+export function Disclosure({ label, note, open, children, id, lazy }) {
+  const [shown, setShown] = useState(Boolean(open));
+  return html`<details class="disclosure" id=${id} open=${open} onToggle=${(event) => setShown(event.currentTarget.open)}>
+    <summary><${Icon} name="right" /><span>${label}</span>${note && html`<small>${note}</small>`}</summary>
+    <div class="disclosure-body">${(!lazy || shown || open) && children}</div>
+  </details>`;
+}

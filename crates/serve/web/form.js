@@ -1,37 +1,53 @@
 // The form's state, and the way between it and the request that the server understands.
 import * as api from "./api.js";
+import { cameraFields, cameraFrom, stillCamera } from "./moves.js";
+import { firstShots, isShotSlot, shotsFrom, shotsOf } from "./shots.js";
 import { app, createStore, message, remember, remembered, say } from "./store.js";
 import { t } from "./texts.js";
 
-export const AXES = ["horizontal", "vertical", "pan", "tilt", "roll", "zoom"];
-export const CAMERA_PRESETS = ["down-back", "forward-up", "left-turn-forward", "right-turn-forward"];
 /** What each tab needs of a model (any of these), and its slots: those that must be filled, then those that may be. */
 export const TABS = {
   text: { takes: null, needs: [], may: [] },
   image: { takes: ["image"], needs: ["image"], may: [] },
   frames: { takes: ["last-image"], needs: ["image", "last_image"], may: [] },
   extend: { takes: ["extend"], needs: ["extend"], may: [] },
+  story: { takes: ["extend"], needs: [], may: ["extend"] },
   control: { takes: ["control"], needs: ["control"], may: ["mask"] },
   restyle: { takes: ["video"], needs: ["video"], may: [] },
 };
 export const MOST_REFERENCES = 4;
 
-const still = () => ({ preset: "", axes: Object.fromEntries(AXES.map((axis) => [axis, 0])) });
 const settings = () => ({
   negative: "", aspect: "", seconds: "", resolution: "", mode: "", steps: "", guidance: "", preset: "", fps: "", upscale: "", seed: "", seedLocked: false, count: 1,
-  strength: "", camera: still(), rest: {},
+  strength: "", camera: stillCamera(), rest: {},
 });
-const fresh = () => ({ model: "", tab: "text", prompt: "", ...settings() });
-const passing = () => ({ slots: {}, references: [], editing: null, errors: {}, error: null, sending: false, lastSeed: "" });
+const fresh = () => ({ model: "", tab: "text", prompt: "", shots: firstShots(), slots: {}, references: [], ...settings() });
+const passing = () => ({ editing: null, errors: {}, error: null, sending: false, lastSeed: "" });
 
-export const form = createStore({ ...fresh(), ...remembered("form", {}), ...passing() });
+/** What this browser remembers: of slots, those that the server has, by their ids. */
+function kept(now) {
+  const known = (slot) => (slot?.id ? { id: slot.id, media: slot.media, name: slot.name } : null);
+  const here = (name) => !isShotSlot(name) || now.shots.some(({ key }) => key === name);
+  const slots = Object.fromEntries(Object.entries(now.slots).map(([name, slot]) => [name, known(slot)]).filter(([name, slot]) => slot && here(name)));
+  return { ...Object.fromEntries(Object.keys(fresh()).map((key) => [key, now[key]])), slots, references: now.references.map(known).filter(Boolean) };
+}
+
+/** Puts together again what [`kept`] took apart. */
+function begin() {
+  const before = { ...fresh(), ...remembered("form", {}) };
+  const whole = ({ id, media, name }) => ({ ...slotOf(id, media), name });
+  const slots = Object.fromEntries(Object.entries(before.slots).map(([name, slot]) => [name, whole(slot)]));
+  const shots = before.shots.length ? before.shots : firstShots();
+  return { ...before, shots, slots, references: before.references.map(whole), camera: { ...stillCamera(), ...before.camera }, ...passing() };
+}
+
+export const form = createStore(begin());
 
 let writing = 0;
 form.listen((now) => {
   clearTimeout(writing);
   writing = setTimeout(() => {
-    const kept = Object.fromEntries(Object.keys(fresh()).map((key) => [key, now[key]]));
-    if (!now.editing) remember("form", kept);
+    if (!now.editing) remember("form", kept(now));
   }, 300);
 });
 
@@ -39,9 +55,21 @@ form.listen((now) => {
 const FIELDS = {
   prompt: "prompt", negative_prompt: "negative", model: "model", aspect: "aspect", width: "resolution", height: "resolution", size: "resolution", resolution: "resolution",
   seconds: "seconds", frames: "seconds", fps: "fps", mode: "mode", preset: "preset", steps: "steps", guidance_scale: "guidance", sampling: "steps", seed: "seed", image: "image",
-  last_image: "last_image", video: "video", strength: "strength", control: "control", mask: "mask", references: "references", camera: "camera", upscale: "upscale", extend: "extend", count: "count",
+  last_image: "last_image", video: "video", strength: "strength", control: "control", mask: "mask", references: "references", camera: "camera", camera_path: "camera", shots: "shots", upscale: "upscale", extend: "extend", count: "count",
 };
-export const fieldOf = (param) => FIELDS[param] ?? FIELDS[String(param ?? "").split(/[.[]/).pop()] ?? FIELDS[String(param ?? "").split(/[.[]/)[0]] ?? null;
+const fieldOf = (param) => FIELDS[param] ?? FIELDS[String(param ?? "").split(/[.[]/).pop()] ?? FIELDS[String(param ?? "").split(/[.[]/)[0]] ?? null;
+
+/** What a story has in its shots. */
+const IN_SHOTS = ["prompt", "seconds", "image", "camera"];
+
+/** Where an error of the server is said: at a field, at a shot, or, with `null`, above the button. */
+export function placeOf({ param, message: said }) {
+  const field = fieldOf(param);
+  const { shots } = form.get();
+  if (currentTab() !== "story" || !IN_SHOTS.includes(field)) return field;
+  const number = /^shot (\d+)\b/.exec(said)?.[1];
+  return shots[number - 1]?.key ?? "shots";
+}
 
 /** Changes fields; what was wrong with them is no longer said. */
 export function change(patch) {
@@ -49,6 +77,14 @@ export function change(patch) {
     const left = Object.fromEntries(Object.entries(errors).filter(([name]) => !(name in patch)));
     return { ...patch, errors: left };
   });
+}
+
+/** Changes a shot of the story; what was wrong with it is no longer said. */
+export function changeShot(key, patch) {
+  form.set(({ shots, errors }) => ({
+    shots: shots.map((shot) => (shot.key === key ? { ...shot, ...patch } : shot)),
+    errors: { ...errors, shots: undefined, [key]: undefined, ...("prompt" in patch ? { [`${key}-prompt`]: undefined } : {}) },
+  }));
 }
 
 /** Puts something into a slot, or empties it with `null`. */
@@ -62,29 +98,17 @@ export const currentModel = (models, name) => models.find((model) => model.name 
 export function takes(model, tab) {
   const { takes: words, needs: slots } = TABS[tab];
   const able = !words || words.some((word) => model?.takes?.includes(word));
-  return able && (tab === "extend" || (model?.needs ?? []).every((word) => slots.includes(word.replace("-", "_"))));
+  const lacks = (model?.needs ?? []).filter((word) => !slots.includes(word.replace("-", "_")));
+  // A continuation has its pictures from the clip before, and the shots of a story have their first ones.
+  return able && (tab === "extend" || lacks.every((word) => tab === "story" && word === "image"));
 }
 
 /** The tab that is shown: the chosen one, if the model can do it, else its first one. */
 export const shownTab = (model, tab) => (tab in TABS && takes(model, tab) ? tab : Object.keys(TABS).find((name) => takes(model, name)) ?? "text");
 
+export const currentTab = () => shownTab(currentModel(app.get().models, form.get().model), form.get().tab);
+
 export const resetSettings = () => change({ ...settings(), errors: {} });
-
-export function cameraText({ preset, axes }) {
-  if (preset) return preset;
-  return AXES.filter((axis) => axes[axis]).map((axis) => `${axis}=${axes[axis]}`).join(",");
-}
-
-function cameraOf(text) {
-  const camera = still();
-  if (!text) return camera;
-  if (!text.includes("=")) return { ...camera, preset: text };
-  for (const part of text.split(",")) {
-    const [axis, value] = part.split("=");
-    if (AXES.includes(axis?.trim()) && Number.isFinite(Number(value))) camera.axes[axis.trim()] = Number(value);
-  }
-  return camera;
-}
 
 const number = (text) => (text === "" || text === null || !Number.isFinite(Number(text)) ? undefined : Number(text));
 
@@ -92,46 +116,50 @@ const number = (text) => (text === "" || text === null || !Number.isFinite(Numbe
 export function requestOf(state, model) {
   const tab = shownTab(model, state.tab);
   const { needs, may } = TABS[tab];
-  const { sampling: kept, ...rest } = state.rest;
-  const sampling = { ...kept, steps: number(state.steps), guidance_scale: number(state.guidance) };
+  const story = tab === "story" ? shotsOf(state, model) : null;
+  const { sampling: more, ...rest } = state.rest;
+  const sampling = { ...more, steps: number(state.steps), guidance_scale: number(state.guidance) };
   const slots = Object.fromEntries([...needs, ...may].map((name) => [name, state.slots[name]?.id]));
   const references = tab === "control" ? state.references.map((slot) => slot.id).filter(Boolean) : [];
   const request = {
     ...rest,
     model: model?.name,
-    prompt: state.prompt.trim(),
+    prompt: story ? undefined : state.prompt.trim(),
+    shots: story?.shots,
     negative_prompt: state.negative.trim() || undefined,
     aspect: state.aspect || undefined,
     resolution: state.resolution || undefined,
-    seconds: number(state.seconds),
+    seconds: story ? undefined : number(state.seconds),
     fps: number(state.fps),
     mode: state.mode || undefined,
     preset: state.preset || undefined,
     sampling: Object.values(sampling).some((value) => value !== undefined) ? sampling : undefined,
     seed: state.seedLocked && state.seed ? String(state.seed) : undefined,
     upscale: state.upscale || undefined,
-    camera: cameraText(state.camera) || undefined,
+    ...(story ? {} : cameraFields(state.camera, model)),
     strength: tab === "restyle" ? number(state.strength) : undefined,
     ...slots,
     references: references.length ? references : undefined,
   };
   const missing = needs.filter((name) => !slots[name] && !(name === "control" && references.length));
-  if (!request.prompt) missing.push("prompt");
+  if (story) missing.push(...story.missing);
+  else if (!request.prompt) missing.push("prompt");
   return { request: JSON.parse(JSON.stringify(request)), missing };
 }
 
 const MEDIA = { image: "image", last_image: "image", mask: "video", control: "video", video: "video", extend: "video" };
-export const mediaOf = (slot) => MEDIA[slot];
+export const mediaOf = (slot) => (slot.startsWith("references") || isShotSlot(slot) ? "image" : MEDIA[slot]);
 
 /** The slot of an id that the server knows. */
 export function slotOf(id, media) {
   return { id, media, url: media === "image" ? api.pictureAddress(id) : api.videoAddress(id), name: "" };
 }
 
-const SHOWN = ["model", "prompt", "negative_prompt", "aspect", "resolution", "seconds", "fps", "mode", "preset", "sampling", "seed", "upscale", "camera", "strength", "image", "last_image",
+const SHOWN = ["model", "prompt", "negative_prompt", "aspect", "resolution", "seconds", "fps", "mode", "preset", "sampling", "seed", "upscale", "camera", "camera_path", "strength", "image", "last_image",
   "video", "control", "mask", "extend", "references", "count", "shots"];
 
 function tabOf(request) {
+  if (request.shots?.length) return "story";
   if (request.extend) return "extend";
   if (request.control || request.references?.length) return "control";
   if (request.video) return "restyle";
@@ -146,13 +174,15 @@ export function fill(request, { seed = request.seed } = {}) {
   const { steps, guidance_scale: guidance, ...sampling } = request.sampling ?? {};
   const rest = Object.fromEntries(Object.entries(request).filter(([name]) => !SHOWN.includes(name)));
   if (Object.keys(sampling).length) rest.sampling = sampling;
+  const story = request.shots?.length ? shotsFrom(request, slotOf) : null;
   const slots = Object.fromEntries(Object.keys(MEDIA).filter((name) => request[name]).map((name) => [name, slotOf(request[name], MEDIA[name])]));
   const models = app.get().models;
   change({
     ...settings(),
     model: models.some((model) => model.name === request.model) ? request.model : models[0]?.name ?? "",
     tab: tabOf(request),
-    prompt: text(request.prompt),
+    prompt: story ? "" : text(request.prompt),
+    ...(story ? { shots: story.shots } : {}),
     negative: text(request.negative_prompt),
     aspect: text(request.aspect),
     resolution: text(request.resolution),
@@ -164,10 +194,10 @@ export function fill(request, { seed = request.seed } = {}) {
     guidance: text(guidance),
     upscale: text(request.upscale),
     strength: text(request.strength),
-    camera: cameraOf(request.camera),
+    camera: cameraFrom(request),
     seed: text(seed),
     seedLocked: Boolean(seed),
-    slots,
+    slots: { ...slots, ...story?.slots },
     references: (request.references ?? []).map((id) => slotOf(id, "image")),
     rest,
     editing: null,
@@ -189,7 +219,7 @@ export function reach(tab) {
 
 /** Shows an error of the server next to its field, or above the button when it is about none. */
 export function showError(error) {
-  const field = error.param ? fieldOf(error.param) : null;
+  const field = error.param ? placeOf(error) : null;
   if (field) form.set(({ errors }) => ({ errors: { ...errors, [field]: error.message } }));
   else form.set({ error: { message: error.message, code: error.code, status: error.status } });
   if (field) say(error.message); // the other place is an alert by itself

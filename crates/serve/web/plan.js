@@ -2,7 +2,7 @@
 import { html, useEffect, useState } from "./html.js";
 import * as api from "./api.js";
 import { bytes, decimal, size, span } from "./format.js";
-import { fieldOf } from "./form.js";
+import { placeOf } from "./form.js";
 import { Icon } from "./icons.js";
 import { t } from "./texts.js";
 
@@ -21,7 +21,7 @@ export function usePlan(request, ready, count) {
         setState({ answer: await api.post("plan", JSON.parse(body), { signal: stop.signal }), errors: {}, error: null, busy: false });
       } catch (error) {
         if (error.name === "AbortError") return;
-        const field = fieldOf(error.param);
+        const field = placeOf(error);
         // Credits, limits and a server that is away are said when the button is pressed.
         const own = error.status === 400 || error.status === 422;
         setState({ answer: null, errors: own && field ? { [field]: error.message } : {}, error: own && !field ? error.message : null, busy: false });
@@ -38,20 +38,22 @@ export function usePlan(request, ready, count) {
 const Facts = ({ parts }) => html`<ul class="facts">${parts.filter(Boolean).map((part) => html`<li>${part}</li>`)}</ul>`;
 
 /** The summary above the button. Its height is kept while a new plan comes, so that the button stays where it is. */
-export function PlanSummary({ state, credits, missing }) {
-  const { answer, busy, error, count } = state;
+export function PlanSummary({ state, credits, missing, onLook }) {
+  const { answer, busy, error, errors, count } = state;
+  const [wrong] = Object.keys(errors);
+  if (wrong) return html`<div class="plan"><button type="button" class="plan-wrong" onClick=${() => onLook(wrong)}><${Icon} name="warning" /><span>${errors[wrong]}</span></button></div>`;
   if (error) return html`<div class="plan"><p class="field-error"><${Icon} name="warning" />${error}</p></div>`;
   if (!answer) return html`<div class="plan" aria-busy=${busy}>${(busy || missing) && html`<p class="hint">${t(missing ? "planMissing" : "planning")}</p>`}</div>`;
   const { plan, cost, seconds, wait } = answer;
   const total = cost * count;
   return html`<div class="plan" aria-busy=${busy} data-plan>
-    <${Facts} parts=${[size(plan.width, plan.height), t("planFrames", { n: plan.frames }), t("secondsShort", { n: decimal(plan.frames / plan.fps) }), t("planSteps", { n: plan.steps })]} />
+    <${Facts} parts=${[size(plan.width, plan.height), t("planFrames", { n: plan.frames }), t("secondsShort", { n: decimal(plan.frames / plan.fps) }), t("planSteps", { n: plan.steps }), plan.windows > 1 && t("planWindows", { n: plan.windows })]} />
     <${Facts} parts=${[
       html`<b>${seconds === null || seconds === undefined ? t("planUnknown") : t("planTime", { time: span(seconds * count) })}</b>`,
       wait > 1 && t("planWait", { time: span(wait) }),
       t("planMemory", { size: bytes(plan.memory) }),
       credits && html`<span class=${total > credits.left ? "too-much" : ""}>${t("planCost", { n: total })}</span>`,
     ]} />
-    ${plan.notices?.length > 0 && html`<ul class="notices">${plan.notices.map((notice) => html`<li><${Icon} name="info" />${notice}</li>`)}</ul>`}
+    ${plan.notices?.length > 0 && html`<ul class="notices" tabindex=${plan.notices.length > 2 ? 0 : undefined}>${plan.notices.map((notice) => html`<li><${Icon} name="info" />${notice}</li>`)}</ul>`}
   </div>`;
 }

@@ -48,7 +48,7 @@ function Running({ clip }) {
     <${Preview} clip=${clip} />
     <div class="card-body">
       <p class="card-prompt">${short(clip.request.prompt, 200)}</p>
-      ${plan && html`<p class="hint">${size(plan.width, plan.height)} · ${t("planFrames", { n: plan.frames })} · ${t("planSteps", { n: plan.steps })}</p>`}
+      ${plan && html`<p class="hint">${size(plan.width, plan.height)} · ${t("planFrames", { n: plan.frames })} · ${t("planSteps", { n: plan.steps })}${clip.request.shots?.length ? ` · ${t("shots", { n: clip.request.shots.length })}` : ""}</p>`}
       <div class="progress">
         <div class="bar" role="progressbar" aria-label=${short(clip.request.prompt)} aria-valuemin="0" aria-valuemax="100" aria-valuenow=${Math.round(clip.progress)} aria-valuetext=${stage}>
           <i style=${{ transform: `scaleX(${clip.progress / 100})` }} /></div>
@@ -103,10 +103,11 @@ function Waiting({ clip, waiting, editing }) {
   const [over, rows] = useDragging(clip, waiting);
   const prompt = short(clip.request.prompt, 60);
   const at = waiting.indexOf(clip);
-  const picture = clip.request.image ?? clip.request.extend;
+  const { shots, extend, image } = clip.request;
+  const tag = shots?.length ? t("shots", { n: shots.length }) : extend ? t("tabExtend") : image ? t("tabImage") : null;
   return html`<li class=${classes("row", editing && "editing-row", over && `drop-${over}`)} data-clip=${clip.id} ...${rows}>
     <span class="row-place">${place(clip)}</span>
-    <span class="row-prompt" title=${clip.request.prompt}>${short(clip.request.prompt, 120)}${picture && html` <small>${t(clip.request.extend ? "tabExtend" : "tabImage")}</small>`}</span>
+    <span class="row-prompt" title=${clip.request.prompt}>${tag && html`<small>${tag}</small> `}${short(clip.request.prompt, 120)}</span>
     <span class="row-actions">
       ${at > 1 && html`<${IconButton} icon="first" label=${t("moveNext", { prompt })} onClick=${() => updateClip(clip.id, { before: null })} />`}
       ${at > 0 && html`<${IconButton} icon="up" label=${t("moveUp", { prompt })} onClick=${() => moveUp(clip, waiting)} />`}

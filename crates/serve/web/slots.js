@@ -35,7 +35,7 @@ function Filled({ slot, name, label }) {
 
 /** One slot: a target for drops with a button to upload and one to choose from what is there. */
 export function Slot({ name, slot, label, error, optional }) {
-  const media = name.startsWith("references") ? "image" : mediaOf(name);
+  const media = mediaOf(name);
   const files = name !== "extend"; // a clip is continued from what made it, so it must be one of the server's
   const input = useRef();
   const [over, setOver] = useState(false);

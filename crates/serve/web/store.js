@@ -61,6 +61,7 @@ export const app = createStore({
   live: "connecting", // connecting, live, lost
   me: null,
   models: [],
+  broken: [], // models that the server cannot use
   presets: [],
   clips: new Map(),
   hasMore: false,
@@ -89,12 +90,12 @@ export function say(text) {
 }
 
 let messageNumber = 0;
-/** Shows a message: errors stay until they are dismissed, notes go by themselves. */
-export function message(text, { kind = "note", title = "" } = {}) {
+/** Shows a message: errors stay until they are dismissed, notes go by themselves. `action` is a button with a `label` and what it runs. */
+export function message(text, { kind = "note", title = "", action = null } = {}) {
   const id = (messageNumber += 1);
   const same = (one) => one.text === text && one.kind === kind && one.title === title;
-  app.set(({ messages }) => ({ messages: [...messages.filter((one) => !same(one)), { id, text, kind, title }].slice(-4) }));
-  if (kind === "note") setTimeout(() => dismiss(id), 5000);
+  app.set(({ messages }) => ({ messages: [...messages.filter((one) => !same(one)), { id, text, kind, title, action }].slice(-4) }));
+  if (kind === "note") setTimeout(() => dismiss(id), action ? 10000 : 5000);
   return id;
 }
 

@@ -38,6 +38,7 @@ const TEXTS = {
   tabImage: ["Image", "图片"],
   tabFrames: ["First + last", "首尾帧"],
   tabExtend: ["Continue", "续写"],
+  tabStory: ["Story", "故事"],
   tabControl: ["Control", "控制"],
   tabRestyle: ["Restyle", "重绘"],
   prompt: ["Prompt", "提示词"],
@@ -50,6 +51,7 @@ const TEXTS = {
   negative: ["Negative prompt", "负面提示词"],
   negativeHint: ["What the clip should not show. Empty: the model's own.", "不希望出现的内容。留空则使用模型默认值。"],
   model: ["Model", "模型"],
+  modelBroken: ["{name} cannot be used:", "{name} 无法使用："],
   aspect: ["Aspect", "画幅"],
   aspectOwn: ["Auto", "自动"],
   seconds: ["Length", "时长"],
@@ -88,6 +90,7 @@ const TEXTS = {
   // plan
   planFrames: ["{n} frames", "{n} 帧"],
   planSteps: ["{n} step|{n} steps", "{n} 步"],
+  planWindows: ["in {n} part|in {n} parts", "分 {n} 段生成"],
   planTime: ["about {time}", "约 {time}"],
   planWait: ["starts in about {time}", "约 {time}后开始"],
   planNow: ["starts at once", "立即开始"],
@@ -124,12 +127,69 @@ const TEXTS = {
   pickFrame: ["Its last frame is used.", "将使用其最后一帧。"],
   pickNone: ["There is nothing to choose yet.", "还没有可选的内容。"],
   pickFiles: ["Uploads", "已上传"],
+  // story
+  shot: ["Shot {n}", "分镜 {n}"],
+  shots: ["{n} shot|{n} shots", "{n} 个分镜"],
+  storyBand: ["The shots in time", "分镜时间轴"],
+  storyExample: ["Try an example story", "试试示例故事"],
+  storyAfter: ["Begins after this clip", "接在此视频之后"],
+  storyAfterAdd: ["Begin after one of your clips", "从已有视频之后开始"],
+  join: ["How shot {n} follows", "分镜 {n} 的衔接方式"],
+  joinContinue: ["goes on", "延续"],
+  joinCut: ["cut", "切换"],
+  shotPrompt: ["Prompt of shot {n}", "分镜 {n} 的提示词"],
+  shotNeeded: ["Describe this shot first.", "请先描述这个分镜。"],
+  shotNext: ["What happens next", "接下来发生什么"],
+  shotSeconds: ["Length of shot {n} in seconds", "分镜 {n} 的时长（秒）"],
+  secondsUnit: ["s", "秒"],
+  shotNegative: ["as for the whole story", "与整个故事相同"],
+  shotSeed: ["follows from the story's", "由故事的种子推出"],
+  shotMove: ["Move shot {n} of {of}: drag, or arrow up and down", "移动分镜 {n}（共 {of} 个）：拖动，或按上下箭头"],
+  shotUp: ["Move shot {n} up", "上移分镜 {n}"],
+  shotDown: ["Move shot {n} down", "下移分镜 {n}"],
+  shotMoved: ["Now shot {n} of {of}", "现在是第 {n} 个分镜，共 {of} 个"],
+  shotAdd: ["Add a shot", "添加分镜"],
+  shotAdded: ["Shot {n} was added.", "已添加分镜 {n}。"],
+  shotRemove: ["Remove shot {n}", "移除分镜 {n}"],
+  shotRemoved: ["Shot {n} was removed.", "已移除分镜 {n}。"],
+  undo: ["Undo", "撤销"],
   // camera
   camera: ["Camera", "镜头"],
   cameraStill: ["no move", "无运动"],
-  cameraWords: ["This model has no camera control: the direction is added to the prompt in words.", "此模型没有镜头控制：运动方向会以文字加入提示词。"],
+  cameraWords: ["This model has no camera control: the direction is added to the prompt in words. A path needs a model that has one.", "此模型没有镜头控制：运动方向会以文字加入提示词。路径需要支持镜头控制的模型。"],
   cameraReset: ["Hold still", "静止"],
   cameraSketch: ["Sketch of the camera's path: {move}", "镜头运动示意：{move}"],
+  cameraKind: ["How the camera moves", "镜头运动方式"],
+  cameraOne: ["One move", "单一运动"],
+  cameraPath: ["Path", "路径"],
+  cameraPathNote: ["a path of {n} move|a path of {n} moves", "{n} 段路径"],
+  cameraPoses: ["a path of {n} poses", "{n} 个位姿的路径"],
+  pathMove: ["Move {n} of {of}", "第 {n} 段，共 {of} 段"],
+  pathAdd: ["Add a move after this one", "在此之后添加一段"],
+  pathEarlier: ["Earlier", "前移"],
+  pathLater: ["Later", "后移"],
+  pathRemove: ["Remove this move", "移除这一段"],
+  pathRemoved: ["The move was removed; {n} is left.|The move was removed; {n} are left.", "已移除，剩余 {n} 段。"],
+  pathQuick: ["What the camera does", "镜头动作"],
+  pathShare: ["Time", "用时"],
+  pathGiven: ["A path of {n} poses, kept as it came with the request.", "请求自带的路径，共 {n} 个位姿，将原样使用。"],
+  pathNew: ["Start a new path", "新建路径"],
+  goForward: ["Forward", "前推"],
+  goBack: ["Back", "后拉"],
+  goLeft: ["Left", "左移"],
+  goRight: ["Right", "右移"],
+  goUp: ["Up", "上升"],
+  goDown: ["Down", "下降"],
+  turnLeft: ["Turn left", "左转"],
+  turnRight: ["Turn right", "右转"],
+  tiltUp: ["Tilt up", "上仰"],
+  tiltDown: ["Tilt down", "下俯"],
+  rollLeft: ["Roll left", "左旋"],
+  rollRight: ["Roll right", "右旋"],
+  zoomIn: ["Zoom in", "变焦推近"],
+  zoomOut: ["Zoom out", "变焦拉远"],
+  hold: ["Hold", "静止"],
+  forward: ["Forward", "前后移动"],
   horizontal: ["Horizontal", "水平移动"],
   vertical: ["Vertical", "垂直移动"],
   pan: ["Pan", "左右摇摄"],
@@ -264,6 +324,20 @@ const PROMPTS = {
   ],
 };
 
+/** Stories to begin with. */
+const STORIES = {
+  shapes: [
+    { prompt: ["a red ball moves right on a striped blue background", "一个红色的球在蓝色条纹背景上向右移动"] },
+    { prompt: ["a red ball bounces on a striped blue background", "一个红色的球在蓝色条纹背景上弹跳"] },
+    { prompt: ["a big green triangle stays still on a yellow background", "一个绿色的大三角形静止在黄色背景上"], join: "cut", camera: "zoom=5" },
+  ],
+  any: [
+    { prompt: ["A paper boat drifts down a rain-wet street at dusk, warm shop lights reflected in the water", "黄昏雨后的街道上，一只纸船随水漂流，暖色的店铺灯光倒映在水面"], camera: "forward-up" },
+    { prompt: ["The boat turns slowly in an eddy beside the kerb, raindrops ring the water around it", "纸船在路边的小漩涡里缓缓转动，雨滴在周围激起圈圈涟漪"] },
+    { prompt: ["At dawn the boat rests on a still pond among reeds, mist over the water, wide shot", "黎明时分，纸船静静停在芦苇丛中的池塘上，水面薄雾弥漫，远景"], join: "cut", camera: "pan=3" },
+  ],
+};
+
 const index = () => (prefs.get().language === "zh" ? 1 : 0);
 
 /** Returns the text of that name in the chosen language. */
@@ -277,4 +351,5 @@ export function t(name, values = {}) {
 
 export const has = (name) => name in TEXTS;
 export const examples = (model) => PROMPTS[model === "embedded" ? "shapes" : "any"].map((pair) => pair[index()]);
+export const stories = (model) => STORIES[model === "embedded" ? "shapes" : "any"].map(({ prompt, ...shot }) => ({ ...shot, prompt: prompt[index()] }));
 export const locale = () => (index() ? "zh-CN" : "en");

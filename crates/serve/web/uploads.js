@@ -1,6 +1,7 @@
 // Pictures and clips on their way to the server: by a button, by a drop anywhere, or by pasting.
 import * as api from "./api.js";
 import { currentModel, form, mediaOf, MOST_REFERENCES, reach, setSlot, shownTab, TABS } from "./form.js";
+import { mayHavePicture } from "./shots.js";
 import { app, message, say } from "./store.js";
 import { t } from "./texts.js";
 
@@ -56,6 +57,10 @@ function target(media) {
     if (here) return here;
     const able = ["restyle", "control"].find((one) => reach(one));
     return able ? TABS[able].needs[0] : null;
+  }
+  if (tab === "story") {
+    const able = state.shots.filter((shot, at) => mayHavePicture(shot, at, state, model));
+    return (able.find(({ key }) => !state.slots[key]) ?? able[0])?.key ?? null;
   }
   if (tab === "control" && model.takes.includes("references") && state.references.length < MOST_REFERENCES) return `references.${state.references.length}`;
   if (TABS[tab].needs.includes("image")) return "image";

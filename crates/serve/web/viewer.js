@@ -3,21 +3,16 @@ import { html, useEffect, useState } from "./html.js";
 import * as api from "./api.js";
 import { continueFrom, deleteClips, updateClip, useSettings } from "./actions.js";
 import { describe } from "./camera.js";
+import { cameraFrom, cameraOf } from "./moves.js";
 import { Dialog } from "./dialog.js";
 import { bytes, decimal, measured, moment, size } from "./format.js";
-import { CAMERA_PRESETS, takes } from "./form.js";
+import { takes } from "./form.js";
 import { gallery, shownClips } from "./gallery.js";
 import { Icon, IconButton } from "./icons.js";
 import { app, closeDialog, openDialog, say } from "./store.js";
 import { t } from "./texts.js";
 
 const sum = (seconds) => (Array.isArray(seconds) ? seconds[3] : seconds);
-
-function cameraWords(text) {
-  if (CAMERA_PRESETS.includes(text)) return t(text);
-  const axes = Object.fromEntries(text.split(",").map((part) => part.split("=")).map(([axis, value]) => [axis.trim(), Number(value)]));
-  return describe({ preset: "", axes: { horizontal: 0, vertical: 0, pan: 0, tilt: 0, roll: 0, zoom: 0, ...axes } });
-}
 
 /** The settings as pairs of a label and a value; the compare view shows those that differ. */
 export function facts(clip, models, me) {
@@ -31,7 +26,7 @@ export function facts(clip, models, me) {
     ["guidance", request.sampling?.guidance_scale],
     ["speed", request.mode && t(request.mode)],
     ["preset", request.preset],
-    ["camera", request.camera && cameraWords(request.camera)],
+    ["camera", (request.camera || request.camera_path?.length) && describe(cameraFrom(request))],
     ["negative", request.negative_prompt],
     ["seed", clip.seed ?? request.seed],
     ["took", result?.seconds && measured(sum(result.seconds))],
@@ -60,6 +55,13 @@ function Screen({ clip }) {
   return html`<div class="screen-note"><${Icon} name="warning" /><b>${t(`${clip.status}Title`)}</b>${clip.error && html`<p>${clip.error.message}</p>`}</div>`;
 }
 
+/** The words of a clip; of a story, those of its shots. */
+function Words({ request }) {
+  if (!request.shots?.length) return html`<p class="viewer-prompt">${request.prompt}</p>`;
+  const notes = (shot, at) => [shot.seconds && t("secondsShort", { n: decimal(shot.seconds) }), at > 0 && shot.join === "cut" && t("joinCut"), shot.camera && describe(cameraOf(shot.camera))].filter(Boolean).join(" · ");
+  return html`<ol class="viewer-prompt viewer-shots" aria-label=${t("shots", { n: request.shots.length })} tabindex="0">${request.shots.map((shot, at) => html`<li key=${at}><p>${shot.prompt}</p>${notes(shot, at) && html`<p class="hint">${notes(shot, at)}</p>`}</li>`)}</ol>`;
+}
+
 export function Viewer({ id }) {
   const clips = app.use((state) => state.clips);
   const models = app.use((state) => state.models);
@@ -86,7 +88,7 @@ export function Viewer({ id }) {
     <div class="viewer">
       <div class="screen"><${Screen} clip=${clip} /></div>
       <div class="viewer-side">
-        <p class="viewer-prompt">${clip.request.prompt}</p>
+        <${Words} request=${clip.request} />
         <div class="viewer-actions">
           <button type="button" class="primary" onClick=${() => useSettings(clip)}><${Icon} name="sliders" />${t("useSettings")}</button>
           ${can("extend") && html`<button type="button" onClick=${() => continueFrom(clip, "extend")}><${Icon} name="continue" />${t("goOn")}</button>`}

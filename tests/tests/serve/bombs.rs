@@ -173,6 +173,7 @@ fn no_field_takes_a_path() {
         "init_latents",
         "output",
         "upscale",
+        "upscaler",
     ] {
         let answer =
             server.post("/api/clips", &json!({"prompt": "x", "width": 32, "height": 48, "frames": 5, field: passwd}));

@@ -2,10 +2,19 @@
 
 use super::guarded::key;
 use super::served::Served;
+use serde_json::Value;
 
 /// An address of a path's pattern.
 fn address(pattern: &str) -> String {
     pattern.replace("{id}", "video_01ARZ3NDEKTSV4RRFFQ69G5FAV").replace("{file}", "video")
+}
+
+fn check_references(document: &Value) {
+    let text = document.to_string();
+    for reference in text.split("\"$ref\":\"#/components/schemas/").skip(1) {
+        let name = reference.split('"').next().expect("a name");
+        assert!(document["components"]["schemas"][name].is_object(), "{name} is not there");
+    }
 }
 
 #[test]
@@ -15,11 +24,7 @@ fn every_route_of_the_document_is_there_and_guarded() {
     let document = server.get("/openapi.json");
     assert_eq!(document.headers["content-type"], "application/json");
     let document = document.json();
-    let text = document.to_string();
-    for reference in text.split("\"$ref\":\"#/components/schemas/").skip(1) {
-        let name = reference.split('"').next().expect("a name");
-        assert!(document["components"]["schemas"][name].is_object(), "{name} is not there");
-    }
+    check_references(&document);
     let paths = document["paths"].as_object().expect("paths");
     assert!(paths.len() > 20, "{} paths", paths.len());
     let operations = || {
@@ -59,6 +64,27 @@ fn every_route_of_the_document_is_there_and_guarded() {
     }
 }
 
+#[test]
+fn every_route_of_klings_document_is_there_and_guarded() {
+    let data = tempfile::tempdir().expect("a directory");
+    key(data.path(), "anna", &[]);
+    let server = Served::start(data.path(), &[]);
+    let document = server.get("/kling/openapi.json").json();
+    check_references(&document);
+    let paths = document["paths"].as_object().expect("paths");
+    assert_eq!(paths.len(), 7, "{:?}", paths.keys());
+    for (path, methods) in paths {
+        for method in ["GET", "POST", "DELETE"] {
+            let answer = server.ask(method, &path.replace("{task}", "a-1"), &[], b"");
+            assert_eq!((answer.status, &answer.json()["code"]), (401, &1001.into()), "{method} {path}");
+        }
+        for (method, operation) in methods.as_object().expect("methods") {
+            let said = &operation["responses"];
+            assert!(said["200"].is_object() && said["default"].is_object(), "{method} {path}");
+        }
+    }
+}
+
 /// A list is no object, even where every field may be left out.
 #[test]
 fn bodies_are_objects() {
@@ -83,7 +109,8 @@ fn there_are_no_other_routes() {
     let text = std::fs::read_to_string(source).expect("a source");
     let beside: Vec<&str> = text.lines().filter(|line| line.contains(".route(")).map(str::trim).collect();
     let known = [
-        r#".route("/openapi.json", document)"#,
+        r#".route("/openapi.json", own_document)"#,
+        r#".route("/kling/openapi.json", kling_document)"#,
         r#".route("/api/{*rest}", any(nothing))"#,
         r#".route("/v1/{*rest}", any(nothing))"#,
     ];

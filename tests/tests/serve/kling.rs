@@ -6,6 +6,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
 use sha2::Sha256;
+use std::io::{ErrorKind, Read};
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -151,6 +152,46 @@ fn tokens_are_refused_with_the_number_of_their_fault() {
     assert!(listed.contains(&renewed.access) && !listed.contains(&renewed.secret[..12]), "{listed}");
 }
 
+/// What a token has opened ends when the secret is replaced that has signed it; the key, newer tokens and others' go on.
+#[test]
+fn a_replaced_secret_ends_the_streams_of_its_tokens() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let [anna, otto] = ["anna", "otto"].map(|name| add(folder.path(), name));
+    let server = Served::start(folder.path(), &[]);
+    let open = |bearer: &str| {
+        let head = format!("GET /api/events HTTP/1.1\r\nHost: HOST\r\nAuthorization: Bearer {bearer}\r\n\r\n");
+        let mut stream = server.socket(&head);
+        stream.read_exact(&mut [0; 400]).expect("a snapshot");
+        stream
+    };
+    let mut signed = open(&anna.token());
+    let mut others = vec![open(&anna.key), open(&otto.token())];
+    let said = command(folder.path(), &["keys", "rotate", &anna.id]);
+    let rotated = Instant::now();
+    let _ = signed.read_to_end(&mut Vec::new());
+    assert!(rotated.elapsed() < Duration::from_secs(5), "the stream went on for {:?}", rotated.elapsed());
+    let anna = Keys { secret: word(&said, "secret key"), ..anna };
+    others.push(open(&anna.token()));
+    for stream in &mut others {
+        stream.set_read_timeout(Some(Duration::from_secs(1))).expect("a time-out");
+        let error = loop {
+            match stream.read(&mut [0; 4096]) {
+                Ok(0) => panic!("the stream has ended"),
+                Ok(_) => {}
+                Err(error) => break error.kind(),
+            }
+        };
+        assert!(matches!(error, ErrorKind::WouldBlock | ErrorKind::TimedOut), "{error:?}");
+    }
+    command(folder.path(), &["keys", "revoke", &anna.id]);
+    let revoked = Instant::now();
+    for mut stream in [others.remove(0), others.remove(1)] {
+        stream.set_read_timeout(None).expect("no time-out");
+        let _ = stream.read_to_end(&mut Vec::new());
+    }
+    assert!(revoked.elapsed() < Duration::from_secs(5), "a stream went on for {:?}", revoked.elapsed());
+}
+
 #[test]
 fn tasks_are_made_and_charged() {
     let folder = tempfile::tempdir().expect("a directory");
@@ -199,6 +240,15 @@ fn tasks_are_made_and_charged() {
     let content = server.get(path);
     assert_eq!((content.status, &content.body[4..8]), (200, &b"ftyp"[..]), "without a key");
     assert_eq!(server.get(&path.replace("expires=1", "expires=2")).status, 401, "another time");
+
+    // Of a clip that was made long ago, a query has a link that is as good.
+    let aged = kinora_serve::Store::open(&folder.path().join("kinora.db")).expect("the store");
+    let age = aged.write(|store| Ok(store.execute("UPDATE jobs SET finished_at = finished_at - 4000000000", [])?));
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    assert_eq!(runtime.block_on(age).expect("it is written"), 1);
+    let task = data(&get(&anna, &format!("/v1/videos/text2video/{id}")));
+    let url = task["task_result"]["videos"][0]["url"].as_str().expect("a link");
+    assert_eq!(server.get(&url[url.find("/v1").expect("a path")..]).body, content.body);
 }
 
 #[test]

@@ -46,6 +46,16 @@ fn a_story_is_the_commands() {
     let recipe = String::from_utf8_lossy(&server.get(&format!("/api/clips/{made}/recipe")).body).into_owned();
     assert!(recipe.contains("it stops") && !recipe.contains(&*data.path().to_string_lossy()), "{recipe}");
 
+    // A remix is made with another prompt, which a story does not have.
+    for (body, why) in
+        [(json!({}), "the text"), (json!({"prompt": 5}), "the text"), (json!({"prompt": "x"}), "their own")]
+    {
+        let answer = server.post(&format!("/v1/videos/{made}/remix"), &body);
+        let error = answer.json()["error"].clone();
+        assert_eq!((answer.status, &error["param"]), (400, &json!("prompt")), "{error}");
+        assert!(error["message"].as_str().is_some_and(|message| message.contains(why)), "{error}");
+    }
+
     // It goes on with another story.
     let more = json!({"extend": made, "sampling": {"steps": 2}, "shots": [{"prompt": "on", "seconds": 0.5}, {"prompt": "and on", "seconds": 0.5}]});
     let longer = server.finished(&id(&server.post("/api/clips", &more)));
@@ -60,7 +70,7 @@ fn a_story_is_the_commands() {
     assert_eq!(of(json!([shot]), json!({"prompt": "x"})).1, "prompt");
     assert_eq!(of(json!([shot]), json!({"seconds": 3})).1, "seconds");
     assert_eq!(of(json!([shot]), json!({"image": made})).1, "image");
-    assert_eq!(of(json!([{"prompt": "x", "seconds": -1}]), json!({})).0, 400);
+    assert_eq!(of(json!([{"prompt": "x", "seconds": -1}]), json!({})).1, "seconds");
     assert_eq!(of(json!([shot, {"prompt": "x", "image": made}]), json!({})).0, 400, "it continues and begins anew");
     assert_eq!(of(json!([{"prompt": "x", "image": "/etc/passwd"}]), json!({})).0, 400);
     assert_eq!(of(json!([{"prompt": "x", "image_path": "/etc/passwd"}]), json!({})).0, 400);

@@ -62,7 +62,9 @@ class DenoisingOptions(TypedDict, total=False):
     tile: int | None
     """Decode in tiles of so many latent pixels per side; only where whole frames do not fit in memory, if it is left out."""
     upscale: str | None
-    """Enlarge the frames after decoding: ``2x``, ``4x``, or to a height such as ``1080p`` (Lanczos)."""
+    """Enlarge the frames after decoding: ``2x``, ``4x``, or to a height such as ``1080p``."""
+    upscaler: Literal["lanczos", "span"] | None
+    """What enlarges them: the Lanczos kernel, which is quick, or SPAN, a small network, which is sharper."""
 
 
 class ClipOptions(DenoisingOptions, total=False):
@@ -157,7 +159,7 @@ class Plan:
     """Bytes: ``peak``, the most that the process will hold; ``available``, what is free, if that is known; ``weights`` and ``working``
     memory of each stage, ``text``, ``denoise`` and ``decode``."""
     time: dict[str, Any] | None
-    """``seconds``, and the ``basis`` that they are known from: ``same_size``, ``other_size`` or ``rate``."""
+    """``seconds``, those of them that ``decode`` takes, if known, and the ``basis`` that they are known from: ``same_size``, ``other_size`` or ``rate``."""
     notices: list[str]
     """Sentences about changed values and other facts worth knowing."""
 

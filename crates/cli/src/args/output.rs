@@ -1,7 +1,7 @@
 //! Where a command writes its clip, and how.
 
 use clap::{Args, ValueEnum};
-use kinora::UpscaleTarget;
+use kinora::{UpscaleTarget, Upscaler};
 use std::path::PathBuf;
 
 /// How the output is written.
@@ -28,9 +28,12 @@ pub struct OutputArgs {
     /// not fit in memory]. Until the clip is complete, 6 bytes per pixel of every frame are on disk.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(8..))]
     pub tile: Option<u16>,
-    /// Enlarge the frames after decoding: 2x, 4x, or to a height such as 1080p (Lanczos).
+    /// Enlarge the frames after decoding: 2x, 4x, or to a height such as 1080p.
     #[arg(long, value_name = "SIZE")]
     pub upscale: Option<UpscaleTarget>,
+    /// What enlarges them: lanczos (the kernel, quick), or span (a small network, sharper) [default: lanczos].
+    #[arg(long, value_name = "NAME")]
+    pub upscaler: Option<Upscaler>,
     /// Stop before the work if a file that is named here is there already.
     #[arg(long, overrides_with = "overwrite")]
     pub no_overwrite: bool,

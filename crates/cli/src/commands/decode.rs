@@ -4,7 +4,7 @@ use super::generate::output;
 use super::target::Target;
 use crate::args::DecodeArgs;
 use crate::progress::Progress;
-use kinora::{Output, Pipeline, Result};
+use kinora::{Pipeline, Result};
 
 /// Turns saved latents into a clip.
 pub fn run(args: &DecodeArgs) -> Result<()> {

@@ -86,7 +86,7 @@ pub fn rerun(args: &RerunArgs) -> Result<()> {
 /// Returns the settings of [`Output`] that all commands share.
 pub fn output(args: &OutputArgs) -> Output {
     let output = Output::default().metadata(!args.no_metadata).quality(args.quality);
-    let mut output = output.tile(args.tile.map(usize::from)).upscale(args.upscale);
+    let mut output = output.tile(args.tile.map(usize::from)).upscale(args.upscale).upscaler(args.upscaler);
     output.encoder.clone_from(&args.encoder);
     output
 }
@@ -97,6 +97,7 @@ pub fn output_over(args: &OutputArgs, recorded: Output) -> Output {
     own.quality = own.quality.or(recorded.quality);
     own.encoder = own.encoder.or(recorded.encoder);
     own.upscale = own.upscale.or(recorded.upscale);
+    own.upscaler = own.upscaler.or(recorded.upscaler);
     own
 }
 

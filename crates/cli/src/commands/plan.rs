@@ -1,5 +1,6 @@
 //! `kinora plan`.
 
+use super::generate::output;
 use crate::args::{GenerateArgs, Print, prompt};
 use crate::report;
 use kinora::{PartMemory, PartsMemory, Planned, Result};
@@ -8,10 +9,8 @@ use serde_json::json;
 /// Prints what `kinora generate` would do with the same arguments.
 pub fn run(args: &GenerateArgs) -> Result<()> {
     let prompt = prompt(&args.prompt)?;
-    let planned = kinora::outline(
-        &args.loras.over(args.model.load_options(), args.denoising.sampling.mode),
-        &args.request(&prompt),
-    )?;
+    let request = args.request(&prompt).output(output(&args.output));
+    let planned = kinora::outline(&args.loras.over(args.model.load_options(), args.denoising.sampling.mode), &request)?;
     if args.output.printed() == Print::Json {
         as_json(&planned);
     } else {

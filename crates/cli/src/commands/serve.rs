@@ -17,7 +17,9 @@ pub fn run(args: &ServeArgs) -> Result<()> {
     signals::listen();
     let config = config(args)?;
     let path = std::env::current_exe().map_err(|source| Error::Io { path: "kinora".into(), source })?;
-    let program = Program { path, arguments: worker_arguments(&args.compute) };
+    // With the rest of its data: a service has no directory of its own elsewhere.
+    let cache = std::path::absolute(config.data.join("cache")).ok().and_then(crate::cache::variable);
+    let program = Program { path, arguments: worker_arguments(&args.compute), cache };
     in_runtime(async {
         let server = Server::start(config, program, report::say).await.map_err(error)?;
         report::say(&format!("Kinora is at {}", server.url()));

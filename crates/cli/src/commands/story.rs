@@ -4,7 +4,7 @@ use super::generate::{output, output_over};
 use super::target::Target;
 use crate::args::{ExtendArgs, OutputArgs, StoryArgs, prompt};
 use crate::progress::Progress;
-use kinora::{Error, LoadOptions, Output, Pipeline, Recipe, Report, Request, Result, Shot, Story};
+use kinora::{Error, LoadOptions, Pipeline, Recipe, Report, Request, Result, Shot, Story};
 use std::path::{Path, PathBuf};
 
 /// Continues a clip from its end.

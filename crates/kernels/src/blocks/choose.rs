@@ -5,7 +5,8 @@
 use super::{BLOCK, BlockMask};
 use crate::cpu::{self, PART, PARTS, part_len};
 use crate::profile::{Work, timed};
-use candle_core::{D, DType, Result, Tensor, bail};
+use crate::softmax::softmax;
+use candle_core::{DType, Result, Tensor, bail};
 use rayon::prelude::*;
 
 /// How many blocks of keys a block of queries keeps.
@@ -94,7 +95,7 @@ fn block_shares(q: &Tensor, k: &Tensor, scale: f64) -> Result<Tensor> {
     let bias = Tensor::from_iter(counts.iter().map(|count| count.ln()), q.device())?.unsqueeze(0)?;
     let shares = (0..batch * heads).map(|item| {
         let scores = queries.get(item)?.matmul(&keys.get(item)?.t()?.contiguous()?)?;
-        let shares = candle_nn::ops::softmax(&(scores * scale)?.broadcast_add(&bias)?, D::Minus1)?;
+        let shares = softmax(&(scores * scale)?.broadcast_add(&bias)?)?;
         let shares = shares.broadcast_mul(&weights)?.reshape((blocks, PARTS, blocks, PARTS))?;
         shares.sum(3)?.sum(1)?.flatten_all()
     });

@@ -25,6 +25,11 @@ pub fn gate_residual(x: &Tensor, y: &Tensor, gate: &Tensor) -> Result<Tensor> {
     by_dtype!(x.dtype(), gate_residual_rows(x, &to_f32(y)?, &to_f32(gate)?))
 }
 
+/// See [`crate::parameter_free_attention`]; shapes are checked there.
+pub fn parameter_free_attention(x: &Tensor, y: &Tensor) -> Result<Tensor> {
+    by_dtype!(x.dtype(), parameter_free_attention_rows(x, &to_f32(y)?))
+}
+
 fn map<T: Element>(x: &Tensor, f: impl Fn(f32) -> f32 + Sync) -> Result<Tensor> {
     map_rows::<T>(
         x,
@@ -65,6 +70,21 @@ fn gate_residual_rows<T: Element>(x: &Tensor, y: &Tensor, gate: &Tensor) -> Resu
         |row, x, out| {
             for (((out, &x), y), gate) in out.iter_mut().zip(x).zip(y.row(row)).zip(gate.row(row)) {
                 *out = x + y * gate;
+            }
+        },
+    )
+}
+
+fn parameter_free_attention_rows<T: Element>(x: &Tensor, y: &Tensor) -> Result<Tensor> {
+    let y_data = Operand::new(y)?;
+    let y = y_data.slice::<f32>()?;
+    map_rows::<T>(
+        x,
+        CHUNK,
+        #[inline(always)]
+        |row, x, out| {
+            for ((out, &x), &y) in out.iter_mut().zip(x).zip(&y[row * CHUNK..]) {
+                *out = (x + y) * (math::sigmoid(y) - 0.5);
             }
         },
     )

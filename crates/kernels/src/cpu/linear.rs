@@ -12,6 +12,7 @@ mod int8;
 mod int8_tile;
 mod line;
 mod panels;
+mod side;
 mod stored;
 
 pub use panels::Packed;
@@ -26,6 +27,7 @@ use candle_core::{Device, Result, Tensor};
 use finish::{Finish, Sums, Then};
 use grid::{Block, Grid};
 use line::Line;
+use side::SideRows;
 use std::cell::RefCell;
 use stored::{Dequantised, Weights};
 
@@ -39,21 +41,26 @@ pub fn int8_products() -> &'static str {
     int8_tile::Kernel::current().name()
 }
 
+/// What [`linear`] adds to a product: rows `[.., R]`, and dense weights `[N, R]` that they are multiplied with.
+pub type Beside<'a> = (Tensor, &'a Packed);
+
 /// See [`crate::linear`]; shapes are checked there, `shape` is that of the result.
 pub fn linear(
     x: &Tensor,
     weight: &Packed,
     bias: Option<&Tensor>,
+    beside: &[Beside],
     epilogue: Epilogue,
     shape: Vec<usize>,
 ) -> Result<Tensor> {
-    by_dtype!(x.dtype(), typed(x, weight, bias, epilogue, shape))
+    by_dtype!(x.dtype(), typed(x, weight, bias, beside, epilogue, shape))
 }
 
 fn typed<T: Element>(
     x: &Tensor,
     weight: &Packed,
     bias: Option<&Tensor>,
+    beside: &[Beside],
     epilogue: Epilogue,
     shape: Vec<usize>,
 ) -> Result<Tensor> {
@@ -79,7 +86,11 @@ fn typed<T: Element>(
         }
     };
     let bias = bias_data.as_ref().map(Operand::slice).transpose()?;
-    let finish = Finish { outputs: shape.last().copied().unwrap_or(0), bias, then };
+    let rows: Vec<Tensor> = beside.iter().map(|(rows, _)| to_f32(rows)).collect::<Result<_>>()?;
+    let rows: Vec<Operand> = rows.iter().map(Operand::new).collect::<Result<_>>()?;
+    let sides = rows.iter().zip(beside).map(|(rows, &(_, weight))| Ok(SideRows { rows: rows.slice()?, weight }));
+    let sides = sides.collect::<Result<_>>()?;
+    let finish = Finish { outputs: shape.last().copied().unwrap_or(0), sides, bias, then };
     let x = x_data.slice::<T>()?;
     let out = match weight {
         Packed::F32(panels) => multiply(x, panels, &[], &finish),

@@ -26,6 +26,12 @@ pub(super) fn exp(x: f32) -> f32 {
     if x < -87.3 { 0.0 } else { p * power }
 }
 
+/// `1 / (1 + e⁻ˣ)`.
+#[inline(always)]
+pub(super) fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + exp(-x))
+}
+
 /// `x · sigmoid(x)`.
 #[inline(always)]
 pub(super) fn silu(x: f32) -> f32 {

@@ -2,6 +2,7 @@
 //! of threads.
 
 mod attention;
+mod beside;
 mod blocks;
 mod linear;
 mod rows;
@@ -109,6 +110,7 @@ fn wrong_shapes_are_errors() {
         kernels::modulate(&t(&[2, 3, 4]), &t(&[2, 1, 4]), &t(&[4])),
         kernels::modulate(&t(&[2, 3, 4]), &t(&[3, 1, 4]), &t(&[2, 1, 4])),
         kernels::gate_residual(&t(&[2, 3, 4]), &t(&[2, 1, 4]), &t(&[2, 1, 4])),
+        kernels::parameter_free_attention(&t(&[2, 3, 4]), &t(&[2, 1, 4])),
     ]
     .into_iter()
     .enumerate()

@@ -121,6 +121,15 @@ fn activations() {
         agree("gelu_erf", &[&x], |t| kernels::gelu_erf(&t[0]), |t| reference::gelu_erf(&t[0]));
         agree("silu", &[&x], |t| kernels::silu(&t[0]), |t| reference::silu(&t[0]));
     }
+    for len in [0, 15, 40_000] {
+        let (x, y) = (random((1, len), 2), (random((1, len), 3) * 6.0).unwrap());
+        agree(
+            "parameter_free_attention",
+            &[&x, &y],
+            |t| kernels::parameter_free_attention(&t[0], &t[1]),
+            |t| reference::parameter_free_attention(&t[0], &t[1]),
+        );
+    }
     let extremes = Tensor::from_slice(&[-1e30f32, -1e4, -90.0, 0.0, 90.0, 1e4, 1e30], 7, &Device::Cpu).unwrap();
     for y in [kernels::gelu_tanh(&extremes), kernels::silu(&extremes)] {
         let y = values(&y.unwrap());

@@ -2,7 +2,7 @@
 
 use crate::{DTYPES, agree, with_gpu};
 use candle_core::{D, DType, Result, Tensor};
-use kinora_kernels::{self as kernels, Epilogue, LinearWeight, Prologue, reference};
+use kinora_kernels::{self as kernels, Epilogue, Layer, LinearWeight, Prologue, reference};
 use kinora_test_support::random;
 
 /// Makes an epilogue of test tensors.
@@ -132,7 +132,8 @@ fn quantising_after_a_prologue_has_the_same_bits() {
                             }
                         };
                         let apart = kernels::linear(&first, &packed, None, Epilogue::None).unwrap();
-                        let once = kernels::linear_after(&x, prologue, (&packed, None), Epilogue::None).unwrap();
+                        let once =
+                            kernels::linear_after(&x, prologue, Layer::new(&packed, None), Epilogue::None).unwrap();
                         let [apart, once] = [apart, once].map(|x| x.to_dtype(DType::F32).unwrap());
                         let [apart, once] = [apart, once].map(|x| x.flatten_all().unwrap().to_vec1::<f32>().unwrap());
                         assert!(apart == once, "prologue {index} of {dtype:?} [{b}, {l}, {inputs}]");
@@ -159,7 +160,8 @@ fn mlp() {
             move |t: &[Tensor]| {
                 let norm = Prologue::LayerNormModulate { shift: &t[1], scale: &t[2], eps: 1e-6 };
                 let (first, second) = (pack(&t[3])?, pack(&t[5])?);
-                kernels::mlp(&t[0], norm, [(&first, Some(&t[4])), (&second, Some(&t[6]))], Epilogue::Residual(&t[0]))
+                let layers = [Layer::new(&first, Some(&t[4])), Layer::new(&second, Some(&t[6]))];
+                kernels::mlp(&t[0], norm, layers, Epilogue::Residual(&t[0]))
             }
         };
         let operands = [&x, &shift, &scale, &first, &b1, &second, &b2];

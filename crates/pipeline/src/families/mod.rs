@@ -4,7 +4,6 @@
 
 pub(crate) mod capabilities;
 pub(crate) mod family;
-pub(crate) mod manifests;
 mod wan;
 
 use crate::model::Model;

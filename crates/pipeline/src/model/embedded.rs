@@ -6,25 +6,7 @@ use crate::model::component::Blob;
 pub(crate) const EMBEDDED: &str = "embedded";
 
 #[cfg(feature = "embedded")]
-macro_rules! files {
-    ($($name:literal),* $(,)?) => {
-        &[$(($name, include_bytes!(concat!("../../../../models/embedded/", $name)) as &[u8])),*]
-    };
-}
-
-#[cfg(feature = "embedded")]
-static FILES: &[(&str, &[u8])] = files![
-    "manifest.toml",
-    "model_index.json",
-    "scheduler/scheduler_config.json",
-    "text_encoder/config.json",
-    "text_encoder/model.safetensors",
-    "tokenizer/tokenizer.json",
-    "transformer/config.json",
-    "transformer/diffusion_pytorch_model.safetensors",
-    "vae/config.json",
-    "vae/diffusion_pytorch_model.safetensors",
-];
+use kinora_embedded::FILES;
 
 /// This build has no embedded model.
 #[cfg(not(feature = "embedded"))]

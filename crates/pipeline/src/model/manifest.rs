@@ -2,10 +2,10 @@
 //!
 //! The known variants are compiled in from `models/*.toml`; a model directory may carry its own `manifest.toml`.
 
-use crate::families::manifests::KNOWN;
 use crate::request::Mode;
 use crate::request::sampling::Sampling;
 use crate::{Error, Result};
+use kinora_models::MANIFESTS;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::path::Path;
 
@@ -193,7 +193,10 @@ impl Manifest {
     /// Returns every downloadable variant that the library knows.
     #[expect(clippy::missing_panics_doc, reason = "a test reads every compiled-in manifest")]
     pub fn known() -> Vec<Self> {
-        KNOWN.iter().map(|text| toml::from_str(text).expect("compiled-in manifests parse; a test reads them")).collect()
+        MANIFESTS
+            .iter()
+            .map(|text| toml::from_str(text).expect("compiled-in manifests parse; a test reads them"))
+            .collect()
     }
 
     /// Returns the manifest of the model that is compiled in, in builds that have one.
@@ -228,7 +231,7 @@ mod tests {
 
     #[test]
     fn impossible_values_are_errors() {
-        let text = include_str!("../../../../models/wan2.2-ti2v-5b.toml");
+        let text = MANIFESTS[0];
         for (line, value) in
             [("tail_latents = 0", "`tail_latents` is 0"), ("tail_latents = 9999", "`tail_latents` is 9999")]
         {
@@ -256,7 +259,7 @@ mod tests {
 
     #[test]
     fn defaults_leave_nothing_open_and_know_every_key() {
-        let own = KNOWN[0];
+        let own = MANIFESTS[0];
         let refused = |text: &str| Manifest::parse(text, Path::new("m")).expect_err("it is refused").to_string();
         let text = own.replace("\nshift =", "\nshifd =");
         assert!(refused(&text).contains("shif"), "{}", refused(&text));

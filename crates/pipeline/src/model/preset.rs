@@ -4,16 +4,6 @@ use crate::request::sampling::Sampling;
 use crate::{Error, Result};
 use serde::Deserialize;
 
-/// The presets, compiled in.
-const KNOWN: [&str; 6] = [
-    include_str!("../../../../models/presets/lightning-4.toml"),
-    include_str!("../../../../models/presets/lightx2v-4.toml"),
-    include_str!("../../../../models/presets/self-forcing-4.toml"),
-    include_str!("../../../../models/presets/causvid-9.toml"),
-    include_str!("../../../../models/presets/fastwan-3.toml"),
-    include_str!("../../../../models/presets/accvid-10.toml"),
-];
-
 /// Settings for a few steps.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -37,7 +27,7 @@ impl Preset {
     /// # Panics
     /// If a file that is compiled in is not valid, which a test excludes.
     pub fn known() -> Vec<Self> {
-        KNOWN.iter().map(|text| toml::from_str(text).expect("presets are valid")).collect()
+        kinora_models::PRESETS.iter().map(|text| toml::from_str(text).expect("presets are valid")).collect()
     }
 
     /// The number of its steps.

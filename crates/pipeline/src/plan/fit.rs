@@ -1,6 +1,7 @@
 //! [`Fitting`]: fits a plan into the memory of this machine.
 
 use super::Plan;
+use super::enlarge::enlarging_bytes;
 use super::machine;
 use super::memory::{self, Demand, MemoryPlan, PartMemory};
 use super::placement::Placement;
@@ -36,6 +37,7 @@ impl Fitting<'_> {
             notices.extend(tile.filter(|&side| side < h.max(w)).map(in_tiles));
         }
         let placement = self.fitted(&plan, tile)?;
+        let beside = |latents: [usize; 4]| self.enlarging(output, [latents[2], latents[3]]);
         for (given_up, what) in [
             (placement.text_on_cpu, "the text encoder does not fit in the GPU's memory: it computes on the CPU"),
             (
@@ -45,7 +47,7 @@ impl Fitting<'_> {
         ] {
             notices.extend(given_up.then(|| what.to_string()));
         }
-        let memory = self.memory(&plan, &placement, tile)?;
+        let memory = self.memory(&plan, &placement, tile, beside)?;
         notices.extend(memory.warning());
         Ok(Planned { plan, placement, memory, time: None, tile, notices })
     }
@@ -60,10 +62,18 @@ impl Fitting<'_> {
     }
 
     /// Returns the memory plan and, if it does not fit, changes with which it would.
-    fn memory(&self, plan: &Plan, placement: &Placement, tile: Option<usize>) -> Result<MemoryPlan> {
+    /// Decoding takes the bytes `beside` of latents of a shape, too.
+    fn memory(
+        &self,
+        plan: &Plan,
+        placement: &Placement,
+        tile: Option<usize>,
+        beside: impl Fn([usize; 4]) -> Result<u64>,
+    ) -> Result<MemoryPlan> {
         let needed = |placement: &Placement, latents: [usize; 4]| {
             let demand = Demand::of(plan, latents, tile, self.threads);
             let mut parts = self.family.memory(self.model, placement, &demand)?;
+            parts.decode.working += beside(latents)?;
             if placement.text_on_cpu {
                 parts.text = PartMemory::default();
             }
@@ -127,6 +137,12 @@ impl Fitting<'_> {
         Ok(found)
     }
 
+    /// Returns the bytes that enlarging frames of `[H, W]` latent pixels takes beside the decoder.
+    fn enlarging(&self, output: &Output, [h, w]: [usize; 2]) -> Result<u64> {
+        let factor = self.limits.latent_format.spatial_factor;
+        enlarging_bytes(output, (w * factor, h * factor), self.placement, self.threads).map(|bytes| bytes as u64)
+    }
+
     /// Returns the latent pixels per side of the tiles that frames of `[H, W]` latent pixels are decoded in: those of
     /// `output`, else the largest that fit.
     pub(crate) fn tile(&self, output: &Output, size: [usize; 2]) -> Result<Option<usize>> {
@@ -144,6 +160,7 @@ impl Fitting<'_> {
             (None, false) => (None, threads),
         };
         let Some(available) = available else { return Ok(None) };
+        let available = available.saturating_sub(self.enlarging(output, size)?);
         self.family.tile_that_fits(self.model, placement, size, threads, available / 10 * 9)
     }
 }

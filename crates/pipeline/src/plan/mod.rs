@@ -1,5 +1,6 @@
 //! [`Plan`]: a request with every default filled in, checked and snapped to what the model allows.
 
+pub(crate) mod enlarge;
 pub(crate) mod fit;
 mod frames;
 pub(crate) mod guide;

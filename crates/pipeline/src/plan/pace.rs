@@ -2,9 +2,8 @@
 
 use super::Plan;
 use super::placement::Placement;
-use super::planned::Planned;
 use crate::model::Model;
-use crate::request::output::Report;
+use crate::request::output::{Predictions, Seconds};
 use candle_core::DType;
 use kinora_checkpoint::Quant;
 use kinora_kernels::{Level, Rates};
@@ -26,12 +25,14 @@ const WORTH_A_GUESS: f64 = 1e12;
 pub struct Estimate {
     /// Seconds, from the prompt to the clip.
     pub seconds: f64,
+    /// Those of them that decoding takes; `None` where only the steps are counted.
+    pub decode: Option<f64>,
     /// What it is known from.
     pub basis: Basis,
 }
 
-/// What an [`Estimate`] is known from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+/// What an [`Estimate`] is known from, the best first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Basis {
     /// A run of the model in this size and length on this machine.
@@ -40,6 +41,25 @@ pub enum Basis {
     OtherSize,
     /// The rate at which this machine multiplies. Only the steps are counted.
     Rate,
+    /// One of these for the clip as it is decoded, and the rate at which this machine multiplies for the network that enlarges it.
+    Enlarging,
+}
+
+impl Estimate {
+    /// The time of so many runs like it.
+    pub(crate) fn times(self, count: usize) -> Self {
+        let count = count as f64;
+        Self { seconds: count * self.seconds, decode: self.decode.map(|decode| count * decode), ..self }
+    }
+
+    /// The time of this and of another run.
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self {
+            seconds: self.seconds + other.seconds,
+            decode: self.decode.zip(other.decode).map(|(one, two)| one + two),
+            basis: self.basis.max(other.basis),
+        }
+    }
 }
 
 impl std::fmt::Display for Estimate {
@@ -49,6 +69,7 @@ impl std::fmt::Display for Estimate {
             Basis::SameSize => "by the last clip of this size",
             Basis::OtherSize => "by the last clip of this model, in another size",
             Basis::Rate => "for the steps, a guess before the first clip of this model",
+            Basis::Enlarging => "a guess before the first clip that is enlarged so",
         })
     }
 }
@@ -57,6 +78,24 @@ impl std::fmt::Display for Estimate {
 #[derive(Debug, Clone)]
 pub(crate) struct Pace {
     file: PathBuf,
+}
+
+/// A run of the sampler, as far as it takes time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Work {
+    /// `[C, F, H, W]` of the latents.
+    latents: [usize; 4],
+    /// Predictions that its steps make.
+    predictions: usize,
+    /// Operations of one prediction.
+    operations: f64,
+}
+
+impl Work {
+    /// The run of `plan` for `latents`, of which a prediction takes `operations`.
+    pub(crate) fn new(plan: &Plan, latents: [usize; 4], operations: f64) -> Self {
+        Self { latents, predictions: predictions(plan), operations }
+    }
 }
 
 /// One run.
@@ -81,38 +120,39 @@ impl Pace {
         Self { file }
     }
 
-    /// The time of a run whose predictions take `operations` each, if a run like it is known.
-    pub(crate) fn estimate(&self, of: &str, plan: &Plan, operations: f64) -> Option<Estimate> {
+    /// The time of a run of the model `of`, if one like it is known.
+    pub(crate) fn estimate(&self, of: &str, work: &Work) -> Option<Estimate> {
         let known = read(&self.file);
         let mut like = known.iter().filter(|took| took.of == of);
-        if let Some(same) = like.clone().rfind(|took| took.latents == plan.latent_shape) {
-            return Some(Estimate { seconds: same.scaled(plan, operations), basis: Basis::SameSize });
+        if let Some(same) = like.clone().rfind(|took| took.latents == work.latents) {
+            return Some(same.scaled(work, Basis::SameSize));
         }
-        let distance = |took: &&Took| (took.operations / operations).ln().abs();
+        let distance = |took: &&Took| (took.operations / work.operations).ln().abs();
         let nearest = like.by_ref().min_by(|a, b| distance(a).total_cmp(&distance(b)))?;
-        (distance(&nearest) <= ALIKE.ln())
-            .then(|| Estimate { seconds: nearest.scaled(plan, operations), basis: Basis::OtherSize })
+        (distance(&nearest) <= ALIKE.ln()).then(|| nearest.scaled(work, Basis::OtherSize))
     }
 
-    /// Keeps how long the run of `planned` took. A run that continued an earlier one says nothing of the whole.
-    pub(crate) fn learn(&self, of: &str, planned: &Planned, operations: f64, report: &Report) {
-        let Some(predictions) = report.predictions else { return };
-        let done = predictions.computed + predictions.reused;
-        if done != expected(&planned.plan) || done == 0 {
+    /// Keeps how long runs of the model `of` took. One that continued an earlier one says nothing of the whole.
+    pub(crate) fn learn(&self, of: &str, runs: &[(Work, Predictions, Seconds)]) {
+        let is_whole = |work: &Work, made: &Predictions| made.computed + made.reused == work.predictions;
+        let whole = runs.iter().filter(|(work, made, _)| work.predictions > 0 && is_whole(work, made));
+        let took = whole.map(|(work, _, seconds)| Took {
+            of: of.into(),
+            latents: work.latents,
+            operations: work.operations,
+            text: seconds.text,
+            prediction: seconds.denoise / work.predictions as f64,
+            decode: seconds.decode,
+        });
+        let took: Vec<Took> = took.collect();
+        if took.is_empty() {
             return;
         }
-        let (latents, seconds) = (planned.plan.latent_shape, report.seconds);
-        let took = Took {
-            of: of.into(),
-            latents,
-            operations,
-            text: seconds.text,
-            prediction: seconds.denoise / done as f64,
-            decode: seconds.decode,
-        };
         let mut known = read(&self.file);
-        known.retain(|other| other.of != took.of || other.latents != took.latents);
-        known.push(took);
+        for took in took {
+            known.retain(|other| other.of != took.of || other.latents != took.latents);
+            known.push(took);
+        }
         known.drain(..known.len().saturating_sub(KEPT));
         if let Ok(text) = serde_json::to_string(&known)
             && std::fs::create_dir_all(kinora_files::folder_of(&self.file)).is_ok()
@@ -123,18 +163,19 @@ impl Pace {
 }
 
 impl Took {
-    /// Seconds of a run of `plan` with predictions of `operations`.
-    fn scaled(&self, plan: &Plan, operations: f64) -> f64 {
+    /// The time of `work`.
+    fn scaled(&self, work: &Work, basis: Basis) -> Estimate {
         let volume = |[_, f, h, w]: [usize; 4]| (f * h * w) as f64;
-        let decode = self.decode * volume(plan.latent_shape) / volume(self.latents);
-        let prediction = self.prediction * operations / self.operations;
-        self.text + prediction * expected(plan) as f64 + decode
+        let decode = self.decode * volume(work.latents) / volume(self.latents);
+        let prediction = self.prediction * work.operations / self.operations;
+        let seconds = self.text + prediction * work.predictions as f64 + decode;
+        Estimate { seconds, decode: Some(decode), basis }
     }
 }
 
 /// The time of the steps by the rate at which this machine multiplies, where that is long.
-pub(crate) fn guess(plan: &Plan, placement: &Placement, operations: f64) -> Option<Estimate> {
-    let all = operations * expected(plan) as f64;
+pub(crate) fn guess(work: &Work, placement: &Placement) -> Option<Estimate> {
+    let all = work.operations * work.predictions as f64;
     if !placement.device.is_cpu() || all < WORTH_A_GUESS {
         return None;
     }
@@ -144,7 +185,7 @@ pub(crate) fn guess(plan: &Plan, placement: &Placement, operations: f64) -> Opti
         (_, DType::BF16) => bf16,
         _ => f32,
     };
-    Some(Estimate { seconds: all / (OF_RATE * rate * 1e9), basis: Basis::Rate })
+    Some(Estimate { seconds: all / (OF_RATE * rate * 1e9), decode: None, basis: Basis::Rate })
 }
 
 /// The name of a model and its arithmetic on this machine, under which its times are kept. `weights` are the bytes of its
@@ -163,7 +204,7 @@ pub(crate) fn name(model: &Model, placement: &Placement, plan: &Plan, weights: u
 }
 
 /// Predictions that the steps of `plan` make.
-fn expected(plan: &Plan) -> usize {
+fn predictions(plan: &Plan) -> usize {
     let schedule = &plan.schedule;
     (plan.zero_init..plan.steps())
         .map(|step| {

@@ -63,6 +63,12 @@ impl Placement {
         Err(Error::request(what, hint).about(settings))
     }
 
+    /// The dtype of networks that make or change pixels. As in diffusers' examples it is f32 whatever the transformer's: it is where 16 bits show. On
+    /// CUDA devices, whose tensor cores take no f32, it is the 16 bits with the longer mantissa, unless the transformer is f32.
+    pub(crate) fn pixel_dtype(&self) -> DType {
+        if self.device.is_cuda() && self.dtype != DType::F32 { DType::F16 } else { DType::F32 }
+    }
+
     /// The same on the CPU, for a part that a GPU has no room for. Weights of 16 bits stay so, the arithmetic is f32.
     pub(crate) fn on_cpu(&self) -> Self {
         Self { device: Device::Cpu, dtype: DType::F32, gpu_memory: None, ..self.clone() }

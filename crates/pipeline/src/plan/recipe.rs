@@ -6,6 +6,7 @@ use crate::model::Model;
 use crate::model::embedded::EMBEDDED;
 use crate::request::output::Output;
 use crate::request::recipe::Recipe;
+use crate::request::upscaler::Upscaler;
 
 impl Recipe {
     /// The recipe of `plan` on `model`.
@@ -31,6 +32,7 @@ impl Recipe {
             quality: output.quality,
             encoder: output.encoder.clone(),
             upscale: output.upscale.map(|target| target.to_string()),
+            upscaler: output.upscaler.filter(|used| *used != Upscaler::default()).map(|used| used.to_string()),
         }
     }
 }

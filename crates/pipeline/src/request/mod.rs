@@ -14,6 +14,7 @@ pub(crate) mod sampling;
 pub(crate) mod seed;
 pub(crate) mod story;
 pub(crate) mod text;
+pub(crate) mod upscaler;
 
 use crate::request::builders::builders;
 use crate::request::inputs::Inputs;

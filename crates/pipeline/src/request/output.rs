@@ -1,7 +1,9 @@
 //! [`Output`]: the files that results are written to; [`Report`]: the result of a run.
 
 use crate::request::builders::builders;
+use crate::request::upscaler::Upscaler;
 use crate::request::{path_text, text};
+use crate::{Error, Result};
 use kinora_media::UpscaleTarget;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -45,6 +47,9 @@ pub struct Output {
     /// Enlargement of the decoded frames.
     #[serde(with = "text")]
     pub upscale: Option<UpscaleTarget>,
+    /// What enlarges them; `None` is the default. An error without `upscale`.
+    #[serde(with = "text")]
+    pub upscaler: Option<Upscaler>,
 }
 
 impl Default for Output {
@@ -62,6 +67,7 @@ impl Default for Output {
             reads: Vec::new(),
             tile: None,
             upscale: None,
+            upscaler: None,
         }
     }
 }
@@ -79,6 +85,7 @@ builders! {
         reads: Vec<PathBuf>,
         tile: Option<usize>,
         upscale: Option<UpscaleTarget>,
+        upscaler: Option<Upscaler>,
     }
 }
 
@@ -86,6 +93,27 @@ impl Output {
     /// Writes the clip to this file, whose name says the format.
     pub fn new(clip: impl Into<PathBuf>) -> Self {
         Self { clip: clip.into(), ..Self::default() }
+    }
+
+    /// Returns the enlargement of the frames, and what does it.
+    ///
+    /// # Errors
+    /// An upscaler without a size.
+    pub(crate) fn enlargement(&self) -> Result<Option<(UpscaleTarget, Upscaler)>> {
+        match (self.upscale, self.upscaler) {
+            (Some(target), upscaler) => Ok(Some((target, upscaler.unwrap_or_default()))),
+            (None, None) => Ok(None),
+            (None, Some(upscaler)) => Err(Error::request(
+                format!("the upscaler `{upscaler}` is given, but no size to enlarge the frames to"),
+                "say how large they shall be, such as 2x or 1080p, or leave the upscaler out",
+            )
+            .about(&["upscale", "upscaler"])),
+        }
+    }
+
+    /// Returns whether a network enlarges the frames.
+    pub(crate) fn enlarges_by_network(&self) -> bool {
+        self.upscale.is_some() && self.upscaler.is_some_and(|upscaler| upscaler != Upscaler::Lanczos)
     }
 
     /// Returns a path for latents that are kept nowhere else: beside the clip, or beside the new folder of its frames. A

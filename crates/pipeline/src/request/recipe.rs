@@ -10,10 +10,11 @@ use crate::request::{Request, Size};
 use crate::{Error, Result};
 use candle_core::DType;
 use kinora_checkpoint::Quant;
-use kinora_media::{Source, UpscaleTarget};
+use kinora_media::Source;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::path::PathBuf;
+use std::str::FromStr;
 
 /// The settings of one clip, as stored in its file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -69,6 +70,9 @@ pub struct Recipe {
     /// The enlargement of the frames after decoding.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upscale: Option<String>,
+    /// What enlarged them, unless it was the default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upscaler: Option<String>,
 }
 
 impl Recipe {
@@ -125,7 +129,8 @@ impl Recipe {
             output: Output {
                 quality: self.quality,
                 encoder: self.encoder.clone(),
-                upscale: self.upscale.as_deref().map(upscale).transpose()?,
+                upscale: self.upscale.as_deref().map(|text| word("upscale", text)).transpose()?,
+                upscaler: self.upscaler.as_deref().map(|text| word("upscaler", text)).transpose()?,
                 ..Output::default()
             },
         })
@@ -179,7 +184,8 @@ impl Recipe {
             (serde_json::to_value(complete(self)).ok()?, serde_json::to_value(complete(other)).ok()?);
         for recipe in [&mut mine, &mut theirs] {
             let settings = recipe.as_object_mut()?;
-            settings.retain(|name, _| !["kinora", "quality", "encoder", "upscale"].contains(&name.as_str()));
+            settings
+                .retain(|name, _| !["kinora", "quality", "encoder", "upscale", "upscaler"].contains(&name.as_str()));
         }
         difference("", &theirs, &mine)
     }
@@ -260,10 +266,10 @@ fn whose(comment: &str) -> Option<&'static str> {
     is_a1111.then_some("the parameters of AUTOMATIC1111's web UI")
 }
 
-fn upscale(text: &str) -> Result<UpscaleTarget> {
-    text.parse().map_err(|reason: String| {
-        Error::request(format!("the recipe's upscale: {reason}"), "it may be of a newer version")
-    })
+/// The value of the setting `name` that the recipe has as a word.
+fn word<T: FromStr<Err = String>>(name: &str, text: &str) -> Result<T> {
+    text.parse()
+        .map_err(|reason| Error::request(format!("the recipe's {name}: {reason}"), "it may be of a newer version"))
 }
 
 #[cfg(test)]
@@ -273,7 +279,7 @@ mod tests {
 
     /// Recipes as version 0.1.0 wrote them before its settings were declared in one place.
     const COUNTED: &str = r#"{"kinora":"0.1.0","model":["embedded"],"prompt":"a red ball","negative_prompt":"","seed":1,"width":32,"height":48,"frames":5,"fps":16.0,"steps":2,"sampler":"unipc","shift":3.0,"guidance_scale":5.0,"cfg_zero_star":false,"zero_init":0,"dtype":"f32"}"#;
-    const LISTED: &str = r#"{"kinora":"0.1.0","model":["embedded"],"prompt":"a red ball","negative_prompt":"blue","seed":1,"width":32,"height":48,"frames":5,"fps":16.0,"steps":4,"sampler":"lcm","timesteps":[1000.0,937.5,833.3,625.0],"guidance_scale":5.0,"guidance_scale_2":4.0,"cfg_zero_star":true,"zero_init":2,"guidance_interval":[0.3,0.95],"cache":"first-block:0.05","given":{"image":"/ball.png"},"dtype":"bf16","quant":"int8","quality":20,"upscale":"2x"}"#;
+    const LISTED: &str = r#"{"kinora":"0.1.0","model":["embedded"],"prompt":"a red ball","negative_prompt":"blue","seed":1,"width":32,"height":48,"frames":5,"fps":16.0,"steps":4,"sampler":"lcm","timesteps":[1000.0,937.5,833.3,625.0],"guidance_scale":5.0,"guidance_scale_2":4.0,"cfg_zero_star":true,"zero_init":2,"guidance_interval":[0.3,0.95],"cache":"first-block:0.05","given":{"image":"/ball.png"},"dtype":"bf16","quant":"int8","quality":20,"upscale":"2x","upscaler":"span"}"#;
 
     fn read(text: &str) -> Recipe {
         serde_json::from_str(text).expect("a recipe")

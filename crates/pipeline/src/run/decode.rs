@@ -6,7 +6,7 @@ use super::tiles::TiledFrames;
 use crate::request::output::Output;
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
-use kinora_media::{ClipSpec, ClipWriter, Cropped, Fps, Frame, Lanczos, Upscale, Upscaled, WriteOptions};
+use kinora_media::{ClipSpec, ClipWriter, Cropped, Fps, Frame, Upscale, Upscaled, WriteOptions};
 use kinora_vae::{LatentFormat, StreamDecoder, Tile, VideoVae};
 use std::path::Path;
 use std::sync::mpsc::sync_channel;
@@ -37,9 +37,9 @@ pub(crate) fn writer<'a>(
     destination: Destination<'a>,
     output: &Output,
     &Shape { size, cut, fps, frames, recipe }: &Shape,
+    upscale: Option<Box<dyn Upscale>>,
 ) -> Result<Box<dyn ClipWriter + 'a>> {
     let (width, height) = cut.unwrap_or(size);
-    let upscale = output.upscale.map(Lanczos::new);
     let (width, height) = upscale.as_ref().map_or((width, height), |upscale| upscale.size(width, height));
     let spec = ClipSpec { width, height, fps: Fps::from_f64(fps)? };
     let recipe = recipe.map(str::to_string);
@@ -54,7 +54,7 @@ pub(crate) fn writer<'a>(
         }
     };
     if let Some(upscale) = upscale {
-        writer = Box::new(Upscaled::new(writer, Box::new(upscale)));
+        writer = Box::new(Upscaled::new(writer, upscale));
     }
     if let Some((width, height)) = cut {
         writer = Box::new(Cropped::new(writer, width, height));
@@ -73,6 +73,8 @@ pub(crate) struct Decoding<'a> {
     pub tile: Option<usize>,
     /// A path on the disk where tiles are kept meanwhile.
     pub scratch: &'a Path,
+    /// What takes the frames computes as much as the decoder: it gets each as it comes, on the same thread.
+    pub in_turn: bool,
 }
 
 impl Decoding<'_> {
@@ -81,39 +83,79 @@ impl Decoding<'_> {
         self.vae.latent_format().pixel_frames(stream.iter().map(|(file, first)| file.frames() - first).sum())
     }
 
-    /// Decodes `stream` and hands its frames, in 0..1, to `take` on a second thread: the decoder need not wait for the
-    /// encoder. `progress` is told how many frames are decoded.
+    /// Decodes `stream` and hands its frames, in 0..1, to `take`, on a second thread unless they are taken in turn: the
+    /// decoder need not wait for the encoder. `progress` is told how many frames are decoded, or, in turn, taken.
     ///
     /// # Errors
     /// Latents or frames with NaN or infinite values, a full disk, and those of `take` and `progress`.
     pub(crate) fn decode(
         &self,
         stream: &Stream,
-        take: impl FnMut(Frame) -> Result<()> + Send,
+        mut take: impl FnMut(Frame) -> Result<()> + Send,
         progress: &mut dyn FnMut(usize) -> Result<()>,
     ) -> Result<()> {
         let Some((first, _)) = stream.first() else { return Ok(()) };
-        let [_, _, h, w] = first.shape();
-        let Some(side) = self.tile.filter(|&side| side < h.max(w)) else {
-            return piped(take, |send| {
-                self.push_all(stream, self.vae.decoder()?, &mut |pixels, first| {
-                    let done = first + pixels.dim(2)?;
-                    send(pixels)?;
-                    progress(done)
+        let ([_, _, h, w], total) = (first.shape(), self.frames(stream));
+        let side = self.tile.filter(|&side| side < h.max(w));
+        let tiles = side.map_or_else(Vec::new, |side| Tile::grid(h, w, side));
+        // Frames that are taken in turn count as much as a tile of each.
+        let parts = tiles.len() + usize::from(self.in_turn);
+        let mut tiled = None;
+        if !tiles.is_empty() {
+            tiled = Some(self.in_tiles(stream, &tiles, &mut |done| progress(done / parts))?);
+        }
+        if self.in_turn {
+            let mut taken = 0;
+            return self.each(stream, tiled.as_mut(), &mut |pixels, _| {
+                to_frames(&pixels)?.into_iter().try_for_each(|frame| {
+                    take(frame)?;
+                    taken += 1;
+                    progress((tiles.len() * total + taken) / parts)
                 })
             });
-        };
-        // One tile through the whole stream, then the next; then all of them frame by frame.
-        let (tiles, factor, total) =
-            (Tile::grid(h, w, side), self.vae.latent_format().spatial_factor, self.frames(stream));
-        let mut tiled = TiledFrames::create(self.scratch, &tiles, factor, [total, h * factor, w * factor])?;
+        }
+        piped(take, |send| {
+            let is_tiled = tiled.is_some();
+            self.each(stream, tiled.as_mut(), &mut |pixels, done| {
+                send(pixels)?;
+                if is_tiled { Ok(()) } else { progress(done) }
+            })
+        })
+    }
+
+    /// Decodes one tile through the whole stream, then the next. `progress` is told how many frames are decoded, those of every tile.
+    fn in_tiles(
+        &self,
+        stream: &Stream,
+        tiles: &[Tile],
+        progress: &mut dyn FnMut(usize) -> Result<()>,
+    ) -> Result<TiledFrames> {
+        let ([_, _, h, w], total) = (stream[0].0.shape(), self.frames(stream));
+        let factor = self.vae.latent_format().spatial_factor;
+        let mut tiled = TiledFrames::create(self.scratch, tiles, factor, [total, h * factor, w * factor])?;
         for (number, tile) in tiles.iter().enumerate() {
             self.push_all(stream, self.vae.tile_decoder(tile)?, &mut |pixels, first| {
                 tiled.put(number, first, &pixels)?;
-                progress((number * total + first + pixels.dim(2)?) / tiles.len())
+                progress(number * total + first + pixels.dim(2)?)
             })?;
         }
-        piped(take, |send| (0..total).try_for_each(|index| send(tiled.frame(index)?)))
+        Ok(tiled)
+    }
+
+    /// Hands all pixels of the stream to `put`, `[1, 3, F, H, W]` in -1..1, with the number of frames so far.
+    fn each(
+        &self,
+        stream: &Stream,
+        tiled: Option<&mut TiledFrames>,
+        put: &mut dyn FnMut(Tensor, usize) -> Result<()>,
+    ) -> Result<()> {
+        match tiled {
+            Some(tiled) => (0..self.frames(stream)).try_for_each(|index| put(tiled.frame(index)?, index + 1)),
+            None => self.push_all(stream, self.vae.decoder()?, &mut |pixels, first| {
+                let done = first + pixels.dim(2)?;
+                put(pixels, done)
+            }),
+        }
     }
 
     /// Takes `decoder` through the stream; `put` gets pixels `[1, 3, F, H, W]` in -1..1, and the number of the first frame.

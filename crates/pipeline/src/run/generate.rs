@@ -18,7 +18,7 @@ use crate::request::recipe::Recipe;
 use crate::{Error, Result};
 use candle_core::Tensor;
 use kinora_files::Claim;
-use kinora_media::Source;
+use kinora_media::{Lanczos, Source, Upscale};
 use kinora_sampler::Streams;
 use kinora_vae::Parts;
 use std::ops::ControlFlow;
@@ -248,7 +248,7 @@ impl Pipeline {
         report.planned_memory = Some(planned.memory.peak);
         report.notices.splice(0..0, planned.notices.iter().cloned());
         report.seconds = Seconds { total: start.elapsed().as_secs_f64(), decode: report.seconds.decode, ..seconds };
-        self.learn_pace(&planned, &report);
+        self.learn_pace(&planned, output, &[(plan.latent_shape, predictions, report.seconds)]);
         Ok(report)
     }
 
@@ -352,11 +352,17 @@ impl Pipeline {
         // Not every recipe is of these latents.
         let cut = target.cut.filter(|cut| *cut != size && cut.0 <= size.0 && cut.1 <= size.1);
         let recipe = target.recipe.filter(|_| output.metadata);
-        let decoding = Decoding { vae: vae.as_ref(), device: self.device(), tile: output.tile, scratch: &output.clip };
+        let decoding = Decoding {
+            vae: vae.as_ref(),
+            device: self.device(),
+            tile: output.tile,
+            scratch: &output.clip,
+            in_turn: output.enlarges_by_network(),
+        };
         let stream = vec![(file, 0)];
         let total = decoding.frames(&stream);
         let shape = Shape { size, cut, fps: target.fps, frames: total, recipe };
-        let mut writer = writer(destination, output, &shape)?;
+        let mut writer = writer(destination, output, &shape, self.upscale(output)?)?;
         decoding.decode(&stream, |frame| Ok(writer.push(&frame)?), &mut |done| {
             observer.tell(Event::Frames { done, total })
         })?;
@@ -377,7 +383,9 @@ impl Pipeline {
 /// Checks, before the first step, that the clip of `plan` can be written.
 fn check_clip(plan: &Plan, output: &Output, recipe: Option<&str>) -> Result<()> {
     let &Plan { width, height, cropped: cut, fps, frames, .. } = plan;
-    writer(Destination::File, output, &Shape { size: (width, height), cut, fps, frames, recipe }).map(drop)
+    // Only the size matters here.
+    let upscale = output.enlargement()?.map(|(target, _)| Box::new(Lanczos::new(target)) as Box<dyn Upscale>);
+    writer(Destination::File, output, &Shape { size: (width, height), cut, fps, frames, recipe }, upscale).map(drop)
 }
 
 fn latents_path(output: &Output) -> PathBuf {

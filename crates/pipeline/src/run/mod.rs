@@ -13,6 +13,7 @@ pub(crate) mod report;
 pub(crate) mod run_dir;
 pub(crate) mod sink;
 mod tiles;
+mod upscale;
 pub(crate) mod warm;
 
 use crate::families::capabilities::{Capabilities, Limits};
@@ -20,16 +21,17 @@ use crate::families::family::Family;
 use crate::families::{checked, family_of, find_model, is_known_only, random_model};
 use crate::model::Model;
 use crate::model::manifest::Manifest;
+use crate::plan::enlarge;
 use crate::plan::fit::Fitting;
 use crate::plan::machine::resident;
-use crate::plan::pace::{self, Estimate, Pace};
+use crate::plan::pace::{self, Estimate, Pace, Work};
 use crate::plan::placement::Placement;
 use crate::plan::{Plan, Planned, Probed, check};
 use crate::preview::LatentRgb;
 use crate::request::Request;
 use crate::request::files::check_results;
 use crate::request::load::LoadOptions;
-use crate::request::output::{Output, Report};
+use crate::request::output::{Output, Predictions, Seconds};
 use crate::request::recipe::Recipe;
 use crate::run::run_dir::recorded;
 use crate::run::warm::{Warm, WarmVae};
@@ -147,24 +149,44 @@ impl Pipeline {
         notices.extend(crate::plan::inputs::notices(&plan, &self.readers)?);
         notices.extend(self.notices.iter().cloned());
         let planned = self.fitting().fit(plan, notices, &request.output)?;
-        Ok(Planned { time: self.expected_time(&planned)?, ..planned })
+        Ok(Planned { time: self.expected_time(&planned, planned.plan.latent_shape, &request.output)?, ..planned })
     }
 
-    /// About how long the run of `planned` will take, if times are kept.
-    fn expected_time(&self, planned: &Planned) -> Result<Option<Estimate>> {
+    /// About how long the run of `planned` will take for `latents`, `[C, F, H, W]`, if times are kept.
+    pub(crate) fn expected_time(
+        &self,
+        planned: &Planned,
+        latents: [usize; 4],
+        output: &Output,
+    ) -> Result<Option<Estimate>> {
         let Some(pace) = &self.pace else { return Ok(None) };
-        let plan = &planned.plan;
-        let operations = self.family.operations(&self.model, plan.latent_shape)?;
-        let known = pace.estimate(&self.pace_name(planned), plan, operations);
-        Ok(known.or_else(|| self.threads.install(|| pace::guess(plan, &planned.placement, operations))))
+        let work = self.work(&planned.plan, latents)?;
+        let (name, enlarged) = (self.pace_name(planned), enlarge::words(output));
+        let known = pace.estimate(&format!("{name}{enlarged}"), &work);
+        if known.is_some() || enlarged.is_empty() {
+            return Ok(known.or_else(|| self.threads.install(|| pace::guess(&work, &planned.placement))));
+        }
+        let without = pace.estimate(&name, &work);
+        Ok(self.threads.install(|| {
+            let without = without.or_else(|| pace::guess(&work, &planned.placement));
+            enlarge::guess(output, &planned.plan, latents, &planned.placement, without)
+        }))
     }
 
-    /// Keeps how long the run of `planned` took, if times are kept.
-    pub(crate) fn learn_pace(&self, planned: &Planned, report: &Report) {
+    /// Keeps how long runs took that were planned as `planned` is, each for its latents, `[C, F, H, W]`, if times are kept.
+    pub(crate) fn learn_pace(&self, planned: &Planned, output: &Output, runs: &[([usize; 4], Predictions, Seconds)]) {
         let Some(pace) = &self.pace else { return };
-        if let Ok(operations) = self.family.operations(&self.model, planned.plan.latent_shape) {
-            pace.learn(&self.pace_name(planned), planned, operations, report);
+        let run = |(latents, made, took): &([usize; 4], Predictions, Seconds)| {
+            self.work(&planned.plan, *latents).map(|work| (work, *made, *took))
+        };
+        if let Ok(runs) = runs.iter().map(run).collect::<Result<Vec<_>>>() {
+            pace.learn(&(self.pace_name(planned) + &enlarge::words(output)), &runs);
         }
+    }
+
+    /// The run of `plan` for `latents`.
+    fn work(&self, plan: &Plan, latents: [usize; 4]) -> Result<Work> {
+        Ok(Work::new(plan, latents, self.family.operations(&self.model, latents)?))
     }
 
     fn pace_name(&self, planned: &Planned) -> String {

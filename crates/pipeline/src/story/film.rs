@@ -83,7 +83,8 @@ impl<'a, 'w> Film<'a, 'w> {
     ) -> Result<Self> {
         let to_file = matches!(destination, Destination::File);
         let Shape { size, cut, fps } = shape;
-        let writer = writer(destination, output, &decode::Shape { size, cut, fps, frames: 0, recipe })?;
+        let shape_of_file = decode::Shape { size, cut, fps, frames: 0, recipe };
+        let writer = writer(destination, output, &shape_of_file, pipeline.upscale(output)?)?;
         let reel = Reel { writer, end: VecDeque::new(), frames: 0 };
         let (parts, latents, recipe) = (Vec::new(), Vec::new(), recipe.map(str::to_string));
         Ok(Self { pipeline, output, shape, tail, reel, recipe, parts, latents, one_stream: true, to_file })
@@ -200,7 +201,8 @@ impl<'a, 'w> Film<'a, 'w> {
         observer.tell(Event::Stage(Stage::Decode))?;
         let (vae, remembered) = (self.pipeline.vae(Parts::Decoder)?, self.remembered());
         let (device, tile, scratch) = (self.pipeline.device(), self.output.tile, self.output.clip.as_path());
-        let decoding = Decoding { vae: vae.as_ref(), device, tile, scratch };
+        let in_turn = self.output.enlarges_by_network();
+        let decoding = Decoding { vae: vae.as_ref(), device, tile, scratch, in_turn };
         let streams = parts.chunk_by(|_, next| !next.cut).map(|parts| {
             let open = |part: &Part| Ok((LatentsFile::open_for(&part.latents, vae.latent_format())?, part.known));
             Ok((parts.iter().map(open).collect::<Result<Stream>>()?, parts[0].overlap))

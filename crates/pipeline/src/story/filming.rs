@@ -4,6 +4,7 @@ use super::film::{Film, Shape, check_continued, sidecar};
 use super::windows::{Window, request_of, windows_of};
 use super::{BEFORE, STORY};
 use crate::families::capabilities::Continuation;
+use crate::plan::pace::Estimate;
 use crate::plan::{Plan, Planned, fps_of_clip};
 use crate::request::inputs::who_takes;
 use crate::request::output::{Output, Predictions, Report, Seconds};
@@ -17,6 +18,7 @@ use crate::run::sink::{Destination, Sink, without_file};
 use crate::run::{Part, Pipeline};
 use crate::{Error, Event, Result};
 use kinora_media::{Readers, Source};
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Instant;
@@ -27,8 +29,10 @@ impl Pipeline {
     /// # Errors
     /// As of [`Self::film`] before it begins.
     pub fn plan_story(&self, story: &Story, request: &Request) -> Result<PlannedStory> {
-        let Filming { planned, frames, windows, notices, .. } = Filming::new(self, story, request, Path::new("story"))?;
-        Ok(PlannedStory { first: planned, frames, windows: windows.len(), notices })
+        let filming = Filming::new(self, story, request, Path::new("story"))?;
+        let time = filming.expected_time()?;
+        let Filming { planned, frames, windows, notices, .. } = filming;
+        Ok(PlannedStory { first: planned, frames, windows: windows.len(), time, notices })
     }
 
     /// Makes the clip of `story` in windows, with `request` for everything that a shot does not say; the directory
@@ -82,6 +86,8 @@ pub struct PlannedStory {
     pub frames: usize,
     /// Runs of the sampler.
     pub windows: usize,
+    /// The time that all of them will take, where anything is known of it.
+    pub time: Option<Estimate>,
     /// Sentences worth knowing.
     pub notices: Vec<String>,
 }
@@ -156,6 +162,24 @@ impl<'a> Filming<'a> {
         })
     }
 
+    /// About how long all windows will take, if times are kept.
+    fn expected_time(&self) -> Result<Option<Estimate>> {
+        let plan = &self.planned.plan;
+        let [c, _, h, w] = plan.latent_shape;
+        let mut alike: BTreeMap<usize, usize> = BTreeMap::new();
+        for window in &self.windows {
+            *alike.entry(window.request.frames.unwrap_or(plan.frames)).or_default() += 1;
+        }
+        let mut whole = None;
+        for (frames, count) in alike {
+            let latents = [c, (frames - 1) / plan.temporal_factor + 1, h, w];
+            let Some(one) = self.pipeline.expected_time(&self.planned, latents, &self.output)? else { return Ok(None) };
+            let own = one.times(count);
+            whole = Some(whole.map_or(own, |before: Estimate| before.and(own)));
+        }
+        Ok(whole)
+    }
+
     fn run(self, destination: Destination, observer: &mut Observer) -> Result<Report> {
         let start = Instant::now();
         let recipe = self.output.metadata.then_some(self.recipe.as_str());
@@ -166,9 +190,12 @@ impl<'a> Filming<'a> {
         if let Some(clip) = &self.after {
             film.take_over(clip, &self.project.join(BEFORE), observer)?;
         }
-        let (mut seconds, mut predictions) = (Seconds::default(), Predictions::default());
+        let (mut seconds, mut predictions, mut runs) = (Seconds::default(), Predictions::default(), Vec::new());
         for (index, window) in self.windows.iter().enumerate() {
+            // Where frames are continued, those of the window before are decoded here.
+            let decoding = Instant::now();
             let end = if window.cut { None } else { Some(film.end(observer)?) };
+            seconds.decode += decoding.elapsed().as_secs_f64();
             let planned = self.pipeline.plan_of(&window.request, part(!window.cut))?;
             let text = format!("window {} of {}: {}", index + 1, self.windows.len(), planned.plan.spoken_prompt());
             observer.tell(Event::Window { number: index + 1, total: self.windows.len() })?;
@@ -180,14 +207,26 @@ impl<'a> Filming<'a> {
             predictions.skipped += new_predictions.skipped;
             seconds.text += new_seconds.text;
             seconds.denoise += new_seconds.denoise;
+            runs.push((planned.plan.latent_shape, new_predictions, new_seconds));
             film.add(latents, end.as_ref());
         }
         let decoding = Instant::now();
         let mut report = film.finish(observer)?;
-        seconds.decode = decoding.elapsed().as_secs_f64();
+        seconds.decode += decoding.elapsed().as_secs_f64();
         seconds.total = start.elapsed().as_secs_f64();
+        self.learn_pace(runs, seconds.decode);
         report.notices.splice(0..0, self.notices);
         Ok(Report { seed: Some(self.seed), predictions: Some(predictions), seconds, ..report })
+    }
+
+    /// Keeps how long the windows took, if times are kept; all were decoded in `decode` seconds.
+    fn learn_pace(&self, mut runs: Vec<([usize; 4], Predictions, Seconds)>, decode: f64) {
+        let frames = |latents: [usize; 4]| latents[1] as f64;
+        let all: f64 = runs.iter().map(|(latents, ..)| frames(*latents)).sum();
+        for (latents, _, seconds) in &mut runs {
+            seconds.decode = decode * frames(*latents) / all;
+        }
+        self.pipeline.learn_pace(&self.planned, &self.output, &runs);
     }
 
     /// Keeps the story in its project, and refuses the project of another one.

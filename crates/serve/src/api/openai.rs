@@ -24,7 +24,7 @@ use sha2::Digest;
 const POLL: &str = "500";
 
 /// Names of fields that other servers of this interface have, and ours; `sampling.` leads into the settings of denoising.
-const SPELLINGS: [(&str, &str); 27] = [
+const SPELLINGS: [(&str, &str); 28] = [
     ("negative_prompt", "negative_prompt"),
     ("width", "width"),
     ("height", "height"),
@@ -52,6 +52,7 @@ const SPELLINGS: [(&str, &str); 27] = [
     ("expand", "expand"),
     ("control_scale", "control_scale"),
     ("upscale", "upscale"),
+    ("upscaler", "upscaler"),
 ];
 /// Fields whose values are ids of files, or files.
 const FILES: [(&str, &str); 8] = [
@@ -242,8 +243,10 @@ pub async fn remix(
     let hash = Digest::finalize(sha2::Sha256::default().chain_update(&id).chain_update(fields.hash)).into();
     let key = Key::of(&headers, "POST /v1/videos/remix", hash);
     let earlier = job(&app, &caller.owner, &id).await?;
-    let prompt = fields.values.remove("prompt");
-    let prompt = prompt.as_ref().and_then(Value::as_str).unwrap_or_default().to_string();
+    // Where the earlier clip is a story, there is no other check of it: a story has no prompt of its own.
+    let Some(Value::String(prompt)) = fields.values.remove("prompt") else {
+        return Err(Fault::invalid("prompt", "`prompt` is the text that the clip is made of this time"));
+    };
     for name in WITHOUT_MEANING {
         fields.values.remove(name);
     }

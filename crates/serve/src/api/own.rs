@@ -8,7 +8,7 @@ use crate::fault::{Answer, Fault};
 use crate::guard::Caller;
 use crate::protocol::ClipPlan;
 use crate::sent::{Asked, Named, Sent};
-use crate::store::jobs::{self, Api, Cancel, Edit, Filter, Order, Status};
+use crate::store::jobs::{self, Api, Cancel, Edit, Filter, Job, Order, Status};
 use crate::view::{Clip, Views};
 use crate::{disk, id, idempotent};
 use axum::Extension;
@@ -79,8 +79,10 @@ pub struct Planned {
     plan: ClipPlan,
     /// The price of all clips, in credits.
     cost: i64,
-    /// Seconds that one will take, once the model has made a clip.
+    /// Seconds that one will take, as the plan's `time` has them.
     seconds: Option<f64>,
+    /// Seconds until a worker begins it, if it is asked for now; null where it is not known how long a clip before it takes.
+    wait: Option<f64>,
 }
 
 /// Clips that were accepted.
@@ -102,9 +104,24 @@ pub async fn plan(State(app): State<App>, Extension(caller): Extension<Caller>, 
     let NewClips { request, count, callback_url } = sent.value;
     create::callback(&app, callback_url)?;
     let (plan, cost) = create::plan(&app, &caller, &request).await?;
-    let model = app.model(request.model.as_deref()).map(|(_, words)| words.join(" ")).unwrap_or_default();
-    let seconds = app.expected_seconds(&model, &plan);
-    Ok(json(StatusCode::OK, &Planned { plan, cost: cost * count as i64, seconds }))
+    let seconds = plan.time.map(|time| time.seconds);
+    let wait = wait(&app, &caller.owner).await?;
+    Ok(json(StatusCode::OK, &Planned { plan, cost: cost * count as i64, seconds, wait }))
+}
+
+/// Seconds until a worker begins a further clip of the owner.
+async fn wait(app: &App, owner: &str) -> Answer<Option<f64>> {
+    let owner = owner.to_string();
+    let clips = app.store.read(move |connection| Ok((jobs::held(connection)?, jobs::before(connection, &owner)?)));
+    let (held, mut clips) = clips.await?;
+    let left =
+        |job: &Job| app.live(&job.id).and_then(|live| live.seconds_left).or(job.plan["time"]["seconds"].as_f64());
+    clips.extend(held.iter().map(left));
+    let workers = app.config.workers as usize;
+    if clips.len() < workers {
+        return Ok(Some(0.0));
+    }
+    Ok(clips.into_iter().sum::<Option<f64>>().map(|seconds| seconds / workers as f64))
 }
 
 /// `POST /api/clips`.

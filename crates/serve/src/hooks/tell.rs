@@ -34,7 +34,7 @@ impl Teller {
                 let to = New { event: "", url, lane: &job.owner, signer: Some(&job.owner), replaces: false };
                 if job.api == Api::Kling {
                     let parent = view::parent_of(transaction, job)?;
-                    let task = view::task(&self.links, job, parent.as_ref()).to_string();
+                    let task = json!(view::task(&self.links, job, parent.as_ref(), now)).to_string();
                     // A task says all that it has said before.
                     let to = New { event: view::status(job), replaces: true, ..to };
                     outbox::add(transaction, &job.id, &to, |_| task, now)?;

@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use sha2::{Digest, Sha256};
-use std::collections::HashSet;
+use std::collections::HashMap;
 use subtle::ConstantTimeEq;
 
 use crate::error::{Error, Result};
@@ -57,6 +57,32 @@ pub enum Access {
     Expired(Key),
     /// It has been revoked.
     Revoked(Key),
+}
+
+/// What is in force of all keys.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Grants(HashMap<String, Grant>);
+
+/// What is in force of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Grant {
+    /// The version of the secret with which it signs.
+    version: i64,
+    revoked: bool,
+}
+
+impl Grants {
+    /// Whether there is no key.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether the key with that id has been revoked, or, of a token, the secret replaced whose version has `signed` it. A key or
+    /// a secret that is newer than what is known here is in force.
+    pub fn are_over(&self, id: &str, signed: Option<i64>) -> bool {
+        let is_over = |grant: &Grant| grant.revoked || signed.is_some_and(|version| version < grant.version);
+        self.0.get(id).is_some_and(is_over)
+    }
 }
 
 const COLUMNS: &str =
@@ -146,14 +172,15 @@ pub fn list(connection: &Connection, owner: Option<&str>) -> Result<Vec<Key>> {
     Ok(statement.query_map([owner], read)?.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Returns the ids of all keys that are revoked.
+/// Returns what is in force of all keys.
 ///
 /// # Errors
 ///
 /// [`Error::Database`].
-pub fn revoked(connection: &Connection) -> Result<HashSet<String>> {
-    let mut statement = connection.prepare_cached("SELECT id FROM keys WHERE revoked_at IS NOT NULL")?;
-    Ok(statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?)
+pub fn grants(connection: &Connection) -> Result<Grants> {
+    let mut statement = connection.prepare_cached("SELECT id, version, revoked_at IS NOT NULL FROM keys")?;
+    let grant = |row: &Row<'_>| Ok((row.get(0)?, Grant { version: row.get(1)?, revoked: row.get(2)? }));
+    Ok(Grants(statement.query_map([], grant)?.collect::<rusqlite::Result<_>>()?))
 }
 
 /// Whether any key exists, valid or not: without one, only this machine itself is answered.

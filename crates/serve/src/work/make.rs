@@ -3,11 +3,10 @@
 use super::problem::Words;
 use super::{Shared, Worker};
 use crate::dto::CAMERA_PATH;
-use crate::protocol::{ClipFacts, Make, Problem, Report, Stage};
-use kinora::{Error, Event, LatentRgb, Output, Pipeline, Plan, Request, write_preview};
+use crate::protocol::{ClipFacts, Make, Problem, Report, Stage, Time};
+use kinora::{Error, Estimate, Event, LatentRgb, Pipeline, Plan, write_preview};
 use std::io::{self, Write};
 use std::ops::ControlFlow;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// Previews are written at most once in this time.
@@ -94,7 +93,8 @@ fn run<W: Write + Send>(
     let mut latents = order.clip.clone().into_os_string();
     latents.push(LATENTS);
     let names: Vec<_> = files.iter().map(|(id, path)| (path.clone(), id.clone())).collect();
-    request.output = Output::new(&order.clip).upscale(order.request.upscale()?).names(names);
+    request.output = order.request.output()?.names(names);
+    request.output.clip.clone_from(&order.clip);
     if story.is_none() {
         request.output = request.output.latents(latents).resume(&order.state);
     }
@@ -102,6 +102,8 @@ fn run<W: Write + Send>(
         None => pipeline.generate(&request, |event| watch.see(&event)),
         Some(story) => {
             let request = request.duration(None);
+            // Its windows are planned one by one; what is wrong with it is said below.
+            watch.expected(pipeline.plan_story(&story, &request).ok().and_then(|planned| planned.time));
             pipeline.film(&story, &request, &order.state, |event| watch.see(&event))
         }
     };
@@ -121,7 +123,10 @@ fn run<W: Write + Send>(
 impl<W: Write> Watch<'_, W> {
     fn see(&mut self, event: &Event) -> ControlFlow<()> {
         match event {
-            Event::Planned(planned) => self.planned(&planned.plan),
+            Event::Planned(planned) => {
+                self.expected(planned.time);
+                self.planned(&planned.plan);
+            }
             Event::Window { number, total } => self.window = [*number, *total],
             Event::Stage(stage) => {
                 self.stage = match stage {
@@ -149,6 +154,14 @@ impl<W: Write> Watch<'_, W> {
             return ControlFlow::Break(());
         }
         ControlFlow::Continue(())
+    }
+
+    /// Tells the server how long all of it will take, where that is known.
+    fn expected(&mut self, time: Option<Estimate>) {
+        if let Some(time) = time.map(Time::from) {
+            let (job, attempt) = (self.order.job.clone(), self.order.attempt);
+            self.tell(&Report::Expected { job, attempt, time });
+        }
     }
 
     fn planned(&mut self, plan: &Plan) {

@@ -6,8 +6,8 @@ mod make;
 mod problem;
 
 use crate::dto::{CAMERA_PATH, ClipRequest};
-use crate::protocol::{ClipPlan, ModelFacts, Order, Problem, Report};
-use kinora::{Error, ImageInput, LastImageInput, LoadOptions, Output, Pipeline};
+use crate::protocol::{ClipPlan, ModelFacts, Order, Problem, Report, Time};
+use kinora::{Error, ImageInput, LastImageInput, LoadOptions, Pipeline};
 use problem::Words;
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, Write};
@@ -177,19 +177,19 @@ impl<W: Write + Send> Worker<W> {
         files.extend(camera.iter().map(|file| (CAMERA_PATH.to_string(), file.path().to_path_buf())));
         let words = Words::new(&files);
         let mut asked = request.request(|id| files.get(id).cloned())?;
-        asked.output = Output::default().upscale(request.upscale()?);
+        asked.output = request.output()?;
         let story = request.story(|id| files.get(id).cloned())?;
         let pipeline = self.pipeline(model).map_err(|error| words.of_model(&error))?;
-        let (planned, frames, windows, notices) = match story {
+        let (planned, frames, windows, time, notices) = match story {
             None => {
                 let planned = pipeline.plan(&asked).map_err(|error| words.of(&error))?;
-                let (frames, notices) = (planned.plan.frames, planned.notices.clone());
-                (planned, frames, 1, notices)
+                let (frames, time, notices) = (planned.plan.frames, planned.time, planned.notices.clone());
+                (planned, frames, 1, time, notices)
             }
             Some(story) => {
                 let asked = asked.duration(None);
                 let planned = pipeline.plan_story(&story, &asked).map_err(|error| words.of(&error))?;
-                (planned.first, planned.frames, planned.windows, planned.notices)
+                (planned.first, planned.frames, planned.windows, planned.time, planned.notices)
             }
         };
         let plan = &planned.plan;
@@ -208,6 +208,7 @@ impl<W: Write + Send> Worker<W> {
             seed: plan.seed.to_string(),
             memory: planned.memory.peak,
             fits: planned.memory.fits(),
+            time: time.map(Time::from),
             notices: notices.iter().map(|notice| words.plain(notice)).collect(),
         })
     }

@@ -13,7 +13,8 @@ impl From<FieldError> for Problem {
 }
 
 /// The fields of a request, by words in the library's messages about them; the first one that is found counts.
-const FIELDS: [(&str, &str); 17] = [
+const FIELDS: [(&str, &str); 18] = [
+    ("a shot of", "seconds"),
     ("negative prompt", "negative_prompt"),
     ("prompt", "prompt"),
     ("guidance", "sampling.guidance_scale"),

@@ -28,6 +28,25 @@ fn one_who_asks_for_a_hundred_clips_keeps_nobody_waiting() {
 }
 
 #[test]
+fn a_further_clip_waits_for_its_owners_and_for_as_many_of_others_and_one() {
+    let mut store = store();
+    let add = |store: &mut _, owner: &str, seconds: serde_json::Value, paused| {
+        let clip = NewJob { plan: serde_json::json!({"time": {"seconds": seconds}}), paused, ..clip(owner, 0) };
+        write(store, |write| jobs::insert(write, &clip, &terms(None), NOW)).expect("accepted");
+    };
+    for seconds in [1, 2, 4, 8] {
+        add(&mut store, "many", seconds.into(), false);
+    }
+    add(&mut store, "many", 100.into(), true);
+    let before = |store: &_, owner| jobs::before(store, owner).expect("seconds").into_iter().sum::<Option<f64>>();
+    assert_eq!(before(&store, "one"), Some(1.0));
+    add(&mut store, "one", 0.5.into(), false);
+    assert_eq!([before(&store, "one"), before(&store, "many")], [Some(3.5), Some(15.5)]);
+    add(&mut store, "one", serde_json::Value::Null, false);
+    assert_eq!([before(&store, "one"), before(&store, "many"), before(&store, "new")], [None, None, Some(1.5)]);
+}
+
+#[test]
 fn an_owner_who_was_away_does_not_catch_up() {
     let mut store = store();
     add(&mut store, "away");

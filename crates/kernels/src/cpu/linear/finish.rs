@@ -1,19 +1,24 @@
-//! [`Finish`]: the bias and epilogue of a product, and its rounding to the result's dtype.
+//! [`Finish`]: what is added to a product, its bias and epilogue, and its rounding to the result's dtype.
 #![allow(unsafe_code)]
 
 use super::super::element::Element;
 use super::super::math;
 use super::super::rows::Broadcast;
 use super::super::shared::SharedMut;
-use super::super::tile::COLUMNS;
+use super::super::tile::{self, COLUMNS};
 use super::grid::Block;
 use super::line::Line;
+use super::side::SideRows;
+use crate::Level;
 use crate::level::vectorised;
+use std::cell::RefCell;
 use std::mem::MaybeUninit;
+use std::ops::Range;
 
-/// The bias and epilogue of the rows `[N]` of a product.
+/// What is added to the rows `[N]` of a product, and their epilogue.
 pub(super) struct Finish<'a, T> {
     pub outputs: usize,
+    pub sides: Vec<SideRows<'a>>,
     pub bias: Option<&'a [f32]>,
     pub then: Then<'a, T>,
 }
@@ -43,16 +48,54 @@ impl<T: Element> Finish<'_, T> {
     /// # Safety
     /// Nobody else writes this block.
     pub unsafe fn write(&self, block: &Block, products: &impl Products, out: &SharedMut<MaybeUninit<T>>) {
+        thread_local! {
+            static SUMS: RefCell<Vec<Line<f32>>> = RefCell::default();
+        }
+        if self.sides.is_empty() {
+            // SAFETY: the caller's block.
+            return unsafe { self.write_rows(block, block.rows.clone(), products, out) };
+        }
+        // As many rows at a time as a tile has: what the sides make of them stays in the L1 cache.
+        let (level, height) = (Level::current(), tile::rows(Level::current()));
+        SUMS.with_borrow_mut(|sums| {
+            sums.resize(block.panels.len() * height, Line([0.0; COLUMNS]));
+            for first in block.rows.clone().step_by(height) {
+                let rows = first..block.rows.end.min(first + height);
+                for (panel, sums) in block.panels.clone().zip(sums.chunks_exact_mut(height)) {
+                    for (i, side) in self.sides.iter().enumerate() {
+                        side.multiply(level, rows.clone(), panel, sums, i > 0);
+                    }
+                }
+                let sides = Sums { sums, height };
+                let products = WithSides { products, sides, first: first - block.rows.start };
+                // SAFETY: rows of the caller's block.
+                unsafe { self.write_rows(block, rows, &products, out) };
+            }
+        });
+    }
+
+    /// Writes some rows of a block.
+    ///
+    /// # Safety
+    /// Nobody else writes them.
+    unsafe fn write_rows(
+        &self,
+        block: &Block,
+        rows: Range<usize>,
+        products: &impl Products,
+        out: &SharedMut<MaybeUninit<T>>,
+    ) {
         vectorised(
             #[inline(always)]
             || {
-                for (i, row) in block.rows.clone().enumerate() {
+                for row in rows.clone() {
                     for (j, panel) in block.panels.clone().enumerate() {
                         let columns = panel * COLUMNS..self.outputs.min((panel + 1) * COLUMNS);
                         let start = row * self.outputs;
                         // SAFETY: within the block, which is the caller's own.
                         let out = unsafe { out.part(start + columns.start..start + columns.end) };
-                        round(&self.finish(row, columns.start, columns.len(), products.get(i, j)), out);
+                        let products = products.get(row - block.rows.start, j);
+                        round(&self.finish(row, columns.start, columns.len(), products), out);
                     }
                 }
             },
@@ -96,6 +139,23 @@ impl Products for Sums<'_> {
     #[inline(always)]
     fn get(&self, row: usize, panel: usize) -> [f32; COLUMNS] {
         self.sums[panel * self.height + row].0
+    }
+}
+
+/// Products of some rows of a block, and sums `[panels, height]` that are added to them.
+struct WithSides<'a, P> {
+    products: &'a P,
+    sides: Sums<'a>,
+    /// The first of the rows, counted from the block's first.
+    first: usize,
+}
+
+impl<P: Products> Products for WithSides<'_, P> {
+    #[inline(always)]
+    fn get(&self, row: usize, panel: usize) -> [f32; COLUMNS] {
+        let mut y = self.products.get(row, panel);
+        each(&mut y, &self.sides.get(row - self.first, panel), |y, side| y + side);
+        y
     }
 }
 

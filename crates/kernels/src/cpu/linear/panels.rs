@@ -81,6 +81,11 @@ impl Packed {
         })
     }
 
+    /// Whether weights are in a dtype of tensors, and are multiplied as f32.
+    pub fn is_dense(&self) -> bool {
+        matches!(self, Self::F32(_) | Self::Bf16(_) | Self::F16(_))
+    }
+
     /// Whether products are of bf16.
     pub fn is_bf16(&self) -> bool {
         matches!(self, Self::Pairs(_))

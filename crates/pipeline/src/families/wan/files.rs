@@ -1,6 +1,5 @@
 //! The files of Wan's models: their roles, variants, configurations and names of tensors.
 
-use super::limits::vae_dtype;
 use crate::model::Model;
 use crate::model::component::Component;
 use crate::model::family_files::FamilyFiles;
@@ -166,7 +165,7 @@ pub(super) fn lora_target(model: &Model, transformer: &Component) -> Result<Lora
 /// Loads the VAE, or half of it, and returns the bytes of its weights too.
 pub(super) fn load_vae(model: &Model, parts: Parts, placement: &Placement) -> Result<(WanVae, u64)> {
     let config = vae_config(model)?;
-    let placement = Placement { dtype: vae_dtype(placement), quant: None, ..placement.clone() };
+    let placement = Placement { dtype: placement.pixel_dtype(), quant: None, ..placement.clone() };
     let weights = open(model.component(Role::Vae)?, &vae_key_maps(&config), &placement)?;
     let vae = built(Role::Vae, WanVae::new(&config, &weights, parts))?;
     Ok((vae, weights.bytes() as u64))

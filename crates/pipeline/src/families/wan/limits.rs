@@ -6,9 +6,7 @@ use crate::families::capabilities::{
 };
 use crate::model::Model;
 use crate::model::role::Role;
-use crate::plan::placement::Placement;
 use crate::{Error, Result};
-use candle_core::DType;
 use kinora_dit::wan::WanConfig;
 
 /// The name of the one latent stream.
@@ -146,10 +144,4 @@ fn capabilities(images: Images, camera: bool, tail_latents: Option<usize>) -> Ca
 fn streams(clip: ClipShape) -> Vec<StreamShape> {
     let [c, f, h, w] = clip.latents;
     vec![StreamShape { name: VIDEO, shape: vec![1, c, f + clip.references, h, w] }]
-}
-
-/// As in diffusers' examples the VAE stays f32 whatever the transformer's dtype: it is where 16 bits show. On CUDA
-/// devices, whose tensor cores take no f32, it has the 16 bits with the longer mantissa, unless the transformer is f32.
-pub(super) fn vae_dtype(placement: &Placement) -> DType {
-    if placement.device.is_cuda() && placement.dtype != DType::F32 { DType::F16 } else { DType::F32 }
 }

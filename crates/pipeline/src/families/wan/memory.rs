@@ -1,7 +1,7 @@
 //! The memory of the stages of a Wan model, from shapes alone.
 
 use super::files::{built, dit_config, dit_key_maps, text_config, text_key_maps, vae_config, vae_key_maps};
-use super::limits::{RAY_CHANNELS, vae_dtype};
+use super::limits::RAY_CHANNELS;
 use super::predictor::KV_CACHE_BYTES;
 use crate::Result;
 use crate::model::Model;
@@ -40,7 +40,7 @@ pub(super) fn tile_that_fits(
     let frames = writing_bytes(&config.latent_format(), h, w);
     let bytes = usize::try_from(bytes).unwrap_or(usize::MAX).saturating_sub(frames);
     // The configuration counts in f32.
-    let bytes = bytes.saturating_mul(DType::F32.size_in_bytes() / vae_dtype(placement).size_in_bytes());
+    let bytes = bytes.saturating_mul(DType::F32.size_in_bytes() / placement.pixel_dtype().size_in_bytes());
     Ok(config.side_that_fits(h, w, threads, bytes))
 }
 
@@ -107,7 +107,7 @@ fn offloaded_bytes(headers: &Weights, blocks: usize) -> u64 {
 }
 
 fn decode(model: &Model, placement: &Placement, demand: &Demand) -> Result<PartMemory> {
-    let (config, dtype, [_, _, h, w]) = (vae_config(model)?, vae_dtype(placement), demand.latents);
+    let (config, dtype, [_, _, h, w]) = (vae_config(model)?, placement.pixel_dtype(), demand.latents);
     let component = model.component(Role::Vae)?;
     let headers = component.headers(&vae_key_maps(&config), dtype)?;
     built(component.role, WanVae::new(&config, &headers, Parts::Decoder))?;

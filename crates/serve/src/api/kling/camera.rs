@@ -7,7 +7,7 @@ use serde_json::Value;
 use std::fmt::Write;
 
 /// The name of an axis there, that of ours, and whether ours has the other sign.
-const AXES: [(&str, &str, bool); 6] = [
+pub const AXES: [(&str, &str, bool); 6] = [
     ("horizontal", "horizontal", false),
     ("vertical", "vertical", false),
     ("pan", "tilt", false),
@@ -15,7 +15,7 @@ const AXES: [(&str, &str, bool); 6] = [
     ("roll", "roll", false),
     ("zoom", "zoom", true),
 ];
-const PRESETS: [&str; 4] = ["down_back", "forward_up", "left_turn_forward", "right_turn_forward"];
+pub const PRESETS: [&str; 4] = ["down_back", "forward_up", "left_turn_forward", "right_turn_forward"];
 
 /// The move of a `camera_control`; `None` if it does not move.
 ///
@@ -28,17 +28,22 @@ pub fn camera(control: &Value) -> Answer<Option<String>> {
         return wrong(format!("it has no `{}`", echo(name)));
     }
     let words = config(control["config"].clone())?;
-    match control["type"].as_str() {
+    let kind = match &control["type"] {
+        Value::String(kind) => kind.as_str(),
         // Without a type, there may still be amounts.
-        Some("simple") | None => Ok(Some(words).filter(|words| !words.is_empty())),
-        Some(preset) if PRESETS.contains(&preset) => {
+        Value::Null => "simple",
+        other => return wrong(format!("its `type` cannot be {}", echo(other))),
+    };
+    match kind {
+        "simple" => Ok(Some(words).filter(|words| !words.is_empty())),
+        preset if PRESETS.contains(&preset) => {
             if words.is_empty() {
                 Ok(Some(preset.replace('_', "-")))
             } else {
                 wrong(format!("`{preset}` has no config"))
             }
         }
-        Some(other) => wrong(format!("`{}` is not one of simple, {}", echo(other), PRESETS.join(", "))),
+        other => wrong(format!("`{}` is not one of simple, {}", echo(other), PRESETS.join(", "))),
     }
 }
 
@@ -98,6 +103,7 @@ mod tests {
         for wrong in [
             json!("forward_up"),
             json!({"type": "spin"}),
+            json!({"type": 5}),
             json!({"type": "simple", "config": {"dolly": 1}}),
             json!({"type": "simple", "config": {"pan": 11}}),
             json!({"type": "simple", "config": {"pan": "far"}}),

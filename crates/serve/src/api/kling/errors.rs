@@ -9,6 +9,8 @@ use axum::http::header::{AUTHORIZATION, RETRY_AFTER};
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use schemars::JsonSchema;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 /// What clients call the fields that the server's own requests have under other names.
@@ -24,9 +26,32 @@ const FIELDS: [(&str, &str); 9] = [
     ("external_id", "external_task_id"),
 ];
 
-/// A body that tells of success, with the number of the request.
-pub fn success(data: &Value) -> Value {
-    json!({"code": 0, "message": "SUCCEED", "request_id": request_id(), "data": data})
+/// A body that tells of success.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Success<T> {
+    /// 0.
+    code: u16,
+    /// `SUCCEED`.
+    message: &'static str,
+    /// The number of the request.
+    request_id: String,
+    data: T,
+}
+
+/// A body that tells of an error.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Refusal {
+    /// The number of the error.
+    code: u16,
+    /// A sentence.
+    message: String,
+    /// The number of the request.
+    request_id: String,
+}
+
+/// The body that tells of success.
+pub fn success<T: Serialize>(data: T) -> Value {
+    json!(Success { code: 0, message: "SUCCEED", request_id: request_id(), data })
 }
 
 fn request_id() -> String {
@@ -46,7 +71,7 @@ pub async fn shape(request: Request, next: Next) -> Response {
         Some(code) if fault.code == "invalid_api_key" => (StatusCode::UNAUTHORIZED, code),
         _ => number(&fault),
     };
-    let body = json!({"code": code, "message": message(&fault), "request_id": request_id()});
+    let body = Refusal { code, message: message(&fault), request_id: request_id() };
     let mut answer = (status, Json(body)).into_response();
     if let Some(seconds) = response.headers().get(RETRY_AFTER) {
         answer.headers_mut().insert(RETRY_AFTER, seconds.clone());

@@ -8,9 +8,9 @@ use crate::fault::{Answer, Fault, echo};
 use serde_json::{Map, Value};
 
 /// The longest prompt, in characters.
-const MOST_PROMPT: usize = 2500;
+pub const MOST_PROMPT: usize = 2500;
 /// The longest name that clients give a task, in characters.
-const MOST_NAME: usize = 200;
+pub const MOST_NAME: usize = 200;
 /// The length of a clip, and of what is added to one, in seconds, if nothing is said.
 const SECONDS: f64 = 5.0;
 /// The shape of a clip from a prompt alone, if nothing is said.
@@ -32,13 +32,19 @@ pub enum Task {
 }
 
 impl Task {
+    /// The address of all tasks of the kind, and the pattern of those of each.
+    pub const fn paths(self) -> [&'static str; 2] {
+        match self {
+            Self::Text => ["/v1/videos/text2video", "/v1/videos/text2video/{task}"],
+            Self::Image => ["/v1/videos/image2video", "/v1/videos/image2video/{task}"],
+            Self::Extend => ["/v1/videos/video-extend", "/v1/videos/video-extend/{task}"],
+        }
+    }
+
     /// The word in its addresses.
     pub fn word(self) -> &'static str {
-        match self {
-            Self::Text => "text2video",
-            Self::Image => "image2video",
-            Self::Extend => "video-extend",
-        }
+        let [path, _] = self.paths();
+        path.rsplit('/').next().unwrap_or(path)
     }
 }
 

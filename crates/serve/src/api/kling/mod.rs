@@ -1,6 +1,7 @@
 //! Kling's interface: `/v1/videos/text2video`, `image2video` and `video-extend`, and `/account/costs`.
 
 mod camera;
+mod document;
 pub mod errors;
 mod fields;
 pub mod view;
@@ -15,6 +16,7 @@ use crate::dto::ClipRequest;
 use crate::fault::{Answer, Fault, echo};
 use crate::guard::{Caller, guard};
 use crate::idempotent::{self, Key};
+use crate::openapi::{self, Of, Route};
 use crate::protocol::seconds_of;
 use crate::sent::{self, Named};
 use crate::store::jobs::{self, Api, Filter, Job, Kind};
@@ -23,14 +25,14 @@ use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::header::HOST;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
-use axum::routing::{get, post};
 use axum::{Extension, Router, middleware};
-use errors::success;
+use errors::{Success, success};
 use fields::{Asked, OWN_GUIDANCE, Task};
-use serde::Deserialize;
-use serde_json::{Value, json as value};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tower_http::catch_panic::CatchPanicLayer;
-use view::Links;
+use view::{AcceptedTask, Links};
 
 /// The longest clip that an extension makes, in seconds.
 const LONGEST: f64 = 180.0;
@@ -39,16 +41,34 @@ const PAGE: u32 = 30;
 const MOST: u32 = 500;
 const LAST_PAGE: u32 = 1000;
 
+/// What anyone with a key may ask.
+fn routes() -> Vec<Route> {
+    let tasks: [(Task, &'static str, Of); 3] = [
+        (Task::Text, "Make a clip from a prompt", document::text),
+        (Task::Image, "Make a clip from pictures", document::image),
+        (Task::Extend, "Go on from the end of a clip", document::extend),
+    ];
+    let of = |(task, about, body): (Task, &'static str, Of)| {
+        let [all, one] = task.paths();
+        [
+            Route::post(all, about, create).takes_as("application/json", body).gives::<Success<AcceptedTask>>(200),
+            Route::get(all, "List tasks, the newest first", list).query::<Listing>().gives::<Success<Found>>(200),
+            Route::get(one, "A task, by its name or the client's", find).gives::<Success<view::Task>>(200),
+        ]
+        .map(|route| route.knows(task))
+    };
+    let costs = Route::get("/account/costs", "The day's credits", costs).query::<Costs>();
+    tasks.into_iter().flat_map(of).chain([costs.gives::<Success<Packs>>(200)]).collect()
+}
+
+/// The document of the routes.
+pub fn document() -> Value {
+    openapi::document(&document::ABOUT, &routes())
+}
+
 /// The routes, with errors in Kling's shape.
 pub fn router(app: &App) -> Router<App> {
-    let routes = [(Task::Text, post(text)), (Task::Image, post(image)), (Task::Extend, post(extend))];
-    let tasks = routes.into_iter().fold(Router::new(), |router, (task, create)| {
-        let path = format!("/v1/videos/{}", task.word());
-        let one = get(find).layer(Extension(task));
-        router.route(&path, create.get(list).layer(Extension(task))).route(&format!("{path}/{{task}}"), one)
-    });
-    tasks
-        .route("/account/costs", get(costs))
+    openapi::router(&routes())
         .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| Fault::internal().into_response()))
         .method_not_allowed_fallback(async || {
             Fault::with_status(StatusCode::METHOD_NOT_ALLOWED, "wrong_method", "this address has no such method")
@@ -59,34 +79,26 @@ pub fn router(app: &App) -> Router<App> {
         .layer(middleware::from_fn(errors::shape))
 }
 
-/// `POST /v1/videos/text2video`.
-pub async fn text(State(app): State<App>, Extension(caller): Extension<Caller>, request: Request) -> Answer {
-    create(&app, &caller, Task::Text, "POST /v1/videos/text2video", request).await
-}
-
-/// `POST /v1/videos/image2video`.
-pub async fn image(State(app): State<App>, Extension(caller): Extension<Caller>, request: Request) -> Answer {
-    create(&app, &caller, Task::Image, "POST /v1/videos/image2video", request).await
-}
-
-/// `POST /v1/videos/video-extend`.
-pub async fn extend(State(app): State<App>, Extension(caller): Extension<Caller>, request: Request) -> Answer {
-    create(&app, &caller, Task::Extend, "POST /v1/videos/video-extend", request).await
-}
-
-async fn create(app: &App, caller: &Caller, task: Task, route: &'static str, request: Request) -> Answer {
+/// `POST /v1/videos/{kind}`.
+async fn create(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    Extension(task): Extension<Task>,
+    request: Request,
+) -> Answer {
+    let (app, caller) = (&app, &caller);
     let headers = request.headers().clone();
     let mut fields = Fields::read(app, caller, request).await?;
     if let Some(name) = fields.files.keys().next() {
         return Err(Fault::invalid(name, format!("`{}` takes no file: pictures are base64 in JSON", echo(name))));
     }
+    let [route, _] = task.paths();
     let key = Key::of(&headers, route, fields.hash);
     let asked = Asked::read(&app.config, task, std::mem::take(&mut fields.values))?;
     let brought = Brought::new(app, caller);
     let work = move |ticket| async move {
         let (request, origin) = clip(&brought, &mut fields, asked).await?;
-        let shown: Shown =
-            |_, created| (StatusCode::OK, success(&created.first().map(view::accepted).unwrap_or_default()));
+        let shown: Shown = |_, created| (StatusCode::OK, success(created.first().map(view::accepted)));
         let created = create::create(&brought.app, &brought.caller, &request, &origin, 1, (ticket, shown)).await?;
         brought.stay();
         Ok(created)
@@ -184,7 +196,7 @@ fn is_of(job: &Job, task: Task) -> bool {
     api == Some(job.api) && kind == Some(job.kind) && pictured.is_none_or(|pictured| pictured == has_picture)
 }
 
-async fn one(app: &App, caller: &Caller, task: Task, name: String, headers: &HeaderMap) -> Answer {
+async fn one(app: &App, caller: &Caller, task: Task, name: String, headers: &HeaderMap) -> Answer<view::Task> {
     let (owner, own) = (caller.owner.clone(), name.clone());
     let found = app.store.read(move |connection| {
         let job = match jobs::get(connection, &owner, &own) {
@@ -200,32 +212,48 @@ async fn one(app: &App, caller: &Caller, task: Task, name: String, headers: &Hea
         Fault::not_found("task_not_found", what)
     };
     let (job, parent) = found.await?.ok_or_else(missing)?;
-    Ok(json(StatusCode::OK, &success(&view::task(&links(app, headers), &job, parent.as_ref()))))
+    Ok(view::task(&links(app, headers), &job, parent.as_ref(), now()))
 }
 
 /// `GET /v1/videos/{kind}/{task}`, by the server's name of the task or by the client's.
-pub async fn find(
+async fn find(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
     Extension(task): Extension<Task>,
     Named(name): Named<String>,
     headers: HeaderMap,
 ) -> Answer {
-    one(&app, &caller, task, name, &headers).await
+    let task = one(&app, &caller, task, name, &headers).await?;
+    Ok(json(StatusCode::OK, &success(task)))
 }
 
 /// The query of a list.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Listing {
+struct Listing {
+    /// The number of the page.
+    #[schemars(with = "Option<u32>", range(min = 1, max = 1000))]
     page_num: Option<String>,
+    /// Tasks of a page.
+    #[schemars(with = "Option<u32>", range(min = 1, max = 500))]
     page_size: Option<String>,
+    /// The client's name of the one task that is wanted.
     #[serde(rename = "external_task_id")]
     external_task_id: Option<String>,
 }
 
+/// The answer to a query.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(untagged)]
+enum Found {
+    /// The task that has the name.
+    One(view::Task),
+    /// A page of tasks.
+    Page(Vec<view::Task>),
+}
+
 /// `GET /v1/videos/{kind}`: a page, the newest first, or the one task that the client has given a name.
-pub async fn list(
+async fn list(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
     Extension(task): Extension<Task>,
@@ -233,7 +261,8 @@ pub async fn list(
     headers: HeaderMap,
 ) -> Answer {
     if let Some(name) = listing.external_task_id {
-        return one(&app, &caller, task, name, &headers).await;
+        let task = one(&app, &caller, task, name, &headers).await?;
+        return Ok(json(StatusCode::OK, &success(Found::One(task))));
     }
     let number = |name: &str, text: Option<String>, usual: u32, most: u32| {
         let number = text.map_or(Some(usual), |text| text.parse().ok()).filter(|number| (1..=most).contains(number));
@@ -244,23 +273,54 @@ pub async fn list(
     let (owner, links) = (caller.owner.clone(), links(&app, &headers));
     let found = app.store.read(move |connection| {
         let page = jobs::numbered_page(connection, &owner, &filter(task), (page - 1) * size, size)?;
-        let tasks = page.iter().map(|job| Ok(view::task(&links, job, view::parent_of(connection, job)?.as_ref())));
-        tasks.collect::<crate::Result<Vec<Value>>>()
+        let task = |job| Ok(view::task(&links, job, view::parent_of(connection, job)?.as_ref(), now()));
+        page.iter().map(task).collect::<crate::Result<Vec<view::Task>>>()
     });
-    Ok(json(StatusCode::OK, &success(&found.await?.into())))
+    Ok(json(StatusCode::OK, &success(Found::Page(found.await?))))
 }
 
 /// The query of an account.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Costs {
+struct Costs {
+    /// Milliseconds since 1970.
+    #[schemars(with = "Option<i64>")]
     start_time: Option<String>,
+    /// Milliseconds since 1970.
+    #[schemars(with = "Option<i64>")]
     end_time: Option<String>,
     resource_pack_name: Option<String>,
 }
 
+/// The packs of an account.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Packs {
+    /// 0.
+    code: u16,
+    /// `SUCCEED`.
+    msg: &'static str,
+    resource_pack_subscribe_infos: Vec<Pack>,
+}
+
+/// The credits of a day. Times are milliseconds since 1970.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Pack {
+    /// The tier.
+    resource_pack_name: String,
+    resource_pack_id: String,
+    /// `constant_period`.
+    resource_pack_type: &'static str,
+    total_quantity: i64,
+    remaining_quantity: i64,
+    purchase_time: i64,
+    effective_time: i64,
+    invalid_time: i64,
+    /// `online` or `runOut`.
+    status: &'static str,
+}
+
 /// `GET /account/costs`: the day's credits as a pack, if it falls into the time that is asked for; none without a limit.
-pub async fn costs(
+async fn costs(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
     sent::Asked(query): sent::Asked<Costs>,
@@ -276,21 +336,19 @@ pub async fn costs(
     let owner = caller.owner.clone();
     let left = app.store.read(move |connection| ledger::left(connection, &owner, &terms)).await?;
     let (begins, ends) = (app.config.time_zone.this_day(now), app.config.time_zone.next_day(now));
-    let pack = left.zip(terms.credits).map(|(left, credits)| {
-        value!({
-            "resource_pack_name": tier,
-            "resource_pack_id": format!("{tier}-{}", terms.day),
-            "resource_pack_type": "constant_period",
-            "total_quantity": credits,
-            "remaining_quantity": left,
-            "purchase_time": begins,
-            "effective_time": begins,
-            "invalid_time": ends,
-            "status": if left > 0 { "online" } else { "runOut" },
-        })
+    let pack = left.zip(terms.credits).map(|(left, credits)| Pack {
+        resource_pack_name: tier.clone(),
+        resource_pack_id: format!("{tier}-{}", terms.day),
+        resource_pack_type: "constant_period",
+        total_quantity: credits,
+        remaining_quantity: left,
+        purchase_time: begins,
+        effective_time: begins,
+        invalid_time: ends,
+        status: if left > 0 { "online" } else { "runOut" },
     });
     let is_named = query.resource_pack_name.is_none_or(|name| name == tier);
-    let packs: Vec<Value> = pack.into_iter().filter(|_| is_named && from < ends && to >= begins).collect();
-    let data = value!({"code": 0, "msg": "SUCCEED", "resource_pack_subscribe_infos": packs});
-    Ok(json(StatusCode::OK, &success(&data)))
+    let packs = pack.into_iter().filter(|_| is_named && from < ends && to >= begins).collect();
+    let packs = Packs { code: 0, msg: "SUCCEED", resource_pack_subscribe_infos: packs };
+    Ok(json(StatusCode::OK, &success(packs)))
 }

@@ -4,14 +4,15 @@ use crate::link;
 use crate::protocol::{seconds_of, seconds_text};
 use crate::store::jobs::{self, Job, Status};
 use rusqlite::Connection;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
 
-/// How long links to clips that do not expire may be used after their end, in milliseconds.
+/// How long a link may be used after it was asked for, in milliseconds.
 const LINKED: i64 = 30 * 86_400_000;
 /// Characters of a message; the body of an event is at most 20 KB.
 const MOST_MESSAGE: usize = 1000;
 
-/// Makes links to clips, which work without a key until the clip expires; a month, if it does not.
+/// Makes links to clips, which work without a key for a month, if the clip is there so long.
 #[derive(Clone)]
 pub struct Links {
     /// Signs them.
@@ -21,64 +22,135 @@ pub struct Links {
 }
 
 impl Links {
-    fn to(&self, job: &Job) -> String {
+    fn to(&self, job: &Job, now: i64) -> String {
         let path = format!("/v1/videos/{}/content", job.id);
-        let expires = job.expires_at.unwrap_or(updated_at(job).saturating_add(LINKED));
+        let expires = now.saturating_add(LINKED);
         format!("{}{path}?{}", self.base, link::query(&self.secret, &path, &job.owner, expires))
     }
 
     /// The clip as a video; only its id if it is not made, or not there any more.
-    fn video(&self, job: &Job) -> Value {
-        let Some(facts) = &job.result else { return json!({"id": job.id}) };
-        json!({"id": job.id, "url": self.to(job), "duration": seconds_text(seconds_of(facts))})
+    fn video(&self, job: &Job, now: i64) -> KlingVideo {
+        let facts = job.result.as_ref();
+        let duration = facts.map(|facts| seconds_text(seconds_of(facts)));
+        KlingVideo { id: job.id.clone(), url: facts.map(|_| self.to(job, now)), duration }
     }
+}
+
+/// A clip.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct KlingVideo {
+    id: String,
+    /// An address that anyone may read for 30 days; a later query has a new one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    url: Option<String>,
+    /// Seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    duration: Option<String>,
+}
+
+/// The state of a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum TaskStatus {
+    /// It waits.
+    Submitted,
+    /// A worker makes it, or has been told to stop.
+    Processing,
+    /// It is made.
+    Succeed,
+    /// It was not made.
+    Failed,
+}
+
+impl TaskStatus {
+    fn of(job: &Job) -> Self {
+        match job.status {
+            Status::Queued => Self::Submitted,
+            Status::Running | Status::Cancelling => Self::Processing,
+            Status::Succeeded | Status::Expired => Self::Succeed,
+            Status::Failed | Status::Cancelled => Self::Failed,
+        }
+    }
+}
+
+/// The facts about a task that its request has brought.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct TaskInfo {
+    /// The client's name for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    external_task_id: Option<String>,
+    /// The clip that goes on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parent_video: Option<KlingVideo>,
+}
+
+/// A task without what comes of it: as it is answered when it is accepted.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct AcceptedTask {
+    task_id: String,
+    task_status: TaskStatus,
+    task_info: TaskInfo,
+    created_at: i64,
+    updated_at: i64,
+}
+
+/// A task with everything.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Task {
+    #[serde(flatten)]
+    accepted: AcceptedTask,
+    /// Why it has failed.
+    task_status_msg: String,
+    /// The credits that it has cost, as digits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    final_unit_deduction: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    task_result: Option<TaskResult>,
+}
+
+/// What comes of a task.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct TaskResult {
+    /// The clip.
+    videos: Vec<KlingVideo>,
 }
 
 /// The word for the state of a clip.
 pub fn status(job: &Job) -> &'static str {
-    match job.status {
-        Status::Queued => "submitted",
-        Status::Running | Status::Cancelling => "processing",
-        Status::Succeeded | Status::Expired => "succeed",
-        Status::Failed | Status::Cancelled => "failed",
+    match TaskStatus::of(job) {
+        TaskStatus::Submitted => "submitted",
+        TaskStatus::Processing => "processing",
+        TaskStatus::Succeed => "succeed",
+        TaskStatus::Failed => "failed",
     }
 }
 
-fn updated_at(job: &Job) -> i64 {
-    job.finished_at.or(job.started_at).unwrap_or(job.created_at)
+/// A task as it is answered when it is accepted.
+pub fn accepted(job: &Job) -> AcceptedTask {
+    AcceptedTask {
+        task_id: job.id.clone(),
+        task_status: TaskStatus::of(job),
+        task_info: TaskInfo { external_task_id: job.external_id.clone(), parent_video: None },
+        created_at: job.created_at,
+        updated_at: job.finished_at.or(job.started_at).unwrap_or(job.created_at),
+    }
 }
 
-/// A task without what comes of it: as it is answered when it is accepted.
-pub fn accepted(job: &Job) -> Value {
-    let info = job.external_id.as_ref().map_or(json!({}), |id| json!({"external_task_id": id}));
-    json!({
-        "task_id": job.id,
-        "task_status": status(job),
-        "task_info": info,
-        "created_at": job.created_at,
-        "updated_at": updated_at(job),
-    })
-}
-
-/// A task with everything.
-pub fn task(links: &Links, job: &Job, parent: Option<&Job>) -> Value {
-    let mut task = accepted(job);
+/// A task with everything, as it is at `now`.
+pub fn task(links: &Links, job: &Job, parent: Option<&Job>, now: i64) -> Task {
+    let mut accepted = accepted(job);
+    accepted.task_info.parent_video = parent.map(|parent| links.video(parent, now));
     let message = match job.status {
-        Status::Failed => job.error_message.clone().unwrap_or_default(),
-        Status::Cancelled => "the clip was cancelled".into(),
-        _ => String::new(),
+        Status::Failed => job.error_message.as_deref().unwrap_or_default(),
+        Status::Cancelled => "the clip was cancelled",
+        _ => "",
     };
-    task["task_status_msg"] = message.chars().take(MOST_MESSAGE).collect::<String>().into();
-    if let Some(parent) = parent {
-        task["task_info"]["parent_video"] = links.video(parent);
+    Task {
+        accepted,
+        task_status_msg: message.chars().take(MOST_MESSAGE).collect(),
+        final_unit_deduction: job.charged.map(|charged| charged.to_string()),
+        task_result: job.result.as_ref().map(|_| TaskResult { videos: vec![links.video(job, now)] }),
     }
-    if let Some(charged) = job.charged {
-        task["final_unit_deduction"] = charged.to_string().into();
-    }
-    if job.result.is_some() {
-        task["task_result"] = json!({"videos": [links.video(job)]});
-    }
-    task
 }
 
 /// The clip that a clip was made from, if it is still there.

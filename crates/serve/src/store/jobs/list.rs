@@ -123,6 +123,23 @@ pub fn waiting(connection: &Connection, owner: &str) -> Result<Vec<String>> {
     Ok(statement.query_map([owner], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?)
 }
 
+/// Returns the planned seconds of the clips whose turn comes before that of a further clip of the owner: the owner's own that wait,
+/// and of every other owner as many and one more. `None` for one of which nothing is known.
+///
+/// # Errors
+///
+/// [`Error::Database`].
+pub fn before(connection: &Connection, owner: &str) -> Result<Vec<Option<f64>>> {
+    let sql = "SELECT owner, plan ->> '$.time.seconds', row_number() OVER (PARTITION BY owner ORDER BY rank, id) \
+               FROM jobs WHERE status = 'queued' AND paused = 0";
+    let mut statement = connection.prepare_cached(sql)?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    let waiting: Vec<(String, Option<f64>, i64)> = rows.collect::<rusqlite::Result<_>>()?;
+    let own = waiting.iter().filter(|(by, ..)| by == owner).count() as i64;
+    let comes_before = |(by, _, place): &&(String, Option<f64>, i64)| by == owner || *place <= own + 1;
+    Ok(waiting.iter().filter(comes_before).map(|(_, seconds, _)| *seconds).collect())
+}
+
 /// Returns the clips of all owners that workers hold: running ones and those that are being cancelled.
 ///
 /// # Errors

@@ -20,7 +20,7 @@ pub(in crate::store) use changed::take_changed;
 pub use claim::claim;
 pub use insert::{NewJob, insert};
 pub(in crate::store) use list::check_storage;
-pub use list::{Filter, Order, Page, by_external, count, get, held, list, numbered_page, storage, waiting};
+pub use list::{Filter, Order, Page, before, by_external, count, get, held, list, numbered_page, storage, waiting};
 pub use order::move_before;
 pub use row::{Api, Job, Kind, Status};
 pub use worker::{ATTEMPTS, Done, End, cancelled, fail, lapse, progress, recover, renew, requeue, succeed};
