@@ -98,7 +98,7 @@ fn experts_are_named_or_said() {
     let (swapped, _) = latents(case, &["low=high_noise", "high=low_noise"]);
     assert!(max_error(&swapped, &named) > 1e-2);
     let error = loaded("wan21_t2v", &["low=peft"]).err().expect("an error");
-    assert_eq!(error.to_string(), "`low=` of --lora is one of two transformers, and the model has one");
+    assert_eq!(error.to_string(), "`low=` of a LoRA is one of two transformers, and the model has one");
 }
 
 #[test]

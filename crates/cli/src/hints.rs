@@ -6,10 +6,8 @@ use kinora_files::shell_word;
 /// Returns what to do about `error`, where there is something.
 pub fn hint(error: &Error) -> Option<String> {
     match error {
-        Error::UnknownModel { hint, .. } => {
-            let joint = if hint.ends_with('?') { " " } else { "; " };
-            Some(format!("{hint}{joint}`kinora models` lists all"))
-        }
+        // Other hints have a list, or name the command already.
+        Error::UnknownModel { hint, .. } if hint.ends_with('?') => Some(format!("{hint} `kinora models` lists all")),
         Error::NotHere { name, lacking, .. } => {
             let lacking = lacking.as_ref().map(|file| format!(": its download lacks {file}")).unwrap_or_default();
             Some(format!("`kinora pull {name}` downloads it; or give the directory where it is{lacking}"))

@@ -37,7 +37,7 @@ fn a_header_brings_its_preset() {
     let declared = written(folder.path(), "style.safetensors", Some("Wan2.2-Lightning T2V"));
     let few = with(&declared, &plain);
     assert_eq!((few.plan.steps(), few.plan.guided()), (4, false), "{:?}", few.notices);
-    assert!(says(&few, "--preset lightning-4 is used, unless you say another, or none"), "{:?}", few.notices);
+    assert!(says(&few, "the preset lightning-4 is used, unless you say another, or none"), "{:?}", few.notices);
     let none = with(&declared, &plain.clone().preset("none"));
     assert_eq!((none.plan.steps(), none.plan.guided()), (usual.plan.steps(), true));
     let own = plain.clone().sampling(kinora::Sampling::default().steps(6));
@@ -49,7 +49,7 @@ fn a_header_brings_its_preset() {
     let named = written(folder.path(), "wan_lightx2v_x.safetensors", None);
     let by_name = with(&named, &plain);
     assert_eq!(by_name.plan.steps(), usual.plan.steps(), "a name alone changes nothing");
-    assert!(says(&by_name, "--preset lightx2v-4 or --mode fast"), "{:?}", by_name.notices);
+    assert!(says(&by_name, "take the preset lightx2v-4 or the mode fast"), "{:?}", by_name.notices);
     let fast = with(&named, &plain.mode(Mode::Fast));
     assert_eq!((fast.plan.steps(), fast.plan.guided()), (4, false), "{:?}", fast.notices);
 }
