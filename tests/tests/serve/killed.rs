@@ -31,7 +31,8 @@ fn clips_survive_killed_servers_and_workers() {
     let expected: Vec<_> = (0..3).map(|seed| by_command(scratch.path(), seed)).collect();
     let config = scratch.path().join("config.toml");
     std::fs::write(&config, TIER).expect("a file");
-    let options = ["--config", &config.to_string_lossy()];
+    let config = config.to_string_lossy().into_owned();
+    let options = ["--config", config.as_str()];
     let mut random = Random(7);
     let (mut accepted, mut killed) = (Vec::new(), [0, 0]);
     let mut server = Served::start(data.path(), &options);

@@ -41,12 +41,12 @@ fn time_is_known_from_earlier_clips_and_to_the_next_server() {
     assert_eq!(planned(&server, &small(1)), known);
     let clip = server.finished(&created(&server, &small(2)));
     assert_eq!(clip["plan"]["time"], known, "it was accepted with that");
-    // Four times the steps are nearly four times the time, and four times the tokens more than that of their steps.
+    // Four times the steps take longer, but the text and the frames do not; a larger clip takes longer still.
     let known = planned(&server, &small(1));
     let mut longer = small(1);
     longer["sampling"]["steps"] = 12.into();
     let (one, four) = (seconds(&known), seconds(&planned(&server, &longer)));
-    assert!(four > 1.5 * one && four < 4.0 * one, "{one} {four}");
+    assert!(four > 1.1 * one && four < 4.0 * one, "{one} {four}");
     let larger = planned(&server, &other(128, 17, 3));
     assert_eq!(larger["basis"], "other_size");
     assert!(seconds(&larger) > 4.0 * one, "{larger} {known}");
@@ -74,10 +74,9 @@ fn a_clip_says_what_is_left_before_a_step_is_measured() {
     let (left, planned) = (clip["seconds_left"].as_f64(), seconds(&clip["plan"]["time"]));
     assert!(left > Some(0.5 * planned) && left <= Some(planned), "{clip}");
     let wait = || server.post("/api/plan", &small(1)).json()["wait"].as_f64();
-    let alone = wait();
-    assert!(alone > Some(0.0), "it would wait for that clip");
+    assert!(wait() > Some(0.0), "another one would wait for that");
     created(&server, &other(192, 17, 50));
-    assert!(wait() > alone.map(|alone| alone + 0.9 * planned), "and for that after it: {alone:?} {:?}", wait());
+    assert!(wait() > Some(planned), "and for the one after it: {:?}, {planned}", wait());
     server.post("/api/queue/cancel", &json!({}));
     server.ask("POST", &format!("/api/clips/{id}/cancel"), &[], b"");
     server.finished(&id);
