@@ -87,7 +87,10 @@ fn a_run_stops_between_two_frames() {
     let (frames, seen, report) = run(&sandbox.pipeline(), &request(Some("2x"), None), 3);
     assert_eq!((frames.len(), seen), (3, vec![1, 2, 3]));
     let error = report.expect_err("it was stopped");
-    assert!(error.is_stop() && matches!(error, Error::AfterLatents { .. }), "{error:?}");
+    assert!(error.is_stop(), "{error:?}");
+    let Error::AfterLatents { latents, .. } = error else { panic!("{error:?}") };
+    assert!(latents.exists());
+    std::fs::remove_dir_all(latents.parent().expect("a folder of its own")).expect("it is there");
 }
 
 #[test]

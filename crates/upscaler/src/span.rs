@@ -95,6 +95,7 @@ impl Span {
 }
 
 /// Three convolutions, and the attention that their result pays to itself.
+#[expect(clippy::struct_field_names, reason = "the names of the release")]
 struct Block {
     c1_r: Conv2d,
     c2_r: Conv2d,

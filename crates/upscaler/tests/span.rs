@@ -1,5 +1,7 @@
 //! The network against ncnn, the runtime that it is packed for; `scripts/fixtures/upscaler.py` made the numbers.
 
+#![allow(clippy::print_stderr, reason = "measured differences are reported")]
+
 use candle_core::{DType, Device, Tensor};
 use kinora_checkpoint::Weights;
 use kinora_test_support::{fixture, tensors, values};
@@ -17,6 +19,7 @@ fn enlarges_like_ncnn() {
         let found = span.forward(&x).unwrap().reshape(vec![h, w, 3, SCALE, SCALE]).unwrap();
         let found = found.permute(vec![2, 0, 3, 1, 4]).unwrap().reshape((3, SCALE * h, SCALE * w)).unwrap();
         let psnr = psnr(&values(&found), &values(expected));
+        eprintln!("{dtype:?}: {psnr:.1} dB");
         assert!(psnr >= least, "{dtype:?}: {psnr:.1} dB");
     }
     let span = Span::embedded(&Device::Cpu, DType::F32).unwrap();

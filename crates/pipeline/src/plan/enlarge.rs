@@ -28,7 +28,8 @@ pub(crate) fn enlarging_bytes(
         Upscaler::Lanczos => resizing(size.1),
         Upscaler::Span => {
             let network = kinora_upscaler::bytes(size.0, size.1, placement.pixel_dtype(), threads);
-            network + resizing(SCALE * size.1)
+            let enlarged = f32s(3 * SCALE * SCALE * size.0 * size.1);
+            network.max(enlarged + resizing(SCALE * size.1))
         }
     })
 }

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// How alike a word must be to a name for the name to be meant (`strsim::jaro_winkler`).
-const ALIKE: f64 = 0.7;
+/// Letters that are wrong, missing or too many in a word with which a name is meant.
+const MISTAKES: usize = 2;
 
 /// What enlarges decoded frames.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -30,8 +30,9 @@ impl FromStr for Upscaler {
             return Ok(known);
         }
         let lower = text.to_lowercase();
-        let alike = Self::ALL.map(|known| (strsim::jaro_winkler(&lower, &known.to_string()), known.to_string()));
-        let meant = alike.into_iter().filter(|(alike, _)| *alike >= ALIKE).max_by(|a, b| a.0.total_cmp(&b.0));
+        let alike = Self::ALL.map(|known| (strsim::damerau_levenshtein(&lower, &known.to_string()), known));
+        let meant =
+            alike.into_iter().filter(|(mistakes, _)| *mistakes <= MISTAKES).min_by_key(|(mistakes, _)| *mistakes);
         let meant = meant.map_or_else(String::new, |(_, known)| format!("; did you mean `{known}`?"));
         let all = Self::ALL.map(|known| known.to_string()).join(", ");
         Err(format!("`{text}` is not one of {all}{meant}"))
