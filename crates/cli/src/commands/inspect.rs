@@ -106,7 +106,7 @@ fn lora(file: &Path, lora: &LoraDescription) {
     };
     let prefixes: Vec<&str> = lora.prefixes.iter().map(|p| if p.is_empty() { "no prefix" } else { p }).collect();
     let flattened = if lora.flattened { ", underscores for dots" } else { "" };
-    report::line(&format!("layout   LoRA, for --lora {}", kinora_files::shell_word(file)));
+    report::line(&format!("layout   LoRA, for --lora {}", shell_word(file)));
     report::line(&format!("names    {}{flattened}; {}", prefixes.join(", "), lora.suffixes.join(", ")));
     report::line(&format!("modules  {}", named(&lora.parts)));
     report::line(&format!("changes  {}", named(&lora.kinds)));

@@ -42,7 +42,7 @@ impl Text for Choice<DType> {
     }
 
     fn of_text(text: Option<String>) -> Result<Self, String> {
-        chosen(text, |text| text.parse().map_err(|_| format!("`{text}` is no dtype: f32, bf16 and f16 are")))
+        chosen(text.as_deref(), |text| text.parse().map_err(|_| format!("`{text}` is no dtype: f32, bf16 and f16 are")))
     }
 }
 
@@ -52,7 +52,7 @@ impl Text for Choice<Quant> {
     }
 
     fn of_text(text: Option<String>) -> Result<Self, String> {
-        chosen(text, |text| text.parse().map_err(|()| format!("`{text}` is no quantisation: int8 and fp8 are")))
+        chosen(text.as_deref(), |text| text.parse().map_err(|()| format!("`{text}` is no quantisation: int8 and fp8 are")))
     }
 }
 
@@ -64,8 +64,8 @@ fn words<T>(choice: Choice<T>, word: impl Fn(T) -> String) -> Option<String> {
     }
 }
 
-fn chosen<T>(text: Option<String>, read: impl Fn(&str) -> Result<T, String>) -> Result<Choice<T>, String> {
-    match text.as_deref() {
+fn chosen<T>(text: Option<&str>, read: impl Fn(&str) -> Result<T, String>) -> Result<Choice<T>, String> {
+    match text {
         None => Ok(Choice::Usual),
         Some(FASTEST) => Ok(Choice::Fastest),
         Some(text) => read(text).map(Choice::Is),
