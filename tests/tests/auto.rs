@@ -14,7 +14,7 @@ fn what_auto_took_is_said_and_recorded() {
     let clip = |name: &str| scratch.path().join(format!("{name}.safetensors"));
     let small = "--device cpu --width 64 --height 64 --frames 5 --seed 1 --steps 2";
     let said = run(&format!("generate ball {small} --dtype auto --quant auto -o auto.safetensors"));
-    let recipe = kinora::Recipe::read(&clip("auto")).expect("a recipe");
+    let recipe = kinora::Recipe::read(clip("auto")).expect("a recipe");
     assert!(["f32", "bf16"].contains(&recipe.dtype.as_str()), "{}", recipe.dtype);
     assert!([None, Some("int8")].contains(&recipe.quant.as_deref()), "{:?}", recipe.quant);
     let took = recipe.quant.as_ref().map_or(recipe.dtype.clone(), |quant| format!("{quant} and {}", recipe.dtype));

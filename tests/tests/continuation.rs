@@ -303,7 +303,7 @@ fn extended_clips_continue_the_frames_of_the_file() {
 
         let film = video(&sandbox.path("longer.safetensors"));
         assert_eq!(film.dims(), [old + 8, 3, SIDE, SIDE], "{}", case.name);
-        let mut reader = kinora_media::open(&sandbox.path("clip.mp4")).expect("a clip");
+        let mut reader = kinora_media::open(sandbox.path("clip.mp4")).expect("a clip");
         for index in 0..old {
             let frame = reader.next_frame().expect("it is whole").expect("a frame");
             let written = frames(&film, index, 1).flatten_all().and_then(|t| t.to_vec1::<f32>()).expect("f32");

@@ -171,7 +171,7 @@ fn frame_200_of_a_still_clip_is_as_good_as_frame_20() {
         .expect("a file");
     let pipeline = load("embedded", DType::F32, 2);
     let go_on = |_: kinora::Event| std::ops::ControlFlow::Continue(());
-    pipeline.encode(&path("still.safetensors"), &path("latents.safetensors"), go_on).expect("latents");
+    pipeline.encode(path("still.safetensors"), &path("latents.safetensors"), go_on).expect("latents");
     let output = Output::new(path("clip.safetensors"));
     pipeline.decode(&path("latents.safetensors"), &output, None, go_on).expect("a clip");
     let decoded = video(&output.clip);

@@ -330,7 +330,7 @@ fn modes_sizes_previews_and_suites_from_the_command_line() {
     let report = json(&[&fast[..], &["--upscale", "2x", "--json"]].concat());
     assert_eq!((report["width"].as_u64(), report["height"].as_u64()), (Some(224), Some(128)));
     assert!(report["predictions"]["reused"].as_u64().is_some_and(|reused| reused > 0), "{report}");
-    let mut preview = kinora_media::open(&scratch.path().join("p.webp")).expect("a preview");
+    let mut preview = kinora_media::open(scratch.path().join("p.webp")).expect("a preview");
     assert_eq!((preview.spec().width, preview.spec().height), (133, 76));
     assert!(preview.next_frame().expect("a frame").is_some());
     let recipe = json(&["show", "f.mp4", "--json"]);

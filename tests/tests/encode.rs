@@ -120,7 +120,7 @@ fn an_mp4_becomes_the_latents_of_its_frames() {
     write_mp4(&sandbox, "clip.mp4", &video);
     let run = encode(&sandbox, "clip.mp4", "latents.safetensors");
     assert_eq!((run.status, run.stdout.trim()), (Some(0), "latents.safetensors  latents [1, 16, 2, 4, 6]"), "{run:#?}");
-    let mut clip = kinora_media::open(&sandbox.path("clip.mp4")).expect("a clip");
+    let mut clip = kinora_media::open(sandbox.path("clip.mp4")).expect("a clip");
     let mut frames = Vec::new();
     while let Some(frame) = clip.next_frame().expect("a frame") {
         frames.push(Tensor::from_vec(frame.data, (3, 32, 48), &Device::Cpu).expect("a tensor"));

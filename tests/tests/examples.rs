@@ -49,7 +49,6 @@ fn a_loop_over_the_parts_is_that_of_the_pipeline() {
     pipeline.generate_into(&request, &mut frames, on_event).expect("a clip");
     let difference = (latents.clone() - last.expect("a step")).and_then(|d| d.abs()?.max_all()?.to_scalar::<f32>());
     let difference = difference.expect("a number");
-    println!("latents differ by {difference:e}");
     assert!(difference < 1e-4, "{difference}");
     let own = parts::decode(&model, &latents).expect("frames");
     let theirs: Vec<Picture> = frames.frames.iter().map(Picture::from_frame).collect();

@@ -135,7 +135,9 @@ mod tests {
         // With a small halo they are not.
         let narrow = |size| {
             let mut parts = parts(size, 40);
-            parts.iter_mut().for_each(|part| part.window.end = (part.inner.end + 4).min(size));
+            for part in &mut parts {
+                part.window.end = (part.inner.end + 4).min(size);
+            }
             parts
         };
         let found = psnr(&narrow(h), &narrow(w));

@@ -36,8 +36,9 @@ fn scene(t: usize) -> Frame {
     Frame::new(width, height, data).unwrap()
 }
 
-fn clipped(frame: Frame) -> Frame {
-    Frame { data: frame.data.iter().map(|x| x.clamp(0.0, 1.0)).collect(), ..frame }
+fn clipped(mut frame: Frame) -> Frame {
+    frame.data.iter_mut().for_each(|x| *x = x.clamp(0.0, 1.0));
+    frame
 }
 
 /// PSNR in dB, and flicker: the mean of what changes from one frame to the next and does not in the truth, in 255ths.

@@ -16,6 +16,18 @@ fn refused(server: &Served, request: &Value) -> (u16, Value, String) {
     (answer.status, error["param"].clone(), error["message"].as_str().unwrap_or_default().to_string())
 }
 
+/// A remix is made with another prompt, which a story does not have.
+fn refuses_remixes(server: &Served, made: &str) {
+    for (body, why) in
+        [(json!({}), "the text"), (json!({"prompt": 5}), "the text"), (json!({"prompt": "x"}), "their own")]
+    {
+        let answer = server.post(&format!("/v1/videos/{made}/remix"), &body);
+        let error = answer.json()["error"].clone();
+        assert_eq!((answer.status, &error["param"]), (400, &json!("prompt")), "{error}");
+        assert!(error["message"].as_str().is_some_and(|message| message.contains(why)), "{error}");
+    }
+}
+
 #[test]
 fn a_story_is_the_commands() {
     let [scratch, data] = [(); 2].map(|()| tempfile::tempdir().expect("a directory"));
@@ -46,15 +58,7 @@ fn a_story_is_the_commands() {
     let recipe = String::from_utf8_lossy(&server.get(&format!("/api/clips/{made}/recipe")).body).into_owned();
     assert!(recipe.contains("it stops") && !recipe.contains(&*data.path().to_string_lossy()), "{recipe}");
 
-    // A remix is made with another prompt, which a story does not have.
-    for (body, why) in
-        [(json!({}), "the text"), (json!({"prompt": 5}), "the text"), (json!({"prompt": "x"}), "their own")]
-    {
-        let answer = server.post(&format!("/v1/videos/{made}/remix"), &body);
-        let error = answer.json()["error"].clone();
-        assert_eq!((answer.status, &error["param"]), (400, &json!("prompt")), "{error}");
-        assert!(error["message"].as_str().is_some_and(|message| message.contains(why)), "{error}");
-    }
+    refuses_remixes(&server, &made);
 
     // It goes on with another story.
     let more = json!({"extend": made, "sampling": {"steps": 2}, "shots": [{"prompt": "on", "seconds": 0.5}, {"prompt": "and on", "seconds": 0.5}]});

@@ -34,13 +34,12 @@ pub fn extend(args: &ExtendArgs) -> Result<()> {
     })?;
     let earlier = made.unwrap_or_default();
     // Another model has settings of its own.
-    let earlier = match &args.model.model {
-        None => earlier,
-        Some(_) => {
-            let mut request = Request::default().output(earlier.output);
-            request.negative_prompt = earlier.negative_prompt;
-            request
-        }
+    let earlier = if args.model.model.is_none() {
+        earlier
+    } else {
+        let mut request = Request::default().output(earlier.output);
+        request.negative_prompt = earlier.negative_prompt;
+        request
     };
     let mut request = args.denoising.apply(earlier);
     request.negative_prompt = args.negative_prompt.clone().or(request.negative_prompt);

@@ -36,11 +36,11 @@ fn made_of(x: &Tensor, down: &Tensor, up: &Tensor) -> Result<Tensor> {
     x?.squeeze(0)?.matmul(&down?.t()?)?.matmul(&up?.t()?)?.unsqueeze(0)?.to_dtype(DType::F32)
 }
 
+/// What an epilogue makes of products, in f32.
+type Apply<'a> = Box<dyn Fn(Tensor) -> Result<Tensor> + 'a>;
+
 /// Every epilogue over the operands `other [1, M, N]` and `gate [1, 1, N]`, and what it makes of the products, in f32.
-fn epilogues<'a>(
-    other: &'a Tensor,
-    gate: &'a Tensor,
-) -> [(Epilogue<'a>, Box<dyn Fn(Tensor) -> Result<Tensor> + 'a>); 6] {
+fn epilogues<'a>(other: &'a Tensor, gate: &'a Tensor) -> [(Epilogue<'a>, Apply<'a>); 6] {
     [
         (Epilogue::None, Box::new(Ok)),
         (Epilogue::GeluTanh, Box::new(|y| reference::gelu_tanh(&y))),

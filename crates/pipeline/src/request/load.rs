@@ -52,7 +52,9 @@ impl Text for Choice<Quant> {
     }
 
     fn of_text(text: Option<String>) -> Result<Self, String> {
-        chosen(text.as_deref(), |text| text.parse().map_err(|()| format!("`{text}` is no quantisation: int8 and fp8 are")))
+        chosen(text.as_deref(), |text| {
+            text.parse().map_err(|()| format!("`{text}` is no quantisation: int8 and fp8 are"))
+        })
     }
 }
 

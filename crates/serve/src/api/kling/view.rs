@@ -96,6 +96,7 @@ pub struct AcceptedTask {
 
 /// A task with everything.
 #[derive(Debug, Serialize, JsonSchema)]
+#[expect(clippy::struct_field_names, reason = "names of the interface")]
 pub struct Task {
     #[serde(flatten)]
     accepted: AcceptedTask,
