@@ -89,7 +89,7 @@ fn experts_are_named_or_said() {
         loaded(case, loras).and_then(|pipeline| pipeline.plan(&request(case, scratch.path()))).map(|plan| plan.notices)
     };
     let notices = plan(&["low_noise"]).expect("a plan");
-    let both = "changes both transformers, for high and for low noise; its name says `low`: --lora low=… may be meant";
+    let both = "changes both transformers, for high and for low noise; its name says `low`: `low=FILE` may be meant";
     assert!(notices.iter().any(|notice| notice.ends_with(both)), "{notices:?}");
     let notices = plan(&["high=high_noise", "low=high_noise"]).expect("a plan");
     assert!(notices.iter().any(|notice| notice.ends_with("is given for high and for low noise")), "{notices:?}");

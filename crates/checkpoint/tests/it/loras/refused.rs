@@ -149,7 +149,7 @@ fn models_and_loras_are_not_taken_for_each_other() {
     let path = folder.path().join("style.safetensors");
     let error = Weights::from_files(vec![TensorFile::open(&path).unwrap()], &[], &Device::Cpu, DType::F32);
     let error = error.err().expect("an error");
-    assert!(error.hint().unwrap().contains("--lora"), "{error}");
+    assert!(error.hint().unwrap().contains("as a LoRA"), "{error}");
 }
 
 #[test]
