@@ -180,7 +180,7 @@ fn what_is_not_followed_is_said() {
         assert!(ffmpeg.args(command.split_whitespace()).arg(&path).status().unwrap().success(), "{name}");
         path
     };
-    let notes = |name: &str, args: &str| open(&make(name, args)).unwrap().notes().join("; ");
+    let notes = |name: &str, args: &str| open(make(name, args)).unwrap().notes().join("; ");
     assert_eq!(notes("plain.mp4", ""), "");
     assert_eq!(notes("sound.mp4", "-f lavfi -i sine=d=1 -c:a aac"), "its sound is not read");
     let gap = notes("gap.mp4", "-vf select='not(between(n\\,8\\,13))' -fps_mode vfr");
@@ -188,7 +188,7 @@ fn what_is_not_followed_is_said() {
     assert!(notes("wide.mp4", "-vf setsar=2").starts_with("its pixels are 2:1 and taken as square"));
     for (name, curve) in [("arib-std-b67", "HLG"), ("smpte2084", "PQ")] {
         let args = format!("-color_trc {name} -colorspace bt2020nc -color_primaries bt2020");
-        let error = open(&make(&format!("{curve}.mp4"), &args)).err().unwrap();
+        let error = open(make(&format!("{curve}.mp4"), &args)).err().unwrap();
         assert!(error.to_string().ends_with(&format!("they are HDR ({curve})")), "{error}");
         assert!(error.hint().unwrap().contains("tonemap"), "{error}");
     }
@@ -265,6 +265,6 @@ fn files_without_frames_are_errors_with_hints() {
         let error = read(&path).unwrap_err();
         assert!(error.hint().is_some(), "{}: {error} has no hint", path.display());
     }
-    assert!(matches!(open(&dir.path().join("missing.mp4")), Err(MediaError::Io { .. })));
+    assert!(matches!(open(dir.path().join("missing.mp4")), Err(MediaError::Io { .. })));
     assert!(open(dir.path()).is_err());
 }

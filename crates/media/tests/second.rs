@@ -118,14 +118,14 @@ fn what_ffmpeg_reads_is_turned_cut_and_refused_as_the_rest() {
     assert_eq!(frames_of(reader).unwrap().1.len(), 48);
     let fields = "-c:v libx264 -pix_fmt yuv420p -flags +ildct+ilme -x264-params tff=1";
     for name in ["fields.mp4", "fields.mkv"] {
-        let error = real.open(&ffmpeg(dir.path(), name, &spec, 8, fields)).err().unwrap();
+        let error = real.open(ffmpeg(dir.path(), name, &spec, 8, fields)).err().unwrap();
         assert!(matches!(error, MediaError::Interlaced { .. }), "{name}: {error}");
     }
     for (trc, curve) in [("arib-std-b67", "HLG"), ("smpte2084", "PQ")] {
         let args =
             format!("-c:v libx264 -pix_fmt yuv420p10le -color_trc {trc} -colorspace bt2020nc -color_primaries bt2020");
         for name in ["hdr.mp4", "hdr.mkv"] {
-            let error = real.open(&ffmpeg(dir.path(), name, &spec, 2, &args)).err().unwrap();
+            let error = real.open(ffmpeg(dir.path(), name, &spec, 2, &args)).err().unwrap();
             assert!(error.to_string().ends_with(&format!("they are HDR ({curve})")), "{name}: {error}");
         }
     }

@@ -104,7 +104,7 @@ fn sequences_that_are_not_whole_are_refused() {
     let error = open(&pattern).err().unwrap();
     assert!(matches!(error, MediaError::UnequalSize { got: (3, 2), expected: (2, 2), .. }), "{error}");
     assert!(error.to_string().contains("f_0006.png") && error.hint().is_some(), "{error}");
-    assert!(matches!(open(&dir.path().join("none/f_%04d.png")), Err(MediaError::Io { .. })));
+    assert!(matches!(open(dir.path().join("none/f_%04d.png")), Err(MediaError::Io { .. })));
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn animations_cut_short_are_errors() {
 /// A picture that is not read is refused by its name, not as a video.
 #[test]
 fn refused_pictures_are_named() {
-    let error = open(&fixture("refused.avif")).err().unwrap();
+    let error = open(fixture("refused.avif")).err().unwrap();
     assert!(matches!(error, MediaError::PictureFormat { .. }) && error.to_string().contains("AVIF"), "{error}");
 }
 

@@ -13,8 +13,7 @@ fn kills() -> u64 {
 
 /// Credits of a day, more than are used.
 const CREDITS: i64 = 100_000;
-const TIER: &str =
-    "[tiers.local]\ncredits = 100000\nrunning = 1\nwaiting = 1000\nlongest_seconds = 60.0\nstorage = \"unlimited\"\n";
+const TIER: &str = "default_tier = \"local\"\n[tiers.local]\ncredits = 100000\nrunning = 1\nwaiting = 1000\nlongest_seconds = 60.0\nstorage = \"unlimited\"\n";
 
 struct Random(u64);
 

@@ -24,7 +24,7 @@ use super::{Operand, by_dtype, to_f32};
 use crate::level::vectorised;
 use crate::{Epilogue, Level};
 use candle_core::{Device, Result, Tensor};
-use finish::{Finish, Sums, Then};
+use finish::{Finish, Side, Sums, Then};
 use grid::{Block, Grid};
 use line::Line;
 use side::SideRows;
@@ -88,7 +88,10 @@ fn typed<T: Element>(
     let bias = bias_data.as_ref().map(Operand::slice).transpose()?;
     let rows: Vec<Tensor> = beside.iter().map(|(rows, _)| to_f32(rows)).collect::<Result<_>>()?;
     let rows: Vec<Operand> = rows.iter().map(Operand::new).collect::<Result<_>>()?;
-    let sides = rows.iter().zip(beside).map(|(rows, &(_, weight))| Ok(SideRows { rows: rows.slice()?, weight }));
+    let sides = rows.iter().zip(beside).map(|(rows, &(_, weight))| {
+        let side: Box<dyn Side> = Box::new(SideRows { rows: rows.slice()?, weight });
+        Ok(side)
+    });
     let sides = sides.collect::<Result<_>>()?;
     let finish = Finish { outputs: shape.last().copied().unwrap_or(0), sides, bias, then };
     let x = x_data.slice::<T>()?;

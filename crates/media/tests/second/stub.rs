@@ -92,7 +92,7 @@ fn a_program_that_fails_is_an_error_and_no_short_clip() {
     let noisy = "frames() { header; head -c 1000000 /dev/zero | tr '\\0' '\\n' >&2; frame; frame; frame; }";
     assert_eq!(all(&clip(dir.path(), noisy)).unwrap(), 3);
     let missing = Readers { ffmpeg: Some(dir.path().join("none/ffmpeg")) };
-    let error = missing.open(&clip(dir.path(), "")).err().unwrap().to_string();
+    let error = missing.open(clip(dir.path(), "")).err().unwrap().to_string();
     assert!(error.contains("none/ffprobe` does not start"), "{error}");
 }
 
@@ -100,7 +100,7 @@ fn a_program_that_fails_is_an_error_and_no_short_clip() {
 fn what_the_program_says_of_the_clip_is_refused_or_said() {
     let dir = tempfile::tempdir().unwrap();
     let tagged = |tags: &str| clip(dir.path(), &format!("stream=\"${{stream%?}},\"'{tags}}}'"));
-    let notes = |tags: &str| stub().open(&tagged(tags)).unwrap().notes()[1..].join("; ");
+    let notes = |tags: &str| stub().open(tagged(tags)).unwrap().notes()[1..].join("; ");
     assert!(notes(r#""sample_aspect_ratio":"4:3""#).starts_with("its pixels are 4:3"));
     assert!(notes(r#""color_primaries":"bt2020""#).contains("BT.2020"));
     assert_eq!(notes(r#""tags":{"alpha_mode":"1"}"#), "its transparency is not read");
@@ -108,7 +108,7 @@ fn what_the_program_says_of_the_clip_is_refused_or_said() {
     assert_eq!(notes(r#""x":0},{"index":0,"codec_type":"video","disposition":{"attached_pic":1}"#), "");
     let uneven = clip(dir.path(), "packets() { printf '0,K_\\n125,__\\n1250,__\\n'; }");
     assert!(stub().open(&uneven).unwrap().notes()[1].contains("taken at an even 1.6"));
-    let refused = |tags: &str| stub().open(&tagged(tags)).err().unwrap();
+    let refused = |tags: &str| stub().open(tagged(tags)).err().unwrap();
     for (curve, name) in [("smpte2084", "PQ"), ("arib-std-b67", "HLG")] {
         let error = refused(&format!(r#""color_transfer":"{curve}""#));
         assert!(matches!(error, MediaError::HighDynamicRange { curve, .. } if curve == name), "{error}");
@@ -121,7 +121,7 @@ fn what_the_program_says_of_the_clip_is_refused_or_said() {
     assert!(matches!(stub().open(&by_stream), Err(MediaError::Interlaced { .. })));
     let version =
         r#"describe() { printf '{"program_version":{"version":"1\\u001b[31m\\u202e"},"streams":[%s]}' "$stream"; }"#;
-    assert_eq!(stub().open(&clip(dir.path(), version)).unwrap().notes(), [r"read by ffmpeg 1\u{1b}[31m\u{202e}"]);
+    assert_eq!(stub().open(clip(dir.path(), version)).unwrap().notes(), [r"read by ffmpeg 1\u{1b}[31m\u{202e}"]);
 }
 
 #[test]

@@ -79,7 +79,7 @@ fn chosen<T>(text: Option<&str>, read: impl Fn(&str) -> Result<T, String>) -> Re
 /// ```
 /// use kinora::{DType, LoadOptions};
 ///
-/// let options = LoadOptions::new("wan2.1-t2v-1.3b").dtype(DType::BF16).keep_warm(true);
+/// let options = LoadOptions::new("embedded").dtype(DType::BF16).keep_warm(true);
 /// let text = serde_json::to_string(&options).unwrap();
 /// assert_eq!(serde_json::from_str::<LoadOptions>(&text).unwrap(), options);
 /// ```

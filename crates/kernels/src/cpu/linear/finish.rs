@@ -8,7 +8,6 @@ use super::super::shared::SharedMut;
 use super::super::tile::{self, COLUMNS};
 use super::grid::Block;
 use super::line::Line;
-use super::side::SideRows;
 use crate::Level;
 use crate::level::vectorised;
 use std::cell::RefCell;
@@ -18,9 +17,15 @@ use std::ops::Range;
 /// What is added to the rows `[N]` of a product, and their epilogue.
 pub(super) struct Finish<'a, T> {
     pub outputs: usize,
-    pub sides: Vec<SideRows<'a>>,
+    pub sides: Vec<Box<dyn Side + 'a>>,
     pub bias: Option<&'a [f32]>,
     pub then: Then<'a, T>,
+}
+
+/// A product beside another one of the same rows and outputs, which is added to it.
+pub(super) trait Side: Send + Sync {
+    /// Writes the products of some rows and one panel to `sums`, a line for each row, or adds them.
+    fn multiply(&self, level: Level, rows: Range<usize>, panel: usize, sums: &mut [Line<f32>], accumulate: bool);
 }
 
 /// An [`Epilogue`](crate::Epilogue) over the elements of its tensors.

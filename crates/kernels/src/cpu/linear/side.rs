@@ -2,21 +2,20 @@
 #![allow(unsafe_code)]
 
 use super::super::tile::{COLUMNS, Out, Panel, Rows, Stored, multiply_tile};
+use super::finish::Side;
 use super::line::Line;
 use super::panels::{Packed, Panels};
 use crate::Level;
 use std::ops::Range;
 
-/// Rows `[M, R]` and the weights `[N, R]` that they are multiplied with.
+/// Rows `[M, R]` and the weights `[N, R]` that they are multiplied with, which are [`Packed::is_dense`].
 pub(super) struct SideRows<'a> {
     pub rows: &'a [f32],
     pub weight: &'a Packed,
 }
 
-impl SideRows<'_> {
-    /// Writes the products of some rows and one panel to `sums`, or adds them. Weights of a dtype only are multiplied:
-    /// [`Packed::is_dense`].
-    pub fn multiply(&self, level: Level, rows: Range<usize>, panel: usize, sums: &mut [Line<f32>], accumulate: bool) {
+impl Side for SideRows<'_> {
+    fn multiply(&self, level: Level, rows: Range<usize>, panel: usize, sums: &mut [Line<f32>], accumulate: bool) {
         match self.weight {
             Packed::F32(panels) => self.product(level, rows, panels, panel, sums, accumulate),
             Packed::Bf16(panels) => self.product(level, rows, panels, panel, sums, accumulate),
@@ -24,7 +23,9 @@ impl SideRows<'_> {
             _ => unreachable!("checked where sides are taken"),
         }
     }
+}
 
+impl SideRows<'_> {
     fn product<W: Stored>(
         &self,
         level: Level,
