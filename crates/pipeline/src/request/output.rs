@@ -1,8 +1,9 @@
 //! [`Output`]: the files that results are written to; [`Report`]: the result of a run.
 
 use crate::request::builders::builders;
+use crate::request::path_text;
+use crate::request::text;
 use crate::request::upscaler::Upscaler;
-use crate::request::{path_text, text};
 use crate::{Error, Result};
 use kinora_media::UpscaleTarget;
 use serde::{Deserialize, Serialize};
