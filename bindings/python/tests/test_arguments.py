@@ -216,7 +216,7 @@ FILES = ["image", "last_image", "video", "control", "mask", "references", "camer
 
 def test_every_argument_arrives(pipeline, tmp_path):
     names = set(inspect.signature(pipeline.generate).parameters)
-    own = {"strength", "expand", "control_scale", "save_latents", "resume", "preset", "guidance_scale_2"}
+    own = {"strength", "expand", "control_scale", "save_latents", "resume", "preset", "guidance_scale_2", "upscaler"}
     assert names == {"prompt", "progress", *GIVEN, *FILES, *own}
     assert names == set(inspect.signature(pipeline.plan).parameters) | {"progress"}
     assert set(typing.get_type_hints(kinora.Progress)) == set(kinora.Progress._fields)
@@ -232,12 +232,12 @@ def test_every_argument_arrives(pipeline, tmp_path):
     recipe = pipeline.generate(
         "a red ball", width=64, height=64, frames=5, steps=np.int64(2), fps=12, sampler="euler", shift=4, seed=2**64 - 1,
         guidance_scale=3, cfg_zero_star=False, zero_init=1, guidance_interval=(0.2, 0.9), cache="easycache:0.1",
-        negative_prompt="blue", upscale="2x", camera="pan=5", save_latents=tmp_path / "latents.safetensors",
+        negative_prompt="blue", upscale="2x", upscaler="span", camera="pan=5", save_latents=tmp_path / "latents.safetensors",
     ).recipe  # fmt: skip
     expected = {
         "width": 64, "frames": 5, "steps": 2, "fps": 12.0, "sampler": "euler", "shift": 4.0, "seed": 2**64 - 1,
         "guidance_scale": 3.0, "zero_init": 1, "guidance_interval": [0.2, 0.9], "cache": "easycache:0.1",
-        "negative_prompt": "blue", "upscale": "2x",
+        "negative_prompt": "blue", "upscale": "2x", "upscaler": "span",
     }  # fmt: skip
     assert {name: recipe.get(name) for name in expected} == expected
     assert recipe["given"]["camera"] and (tmp_path / "latents.safetensors").is_file()

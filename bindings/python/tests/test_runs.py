@@ -85,7 +85,7 @@ def test_a_stop_while_decoding_says_where_the_latents_are(pipeline, command, cli
     with pytest.raises(LookupError) as stopped:
         pipeline.generate("a red ball", seed=7, progress=fail, **SMALL)
     (note,) = stopped.value.__notes__
-    latents = Path(note.split("kinora decode ")[1].split(" --model")[0])
+    latents = Path(note.split("the denoised latents in `")[1].split("`")[0])
     command("decode", latents, "-o", tmp_path / "clip.webp")
     latents.unlink()
     latents.parent.rmdir()
