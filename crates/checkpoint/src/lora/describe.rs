@@ -25,12 +25,12 @@ const SHOWN: [&str; 14] = [
 ];
 const LONGEST: usize = 200;
 
-/// What a LoRA file holds.
+/// The contents of a LoRA file.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LoraDescription {
-    /// What its keys begin with; an empty text means names without a prefix.
+    /// The texts that its keys begin with; an empty one means names without a prefix.
     pub prefixes: Vec<String>,
-    /// What its keys end in.
+    /// The texts that its keys end in.
     pub suffixes: Vec<&'static str>,
     /// Whether modules are written with underscores for dots.
     pub flattened: bool,
@@ -46,7 +46,7 @@ pub struct LoraDescription {
     pub alpha_from: Option<&'static str>,
     /// Fields of the header that say how the file is meant to be used.
     pub metadata: BTreeMap<String, String>,
-    /// What a user should know.
+    /// Sentences that a user should know.
     pub remarks: Vec<String>,
 }
 

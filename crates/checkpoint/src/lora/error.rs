@@ -113,7 +113,7 @@ pub enum LoraError {
         path: PathBuf,
         /// The key or the field.
         subject: String,
-        /// What is wrong with it.
+        /// The reason.
         problem: String,
     },
     /// Two keys are for the same change.
@@ -125,7 +125,7 @@ pub enum LoraError {
         first: String,
         /// The second key.
         second: String,
-        /// What both change.
+        /// The tensor that both change.
         tensor: String,
     },
     /// The file has keys of a second transformer.

@@ -3,7 +3,7 @@
 use crate::key_map::unwrapped;
 use std::borrow::Cow;
 
-/// What a tensor of a LoRA file is to its module.
+/// The part that a tensor of a LoRA file has in its module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Slot {
     Down,
@@ -156,7 +156,7 @@ pub(super) struct Key<'a> {
     pub(super) flat: bool,
     /// The module, without prefixes and segments of wrappers.
     pub(super) module: Cow<'a, str>,
-    /// What the key begins with, up to the suffix.
+    /// The beginning of the key, up to the suffix.
     pub(super) stem: &'a str,
     pub(super) suffix: &'static str,
     pub(super) slot: Slot,
