@@ -115,7 +115,7 @@ function Seed({ state, error }) {
 }
 
 function More({ state, model, presets, errors, tab }) {
-  const wrong = ["steps", "guidance", "preset", "upscale", "fps", "strength", "seed"].some((name) => errors[name]);
+  const wrong = ["steps", "guidance", "preset", "upscale", "upscaler", "fps", "strength", "seed"].some((name) => errors[name]);
   const none = [["", t("none")]];
   return html`<${Disclosure} label=${t("more")} id="more" open=${wrong ? true : undefined}>
     <div class="grid">
@@ -125,6 +125,8 @@ function More({ state, model, presets, errors, tab }) {
       <${NumberField} name="fps" label=${t("fps")} min="1" max="120" step="any" value=${state.fps} error=${errors.fps} placeholder=${model.fps} onChange=${(fps) => change({ fps })} />
       <${SelectField} name="upscale" label=${t("upscale")} value=${state.upscale} error=${errors.upscale} options=${[...none, ["720p", "720p"], ["1080p", "1080p"]]}
         onChange=${(upscale) => change({ upscale })} />
+      ${state.upscale && html`<${SelectField} name="upscaler" label=${t("upscaler")} value=${state.upscaler} error=${errors.upscaler} options=${[["", t("upscalerLanczos")], ["span", t("upscalerSpan")]]}
+        onChange=${(upscaler) => change({ upscaler })} />`}
       ${presets.length > 0 && html`<${SelectField} name="preset" label=${t("preset")} value=${state.preset} error=${errors.preset} options=${[...none, ...presets.map((name) => [name, name])]}
         onChange=${(preset) => change({ preset })} />`}
       ${tab === "restyle" && html`<${NumberField} name="strength" label=${t("strength")} min="0" max="1" step="0.05" value=${state.strength} error=${errors.strength} placeholder="0.8"

@@ -18,7 +18,7 @@ export const TABS = {
 export const MOST_REFERENCES = 4;
 
 const settings = () => ({
-  negative: "", aspect: "", seconds: "", resolution: "", mode: "", steps: "", guidance: "", preset: "", fps: "", upscale: "", seed: "", seedLocked: false, count: 1,
+  negative: "", aspect: "", seconds: "", resolution: "", mode: "", steps: "", guidance: "", preset: "", fps: "", upscale: "", upscaler: "", seed: "", seedLocked: false, count: 1,
   strength: "", camera: stillCamera(), rest: {},
 });
 const fresh = () => ({ model: "", tab: "text", prompt: "", shots: firstShots(), slots: {}, references: [], ...settings() });
@@ -55,7 +55,7 @@ form.listen((now) => {
 const FIELDS = {
   prompt: "prompt", negative_prompt: "negative", model: "model", aspect: "aspect", width: "resolution", height: "resolution", size: "resolution", resolution: "resolution",
   seconds: "seconds", frames: "seconds", fps: "fps", mode: "mode", preset: "preset", steps: "steps", guidance_scale: "guidance", sampling: "steps", seed: "seed", image: "image",
-  last_image: "last_image", video: "video", strength: "strength", control: "control", mask: "mask", references: "references", camera: "camera", camera_path: "camera", shots: "shots", upscale: "upscale", extend: "extend", count: "count",
+  last_image: "last_image", video: "video", strength: "strength", control: "control", mask: "mask", references: "references", camera: "camera", camera_path: "camera", shots: "shots", upscale: "upscale", upscaler: "upscaler", extend: "extend", count: "count",
 };
 const fieldOf = (param) => FIELDS[param] ?? FIELDS[String(param ?? "").split(/[.[]/).pop()] ?? FIELDS[String(param ?? "").split(/[.[]/)[0]] ?? null;
 
@@ -136,6 +136,7 @@ export function requestOf(state, model) {
     sampling: Object.values(sampling).some((value) => value !== undefined) ? sampling : undefined,
     seed: state.seedLocked && state.seed ? String(state.seed) : undefined,
     upscale: state.upscale || undefined,
+    upscaler: (state.upscale && state.upscaler) || undefined,
     ...(story ? {} : cameraFields(state.camera, model)),
     strength: tab === "restyle" ? number(state.strength) : undefined,
     ...slots,
@@ -155,7 +156,7 @@ export function slotOf(id, media) {
   return { id, media, url: media === "image" ? api.pictureAddress(id) : api.videoAddress(id), name: "" };
 }
 
-const SHOWN = ["model", "prompt", "negative_prompt", "aspect", "resolution", "seconds", "fps", "mode", "preset", "sampling", "seed", "upscale", "camera", "camera_path", "strength", "image", "last_image",
+const SHOWN = ["model", "prompt", "negative_prompt", "aspect", "resolution", "seconds", "fps", "mode", "preset", "sampling", "seed", "upscale", "upscaler", "camera", "camera_path", "strength", "image", "last_image",
   "video", "control", "mask", "extend", "references", "count", "shots"];
 
 function tabOf(request) {
@@ -193,6 +194,7 @@ export function fill(request, { seed = request.seed } = {}) {
     steps: text(steps),
     guidance: text(guidance),
     upscale: text(request.upscale),
+    upscaler: request.upscaler === "lanczos" ? "" : text(request.upscaler),
     strength: text(request.strength),
     camera: cameraFrom(request),
     seed: text(seed),

@@ -161,7 +161,10 @@ fn paths_that_no_camera_takes_are_refused() {
     ] {
         let mut request = json!({"prompt": "x", "width": 32, "height": 48, "frames": 5});
         request.as_object_mut().expect("an object").extend(wrong.as_object().expect("an object").clone());
-        let (status, _, message) = refused(&server, &request);
+        let (status, field, message) = refused(&server, &request);
         assert!(status == 400 && message.contains(part), "{wrong}: {message}");
+        assert_ne!(field, "prompt", "{wrong}: {message}");
     }
+    let (_, field, message) = refused(&server, &json!({"prompt": "x", "camera_path": path}));
+    assert_eq!(field, "camera", "{message}");
 }

@@ -12,7 +12,20 @@ impl From<FieldError> for Problem {
     }
 }
 
-/// The fields of a request, by words in the library's messages about them; the first one that is found counts.
+/// The field of a request that sets what an error of the library names ([`Error::settings`]), where there is one.
+fn field_of(setting: &str) -> Option<String> {
+    match setting {
+        "duration" => Some("seconds".into()),
+        "steps" | "shift" | "sampler" | "sigmas" | "timesteps" | "guidance_scale" | "guidance_scale_2" | "cache" => {
+            Some(format!("sampling.{setting}"))
+        }
+        "resume" | "save_latents" | "threads" | "loras" | "fit" => None,
+        "camera_preset" => Some("camera".into()),
+        field => Some(field.into()),
+    }
+}
+
+/// The fields of a request, by words in the library's messages that name no setting; the first one that is found counts.
 const FIELDS: [(&str, &str); 18] = [
     ("a shot of", "seconds"),
     ("negative prompt", "negative_prompt"),
@@ -60,8 +73,12 @@ impl Words {
             _ => ("generation_failed", false),
         };
         let lower = message.to_lowercase();
-        let field = FIELDS.iter().find(|(words, _)| has_field && lower.contains(words));
-        Problem { code: code.into(), field: field.map(|(_, field)| (*field).to_string()), message }
+        let named = error.settings().iter().find_map(|setting| field_of(setting));
+        let field = named.or_else(|| {
+            let said = FIELDS.iter().find(|(words, _)| lower.contains(words));
+            said.map(|(_, field)| (*field).to_string())
+        });
+        Problem { code: code.into(), field: field.filter(|_| has_field), message }
     }
 
     /// The problem of a model that does not load.
