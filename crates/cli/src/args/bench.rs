@@ -1,6 +1,6 @@
 //! The options of `kinora bench`.
 
-use super::ModelArgs;
+use super::{LoraArgs, ModelArgs};
 use clap::{Args, ValueEnum};
 use kinora::bench::BenchPart;
 use kinora::{AttentionChoice, Blocks};
@@ -42,6 +42,9 @@ pub struct BenchArgs {
     /// The model to measure.
     #[command(flatten)]
     pub model: ModelArgs,
+    /// LoRAs that the transformer is measured with.
+    #[command(flatten)]
+    pub loras: LoraArgs,
 }
 
 fn blocks(text: &str) -> Result<Blocks, String> {

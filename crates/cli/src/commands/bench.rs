@@ -8,7 +8,7 @@ use kinora::{Error, Result};
 /// Measures and prints a table.
 pub fn run(args: &BenchArgs) -> Result<()> {
     let options = BenchOptions {
-        load: args.model.load_options(),
+        load: args.loras.over(args.model.load_options(), None),
         random: args.random.clone(),
         size: args.size.as_deref().map(parse_size).transpose()?,
         parts: args.what.parts(),
