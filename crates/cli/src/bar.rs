@@ -30,6 +30,7 @@ pub struct Bar {
     bar: ProgressBar,
     /// Where no bar can be drawn.
     lines: Option<Lines>,
+    is_narrow: bool,
 }
 
 /// The lines of a log.
@@ -49,7 +50,7 @@ impl Lines {
 impl Bar {
     /// Shows nothing.
     pub fn hidden() -> Self {
-        Self { bar: ProgressBar::hidden(), lines: None }
+        Self { bar: ProgressBar::hidden(), lines: None, is_narrow: false }
     }
 
     /// Shows a text and the time, as long as the work takes.
@@ -64,7 +65,14 @@ impl Bar {
         let template = if columns < WIDE { format!("{name} {narrow}") } else { format!("{name} {{bar:30}} {wide}") };
         let now = Instant::now();
         let lines = Lines { name: name.trim_end(), begun: now, last: now };
-        Self::new(template.trim_start(), "", Some(total), Some(lines))
+        let mut bar = Self::new(template.trim_start(), "", Some(total), Some(lines));
+        bar.is_narrow = columns < WIDE;
+        bar
+    }
+
+    /// Whether the terminal has no room for a bar beside its numbers.
+    pub fn is_narrow(&self) -> bool {
+        self.is_narrow
     }
 
     #[expect(clippy::disallowed_methods, reason = "the one place that makes bars")]
@@ -74,7 +82,7 @@ impl Bar {
         let lines = lines.filter(|_| bar.is_hidden());
         bar.tick();
         bar.enable_steady_tick(TICK);
-        Self { bar, lines }
+        Self { bar, lines, is_narrow: false }
     }
 
     /// Shows that `done` of `total` are done.

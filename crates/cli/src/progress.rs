@@ -210,7 +210,9 @@ impl Progress {
         let (done, total) = self.steps.position();
         self.bar.at(done, total);
         self.bar.count(format!("{}/{}", self.steps.done, self.steps.total));
-        self.bar.message(&self.steps.left());
+        let left = self.steps.left();
+        let shorter = left.rsplit_once(", ").map(|(left, _)| left).filter(|left| !left.is_empty());
+        self.bar.message(shorter.filter(|_| self.bar.is_narrow()).unwrap_or(&left));
     }
 
     /// The bar of a stage that begins.
