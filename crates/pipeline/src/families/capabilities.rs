@@ -80,6 +80,24 @@ impl Capabilities {
     }
 }
 
+/// A pass of the networks in one step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pass {
+    /// With the prompt.
+    Prompt,
+    /// With the negative prompt.
+    Negative,
+    /// With the prompt, by a network that is perturbed.
+    Perturbed,
+    /// With the prompt, each latent stream without the others.
+    Isolated,
+}
+
+impl Pass {
+    /// The number of passes that a step can have; `pass as usize` is below.
+    pub(crate) const MOST: usize = 4;
+}
+
 /// A latent tensor that the sampler walks from noise to a result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct StreamShape {

@@ -1,7 +1,7 @@
 //! [`Family`]: the components of a family's models and their capabilities; [`Predictor`]: one run's networks, as the
 //! sampler sees them.
 
-use super::capabilities::Limits;
+use super::capabilities::{Limits, Pass};
 use crate::Result;
 use crate::model::Model;
 use crate::model::component::Component;
@@ -192,12 +192,12 @@ pub(crate) trait Predictor {
     /// A tensor operation that fails.
     fn start(&self, noise: Streams) -> Result<Streams>;
 
-    /// The velocities for the latents `x`, in the networks' dtype; `prediction` 0 is the prompt's, 1 the negative
-    /// prompt's.
+    /// The velocities for the latents `x`, in the networks' dtype. Steps begin with [`Pass::Prompt`]; other passes are those
+    /// that [`Limits`] allow.
     ///
     /// # Errors
     /// A network that does not load, or an operation that fails.
-    fn predict(&mut self, x: &Streams, step: StepInfo, prediction: usize, reuse: &mut dyn Reuse) -> Result<Streams>;
+    fn predict(&mut self, x: &Streams, step: StepInfo, pass: Pass, reuse: &mut dyn Reuse) -> Result<Streams>;
 
     /// The estimate of x0 with the parts of the clip that are known already.
     ///

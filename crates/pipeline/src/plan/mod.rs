@@ -14,7 +14,7 @@ mod recipe;
 mod sampling;
 mod size;
 
-use crate::families::capabilities::{Capabilities, ClipShape, Limits, StreamShape};
+use crate::families::capabilities::{Capabilities, ClipShape, Limits, Pass, StreamShape};
 use crate::model::manifest::Manifest;
 use crate::plan::guide::Guide;
 use crate::plan::sampling::Denoising;
@@ -102,13 +102,20 @@ pub struct Plan {
 impl Plan {
     /// Returns whether some step makes a second, unconditional prediction.
     pub fn guided(&self) -> bool {
-        let experts = if self.boundary_timestep.is_some() { 2 } else { 1 };
-        self.guidance_scale[..experts].iter().any(|scale| *scale > 1.0)
+        self.passes().contains(&Pass::Negative)
     }
 
-    /// Predictions of a guided step: of the prompt and, in a guided run, of the negative prompt.
-    pub(crate) fn predictions(&self) -> usize {
-        if self.guided() { 2 } else { 1 }
+    /// Passes of a guided step: with the prompt and, in a guided run, with the negative prompt.
+    pub(crate) fn passes(&self) -> Vec<Pass> {
+        let experts = if self.boundary_timestep.is_some() { 2 } else { 1 };
+        passes(&self.guidance_scale[..experts])
+    }
+
+    /// Passes of a step of `expert` at the noise level `sigma`, in the order in which they are made.
+    pub(crate) fn passes_at(&self, expert: usize, sigma: f64) -> Vec<Pass> {
+        // Noise levels are those that f32 holds: 0.8 of the list is then 0.8 of the interval.
+        let inside = |[low, high]: [f64; 2]| (low as f32) < sigma as f32 && sigma as f32 <= high as f32;
+        if self.guidance_interval.is_none_or(inside) { passes(&self.guidance_scale[expert..=expert]) } else { passes(&[]) }
     }
 
     /// Returns the prompt as the text encoder reads it: with the camera's move, unless the network has an input for it.
@@ -128,14 +135,6 @@ impl Plan {
     pub(crate) fn sparse_at(&self, step: usize) -> Option<Sparse> {
         let dense = step < self.steps().div_ceil(DENSE_PART);
         self.attention.keep().map(|keep| Sparse { keep, references: self.inputs.references.len(), dense })
-    }
-
-    /// Returns whether the prediction of `expert` at the noise level `sigma` is guided.
-    pub(crate) fn guided_at(&self, expert: usize, sigma: f64) -> bool {
-        // Noise levels are those that f32 holds: 0.8 of the list is then 0.8 of the interval.
-        let inside = |[low, high]: [f64; 2]| (low as f32) < sigma as f32 && sigma as f32 <= high as f32;
-        let inside = self.guidance_interval.is_none_or(inside);
-        inside && self.guidance_scale[expert] > 1.0
     }
 
     /// Returns the number of denoising steps.
@@ -192,6 +191,12 @@ impl Plan {
         };
         Ok((plan, notices))
     }
+}
+
+/// The passes that these guidance scales need, of which 1 needs none but the prompt's.
+fn passes(scales: &[f64]) -> Vec<Pass> {
+    let guided = scales.iter().any(|scale| *scale > 1.0);
+    [Some(Pass::Prompt), guided.then_some(Pass::Negative)].into_iter().flatten().collect()
 }
 
 /// Everything that a plan depends on beside the request and the model.

@@ -45,7 +45,7 @@ impl Denoiser<'_> {
     pub(crate) fn run(self, run_dir: Option<&RunDir>, observer: &mut Observer) -> Result<(Tensor, Predictions)> {
         let (mut sampler, cache) = self.start(run_dir)?;
         let Self { plan, dtype, predictor, .. } = self;
-        let (done, total, predictions) = (sampler.step_index(), plan.steps(), plan.predictions());
+        let (done, total, predictions) = (sampler.step_index(), plan.steps(), plan.passes().len());
         observer.tell(Event::Steps { done, total, predictions })?;
         let mut running = Running { predictor, cache, predictions: Predictions::default(), shown: None };
         let (mut saved, mut save_every) = (Instant::now(), SAVE_EVERY);
@@ -110,7 +110,7 @@ impl Running<'_> {
         observer: &mut Observer,
     ) -> Result<Streams> {
         if info.index < plan.zero_init {
-            self.predictions.skipped += plan.predictions();
+            self.predictions.skipped += plan.passes().len();
             return Ok(x.clone()); // a velocity of zero says that x is the clip
         }
         let expert = plan.expert(info.timestep);
@@ -148,12 +148,12 @@ impl Running<'_> {
         if let Some(cache) = cache {
             cache.use_expert(expert);
         }
-        let count = if plan.guided_at(expert, info.sigma) { 2 } else { 1 };
-        predictions.skipped += plan.predictions().saturating_sub(count);
-        let mut velocities = Vec::with_capacity(count);
-        for prediction in 0..count {
-            let mut network = |reuse: &mut dyn Reuse| predictor.predict(x, info, prediction, reuse);
-            let at = At { step: info.index, prediction };
+        let passes = plan.passes_at(expert, info.sigma);
+        predictions.skipped += plan.passes().len().saturating_sub(passes.len());
+        let mut velocities = Vec::with_capacity(passes.len());
+        for pass in passes {
+            let mut network = |reuse: &mut dyn Reuse| predictor.predict(x, info, pass, reuse);
+            let at = At { step: info.index, prediction: pass as usize };
             let Predicted { velocity, reused } = match cache {
                 Some(cache) => cache.predict(at, x, network)?,
                 None => Predicted { velocity: network(&mut ComputeAll)?, reused: false },

@@ -214,7 +214,7 @@ impl Pipeline {
         let (mut latents, mut _claim) = (latents, None);
         // The run reads the file that it wrote, whatever another one gives the same name.
         let own = if run_dir.as_ref().map_or(Ok(false), |run_dir| run_dir.has_latents(plan))? {
-            let (total, predictions) = (plan.steps(), plan.predictions());
+            let (total, predictions) = (plan.steps(), plan.passes().len());
             observer.tell(Event::Steps { done: total, total, predictions })?;
             LatentsFile::open(&latents)?
         } else {

@@ -139,7 +139,7 @@ impl RunDir {
         }
         let mut loaded = kinora_checkpoint::load_safetensors(&path).map_err(|error| self.bad(error))?.0;
         let mut prompts = Vec::new();
-        for prompt in 0..plan.predictions() {
+        for prompt in 0..=usize::from(plan.guided()) {
             let mut contexts = Tensors::new();
             for name in names {
                 let kept = context_name(prompt, name);
