@@ -15,7 +15,7 @@ use candle_core::Tensor;
 use kinora_checkpoint::LoraTarget;
 use kinora_dit::Reuse;
 use kinora_media::{Frame, Readers};
-use kinora_sampler::{StepInfo, Streams};
+use kinora_sampler::{Held, StepInfo, Streams};
 use kinora_text_encoder::Unread;
 use kinora_vae::{Parts, VideoVae};
 use std::collections::BTreeMap;
@@ -191,6 +191,14 @@ pub(crate) trait Predictor {
     /// # Errors
     /// A tensor operation that fails.
     fn start(&self, noise: Streams) -> Result<Streams>;
+
+    /// The parts of the latents that no step changes, as [`Predictor::start`] has made them.
+    ///
+    /// # Errors
+    /// A tensor operation that fails.
+    fn held(&self) -> Result<Held> {
+        Ok(Held::NOTHING)
+    }
 
     /// The velocities for the latents `x`, in the networks' dtype. Steps begin with [`Pass::Prompt`]; other passes are those
     /// that [`Limits`] allow.

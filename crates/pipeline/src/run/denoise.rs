@@ -43,7 +43,8 @@ struct Running<'a> {
 impl Denoiser<'_> {
     /// Runs every step that is left: the clip's latents `[1, C, F, H, W]` f32, and the predictions that it took.
     pub(crate) fn run(self, run_dir: Option<&RunDir>, observer: &mut Observer) -> Result<(Tensor, Predictions)> {
-        let (mut sampler, cache) = self.start(run_dir)?;
+        let (sampler, cache) = self.start(run_dir)?;
+        let mut sampler = sampler.holding(self.predictor.held()?)?;
         let Self { plan, dtype, predictor, .. } = self;
         let (done, total, predictions) = (sampler.step_index(), plan.steps(), plan.passes().len());
         observer.tell(Event::Steps { done, total, predictions })?;
