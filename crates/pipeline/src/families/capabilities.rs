@@ -106,6 +106,14 @@ pub(crate) struct StreamShape {
     pub shape: Vec<usize>,
 }
 
+impl StreamShape {
+    /// The name that a file with the `tensor` of each of several streams has for that of number `index`: the plain one for
+    /// the first stream, which shows the clip, `latents_audio` for others.
+    pub(crate) fn named(tensor: &str, index: usize, stream: &str) -> String {
+        if index == 0 { tensor.to_string() } else { format!("{tensor}_{stream}") }
+    }
+}
+
 /// The clip whose latent streams a family is asked for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ClipShape {
@@ -113,6 +121,8 @@ pub(crate) struct ClipShape {
     pub latents: [usize; 4],
     /// Reference images.
     pub references: usize,
+    /// Duration.
+    pub seconds: f64,
 }
 
 /// The sizes and the schedule that a model allows, as its own files say.

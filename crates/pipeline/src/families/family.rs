@@ -213,9 +213,10 @@ pub(crate) trait Predictor {
     /// A tensor operation that fails.
     fn shown(&self, denoised: &Streams) -> Result<Streams>;
 
-    /// The clip's latents `[1, C, F, H, W]`, from the latents after the last step.
+    /// The clip's latents after the last step: those of the video, `[1, C, F, H, W]`, are first; other streams have the shape
+    /// that [`Limits::streams`] has.
     ///
     /// # Errors
     /// A tensor operation that fails.
-    fn clip(&self, x: &Streams) -> Result<Tensor>;
+    fn clip(&self, x: &Streams) -> Result<Streams>;
 }

@@ -115,7 +115,11 @@ impl Plan {
     pub(crate) fn passes_at(&self, expert: usize, sigma: f64) -> Vec<Pass> {
         // Noise levels are those that f32 holds: 0.8 of the list is then 0.8 of the interval.
         let inside = |[low, high]: [f64; 2]| (low as f32) < sigma as f32 && sigma as f32 <= high as f32;
-        if self.guidance_interval.is_none_or(inside) { passes(&self.guidance_scale[expert..=expert]) } else { passes(&[]) }
+        if self.guidance_interval.is_none_or(inside) {
+            passes(&self.guidance_scale[expert..=expert])
+        } else {
+            passes(&[])
+        }
     }
 
     /// Returns the prompt as the text encoder reads it: with the camera's move, unless the network has an input for it.
@@ -185,7 +189,7 @@ impl Plan {
             boundary_timestep: limits.boundary_timestep,
             seed,
             inputs: request.inputs.clone(),
-            streams: (limits.streams)(ClipShape { latents: latent_shape, references }),
+            streams: (limits.streams)(ClipShape { latents: latent_shape, references, seconds: frames as f64 / fps }),
             capabilities: limits.capabilities,
             init_latents: request.init_latents.clone(),
         };

@@ -9,7 +9,7 @@ use crate::plan::Plan;
 use crate::request::output::Predictions;
 use crate::step_cache::{At, Predicted, StepCache};
 use crate::{Error, Result};
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device};
 use kinora_checkpoint::TensorFile;
 use kinora_dit::{ComputeAll, Reuse};
 use kinora_sampler::{NoiseSource, Sampler, StepInfo, Streams, cfg, cfg_zero_star, check_finite, x0_from_velocity};
@@ -41,8 +41,8 @@ struct Running<'a> {
 }
 
 impl Denoiser<'_> {
-    /// Runs every step that is left: the clip's latents `[1, C, F, H, W]` f32, and the predictions that it took.
-    pub(crate) fn run(self, run_dir: Option<&RunDir>, observer: &mut Observer) -> Result<(Tensor, Predictions)> {
+    /// Runs every step that is left: the clip's latents f32, as [`Predictor::clip`] gives them, and the predictions that it took.
+    pub(crate) fn run(self, run_dir: Option<&RunDir>, observer: &mut Observer) -> Result<(Streams, Predictions)> {
         let (sampler, cache) = self.start(run_dir)?;
         let mut sampler = sampler.holding(self.predictor.held()?)?;
         let Self { plan, dtype, predictor, .. } = self;
@@ -183,15 +183,18 @@ fn seeded_noise(streams: &[StreamShape], seed: u64, device: &Device) -> Result<S
     Ok(Streams::new(streams.iter().map(noise).collect::<Result<Vec<_>>>()?)?)
 }
 
-/// The noise of a safetensors file, in f32: the tensor `noise`, or one tensor per stream, `noise.NAME`, where there are
-/// several.
+/// The noise of a safetensors file, in f32: the tensor `noise` for the first stream, `noise_NAME` for each other one.
 pub(crate) fn read_noise(path: &Path, streams: &[StreamShape]) -> Result<Streams> {
-    let hint = "the file needs a finite tensor `noise` [1, C, F, H, W] in the size of this clip's latents";
+    let hint = if streams.len() == 1 {
+        "the file needs a finite tensor `noise` [1, C, F, H, W] in the size of this clip's latents"
+    } else {
+        "the file needs a finite tensor `noise` [1, C, F, H, W] in the size of this clip's latents, and `noise_NAME` of each other stream"
+    };
     let bad = |reason: String| Error::bad_file(path, reason, hint);
     let file = TensorFile::open(path)?;
     let infos = file.infos();
-    let read = |stream: &StreamShape| {
-        let name = if streams.len() == 1 { "noise".to_string() } else { format!("noise.{}", stream.name) };
+    let read = |(index, stream): (usize, &StreamShape)| {
+        let name = StreamShape::named("noise", index, stream.name);
         let info = infos.iter().find(|info| info.name == name);
         let info = info.ok_or_else(|| bad(format!("it has no tensor `{name}`")))?;
         let shape = &stream.shape;
@@ -204,5 +207,5 @@ pub(crate) fn read_noise(path: &Path, streams: &[StreamShape]) -> Result<Streams
         }
         Ok((stream.name, noise))
     };
-    Ok(Streams::new(streams.iter().map(read).collect::<Result<Vec<_>>>()?)?)
+    Ok(Streams::new(streams.iter().enumerate().map(read).collect::<Result<Vec<_>>>()?)?)
 }

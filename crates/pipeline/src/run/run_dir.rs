@@ -124,7 +124,7 @@ impl RunDir {
             return Ok(false);
         }
         let file = LatentsFile::open(&path).map_err(|error| self.bad(error))?;
-        if file.shape() == plan.latent_shape {
+        if file.shape() == plan.latent_shape && file.has(plan.streams.get(1..).unwrap_or_default()) {
             return Ok(true);
         }
         Err(self.bad(format!("{LATENTS} has no `latents` of this clip's shape")))

@@ -102,10 +102,9 @@ impl Predictor for WanPredictor<'_> {
         }
     }
 
-    fn clip(&self, x: &Streams) -> Result<Tensor> {
-        let latents = self.shown(x)?;
+    fn clip(&self, x: &Streams) -> Result<Streams> {
         let (references, frames) = (self.run.plan.inputs.references.len(), self.run.plan.latent_shape[1]);
-        Ok(latents.get(VIDEO)?.narrow(2, references, frames)?.contiguous()?)
+        self.shown(x)?.map(|_, latents| Ok(latents.narrow(2, references, frames)?.contiguous()?))
     }
 }
 
