@@ -1,6 +1,7 @@
 //! [`Capabilities`]: the conditioning inputs that a model accepts; [`Limits`]: the sizes and the schedule that it allows.
 
 use crate::model::scheduler::Scheduler;
+use kinora_sampler::DynamicShift;
 use kinora_vae::LatentFormat;
 use serde::Serialize;
 
@@ -140,6 +141,36 @@ pub(crate) struct Limits {
     pub capabilities: Capabilities,
     /// The latent streams of a clip; noise is drawn in their order.
     pub streams: fn(ClipShape) -> Vec<StreamShape>,
-    /// The shift of the noise schedule that the model's own files ask for in a clip of so many tokens, if they do.
-    pub shift: fn(&Limits, usize) -> Option<f64>,
+    /// The shift of the noise schedule that the model's own files ask for, if they do.
+    pub shift: Option<Shift>,
+    /// The noise levels of settings that list none.
+    pub levels: Levels,
+}
+
+/// A shift of noise schedules.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Shift {
+    /// The same for every clip.
+    Fixed(f64),
+    /// By the size of the clip.
+    Dynamic(DynamicShift),
+}
+
+impl Shift {
+    /// The shift of a clip of so many tokens.
+    pub(crate) fn of(self, tokens: usize) -> f64 {
+        match self {
+            Self::Fixed(shift) => shift,
+            Self::Dynamic(shift) => shift.shift(tokens),
+        }
+    }
+}
+
+/// The noise levels of a number of steps, before they are shifted.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Levels {
+    /// Those that the sampler's scheduler has in diffusers.
+    OfSampler,
+    /// Even ones, stretched to end at a level, if there is one; the same for every sampler.
+    Even(Option<f64>),
 }

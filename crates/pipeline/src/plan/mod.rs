@@ -268,6 +268,7 @@ fn within(name: &str, value: f64, low: f64, high: f64) -> Result<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::families::capabilities::Levels;
     use crate::request::Size;
 
     fn limits(spatial_factor: usize) -> Limits {
@@ -281,7 +282,8 @@ mod tests {
             scheduler: None,
             capabilities: Capabilities::default(),
             streams: |_| Vec::new(),
-            shift: |_, _| None,
+            shift: None,
+            levels: Levels::OfSampler,
         }
     }
 

@@ -2,7 +2,7 @@
 //! else that of its mode, else that of the model's files, else the manifest's default.
 
 use super::within;
-use crate::families::capabilities::Limits;
+use crate::families::capabilities::{Levels, Limits};
 use crate::model::manifest::Manifest;
 use crate::model::preset::Preset;
 use crate::request::Request;
@@ -48,10 +48,11 @@ impl Denoising {
         let asked = asked(request, preset.as_ref(), manifest);
         let settings = asked.clone().or(&manifest.defaults.sampling);
         let sampler = sampler(&asked, manifest, limits)?;
-        let own_shift = (limits.shift)(limits, grid.iter().product()).or(manifest.defaults.sampling.shift);
+        let own_shift = limits.shift.map(|shift| shift.of(grid.iter().product()));
+        let own_shift = own_shift.or(manifest.defaults.sampling.shift);
         let shift = asked.shift.or(own_shift).ok_or_else(|| missing("shift"))?;
         let shift = within("shift", shift, 0.01, 100.0)?;
-        let whole = schedule(&asked, &settings, manifest, sampler, shift)?;
+        let whole = schedule(&asked, &settings, manifest, limits.levels, sampler, shift)?;
         let schedule = match (&request.inputs.video, request.inputs.strength.unwrap_or(USUAL_STRENGTH)) {
             (Some(_), strength) => weakened(&whole, strength)?,
             (None, _) => whole.clone(),
@@ -160,6 +161,7 @@ fn schedule(
     asked: &Sampling,
     settings: &Sampling,
     manifest: &Manifest,
+    levels: Levels,
     sampler: SamplerKind,
     shift: f64,
 ) -> Result<Schedule> {
@@ -181,10 +183,11 @@ fn schedule(
         let hint = format!("the model's default is {}", usual_steps(manifest)?);
         return Err(Error::request(format!("{steps} steps are outside 1 to {MOST_STEPS}"), hint).about(&["steps"]));
     }
-    Ok(match sampler {
-        SamplerKind::Euler | SamplerKind::Heun | SamplerKind::Lcm => Schedule::flow_match_euler(steps, shift)?,
-        SamplerKind::DpmPp2m => Schedule::flow_dpm(steps, shift)?,
-        SamplerKind::UniPc | SamplerKind::UniPcBh1 => Schedule::flow(steps, shift)?,
+    Ok(match (levels, sampler) {
+        (Levels::Even(terminal), _) => Schedule::even(steps, shift, terminal)?,
+        (_, SamplerKind::Euler | SamplerKind::Heun | SamplerKind::Lcm) => Schedule::flow_match_euler(steps, shift)?,
+        (_, SamplerKind::DpmPp2m) => Schedule::flow_dpm(steps, shift)?,
+        (_, SamplerKind::UniPc | SamplerKind::UniPcBh1) => Schedule::flow(steps, shift)?,
     })
 }
 
