@@ -145,6 +145,16 @@ pub(crate) struct Limits {
     pub shift: Option<Shift>,
     /// The noise levels of settings that list none.
     pub levels: Levels,
+    pub guidance: GuidanceKind,
+}
+
+/// What guides a model's clips, and with it the passes that its family can make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum GuidanceKind {
+    /// The velocities of the prompt and the negative prompt, by one scale.
+    Velocities,
+    /// Estimates of x0, by scales for every kind of [`Pass`] and for each latent stream.
+    Estimates,
 }
 
 /// A shift of noise schedules.

@@ -3,6 +3,7 @@
 pub(crate) mod enlarge;
 pub(crate) mod fit;
 mod frames;
+pub(crate) mod guidance;
 pub(crate) mod guide;
 pub(crate) mod inputs;
 pub(crate) mod machine;
@@ -16,6 +17,7 @@ mod size;
 
 use crate::families::capabilities::{Capabilities, ClipShape, Limits, Pass, StreamShape};
 use crate::model::manifest::Manifest;
+use crate::plan::guidance::Combination;
 use crate::plan::guide::Guide;
 use crate::plan::sampling::Denoising;
 use crate::request::Request;
@@ -71,6 +73,9 @@ pub struct Plan {
     pub schedule: Schedule,
     /// Guidance scales of the first and the second expert; 1 is off.
     pub guidance_scale: [f64; 2],
+    /// How the predictions of a step become one.
+    #[serde(skip)] // as a recipe has it, it is among the settings
+    pub(crate) combination: Combination,
     /// Whether the unconditional prediction is scaled optimally (CFG-Zero*).
     pub cfg_zero_star: bool,
     /// Number of first steps whose velocity is zero.
@@ -105,10 +110,10 @@ impl Plan {
         self.passes().contains(&Pass::Negative)
     }
 
-    /// Passes of a guided step: with the prompt and, in a guided run, with the negative prompt.
+    /// Passes of a guided step, in the order in which they are made.
     pub(crate) fn passes(&self) -> Vec<Pass> {
         let experts = if self.boundary_timestep.is_some() { 2 } else { 1 };
-        passes(&self.guidance_scale[..experts])
+        self.combination.passes(&self.guidance_scale[..experts])
     }
 
     /// Passes of a step of `expert` at the noise level `sigma`, in the order in which they are made.
@@ -116,9 +121,9 @@ impl Plan {
         // Noise levels are those that f32 holds: 0.8 of the list is then 0.8 of the interval.
         let inside = |[low, high]: [f64; 2]| (low as f32) < sigma as f32 && sigma as f32 <= high as f32;
         if self.guidance_interval.is_none_or(inside) {
-            passes(&self.guidance_scale[expert..=expert])
+            self.combination.passes(&self.guidance_scale[expert..=expert])
         } else {
-            passes(&[])
+            vec![Pass::Prompt]
         }
     }
 
@@ -181,6 +186,7 @@ impl Plan {
             sampler: denoising.sampler,
             schedule: denoising.schedule,
             guidance_scale: denoising.guidance_scale,
+            combination: denoising.combination,
             cfg_zero_star: denoising.cfg_zero_star,
             zero_init: denoising.zero_init,
             guidance_interval: denoising.guidance_interval,
@@ -195,12 +201,6 @@ impl Plan {
         };
         Ok((plan, notices))
     }
-}
-
-/// The passes that these guidance scales need, of which 1 needs none but the prompt's.
-fn passes(scales: &[f64]) -> Vec<Pass> {
-    let guided = scales.iter().any(|scale| *scale > 1.0);
-    [Some(Pass::Prompt), guided.then_some(Pass::Negative)].into_iter().flatten().collect()
 }
 
 /// Everything that a plan depends on beside the request and the model.
@@ -268,7 +268,7 @@ fn within(name: &str, value: f64, low: f64, high: f64) -> Result<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::families::capabilities::Levels;
+    use crate::families::capabilities::{GuidanceKind, Levels};
     use crate::request::Size;
 
     fn limits(spatial_factor: usize) -> Limits {
@@ -284,6 +284,7 @@ mod tests {
             streams: |_| Vec::new(),
             shift: None,
             levels: Levels::OfSampler,
+            guidance: GuidanceKind::Velocities,
         }
     }
 

@@ -1,9 +1,10 @@
 //! The middle stage: noise and contexts to latents.
 
+use super::combine::combined;
 use super::event::Event;
 use super::observer::Observer;
 use super::run_dir::RunDir;
-use crate::families::capabilities::StreamShape;
+use crate::families::capabilities::{Pass, StreamShape};
 use crate::families::family::Predictor;
 use crate::plan::Plan;
 use crate::request::output::Predictions;
@@ -12,7 +13,7 @@ use crate::{Error, Result};
 use candle_core::{DType, Device};
 use kinora_checkpoint::TensorFile;
 use kinora_dit::{ComputeAll, Reuse};
-use kinora_sampler::{NoiseSource, Sampler, StepInfo, Streams, cfg, cfg_zero_star, check_finite, x0_from_velocity};
+use kinora_sampler::{NoiseSource, Sampler, StepInfo, Streams};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -114,28 +115,13 @@ impl Running<'_> {
             self.predictions.skipped += plan.passes().len();
             return Ok(x.clone()); // a velocity of zero says that x is the clip
         }
-        let expert = plan.expert(info.timestep);
         let velocities = self.velocities(plan, dtype, x, info, observer)?;
-        let scale = plan.guidance_scale[expert];
-        let velocity = match velocities.as_slice() {
-            [cond, uncond] if plan.cfg_zero_star => cond.zip(uncond, |_, c, u| cfg_zero_star(c, u, scale))?,
-            [cond, uncond] => cond.zip(uncond, |_, c, u| cfg(c, u, scale))?,
-            [cond, ..] => cond.clone(),
-            [] => unreachable!("a step has a prediction"),
-        };
-        let denoised = x.zip(&velocity, |_, x, velocity| {
-            let velocity = velocity.to_dtype(DType::F32)?;
-            check_finite(&velocity, || {
-                let (step, steps) = (info.index + 1, plan.steps());
-                format!("the network's output at step {step} of {steps} (timestep {})", info.timestep)
-            })?;
-            Ok::<_, Error>(x0_from_velocity(x, &velocity, info.sigma)?)
-        })?;
+        let denoised = combined(plan, x, info, &velocities)?;
         self.shown = Some(self.predictor.shown(&denoised)?);
         Ok(denoised)
     }
 
-    /// The velocity for the prompt and, where the step is guided, for the negative prompt, in the networks' dtype.
+    /// The velocities that the passes of a step give, in the networks' dtype; the prompt's come first.
     fn velocities(
         &mut self,
         plan: &Plan,
@@ -143,7 +129,7 @@ impl Running<'_> {
         x: &Streams,
         info: StepInfo,
         observer: &mut Observer,
-    ) -> Result<Vec<Streams>> {
+    ) -> Result<Vec<(Pass, Streams)>> {
         let Self { predictor, cache, predictions, .. } = self;
         let expert = plan.expert(info.timestep);
         if let Some(cache) = cache {
@@ -160,7 +146,7 @@ impl Running<'_> {
                 None => Predicted { velocity: network(&mut ComputeAll)?, reused: false },
             };
             *(if reused { &mut predictions.reused } else { &mut predictions.computed }) += 1;
-            velocities.push(velocity.map(|_, velocity| velocity.to_dtype(dtype))?);
+            velocities.push((pass, velocity.map(|_, velocity| velocity.to_dtype(dtype))?));
             observer.tell(Event::NetworkCall)?;
         }
         Ok(velocities)

@@ -2,7 +2,7 @@
 
 use super::files::{dit_config, vae_config};
 use crate::families::capabilities::{
-    Capabilities, ClipShape, Continuation, ImageInput, LastImageInput, Levels, Limits, Shift, StreamShape,
+    Capabilities, ClipShape, Continuation, GuidanceKind, ImageInput, LastImageInput, Levels, Limits, Shift, StreamShape,
 };
 use crate::model::Model;
 use crate::model::role::Role;
@@ -64,6 +64,7 @@ pub(super) fn limits(model: &Model) -> Result<Limits> {
         streams,
         shift: model.scheduler.as_ref().and_then(|scheduler| scheduler.shift).map(Shift::Fixed),
         levels: Levels::OfSampler,
+        guidance: GuidanceKind::Velocities,
     })
 }
 
