@@ -1,6 +1,6 @@
 //! [`Held`]: the parts of the latents that a run leaves as they are.
 
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 
 use crate::{Error, Streams};
 
@@ -18,7 +18,7 @@ impl Held {
     /// # Errors
     /// Those of candle.
     pub fn and(mut self, name: impl Into<String>, mask: &Tensor) -> Result<Self, Error> {
-        self.0.push((name.into(), mask.ne(0.0)?.to_dtype(DType::U8)?));
+        self.0.push((name.into(), mask.ne(0.0)?));
         Ok(self)
     }
 
