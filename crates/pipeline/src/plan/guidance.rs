@@ -1,6 +1,6 @@
 //! [`Combination`]: how the predictions of a step become one, and with it which passes a step makes.
 
-use super::within;
+use super::within::within;
 use crate::families::capabilities::{GuidanceKind, Limits, Pass};
 use crate::request::sampling::Sampling;
 use crate::{Error, Result};
@@ -16,9 +16,9 @@ pub(crate) enum Combination {
 }
 
 impl Combination {
-    /// The combination of a run with these settings, of which those in `asked` are not the model's own. `scale` is the guidance
+    /// The combination of a run with these settings, of which those in `asked` are not the model's own. `cfg` is the guidance
     /// scale.
-    pub(super) fn new(asked: &Sampling, settings: &Sampling, scale: f64, limits: &Limits) -> Result<Self> {
+    pub(super) fn new(asked: &Sampling, settings: &Sampling, cfg: f64, limits: &Limits) -> Result<Self> {
         if limits.guidance == GuidanceKind::Velocities {
             refuse(extended(asked), "the model guides by the guidance scale alone")?;
             return Ok(Self::Velocities);
@@ -30,27 +30,20 @@ impl Combination {
             let what = "CFG-Zero* is of velocities, the model guides estimates of the clip";
             return Err(Error::request(what, "leave it out").about(&["cfg_zero_star"]));
         }
+        let scale = |name, value: Option<f64>, otherwise| within(name, value.unwrap_or(otherwise), 0.0, 100.0);
+        let share = |name, value: Option<f64>, otherwise| within(name, value.unwrap_or(otherwise), 0.0, 1.0);
+        let off = Guidance::OFF;
         let video = Guidance {
-            cfg: scale,
-            stg: within("STG scale", settings.stg_scale.unwrap_or(Guidance::OFF.stg), 0.0, 100.0)?,
-            modality: within("modality scale", settings.modality_scale.unwrap_or(Guidance::OFF.modality), 0.0, 100.0)?,
-            rescale: within("guidance rescale", settings.guidance_rescale.unwrap_or(Guidance::OFF.rescale), 0.0, 1.0)?,
+            cfg,
+            stg: scale("STG scale", settings.stg_scale, off.stg)?,
+            modality: scale("modality scale", settings.modality_scale, off.modality)?,
+            rescale: share("guidance rescale", settings.guidance_rescale, off.rescale)?,
         };
         let audio = Guidance {
-            cfg: within("guidance scale of the sound", settings.audio_guidance_scale.unwrap_or(video.cfg), 0.0, 100.0)?,
-            stg: within("STG scale of the sound", settings.audio_stg_scale.unwrap_or(video.stg), 0.0, 100.0)?,
-            modality: within(
-                "modality scale of the sound",
-                settings.audio_modality_scale.unwrap_or(video.modality),
-                0.0,
-                100.0,
-            )?,
-            rescale: within(
-                "guidance rescale of the sound",
-                settings.audio_guidance_rescale.unwrap_or(video.rescale),
-                0.0,
-                1.0,
-            )?,
+            cfg: scale("guidance scale of the sound", settings.audio_guidance_scale, video.cfg)?,
+            stg: scale("STG scale of the sound", settings.audio_stg_scale, video.stg)?,
+            modality: scale("modality scale of the sound", settings.audio_modality_scale, video.modality)?,
+            rescale: share("guidance rescale of the sound", settings.audio_guidance_rescale, video.rescale)?,
         };
         Ok(Self::Estimates([video, audio]))
     }

@@ -14,6 +14,7 @@ mod planned;
 mod recipe;
 mod sampling;
 mod size;
+mod within;
 
 use crate::families::capabilities::{Capabilities, ClipShape, Limits, Pass, StreamShape};
 use crate::model::manifest::Manifest;
@@ -250,18 +251,6 @@ fn taken_as_text(prompt: &str, notices: &mut Vec<String>) {
         let text =
             "weights such as `(word:1.4)`, `<lora:…>` and `embedding:…` mean nothing here: they are read as text";
         notices.push(text.into());
-    }
-}
-
-fn within(name: &str, value: f64, low: f64, high: f64) -> Result<f64> {
-    if (low..=high).contains(&value) {
-        Ok(value)
-    } else {
-        let shown = if value.abs() < 1e9 { value.to_string() } else { format!("{value:e}") };
-        Err(Error::request(
-            format!("{name} {shown} is outside {low} to {high}"),
-            "leave it out for the model's default",
-        ))
     }
 }
 

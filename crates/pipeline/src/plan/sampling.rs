@@ -1,7 +1,7 @@
 //! [`Denoising`]: the settings of denoising with nothing left open. A setting is the request's own, else that of its preset,
 //! else that of its mode, else that of the model's files, else the manifest's default.
 
-use super::within;
+use super::within::within;
 use crate::families::capabilities::{Levels, Limits, Pass};
 use crate::model::manifest::Manifest;
 use crate::model::preset::Preset;
