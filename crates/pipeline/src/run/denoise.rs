@@ -195,3 +195,6 @@ pub(crate) fn read_noise(path: &Path, streams: &[StreamShape]) -> Result<Streams
     };
     Ok(Streams::new(streams.iter().enumerate().map(read).collect::<Result<Vec<_>>>()?)?)
 }
+
+#[cfg(all(test, feature = "embedded"))]
+mod tests;

@@ -248,3 +248,39 @@ fn bad(path: &Path, reason: String) -> Error {
     Error::bad_file(path, reason, "latents are saved by a run, or encoded from a clip, with the same model")
         .about(&["save_latents"])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counted(shape: &[usize]) -> Tensor {
+        let count: usize = shape.iter().product();
+        Tensor::arange(0f32, count as f32, &Device::Cpu).and_then(|all| all.reshape(shape)).expect("a tensor")
+    }
+
+    fn values(tensor: &Tensor) -> Vec<f32> {
+        tensor.flatten_all().and_then(|all| all.to_vec1()).expect("f32")
+    }
+
+    #[test]
+    fn every_stream_comes_back_by_its_name() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("latents.safetensors");
+        let saved = [("video", counted(&[1, 2, 3, 2, 2])), ("audio", counted(&[1, 2, 9, 4]))];
+        let saved = Streams::new(saved).expect("two names");
+        let about = About { fps: Some(24.0), ..About::default() };
+        let file = LatentsFile::save(&path, &saved, about).expect("it is written");
+        assert_eq!((file.shape(), file.fps()), ([2, 3, 2, 2], Some(24.0)));
+        let all = LatentsFile::open(&path).and_then(|file| file.all()).expect("it is whole");
+        assert_eq!(all.names(), saved.names());
+        for ((name, found), (_, expected)) in all.iter().zip(saved.iter()) {
+            assert_eq!((found.dims(), values(found)), (expected.dims(), values(expected)), "{name}");
+        }
+        let audio = |shape: &[usize]| vec![StreamShape { name: "audio", shape: shape.to_vec() }];
+        assert!(file.has(&audio(&[1, 2, 9, 4])));
+        assert!(!file.has(&audio(&[1, 2, 8, 4])) && !file.has(&[]), "other shapes, and one that is not asked for");
+        let alone = LatentsFile::save(&path, &video(counted(&[1, 2, 3, 2, 2])), about).expect("it is written");
+        assert!(alone.has(&[]) && !alone.has(&audio(&[1, 2, 9, 4])));
+        assert_eq!(alone.all().expect("it is whole").names(), ["video"]);
+    }
+}
