@@ -211,18 +211,24 @@ GIVEN = {
     "cfg_zero_star": True, "zero_init": 1, "guidance_interval": (0.2, 0.9), "cache": "easycache:0.1", "attention": "sparse:0.5",
     "seed": 2**64 - 1, "negative_prompt": "blue", "tile": 8, "upscale": "2x",
 }  # fmt: skip
+# Scales of models that guide estimates and make sound.
+ESTIMATES = ["stg_scale", "modality_scale", "guidance_rescale"]
+ESTIMATES += ["audio_guidance_scale", "audio_stg_scale", "audio_modality_scale", "audio_guidance_rescale"]
 FILES = ["image", "last_image", "video", "control", "mask", "references", "camera_path", "init_latents"]
 
 
 def test_every_argument_arrives(pipeline, tmp_path):
     names = set(inspect.signature(pipeline.generate).parameters)
     own = {"strength", "expand", "control_scale", "save_latents", "resume", "preset", "guidance_scale_2", "upscaler"}
-    assert names == {"prompt", "progress", *GIVEN, *FILES, *own}
+    assert names == {"prompt", "progress", *GIVEN, *FILES, *own, *ESTIMATES}
     assert names == set(inspect.signature(pipeline.plan).parameters) | {"progress"}
     assert set(typing.get_type_hints(kinora.Progress)) == set(kinora.Progress._fields)
     for name, value in GIVEN.items():
         assert pipeline.plan("a red ball", **{name: value}).steps > 0
         assert pipeline.plan("a red ball", **{name: None}).steps > 0
+    for name in ESTIMATES:
+        with pytest.raises(kinora.KinoraError, match=name):
+            pipeline.plan("a red ball", **{name: 1.0})
     for name, value in {"guidance_scale_2": 2.0, "expand": "0.5", "control_scale": 2, "preset": "slow"}.items():
         with pytest.raises(kinora.KinoraError, match=name.replace("_", ".") + "|slow"):
             pipeline.plan("a red ball", **{name: value})

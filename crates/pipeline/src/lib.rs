@@ -43,7 +43,7 @@ pub use kinora_checkpoint::{Blocks, Expert, LoraDescription, Quant};
 pub use kinora_files::Claim;
 pub use kinora_kernels::{LargeBlocks, OrElse};
 pub use kinora_media::{Fit, Fps, Frame, Picture, Source, UpscaleTarget};
-pub use kinora_sampler::SamplerKind;
+pub use kinora_sampler::{DynamicShift, SamplerKind};
 pub use kinora_text_encoder::panic_is_contained;
 pub use model::clips::{ClipDescription, inspect_clip};
 pub use model::inspect::{Inspection, PartInspection, TypeInspection, inspect};

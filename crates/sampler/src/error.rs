@@ -26,6 +26,12 @@ pub enum Error {
         /// The shift that was asked for.
         shift: f64,
     },
+    /// The noise level that a schedule is stretched to is not between 0 and 1.
+    #[error("a schedule ends between 0 and 1, not at {terminal}")]
+    Terminal {
+        /// The noise level.
+        terminal: f64,
+    },
     /// A noise level lies outside (0, 1].
     #[error("sigma {index} is {}; noise levels are in (0, 1]", *.sigma as f32)]
     SigmaRange {
@@ -155,6 +161,7 @@ impl Error {
                 "the saved state is damaged or of another run; start without it".into()
             }
             Error::Done { .. }
+            | Error::Terminal { .. }
             | Error::StreamNames { .. }
             | Error::NoStream { .. }
             | Error::OtherStreams { .. }

@@ -1,11 +1,12 @@
-//! Guidance as functions of two predictions, and the estimate of x0 that a prediction implies.
+//! Guidance as functions of two velocities, and the estimate of x0 that a prediction implies.
 //!
 //! Predictions are velocities `[B, ...]` of one shape and one dtype; the result has that dtype, and is rounded to it
 //! where diffusers rounds.
 
-use candle_core::{D, DType, Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 
 use crate::Error;
+use crate::guided::sum_per_sample;
 
 /// Keeps the scale of CFG-Zero* finite where the unconditional prediction is zero.
 const NORM_EPS: f64 = 1e-8;
@@ -33,20 +34,6 @@ pub fn cfg_zero_star(cond: &Tensor, uncond: &Tensor, scale: f64) -> std::result:
 /// Returns `x0 = x - sigma * velocity`, in f32 whatever the dtype of the velocity.
 pub fn x0_from_velocity(x: &Tensor, velocity: &Tensor, sigma: f64) -> Result<Tensor> {
     x.to_dtype(DType::F32)? - (velocity.to_dtype(DType::F32)? * sigma)?
-}
-
-/// Sums `[B, ...]` to `[B, 1, ...]`, axis by axis: one long f32 sum over a clip would lose digits.
-fn sum_per_sample(x: &Tensor) -> Result<Tensor> {
-    let rank = x.rank();
-    let mut sum = x.clone();
-    while sum.rank() > 1 {
-        sum = sum.sum(D::Minus1)?;
-    }
-    let mut shape = vec![1; rank];
-    if let (Some(first), Some(&b)) = (shape.first_mut(), x.dims().first()) {
-        *first = b;
-    }
-    sum.reshape(shape)
 }
 
 fn check_pair(cond: &Tensor, uncond: &Tensor) -> std::result::Result<(), Error> {

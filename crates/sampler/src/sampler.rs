@@ -2,7 +2,7 @@
 
 use crate::solvers::{dpm_pp_2m, euler, heun, renoise};
 use crate::unipc::{self, Past};
-use crate::{Error, NoiseSource, SamplerKind, Schedule, Streams, check_finite};
+use crate::{Error, Held, NoiseSource, SamplerKind, Schedule, Streams, check_finite};
 
 /// The position of a network evaluation in the run.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -25,6 +25,8 @@ pub struct Sampler {
     pub(crate) seed: u64,
     pub(crate) index: usize,
     pub(crate) x: Streams,
+    /// The parts of `x` that no step changes.
+    pub(crate) held: Held,
     pub(crate) memory: Memory,
 }
 
@@ -44,7 +46,19 @@ impl Sampler {
     /// `seed` matters only to `lcm`, which adds fresh noise in every step. That noise continues the normals of the seed
     /// after those that `x` was drawn from, and is drawn in the same way: stream after stream, in their order.
     pub fn new(kind: SamplerKind, schedule: Schedule, x: Streams, seed: u64) -> Result<Self, Error> {
-        Ok(Self { kind, schedule, seed, index: 0, x: x.into_f32()?, memory: Memory::default() })
+        let (x, held, memory) = (x.into_f32()?, Held::NOTHING, Memory::default());
+        Ok(Self { kind, schedule, seed, index: 0, x, held, memory })
+    }
+
+    /// Leaves the latents that `held` marks as they are now in every step that follows, whatever is estimated there. Saved
+    /// states do not have the masks: who restores one says them again.
+    ///
+    /// # Errors
+    /// [`Error::NoStream`] or [`Error::Shape`] for a mask that is not of the latents.
+    pub fn holding(mut self, held: Held) -> Result<Self, Error> {
+        held.check(&self.x)?;
+        self.held = held;
+        Ok(self)
     }
 
     /// Takes one step. `denoise` is called once, or twice for `heun` (not on its last step). It gets the latents of all
@@ -64,7 +78,7 @@ impl Sampler {
         let stepped = match self.kind {
             SamplerKind::Euler => euler(&self.x, &denoised, sigma, next),
             SamplerKind::Heun => {
-                let guess = euler(&self.x, &denoised, sigma, next)?;
+                let guess = self.held.put(euler(&self.x, &denoised, sigma, next)?, &self.x)?;
                 if next == 0.0 {
                     Ok(guess)
                 } else {
@@ -137,11 +151,13 @@ impl Sampler {
         let (sigma, timestep) = (self.sigma(evaluation), self.schedule.timesteps()[self.index + evaluation]);
         let denoised = denoise(x, StepInfo { index: self.index, sigma, timestep, evaluation })?;
         denoised.check_like(x, "the estimate of x0")?;
-        Ok(denoised.into_f32().map_err(Error::from)?)
+        // Where latents are held, the estimate is the latents: every solver then stays there, up to rounding.
+        Ok(self.held.put(denoised.into_f32().map_err(Error::from)?, x)?)
     }
 
     fn advance(&mut self, x: Streams, last_x: Option<Streams>, denoised: Streams) -> Result<(), Error> {
         let (step, steps, sigma) = (self.index + 1, self.schedule.steps(), self.sigma(0));
+        let x = self.held.put(x, &self.x)?;
         for (name, tensor) in x.iter() {
             let what = || x.describe(&format!("the result of step {step} of {steps} (sigma {sigma:.4})"), name);
             check_finite(tensor, what)?;

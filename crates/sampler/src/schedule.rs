@@ -69,6 +69,26 @@ impl Schedule {
         Self::from_exact_sigmas((0..steps).map(|i| shifted(timestep(i) / TRAIN_TIMESTEPS, shift)).collect())
     }
 
+    /// Returns even steps from 1 to 1/`steps`, shifted, and, where a `terminal` is given, stretched so that the last level
+    /// before 0 is `terminal`; timesteps are not cut. It is the schedule of the flow-match Euler scheduler for pipelines that
+    /// list their own sigmas, with an exponential shift of `shift.ln()`.
+    ///
+    /// # Errors
+    /// [`Error::Steps`], [`Error::Shift`], and [`Error::Terminal`] for a terminal that is not between 0 and 1.
+    pub fn even(steps: usize, shift: f64, terminal: Option<f64>) -> Result<Self, Error> {
+        check_steps(steps)?;
+        check_shift(shift)?;
+        let (last, shift) = (1.0 / steps as f64, shift as f32);
+        let step = (last - 1.0) / (steps.max(2) - 1) as f64;
+        let level = |i: usize| if i > 0 && i + 1 == steps { last } else { i as f64 * step + 1.0 };
+        // In f32 and in diffusers' order of operations.
+        let mut sigmas: Vec<f32> = (0..steps).map(|i| shift / (shift + (1.0 / level(i) as f32 - 1.0))).collect();
+        if let Some(terminal) = terminal {
+            stretch(&mut sigmas, terminal)?;
+        }
+        Self::from_exact_sigmas(sigmas.into_iter().map(f64::from).collect())
+    }
+
     /// Returns the schedule with these falling noise levels in (0, 1], without a shift. A final 0 is optional. Timesteps are
     /// 1000·sigma.
     pub fn from_sigmas(sigmas: &[f64]) -> Result<Self, Error> {
@@ -149,6 +169,18 @@ impl TryFrom<Parts> for Schedule {
 
 fn shifted(sigma: f64, shift: f64) -> f64 {
     shift * sigma / (1.0 + (shift - 1.0) * sigma)
+}
+
+/// Stretches falling noise levels about 1, so that the last is `terminal`. One that is 1 stays.
+fn stretch(sigmas: &mut [f32], terminal: f64) -> Result<(), Error> {
+    if !(terminal > 0.0 && terminal < 1.0) {
+        return Err(Error::Terminal { terminal });
+    }
+    if let Some(last) = sigmas.last().copied().filter(|last| *last < 1.0) {
+        let scale = (1.0 - last) / (1.0 - terminal) as f32;
+        sigmas.iter_mut().for_each(|sigma| *sigma = 1.0 - (1.0 - *sigma) / scale);
+    }
+    Ok(())
 }
 
 fn rounded_to_f32(values: Vec<f64>) -> Vec<f64> {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::sampler::Memory;
 use crate::streams::check_names;
-use crate::{Error, Sampler, SamplerKind, Schedule, Streams};
+use crate::{Error, Held, Sampler, SamplerKind, Schedule, Streams};
 
 const X: &str = "x";
 const LAST_X: &str = "last_x";
@@ -63,7 +63,8 @@ impl Sampler {
         sets.iter().try_for_each(|set| set.check_like(&x, "a tensor of the saved state"))?;
         let (_, has_last_x) = Self::memory_size(kind, index);
         let last_x = has_last_x.then(|| sets.remove(0));
-        Ok(Self { kind, schedule, seed, index, x, memory: Memory { last_x, denoised: sets } })
+        let memory = Memory { last_x, denoised: sets };
+        Ok(Self { kind, schedule, seed, index, x, held: Held::NOTHING, memory })
     }
 }
 

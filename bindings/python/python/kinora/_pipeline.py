@@ -44,6 +44,20 @@ class DenoisingOptions(TypedDict, total=False):
     """How strongly the clip follows the prompt; 1 turns guidance off."""
     guidance_scale_2: float | None
     """The same of the low-noise expert, for models with two."""
+    stg_scale: float | None
+    """Guidance away from a network with self-attention left out in a block, for models that have it; 0 turns it off."""
+    modality_scale: float | None
+    """Guidance of picture and sound away from what each would be without the other; 1 turns it off."""
+    guidance_rescale: float | None
+    """Share, from 0 to 1, in which a guided estimate gets the contrast of the unguided one."""
+    audio_guidance_scale: float | None
+    """``guidance_scale`` of the sound, for models that make sound."""
+    audio_stg_scale: float | None
+    """``stg_scale`` of the sound."""
+    audio_modality_scale: float | None
+    """``modality_scale`` of the sound."""
+    audio_guidance_rescale: float | None
+    """``guidance_rescale`` of the sound."""
     cfg_zero_star: bool | None
     """CFG-Zero*: scale the unconditional prediction optimally, and zero the velocity of the first step."""
     zero_init: int | None

@@ -1,6 +1,7 @@
 //! [`Capabilities`]: the conditioning inputs that a model accepts; [`Limits`]: the sizes and the schedule that it allows.
 
 use crate::model::scheduler::Scheduler;
+use kinora_sampler::DynamicShift;
 use kinora_vae::LatentFormat;
 use serde::Serialize;
 
@@ -80,12 +81,38 @@ impl Capabilities {
     }
 }
 
+/// A pass of the networks in one step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pass {
+    /// With the prompt.
+    Prompt,
+    /// With the negative prompt.
+    Negative,
+    /// With the prompt, by a network that is perturbed.
+    Perturbed,
+    /// With the prompt, each latent stream without the others.
+    Isolated,
+}
+
+impl Pass {
+    /// The number of passes that a step can have; `pass as usize` is below.
+    pub(crate) const MOST: usize = 4;
+}
+
 /// A latent tensor that the sampler walks from noise to a result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct StreamShape {
     pub name: &'static str,
     /// With the batch of 1.
     pub shape: Vec<usize>,
+}
+
+impl StreamShape {
+    /// The name that a file with the `tensor` of each of several streams has for that of number `index`: the plain one for
+    /// the first stream, which shows the clip, `latents_audio` for others.
+    pub(crate) fn named(tensor: &str, index: usize, stream: &str) -> String {
+        if index == 0 { tensor.to_string() } else { format!("{tensor}_{stream}") }
+    }
 }
 
 /// The clip whose latent streams a family is asked for.
@@ -95,6 +122,8 @@ pub(crate) struct ClipShape {
     pub latents: [usize; 4],
     /// Reference images.
     pub references: usize,
+    /// Duration.
+    pub seconds: f64,
 }
 
 /// The sizes and the schedule that a model allows, as its own files say.
@@ -112,6 +141,46 @@ pub(crate) struct Limits {
     pub capabilities: Capabilities,
     /// The latent streams of a clip; noise is drawn in their order.
     pub streams: fn(ClipShape) -> Vec<StreamShape>,
-    /// The shift of the noise schedule that the model's own files ask for in a clip of so many tokens, if they do.
-    pub shift: fn(&Limits, usize) -> Option<f64>,
+    /// The shift of the noise schedule that the model's own files ask for, if they do.
+    pub shift: Option<Shift>,
+    /// The noise levels of settings that list none.
+    pub levels: Levels,
+    pub guidance: GuidanceKind,
+}
+
+/// What guides a model's clips, and with it the passes that its family can make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum GuidanceKind {
+    /// The velocities of the prompt and the negative prompt, by one scale.
+    Velocities,
+    /// Estimates of x0, by scales for every kind of [`Pass`] and for each latent stream.
+    Estimates,
+}
+
+/// A shift of noise schedules.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Shift {
+    /// The same for every clip.
+    Fixed(f64),
+    /// By the size of the clip.
+    Dynamic(DynamicShift),
+}
+
+impl Shift {
+    /// The shift of a clip of so many tokens.
+    pub(crate) fn of(self, tokens: usize) -> f64 {
+        match self {
+            Self::Fixed(shift) => shift,
+            Self::Dynamic(shift) => shift.shift(tokens),
+        }
+    }
+}
+
+/// The noise levels of a number of steps, before they are shifted.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Levels {
+    /// Those that the sampler's scheduler has in diffusers.
+    OfSampler,
+    /// Even ones, stretched to end at a level, if there is one; the same for every sampler.
+    Even(Option<f64>),
 }

@@ -1,7 +1,7 @@
 //! [`Family`]: the components of a family's models and their capabilities; [`Predictor`]: one run's networks, as the
 //! sampler sees them.
 
-use super::capabilities::Limits;
+use super::capabilities::{Limits, Pass};
 use crate::Result;
 use crate::model::Model;
 use crate::model::component::Component;
@@ -15,7 +15,7 @@ use candle_core::Tensor;
 use kinora_checkpoint::LoraTarget;
 use kinora_dit::Reuse;
 use kinora_media::{Frame, Readers};
-use kinora_sampler::{StepInfo, Streams};
+use kinora_sampler::{Held, StepInfo, Streams};
 use kinora_text_encoder::Unread;
 use kinora_vae::{Parts, VideoVae};
 use std::collections::BTreeMap;
@@ -192,12 +192,20 @@ pub(crate) trait Predictor {
     /// A tensor operation that fails.
     fn start(&self, noise: Streams) -> Result<Streams>;
 
-    /// The velocities for the latents `x`, in the networks' dtype; `prediction` 0 is the prompt's, 1 the negative
-    /// prompt's.
+    /// The parts of the latents that no step changes, as [`Predictor::start`] has made them.
+    ///
+    /// # Errors
+    /// A tensor operation that fails.
+    fn held(&self) -> Result<Held> {
+        Ok(Held::NOTHING)
+    }
+
+    /// The velocities for the latents `x`, in the networks' dtype. Steps begin with [`Pass::Prompt`]; other passes are those
+    /// that [`Limits`] allow.
     ///
     /// # Errors
     /// A network that does not load, or an operation that fails.
-    fn predict(&mut self, x: &Streams, step: StepInfo, prediction: usize, reuse: &mut dyn Reuse) -> Result<Streams>;
+    fn predict(&mut self, x: &Streams, step: StepInfo, pass: Pass, reuse: &mut dyn Reuse) -> Result<Streams>;
 
     /// The estimate of x0 with the parts of the clip that are known already.
     ///
@@ -205,9 +213,10 @@ pub(crate) trait Predictor {
     /// A tensor operation that fails.
     fn shown(&self, denoised: &Streams) -> Result<Streams>;
 
-    /// The clip's latents `[1, C, F, H, W]`, from the latents after the last step.
+    /// The clip's latents after the last step: those of the video, `[1, C, F, H, W]`, are first; other streams have the shape
+    /// that [`Limits::streams`] has.
     ///
     /// # Errors
     /// A tensor operation that fails.
-    fn clip(&self, x: &Streams) -> Result<Tensor>;
+    fn clip(&self, x: &Streams) -> Result<Streams>;
 }

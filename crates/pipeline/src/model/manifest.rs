@@ -6,6 +6,7 @@ use crate::request::Mode;
 use crate::request::sampling::Sampling;
 use crate::{Error, Result};
 use kinora_models::MANIFESTS;
+use kinora_sampler::DynamicShift;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::path::Path;
 
@@ -47,6 +48,12 @@ pub struct Manifest {
     /// The noise level, from 0 to 1, below which the low-noise expert works, of models with two experts.
     #[serde(default)]
     pub boundary: Option<f64>,
+    /// The shift of the noise schedule by the number of tokens, for files without a scheduler's configuration.
+    #[serde(default)]
+    pub dynamic_shift: Option<DynamicShift>,
+    /// The noise level that schedules are stretched to, for the same files.
+    #[serde(default)]
+    pub terminal: Option<f64>,
     /// Configuration of the transformer for files without one, with diffusers' keys.
     #[serde(default)]
     pub transformer: Option<serde_json::Value>,
@@ -163,7 +170,8 @@ pub struct Defaults {
     pub fps: f64,
     /// The fewest steps without a notice that the result is likely poor.
     pub fewest_steps: usize,
-    /// Settings of denoising; `steps`, `sampler`, `shift` and `guidance_scale` are always there.
+    /// Settings of denoising; `steps`, `sampler` and `guidance_scale` are always there, and `shift` unless the manifest has a
+    /// `dynamic_shift`.
     #[serde(flatten, deserialize_with = "complete")]
     pub sampling: Sampling,
     /// The negative prompt.
@@ -177,7 +185,6 @@ fn complete<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<S
     let needed = [
         ("steps", sampling.steps.is_some()),
         ("sampler", sampling.sampler.is_some()),
-        ("shift", sampling.shift.is_some()),
         ("guidance_scale", sampling.guidance_scale.is_some()),
     ];
     match needed.iter().find(|(_, there)| !there) {
@@ -217,6 +224,17 @@ impl Manifest {
         if !(1..=MOST_TOKENS).contains(&manifest.text_len) {
             return Err(bad(format!("`text_len` is {}, expected 1 to {MOST_TOKENS}", manifest.text_len)));
         }
+        if manifest.defaults.sampling.shift.is_none() && manifest.dynamic_shift.is_none() {
+            return Err(bad("it has neither a default of `shift` nor a `dynamic_shift`".into()));
+        }
+        if let Some(DynamicShift { tokens: [few, many], .. }) =
+            manifest.dynamic_shift.filter(|shift| shift.tokens[0] >= shift.tokens[1])
+        {
+            return Err(bad(format!("`dynamic_shift` goes from {few} to {many} tokens, expected more of them")));
+        }
+        if let Some(terminal) = manifest.terminal.filter(|terminal| !(*terminal > 0.0 && *terminal < 1.0)) {
+            return Err(bad(format!("`terminal` is {terminal}, expected a noise level between 0 and 1")));
+        }
         if let Some(frames @ (0 | 1025..)) = manifest.tail_latents {
             return Err(bad(format!("`tail_latents` is {frames}, expected 1 to 1024")));
         }
@@ -232,9 +250,12 @@ mod tests {
     #[test]
     fn impossible_values_are_errors() {
         let text = MANIFESTS[0];
-        for (line, value) in
-            [("tail_latents = 0", "`tail_latents` is 0"), ("tail_latents = 9999", "`tail_latents` is 9999")]
-        {
+        for (line, value) in [
+            ("tail_latents = 0", "`tail_latents` is 0"),
+            ("tail_latents = 9999", "`tail_latents` is 9999"),
+            ("terminal = 1.5", "`terminal` is 1.5"),
+            ("dynamic_shift = { tokens = [64, 64], log = [0.5, 1.0] }", "from 64 to 64 tokens"),
+        ] {
             let error =
                 Manifest::parse(&format!("{line}\n{text}"), Path::new("manifest.toml")).expect_err("it is refused");
             assert!(error.to_string().contains(value), "{error}");
@@ -254,6 +275,7 @@ mod tests {
             assert_eq!((manifest.defaults.frames - 1) % 4, 0, "{}", manifest.name);
             assert!(manifest.repository.is_some() != manifest.page.is_some(), "{}", manifest.name);
             assert!(manifest.transformer.is_some() && manifest.vae.is_some());
+            assert!(manifest.defaults.sampling.shift.is_some() || manifest.dynamic_shift.is_some());
         }
     }
 
@@ -265,6 +287,11 @@ mod tests {
         assert!(refused(&text).contains("shif"), "{}", refused(&text));
         let without = own.replacen("\nsampler =", "\n# sampler =", 1);
         assert!(refused(&without).contains("missing field `sampler`"), "{}", refused(&without));
+        let without = own.replacen("\nshift =", "\n# shift =", 1);
+        assert!(refused(&without).contains("nor a `dynamic_shift`"), "{}", refused(&without));
+        let dynamic =
+            format!("dynamic_shift = {{ tokens = [1024, 4096], log = [0.95, 2.05] }}\nterminal = 0.1\n{without}");
+        assert!(Manifest::parse(&dynamic, Path::new("m")).is_ok());
         let more = own.replacen("[defaults]\n", "[defaults]\ncache = \"easycache:0.1\"\n", 1);
         let more = Manifest::parse(&more, Path::new("m")).expect("a default may have every setting");
         assert!(more.defaults.sampling.cache.is_some());

@@ -4,7 +4,7 @@
 //! (<https://github.com/huggingface/diffusers/tree/v0.42.1/src/diffusers/schedulers>). A scheduler maps to a sampler only
 //! if both compute the same numbers; otherwise the reason names the setting that changes them.
 
-use kinora_sampler::SamplerKind;
+use kinora_sampler::{DynamicShift, SamplerKind};
 use serde_json::Value;
 
 /// The scheduler of a model directory.
@@ -14,7 +14,13 @@ pub(crate) struct Scheduler {
     pub sampler: Result<SamplerKind, String>,
     /// The shift of the schedule.
     pub shift: Option<f64>,
+    /// The shift of a schedule that depends on the clip, which then replaces the other one.
+    pub dynamic_shift: Option<DynamicShift>,
+    /// The noise level that the schedule is stretched to.
+    pub terminal: Option<f64>,
 }
+
+const EULER: &str = "FlowMatchEulerDiscreteScheduler";
 
 /// A setting of a scheduler, the value that it must have, and its default.
 type Setting = (&'static str, Value, Value);
@@ -23,8 +29,29 @@ impl Scheduler {
     /// Reads `scheduler_config.json`.
     pub(crate) fn from_config(config: &Value) -> Self {
         let shift = config["flow_shift"].as_f64().or(config["shift"].as_f64());
-        Self { sampler: sampler(config), shift }
+        let terminal = config["shift_terminal"].as_f64().filter(|terminal| *terminal != 0.0);
+        Self { sampler: sampler(config), shift, dynamic_shift: dynamic_shift(config), terminal }
     }
+
+    /// The same, for a family whose schedules are those of its samplers and nothing more.
+    pub(crate) fn plain(self) -> Self {
+        let more = match self {
+            Self { terminal: Some(terminal), .. } => format!("shift_terminal {terminal}, not null"),
+            Self { dynamic_shift: Some(_), .. } => "use_dynamic_shifting true, not false".to_string(),
+            plain => return plain,
+        };
+        let reason = self.sampler.and(Err(format!("its {EULER} has {more}")));
+        Self { sampler: reason, shift: self.shift, dynamic_shift: None, terminal: None }
+    }
+}
+
+fn dynamic_shift(config: &Value) -> Option<DynamicShift> {
+    let number = |name: &str, default: f64| config[name].as_f64().unwrap_or(default);
+    let tokens = |name: &str, default: f64| number(name, default) as usize;
+    (config["use_dynamic_shifting"] == true).then(|| DynamicShift {
+        tokens: [tokens("base_image_seq_len", 256.0), tokens("max_image_seq_len", 4096.0)],
+        log: [number("base_shift", 0.5), number("max_shift", 1.15)],
+    })
 }
 
 fn sampler(config: &Value) -> Result<SamplerKind, String> {
@@ -35,8 +62,9 @@ fn sampler(config: &Value) -> Result<SamplerKind, String> {
         "UniPCMultistepScheduler" if text("solver_type") == "bh1" => (SamplerKind::UniPcBh1, unipc()),
         "UniPCMultistepScheduler" => (SamplerKind::UniPc, unipc()),
         "DPMSolverMultistepScheduler" => (SamplerKind::DpmPp2m, dpm_solver()),
-        "FlowMatchEulerDiscreteScheduler" if config["stochastic_sampling"] == true => (SamplerKind::Lcm, flow_match()),
-        "FlowMatchEulerDiscreteScheduler" => (SamplerKind::Euler, flow_match()),
+        EULER if config["stochastic_sampling"] == true => (SamplerKind::Lcm, flow_match()),
+        EULER if config["use_dynamic_shifting"] == true => (SamplerKind::Euler, dynamic_flow_match()),
+        EULER => (SamplerKind::Euler, stretched_flow_match()),
         "FlowMatchHeunDiscreteScheduler" => (SamplerKind::Heun, vec![train_timesteps()]),
         "FlowMatchLCMScheduler" => (SamplerKind::Lcm, flow_match_lcm()),
         "" => return Err("it names no scheduler".into()),
@@ -105,10 +133,22 @@ fn multistep() -> Vec<Setting> {
 }
 
 fn flow_match() -> Vec<Setting> {
+    let mut settings = vec![("shift_terminal", Value::Null, Value::Null), off("use_dynamic_shifting")];
+    settings.extend(stretched_flow_match());
+    settings
+}
+
+/// The settings of one whose schedule depends on the clip, and may be stretched.
+fn dynamic_flow_match() -> Vec<Setting> {
+    let mut settings = stretched_flow_match();
+    settings.push(("time_shift_type", "exponential".into(), "exponential".into()));
+    settings
+}
+
+/// The settings of one whose schedule may be stretched.
+fn stretched_flow_match() -> Vec<Setting> {
     vec![
         train_timesteps(),
-        ("shift_terminal", Value::Null, Value::Null),
-        off("use_dynamic_shifting"),
         off("invert_sigmas"),
         off("use_karras_sigmas"),
         off("use_exponential_sigmas"),
@@ -129,7 +169,7 @@ mod tests {
 
     #[test]
     fn schedulers_map_to_the_samplers_that_compute_the_same() {
-        let kind = |config: Value| Scheduler::from_config(&config).sampler.map(SamplerKind::name);
+        let kind = |config: Value| Scheduler::from_config(&config).plain().sampler.map(SamplerKind::name);
         let flow = |class: &str, more: Value| {
             let mut config = json!({"_class_name": class, "prediction_type": "flow_prediction",
                 "use_flow_sigmas": true, "num_train_timesteps": 1000.0});
@@ -155,7 +195,13 @@ mod tests {
             (flow(unipc, json!({"disable_corrector": [0]})), "disable_corrector [0]"),
             (flow(unipc, json!({"use_flow_sigmas": false})), "use_flow_sigmas false"),
             (flow(dpm, json!({"algorithm_type": "sde-dpmsolver++"})), "algorithm_type \"sde-dpmsolver++\""),
-            (json!({"_class_name": euler, "use_dynamic_shifting": true}), "use_dynamic_shifting true"),
+            (json!({"_class_name": euler, "use_dynamic_shifting": true}), "use_dynamic_shifting true, not false"),
+            (json!({"_class_name": euler, "shift_terminal": 0.1}), "shift_terminal 0.1, not null"),
+            (json!({"_class_name": euler, "stochastic_sampling": true, "shift_terminal": 0.1}), "shift_terminal 0.1"),
+            (
+                json!({"_class_name": euler, "use_dynamic_shifting": true, "time_shift_type": "linear"}),
+                "time_shift_type \"linear\", not \"exponential\"",
+            ),
             (json!({"_class_name": "FlowMatchHeunDiscreteScheduler", "num_train_timesteps": 500}), "500, not 1000"),
             (json!({"_class_name": "DDIMScheduler"}), "its scheduler is `DDIMScheduler`"),
             (json!({}), "names no scheduler"),
@@ -163,6 +209,19 @@ mod tests {
             let reason = kind(config.clone()).expect_err("it computes something else");
             assert!(reason.contains(part), "{config}: {reason}");
         }
+    }
+
+    #[test]
+    fn a_schedule_that_depends_on_the_clip_is_read() {
+        let config = json!({"_class_name": EULER, "use_dynamic_shifting": true, "base_shift": 0.95, "max_shift": 2.05,
+            "base_image_seq_len": 1024, "max_image_seq_len": 4096, "shift_terminal": 0.1});
+        let scheduler = Scheduler::from_config(&config);
+        assert_eq!(scheduler.sampler, Ok(SamplerKind::Euler));
+        let shift = DynamicShift { tokens: [1024, 4096], log: [0.95, 2.05] };
+        assert_eq!((scheduler.dynamic_shift, scheduler.terminal), (Some(shift), Some(0.1)));
+        let plain = Scheduler::from_config(&json!({"_class_name": EULER, "shift": 3, "shift_terminal": 0}));
+        assert_eq!((plain.dynamic_shift, plain.terminal), (None, None));
+        assert_eq!(plain.clone().plain(), plain);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Length of a clip, and the most that a model has positions for.
 
 use super::guide::Guide;
-use super::within;
+use super::within::within;
 use crate::families::capabilities::Limits;
 use crate::model::manifest::Manifest;
 use crate::request::Request;

@@ -3,6 +3,7 @@
 pub(crate) mod enlarge;
 pub(crate) mod fit;
 mod frames;
+pub(crate) mod guidance;
 pub(crate) mod guide;
 pub(crate) mod inputs;
 pub(crate) mod machine;
@@ -13,9 +14,11 @@ mod planned;
 mod recipe;
 mod sampling;
 mod size;
+mod within;
 
-use crate::families::capabilities::{Capabilities, ClipShape, Limits, StreamShape};
+use crate::families::capabilities::{Capabilities, ClipShape, Limits, Pass, StreamShape};
 use crate::model::manifest::Manifest;
+use crate::plan::guidance::Combination;
 use crate::plan::guide::Guide;
 use crate::plan::sampling::Denoising;
 use crate::request::Request;
@@ -71,6 +74,9 @@ pub struct Plan {
     pub schedule: Schedule,
     /// Guidance scales of the first and the second expert; 1 is off.
     pub guidance_scale: [f64; 2],
+    /// How the predictions of a step become one.
+    #[serde(skip)] // as a recipe has it, it is among the settings
+    pub(crate) combination: Combination,
     /// Whether the unconditional prediction is scaled optimally (CFG-Zero*).
     pub cfg_zero_star: bool,
     /// Number of first steps whose velocity is zero.
@@ -102,13 +108,24 @@ pub struct Plan {
 impl Plan {
     /// Returns whether some step makes a second, unconditional prediction.
     pub fn guided(&self) -> bool {
-        let experts = if self.boundary_timestep.is_some() { 2 } else { 1 };
-        self.guidance_scale[..experts].iter().any(|scale| *scale > 1.0)
+        self.passes().contains(&Pass::Negative)
     }
 
-    /// Predictions of a guided step: of the prompt and, in a guided run, of the negative prompt.
-    pub(crate) fn predictions(&self) -> usize {
-        if self.guided() { 2 } else { 1 }
+    /// Passes of a guided step, in the order in which they are made.
+    pub(crate) fn passes(&self) -> Vec<Pass> {
+        let experts = if self.boundary_timestep.is_some() { 2 } else { 1 };
+        self.combination.passes(&self.guidance_scale[..experts])
+    }
+
+    /// Passes of a step of `expert` at the noise level `sigma`, in the order in which they are made.
+    pub(crate) fn passes_at(&self, expert: usize, sigma: f64) -> Vec<Pass> {
+        // Noise levels are those that f32 holds: 0.8 of the list is then 0.8 of the interval.
+        let inside = |[low, high]: [f64; 2]| (low as f32) < sigma as f32 && sigma as f32 <= high as f32;
+        if self.guidance_interval.is_none_or(inside) {
+            self.combination.passes(&self.guidance_scale[expert..=expert])
+        } else {
+            vec![Pass::Prompt]
+        }
     }
 
     /// Returns the prompt as the text encoder reads it: with the camera's move, unless the network has an input for it.
@@ -128,14 +145,6 @@ impl Plan {
     pub(crate) fn sparse_at(&self, step: usize) -> Option<Sparse> {
         let dense = step < self.steps().div_ceil(DENSE_PART);
         self.attention.keep().map(|keep| Sparse { keep, references: self.inputs.references.len(), dense })
-    }
-
-    /// Returns whether the prediction of `expert` at the noise level `sigma` is guided.
-    pub(crate) fn guided_at(&self, expert: usize, sigma: f64) -> bool {
-        // Noise levels are those that f32 holds: 0.8 of the list is then 0.8 of the interval.
-        let inside = |[low, high]: [f64; 2]| (low as f32) < sigma as f32 && sigma as f32 <= high as f32;
-        let inside = self.guidance_interval.is_none_or(inside);
-        inside && self.guidance_scale[expert] > 1.0
     }
 
     /// Returns the number of denoising steps.
@@ -178,6 +187,7 @@ impl Plan {
             sampler: denoising.sampler,
             schedule: denoising.schedule,
             guidance_scale: denoising.guidance_scale,
+            combination: denoising.combination,
             cfg_zero_star: denoising.cfg_zero_star,
             zero_init: denoising.zero_init,
             guidance_interval: denoising.guidance_interval,
@@ -186,7 +196,7 @@ impl Plan {
             boundary_timestep: limits.boundary_timestep,
             seed,
             inputs: request.inputs.clone(),
-            streams: (limits.streams)(ClipShape { latents: latent_shape, references }),
+            streams: (limits.streams)(ClipShape { latents: latent_shape, references, seconds: frames as f64 / fps }),
             capabilities: limits.capabilities,
             init_latents: request.init_latents.clone(),
         };
@@ -244,21 +254,10 @@ fn taken_as_text(prompt: &str, notices: &mut Vec<String>) {
     }
 }
 
-fn within(name: &str, value: f64, low: f64, high: f64) -> Result<f64> {
-    if (low..=high).contains(&value) {
-        Ok(value)
-    } else {
-        let shown = if value.abs() < 1e9 { value.to_string() } else { format!("{value:e}") };
-        Err(Error::request(
-            format!("{name} {shown} is outside {low} to {high}"),
-            "leave it out for the model's default",
-        ))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::families::capabilities::{GuidanceKind, Levels};
     use crate::request::Size;
 
     fn limits(spatial_factor: usize) -> Limits {
@@ -272,7 +271,9 @@ mod tests {
             scheduler: None,
             capabilities: Capabilities::default(),
             streams: |_| Vec::new(),
-            shift: |_, _| None,
+            shift: None,
+            levels: Levels::OfSampler,
+            guidance: GuidanceKind::Velocities,
         }
     }
 

@@ -209,7 +209,7 @@ fn predictions(plan: &Plan) -> usize {
     (plan.zero_init..plan.steps())
         .map(|step| {
             let expert = plan.expert(schedule.timesteps()[step]);
-            if plan.guided_at(expert, schedule.sigmas()[step]) { 2 } else { 1 }
+            plan.passes_at(expert, schedule.sigmas()[step]).len()
         })
         .sum()
 }

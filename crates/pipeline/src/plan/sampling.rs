@@ -1,10 +1,11 @@
 //! [`Denoising`]: the settings of denoising with nothing left open. A setting is the request's own, else that of its preset,
 //! else that of its mode, else that of the model's files, else the manifest's default.
 
-use super::within;
-use crate::families::capabilities::Limits;
+use super::within::within;
+use crate::families::capabilities::{Levels, Limits, Pass};
 use crate::model::manifest::Manifest;
 use crate::model::preset::Preset;
+use crate::plan::guidance::Combination;
 use crate::request::Request;
 use crate::request::attention::AttentionChoice;
 use crate::request::cache::CacheChoice;
@@ -28,6 +29,7 @@ pub(super) struct Denoising {
     pub schedule: Schedule,
     /// Guidance of the (first, second) expert.
     pub guidance_scale: [f64; 2],
+    pub combination: Combination,
     pub cfg_zero_star: bool,
     pub zero_init: usize,
     pub guidance_interval: Option<[f64; 2]>,
@@ -48,10 +50,11 @@ impl Denoising {
         let asked = asked(request, preset.as_ref(), manifest);
         let settings = asked.clone().or(&manifest.defaults.sampling);
         let sampler = sampler(&asked, manifest, limits)?;
-        let own_shift = (limits.shift)(limits, grid.iter().product()).or(manifest.defaults.sampling.shift);
+        let own_shift = limits.shift.map(|shift| shift.of(grid.iter().product()));
+        let own_shift = own_shift.or(manifest.defaults.sampling.shift);
         let shift = asked.shift.or(own_shift).ok_or_else(|| missing("shift"))?;
         let shift = within("shift", shift, 0.01, 100.0)?;
-        let whole = schedule(&asked, &settings, manifest, sampler, shift)?;
+        let whole = schedule(&asked, &settings, manifest, limits.levels, sampler, shift)?;
         let schedule = match (&request.inputs.video, request.inputs.strength.unwrap_or(USUAL_STRENGTH)) {
             (Some(_), strength) => weakened(&whole, strength)?,
             (None, _) => whole.clone(),
@@ -62,6 +65,7 @@ impl Denoising {
             );
         }
         let guidance_scale = guidance(&asked, &settings, limits)?;
+        let combination = Combination::new(&asked, &settings, guidance_scale[0], limits)?;
         let cfg_zero_star = settings.cfg_zero_star.unwrap_or(false);
         let zero_init = zero_init(&settings, schedule.steps())?;
         let guidance_interval = settings.guidance_interval.filter(|interval| *interval != EVERYWHERE);
@@ -70,13 +74,19 @@ impl Denoising {
         let cache = settings.cache.and_then(CacheChoice::setting).map(rule).transpose()?;
         let attention = attention(&settings, request, grid, notices);
         let experts = if limits.boundary_timestep.is_some() { 2 } else { 1 };
-        let guided = guidance_scale[..experts].iter().any(|scale| *scale > 1.0);
+        let passes = combination.passes(&guidance_scale[..experts]);
+        let guided = passes.contains(&Pass::Negative);
         match &preset {
             Some(preset) => notices.extend(preset.notices(schedule.steps(), guided)),
             None => few_steps(schedule.steps(), manifest, notices)?,
         }
         if !guided {
-            no_guidance(request, cfg_zero_star || zero_init > 0, guidance_interval.is_some(), notices);
+            no_guidance(
+                request,
+                cfg_zero_star || zero_init > 0,
+                guidance_interval.is_some() && passes.len() == 1,
+                notices,
+            );
         }
         let zero_init = if guided { zero_init } else { 0 };
         let sampling = Sampling {
@@ -93,10 +103,11 @@ impl Denoising {
             ..settings
         };
         Ok(Self {
-            sampling,
+            sampling: combination.recorded(sampling, limits.capabilities.sound),
             sampler,
             schedule,
             guidance_scale,
+            combination,
             cfg_zero_star,
             zero_init,
             guidance_interval,
@@ -160,6 +171,7 @@ fn schedule(
     asked: &Sampling,
     settings: &Sampling,
     manifest: &Manifest,
+    levels: Levels,
     sampler: SamplerKind,
     shift: f64,
 ) -> Result<Schedule> {
@@ -181,10 +193,11 @@ fn schedule(
         let hint = format!("the model's default is {}", usual_steps(manifest)?);
         return Err(Error::request(format!("{steps} steps are outside 1 to {MOST_STEPS}"), hint).about(&["steps"]));
     }
-    Ok(match sampler {
-        SamplerKind::Euler | SamplerKind::Heun | SamplerKind::Lcm => Schedule::flow_match_euler(steps, shift)?,
-        SamplerKind::DpmPp2m => Schedule::flow_dpm(steps, shift)?,
-        SamplerKind::UniPc | SamplerKind::UniPcBh1 => Schedule::flow(steps, shift)?,
+    Ok(match (levels, sampler) {
+        (Levels::Even(terminal), _) => Schedule::even(steps, shift, terminal)?,
+        (_, SamplerKind::Euler | SamplerKind::Heun | SamplerKind::Lcm) => Schedule::flow_match_euler(steps, shift)?,
+        (_, SamplerKind::DpmPp2m) => Schedule::flow_dpm(steps, shift)?,
+        (_, SamplerKind::UniPc | SamplerKind::UniPcBh1) => Schedule::flow(steps, shift)?,
     })
 }
 
@@ -261,15 +274,26 @@ fn no_guidance(request: &Request, cfg_zero_star: bool, interval: bool, notices: 
 #[cfg(all(test, feature = "embedded"))]
 mod tests {
     use super::*;
+    use crate::families::capabilities::{GuidanceKind, Shift};
     use crate::request::Mode;
     use crate::request::output::Output;
     use crate::{LoadOptions, Pipeline};
+    use kinora_sampler::{DynamicShift, Guidance};
 
     /// The embedded model, as if it had two experts.
     fn pipeline() -> Pipeline {
         let options = LoadOptions { device: "cpu".into(), ..LoadOptions::default() };
         let mut pipeline = Pipeline::load(&options).expect("the embedded model");
         pipeline.limits.boundary_timestep = Some(500.0);
+        pipeline
+    }
+
+    /// The embedded model, as if it made sound and guided estimates.
+    fn pipeline_of_estimates() -> Pipeline {
+        let mut pipeline = pipeline();
+        let limits = &mut pipeline.limits;
+        limits.boundary_timestep = None;
+        (limits.guidance, limits.capabilities.sound) = (GuidanceKind::Estimates, true);
         pipeline
     }
 
@@ -293,9 +317,27 @@ mod tests {
         let counted = Sampling { steps: Some(9), shift: Some(2.5), ..shared.clone() };
         let sigmas = Sampling { sigmas: Some(vec![1.0, 0.9375, 0.8333, 0.625]), ..shared.clone() };
         let timesteps = Sampling { timesteps: Some(vec![1000.0, 937.5, 833.3, 625.0]), ..shared };
-        let pipeline = pipeline();
+        let scales = Sampling {
+            steps: Some(3),
+            shift: Some(2.0),
+            sampler: Some(SamplerKind::Euler),
+            guidance_scale: Some(3.0),
+            stg_scale: Some(1.0),
+            modality_scale: Some(2.5),
+            guidance_rescale: Some(0.7),
+            audio_guidance_scale: Some(7.0),
+            audio_stg_scale: Some(0.5),
+            audio_modality_scale: Some(2.0),
+            audio_guidance_rescale: Some(0.0),
+            ..Sampling::default()
+        };
         let mut seen = Vec::new();
-        for settings in [counted, sigmas, timesteps] {
+        for (settings, pipeline) in [
+            (counted, pipeline()),
+            (sigmas, pipeline()),
+            (timesteps, pipeline()),
+            (scales.complete(), pipeline_of_estimates()),
+        ] {
             let keys = serde_json::to_value(&settings).expect("plain data");
             seen.extend(keys.as_object().expect("a table").keys().cloned());
             // Long enough for sparse attention.
@@ -306,6 +348,69 @@ mod tests {
             assert_eq!(read.request().expect("a request").sampling, settings);
         }
         assert!(Sampling::KEYS.iter().all(|key| seen.iter().any(|seen| seen == key)), "{seen:?}");
+    }
+
+    #[test]
+    fn scales_of_estimates_are_refused_where_there_are_none() {
+        let plain: [fn(Sampling) -> Sampling; 7] = [
+            |all| all.stg_scale(1.0),
+            |all| all.modality_scale(1.0),
+            |all| all.guidance_rescale(0.0),
+            |all| all.audio_guidance_scale(3.0),
+            |all| all.audio_stg_scale(1.0),
+            |all| all.audio_modality_scale(1.0),
+            |all| all.audio_guidance_rescale(0.0),
+        ];
+        let (velocities, sounding, mut silent) = (pipeline(), pipeline_of_estimates(), pipeline_of_estimates());
+        silent.limits.capabilities.sound = false;
+        for (index, set) in plain.into_iter().enumerate() {
+            let request = request(set(Sampling::default()));
+            let error = velocities.plan(&request).map(drop).expect_err("it guides velocities");
+            assert!(error.to_string().contains("does nothing here") && error.settings().len() == 1, "{error}");
+            assert!(error.hint().is_some());
+            assert!(sounding.plan(&request).is_ok());
+            assert_eq!(silent.plan(&request).is_ok(), index < 3);
+        }
+        let zero_star = request(Sampling::default().cfg_zero_star(true));
+        assert!(velocities.plan(&zero_star).is_ok() && sounding.plan(&zero_star).is_err());
+        let beyond = request(Sampling::default().guidance_rescale(1.5));
+        assert!(sounding.plan(&beyond).is_err());
+    }
+
+    #[test]
+    fn the_sound_is_guided_like_the_picture_unless_it_says_otherwise() {
+        let plan = |sampling| pipeline_of_estimates().plan(&request(sampling)).expect("a plan").plan;
+        let own = plan(Sampling::default().guidance_scale(3.0).stg_scale(1.0).audio_stg_scale(0.0));
+        let video = Guidance { cfg: 3.0, stg: 1.0, ..Guidance::OFF };
+        assert_eq!(own.combination, Combination::Estimates([video, Guidance { stg: 0.0, ..video }]));
+        assert_eq!(own.passes(), [Pass::Prompt, Pass::Negative, Pass::Perturbed]);
+        let interval = plan(Sampling::default().guidance_scale(3.0).guidance_interval([0.2, 0.9]));
+        assert_eq!(interval.passes_at(0, 1.0), [Pass::Prompt]);
+        assert_eq!(interval.passes_at(0, 0.5), [Pass::Prompt, Pass::Negative]);
+        assert!(!plan(Sampling::default().guidance_scale(1.0).modality_scale(3.0)).guided());
+    }
+
+    #[test]
+    fn levels_of_a_clip_follow_its_size_and_the_shift_that_is_asked_for() {
+        let mut pipeline = pipeline();
+        let shift = DynamicShift { tokens: [1024, 4096], log: [0.95, 2.05] };
+        (pipeline.limits.shift, pipeline.limits.levels) = (Some(Shift::Dynamic(shift)), Levels::Even(Some(0.1)));
+        let plan = |frames, sampling| {
+            let request = Request { frames: Some(frames), ..request(sampling) };
+            pipeline.plan(&request).expect("a plan").plan
+        };
+        let even = |shift| Schedule::even(7, shift, Some(0.1)).expect("a schedule");
+        let [patch_frames, patch_height, patch_width] = pipeline.limits.patch;
+        for frames in [5, 81] {
+            let plan = plan(frames, Sampling::default().steps(7).sampler(SamplerKind::Euler));
+            let [_, f, h, w] = plan.latent_shape;
+            let tokens = (f / patch_frames) * (h / patch_height) * (w / patch_width);
+            assert_eq!(plan.schedule, even(shift.shift(tokens)));
+            assert_eq!(plan.sampling.shift, Some(shift.shift(tokens)));
+        }
+        assert_eq!(plan(5, Sampling::default().steps(7).shift(2.0)).schedule, even(2.0));
+        let listed = plan(5, Sampling::default().sigmas(vec![1.0, 0.5]));
+        assert_eq!(listed.schedule.sigmas(), [1.0, 0.5, 0.0], "no shift and no end");
     }
 
     #[test]

@@ -59,7 +59,8 @@ pub struct Request {
     pub seed: Option<u64>,
     /// Conditioning inputs: pictures, clips and a camera.
     pub inputs: Inputs,
-    /// A safetensors file whose tensor `noise` `[1, C, F, H, W]` replaces the seeded noise.
+    /// A safetensors file whose tensor `noise` `[1, C, F, H, W]` replaces the seeded noise. Models of several latent streams
+    /// need one more for each other stream, such as `noise_audio`.
     #[serde(with = "path_text")]
     pub init_latents: Option<PathBuf>,
     /// The files that results are written to.

@@ -87,6 +87,28 @@ settings! {
     /// Guidance scale of the low-noise expert, for models with two experts.
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     guidance_scale_2: f64,
+    /// Guidance away from what the network predicts with self-attention left out in a block (STG), for models that have it; 0
+    /// turns it off.
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    stg_scale: f64,
+    /// Guidance of picture and sound away from what each would be without the other, for models that make both; 1 turns it off.
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    modality_scale: f64,
+    /// Share, from 0 to 1, in which a guided estimate gets the contrast of the unguided one, for models that guide estimates.
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    guidance_rescale: f64,
+    /// Guidance scale of the sound, for models that make sound.
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    audio_guidance_scale: f64,
+    /// STG scale of the sound.
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    audio_stg_scale: f64,
+    /// Modality scale of the sound.
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    audio_modality_scale: f64,
+    /// Guidance rescale of the sound.
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    audio_guidance_rescale: f64,
     /// CFG-Zero*: scale the unconditional prediction optimally, and zero the velocity of the first step.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
     cfg_zero_star: bool = false,
@@ -112,8 +134,8 @@ impl Sampling {
     /// These settings, and those of `fallback` where these say nothing.
     ///
     /// Settings that belong together are replaced together: a number or a list of steps replaces every other, a list the
-    /// shift too, and a shift a list; a guidance scale replaces the second expert's; CFG-Zero* replaces the number of
-    /// zeroed steps.
+    /// shift too, and a shift a list; a guidance scale replaces the second expert's, and each scale that of the sound;
+    /// CFG-Zero* replaces the number of zeroed steps.
     #[must_use]
     pub fn or(self, fallback: &Self) -> Self {
         let mut fallback = fallback.clone();
@@ -127,7 +149,16 @@ impl Sampling {
             (fallback.sigmas, fallback.timesteps) = (None, None);
         }
         if self.guidance_scale.is_some() {
-            fallback.guidance_scale_2 = None;
+            (fallback.guidance_scale_2, fallback.audio_guidance_scale) = (None, None);
+        }
+        if self.stg_scale.is_some() {
+            fallback.audio_stg_scale = None;
+        }
+        if self.modality_scale.is_some() {
+            fallback.audio_modality_scale = None;
+        }
+        if self.guidance_rescale.is_some() {
+            fallback.audio_guidance_rescale = None;
         }
         if self.cfg_zero_star.is_some() {
             fallback.zero_init = None;
@@ -195,7 +226,14 @@ mod tests {
         let one = Sampling { guidance_scale: Some(5.0), ..Sampling::default() };
         assert_eq!(one.clone().or(&two), one, "it is the scale of both experts");
         let second = Sampling { guidance_scale_2: Some(2.0), ..Sampling::default() };
-        assert_eq!(second.or(&two), Sampling { guidance_scale_2: Some(2.0), ..two });
+        assert_eq!(second.or(&two), Sampling { guidance_scale_2: Some(2.0), ..two.clone() });
+
+        let sound =
+            Sampling { stg_scale: Some(1.0), audio_stg_scale: Some(2.0), modality_scale: Some(3.0), ..two.clone() };
+        let sound = Sampling { audio_modality_scale: Some(4.0), audio_guidance_scale: Some(7.0), ..sound };
+        let merged = Sampling { stg_scale: Some(0.0), ..one.clone() }.or(&sound);
+        assert_eq!((merged.audio_guidance_scale, merged.audio_stg_scale), (None, None), "they are of the sound too");
+        assert_eq!((merged.modality_scale, merged.audio_modality_scale), (Some(3.0), Some(4.0)));
 
         let recorded = Sampling { cfg_zero_star: Some(false), zero_init: Some(0), ..Sampling::default() };
         let zero_star = Sampling { cfg_zero_star: Some(true), ..Sampling::default() };

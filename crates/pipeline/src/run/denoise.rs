@@ -1,18 +1,19 @@
 //! The middle stage: noise and contexts to latents.
 
+use super::combine::combined;
 use super::event::Event;
 use super::observer::Observer;
 use super::run_dir::RunDir;
-use crate::families::capabilities::StreamShape;
+use crate::families::capabilities::{Pass, StreamShape};
 use crate::families::family::Predictor;
 use crate::plan::Plan;
 use crate::request::output::Predictions;
 use crate::step_cache::{At, Predicted, StepCache};
 use crate::{Error, Result};
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device};
 use kinora_checkpoint::TensorFile;
 use kinora_dit::{ComputeAll, Reuse};
-use kinora_sampler::{NoiseSource, Sampler, StepInfo, Streams, cfg, cfg_zero_star, check_finite, x0_from_velocity};
+use kinora_sampler::{NoiseSource, Sampler, StepInfo, Streams};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -41,11 +42,12 @@ struct Running<'a> {
 }
 
 impl Denoiser<'_> {
-    /// Runs every step that is left: the clip's latents `[1, C, F, H, W]` f32, and the predictions that it took.
-    pub(crate) fn run(self, run_dir: Option<&RunDir>, observer: &mut Observer) -> Result<(Tensor, Predictions)> {
-        let (mut sampler, cache) = self.start(run_dir)?;
+    /// Runs every step that is left: the clip's latents f32, as [`Predictor::clip`] gives them, and the predictions that it took.
+    pub(crate) fn run(self, run_dir: Option<&RunDir>, observer: &mut Observer) -> Result<(Streams, Predictions)> {
+        let (sampler, cache) = self.start(run_dir)?;
+        let mut sampler = sampler.holding(self.predictor.held()?)?;
         let Self { plan, dtype, predictor, .. } = self;
-        let (done, total, predictions) = (sampler.step_index(), plan.steps(), plan.predictions());
+        let (done, total, predictions) = (sampler.step_index(), plan.steps(), plan.passes().len());
         observer.tell(Event::Steps { done, total, predictions })?;
         let mut running = Running { predictor, cache, predictions: Predictions::default(), shown: None };
         let (mut saved, mut save_every) = (Instant::now(), SAVE_EVERY);
@@ -110,31 +112,16 @@ impl Running<'_> {
         observer: &mut Observer,
     ) -> Result<Streams> {
         if info.index < plan.zero_init {
-            self.predictions.skipped += plan.predictions();
+            self.predictions.skipped += plan.passes().len();
             return Ok(x.clone()); // a velocity of zero says that x is the clip
         }
-        let expert = plan.expert(info.timestep);
         let velocities = self.velocities(plan, dtype, x, info, observer)?;
-        let scale = plan.guidance_scale[expert];
-        let velocity = match velocities.as_slice() {
-            [cond, uncond] if plan.cfg_zero_star => cond.zip(uncond, |_, c, u| cfg_zero_star(c, u, scale))?,
-            [cond, uncond] => cond.zip(uncond, |_, c, u| cfg(c, u, scale))?,
-            [cond, ..] => cond.clone(),
-            [] => unreachable!("a step has a prediction"),
-        };
-        let denoised = x.zip(&velocity, |_, x, velocity| {
-            let velocity = velocity.to_dtype(DType::F32)?;
-            check_finite(&velocity, || {
-                let (step, steps) = (info.index + 1, plan.steps());
-                format!("the network's output at step {step} of {steps} (timestep {})", info.timestep)
-            })?;
-            Ok::<_, Error>(x0_from_velocity(x, &velocity, info.sigma)?)
-        })?;
+        let denoised = combined(plan, x, info, &velocities)?;
         self.shown = Some(self.predictor.shown(&denoised)?);
         Ok(denoised)
     }
 
-    /// The velocity for the prompt and, where the step is guided, for the negative prompt, in the networks' dtype.
+    /// The velocities that the passes of a step give, in the networks' dtype; the prompt's come first.
     fn velocities(
         &mut self,
         plan: &Plan,
@@ -142,24 +129,24 @@ impl Running<'_> {
         x: &Streams,
         info: StepInfo,
         observer: &mut Observer,
-    ) -> Result<Vec<Streams>> {
+    ) -> Result<Vec<(Pass, Streams)>> {
         let Self { predictor, cache, predictions, .. } = self;
         let expert = plan.expert(info.timestep);
         if let Some(cache) = cache {
             cache.use_expert(expert);
         }
-        let count = if plan.guided_at(expert, info.sigma) { 2 } else { 1 };
-        predictions.skipped += plan.predictions().saturating_sub(count);
-        let mut velocities = Vec::with_capacity(count);
-        for prediction in 0..count {
-            let mut network = |reuse: &mut dyn Reuse| predictor.predict(x, info, prediction, reuse);
-            let at = At { step: info.index, prediction };
+        let passes = plan.passes_at(expert, info.sigma);
+        predictions.skipped += plan.passes().len().saturating_sub(passes.len());
+        let mut velocities = Vec::with_capacity(passes.len());
+        for pass in passes {
+            let mut network = |reuse: &mut dyn Reuse| predictor.predict(x, info, pass, reuse);
+            let at = At { step: info.index, prediction: pass as usize };
             let Predicted { velocity, reused } = match cache {
                 Some(cache) => cache.predict(at, x, network)?,
                 None => Predicted { velocity: network(&mut ComputeAll)?, reused: false },
             };
             *(if reused { &mut predictions.reused } else { &mut predictions.computed }) += 1;
-            velocities.push(velocity.map(|_, velocity| velocity.to_dtype(dtype))?);
+            velocities.push((pass, velocity.map(|_, velocity| velocity.to_dtype(dtype))?));
             observer.tell(Event::NetworkCall)?;
         }
         Ok(velocities)
@@ -182,15 +169,18 @@ fn seeded_noise(streams: &[StreamShape], seed: u64, device: &Device) -> Result<S
     Ok(Streams::new(streams.iter().map(noise).collect::<Result<Vec<_>>>()?)?)
 }
 
-/// The noise of a safetensors file, in f32: the tensor `noise`, or one tensor per stream, `noise.NAME`, where there are
-/// several.
+/// The noise of a safetensors file, in f32: the tensor `noise` for the first stream, `noise_NAME` for each other one.
 pub(crate) fn read_noise(path: &Path, streams: &[StreamShape]) -> Result<Streams> {
-    let hint = "the file needs a finite tensor `noise` [1, C, F, H, W] in the size of this clip's latents";
+    let hint = if streams.len() == 1 {
+        "the file needs a finite tensor `noise` [1, C, F, H, W] in the size of this clip's latents"
+    } else {
+        "the file needs a finite tensor `noise` [1, C, F, H, W] in the size of this clip's latents, and `noise_NAME` of each other stream"
+    };
     let bad = |reason: String| Error::bad_file(path, reason, hint);
     let file = TensorFile::open(path)?;
     let infos = file.infos();
-    let read = |stream: &StreamShape| {
-        let name = if streams.len() == 1 { "noise".to_string() } else { format!("noise.{}", stream.name) };
+    let read = |(index, stream): (usize, &StreamShape)| {
+        let name = StreamShape::named("noise", index, stream.name);
         let info = infos.iter().find(|info| info.name == name);
         let info = info.ok_or_else(|| bad(format!("it has no tensor `{name}`")))?;
         let shape = &stream.shape;
@@ -203,5 +193,8 @@ pub(crate) fn read_noise(path: &Path, streams: &[StreamShape]) -> Result<Streams
         }
         Ok((stream.name, noise))
     };
-    Ok(Streams::new(streams.iter().map(read).collect::<Result<Vec<_>>>()?)?)
+    Ok(Streams::new(streams.iter().enumerate().map(read).collect::<Result<Vec<_>>>()?)?)
 }
+
+#[cfg(all(test, feature = "embedded"))]
+mod tests;

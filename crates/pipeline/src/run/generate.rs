@@ -4,7 +4,7 @@ use super::decode::{Decoding, Shape, writer};
 use super::denoise::{Denoiser, read_noise};
 use super::directory::tidied;
 use super::event::{Event, Stage};
-use super::latents_file::{About, LatentsFile};
+use super::latents_file::{About, LatentsFile, video};
 use super::observer::Observer;
 use super::report::{replaced, report_of};
 use super::run_dir::RunDir;
@@ -16,7 +16,6 @@ use crate::request::Request;
 use crate::request::output::{LATENTS_SUFFIX, Output, Predictions, Report, Seconds};
 use crate::request::recipe::Recipe;
 use crate::{Error, Result};
-use candle_core::Tensor;
 use kinora_files::Claim;
 use kinora_media::{Lanczos, Source, Upscale};
 use kinora_sampler::Streams;
@@ -25,8 +24,8 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// The first two stages, done: latents `[1, C, F, H, W]` f32, the predictions that they took, and the seconds.
-type Denoised = (Tensor, Predictions, Seconds);
+/// The first two stages, done: latents f32, the predictions that they took, and the seconds.
+type Denoised = (Streams, Predictions, Seconds);
 
 /// The clip that latents are decoded to.
 struct Target<'a> {
@@ -155,7 +154,7 @@ impl Pipeline {
             let (latents, fps) = encode::encode_clip(vae.as_ref(), &self.readers, &clip, self.device(), observer)?;
             let (_, c, f, h, w) = latents.dims5()?;
             let replaced = replaced(output);
-            LatentsFile::save(output, latents, About { fps: Some(fps), ..About::default() })?;
+            LatentsFile::save(output, &video(latents), About { fps: Some(fps), ..About::default() })?;
             if let Some(note) = &replaced {
                 observer.tell_last(Event::Notice(note));
             }
@@ -182,7 +181,7 @@ impl Pipeline {
             return Ok((path, Predictions::default(), Seconds::default()));
         }
         let (latents, predictions, seconds) = self.denoise(planned, None, end, Some(&run_dir), observer)?;
-        LatentsFile::save(&path, latents, about(plan, Some(&recipe.text_for(output))))?;
+        LatentsFile::save(&path, &latents, about(plan, Some(&recipe.text_for(output))))?;
         Ok((path, predictions, seconds))
     }
 
@@ -214,7 +213,7 @@ impl Pipeline {
         let (mut latents, mut _claim) = (latents, None);
         // The run reads the file that it wrote, whatever another one gives the same name.
         let own = if run_dir.as_ref().map_or(Ok(false), |run_dir| run_dir.has_latents(plan))? {
-            let (total, predictions) = (plan.steps(), plan.predictions());
+            let (total, predictions) = (plan.steps(), plan.passes().len());
             observer.tell(Event::Steps { done: total, total, predictions })?;
             LatentsFile::open(&latents)?
         } else {
@@ -225,7 +224,7 @@ impl Pipeline {
                 latents = claim.path().to_path_buf();
                 _claim = Some(claim);
             }
-            self.keep_latents(&latents, denoised, plan, stored)?
+            self.keep_latents(&latents, &denoised, plan, stored)?
         };
         let decoded = observer.tell(Event::Saved(&latents)).and_then(|()| {
             let target = Target { fps: plan.fps, cut: plan.cropped, recipe: stored };
@@ -237,7 +236,7 @@ impl Pipeline {
         })?;
         let clip = Some(report.clip.as_path()).filter(|clip| *clip != Path::new(""));
         let about = About { clip, ..about(plan, stored) };
-        let save = |path: &Path| LatentsFile::save(path, own.from(0)?, about).map(drop);
+        let save = |path: &Path| LatentsFile::save(path, &own.all()?, about).map(drop);
         report.latents = settle_latents(output, latents, save)?;
         if let Some(note) = &old_latents {
             observer.tell_last(Event::Notice(note));
@@ -318,8 +317,8 @@ impl Pipeline {
     }
 
     /// Saves the denoised latents; where that fails, the system's temporary folder keeps them.
-    fn keep_latents(&self, path: &Path, latents: Tensor, plan: &Plan, recipe: Option<&str>) -> Result<LatentsFile> {
-        LatentsFile::save(path, latents.clone(), about(plan, recipe)).map_err(|error| {
+    fn keep_latents(&self, path: &Path, latents: &Streams, plan: &Plan, recipe: Option<&str>) -> Result<LatentsFile> {
+        LatentsFile::save(path, latents, about(plan, recipe)).map_err(|error| {
             let Ok(refuge) = refuge(plan.seed) else { return error };
             if LatentsFile::save(&refuge, latents, about(plan, recipe)).is_ok() {
                 return self.after_latents(error, &refuge);

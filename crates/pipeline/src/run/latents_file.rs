@@ -1,9 +1,11 @@
 //! [`LatentsFile`]: the artefact between denoising and decoding, one safetensors file.
 
+use crate::families::capabilities::StreamShape;
 use crate::request::recipe::Recipe;
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 use kinora_checkpoint::TensorFile;
+use kinora_sampler::Streams;
 use kinora_vae::LatentFormat;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -12,21 +14,26 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// The tensor's name.
+/// The name of the video's tensor, and with what follows that of the tensor of each other stream.
 const LATENTS: &str = "latents";
+/// The name of the first stream, which no file has.
+const VIDEO: &str = "video";
 /// Keys of the metadata: the recipe, the frame rate and the size that the clip should have, and the hash of its file.
 const RECIPE: &str = "recipe";
 const FPS: &str = "fps";
 const CUT: &str = "cut";
 const CLIP: &str = "clip";
 
-/// Latents `[1, C, F, h, w]` in a file, read a few frames at a time. They stay the same when another file gets its name.
+/// Latents `[1, C, F, h, w]` in a file, read a few frames at a time, and those of the clip's other streams, such as its sound. They
+/// stay the same when another file gets its name.
 #[derive(Clone)]
 pub(crate) struct LatentsFile {
     path: PathBuf,
     file: Arc<TensorFile>,
     /// `[C, F, h, w]`.
     shape: [usize; 4],
+    /// The streams beside the video, and their shapes.
+    others: Vec<(String, Vec<usize>)>,
 }
 
 /// Facts about the clip of saved latents.
@@ -61,7 +68,9 @@ impl LatentsFile {
         if c * f * h * w == 0 {
             return Err(bad(path, format!("`{LATENTS}` is empty, {:?}", info.shape)));
         }
-        Ok(Self { path: path.to_path_buf(), file: Arc::new(file), shape: [c, f, h, w] })
+        let other = |name: &str| Some(name.strip_prefix(LATENTS)?.strip_prefix('_')?.to_string());
+        let others = infos.iter().filter_map(|info| Some((other(&info.name)?, info.shape.clone()))).collect();
+        Ok(Self { path: path.to_path_buf(), file: Arc::new(file), shape: [c, f, h, w], others })
     }
 
     /// Opens latents that a VAE of this format decodes.
@@ -88,11 +97,12 @@ impl LatentsFile {
         Ok(self)
     }
 
-    /// Writes `latents [1, C, F, h, w]` and the facts about their clip, and returns the file.
+    /// Writes `latents`, of which the first are the video's, `[1, C, F, h, w]`, and the facts about their clip, and returns the
+    /// file.
     ///
     /// # Errors
     /// A file that cannot be written.
-    pub(crate) fn save(path: &Path, latents: Tensor, about: About) -> Result<Self> {
+    pub(crate) fn save(path: &Path, latents: &Streams, about: About) -> Result<Self> {
         let cut = about.cut.map(|(width, height)| format!("{width}x{height}"));
         let metadata = [
             (FPS, about.fps.map(|fps| fps.to_string())),
@@ -102,12 +112,22 @@ impl LatentsFile {
         ];
         let metadata: BTreeMap<_, _> =
             metadata.into_iter().filter_map(|(key, value)| Some((key.to_string(), value?))).collect();
-        Self::of(path, kinora_checkpoint::save_and_open(path, &[(LATENTS.to_string(), latents)], &metadata)?)
+        let tensors = latents.iter().enumerate();
+        let tensors = tensors.map(|(index, (name, tensor))| (StreamShape::named(LATENTS, index, name), tensor.clone()));
+        Self::of(path, kinora_checkpoint::save_and_open(path, &tensors.collect::<Vec<_>>(), &metadata)?)
     }
 
     /// `[C, F, h, w]`.
     pub(crate) fn shape(&self) -> [usize; 4] {
         self.shape
+    }
+
+    /// Whether they have those `streams` beside the video, in the same shapes, and no others.
+    pub(crate) fn has(&self, streams: &[StreamShape]) -> bool {
+        let is_here = |stream: &StreamShape| {
+            self.others.iter().any(|other| *other == (stream.name.to_string(), stream.shape.clone()))
+        };
+        self.others.len() == streams.len() && streams.iter().all(is_here)
     }
 
     /// Whether they are the latents of some clip, which was finished when they were saved.
@@ -169,6 +189,23 @@ impl LatentsFile {
         Ok(latents)
     }
 
+    /// All of them, f32 on the CPU: the video's first, then those of the other streams.
+    ///
+    /// # Errors
+    /// NaN or infinite values.
+    pub(crate) fn all(&self) -> Result<Streams> {
+        let mut streams = vec![(VIDEO.to_string(), self.from(0)?)];
+        for (name, _) in &self.others {
+            let tensor = StreamShape::named(LATENTS, 1, name);
+            let latents = self.file.tensor(&tensor)?.to_dtype(DType::F32)?;
+            if !kinora_sampler::all_finite(&latents)? {
+                return Err(bad(&self.path, format!("`{tensor}` has NaN or infinite values")));
+            }
+            streams.push((name.clone(), latents));
+        }
+        Ok(Streams::new(streams)?)
+    }
+
     /// The last `count` latent frames, f32 on `device`.
     ///
     /// # Errors
@@ -181,6 +218,11 @@ impl LatentsFile {
         }
         Ok(self.from(frames - count)?.to_device(device)?)
     }
+}
+
+/// Latents `[1, C, F, h, w]` of a clip that has no other streams.
+pub(crate) fn video(latents: Tensor) -> Streams {
+    Streams::single(VIDEO, latents)
 }
 
 /// The SHA-256 of the file `clip`; empty where there is no such file, as of numbered pictures.
@@ -205,4 +247,40 @@ fn fingerprint(clip: &Path) -> String {
 fn bad(path: &Path, reason: String) -> Error {
     Error::bad_file(path, reason, "latents are saved by a run, or encoded from a clip, with the same model")
         .about(&["save_latents"])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counted(shape: &[usize]) -> Tensor {
+        let count: usize = shape.iter().product();
+        Tensor::arange(0f32, count as f32, &Device::Cpu).and_then(|all| all.reshape(shape)).expect("a tensor")
+    }
+
+    fn values(tensor: &Tensor) -> Vec<f32> {
+        tensor.flatten_all().and_then(|all| all.to_vec1()).expect("f32")
+    }
+
+    #[test]
+    fn every_stream_comes_back_by_its_name() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("latents.safetensors");
+        let saved = [("video", counted(&[1, 2, 3, 2, 2])), ("audio", counted(&[1, 2, 9, 4]))];
+        let saved = Streams::new(saved).expect("two names");
+        let about = About { fps: Some(24.0), ..About::default() };
+        let file = LatentsFile::save(&path, &saved, about).expect("it is written");
+        assert_eq!((file.shape(), file.fps()), ([2, 3, 2, 2], Some(24.0)));
+        let all = LatentsFile::open(&path).and_then(|file| file.all()).expect("it is whole");
+        assert_eq!(all.names(), saved.names());
+        for ((name, found), (_, expected)) in all.iter().zip(saved.iter()) {
+            assert_eq!((found.dims(), values(found)), (expected.dims(), values(expected)), "{name}");
+        }
+        let audio = |shape: &[usize]| vec![StreamShape { name: "audio", shape: shape.to_vec() }];
+        assert!(file.has(&audio(&[1, 2, 9, 4])));
+        assert!(!file.has(&audio(&[1, 2, 8, 4])) && !file.has(&[]), "other shapes, and one that is not asked for");
+        let alone = LatentsFile::save(&path, &video(counted(&[1, 2, 3, 2, 2])), about).expect("it is written");
+        assert!(alone.has(&[]) && !alone.has(&audio(&[1, 2, 9, 4])));
+        assert_eq!(alone.all().expect("it is whole").names(), ["video"]);
+    }
 }

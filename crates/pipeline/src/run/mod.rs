@@ -1,5 +1,6 @@
 //! [`Pipeline`]: a loaded model; the stages that make clips with it are the files of this folder.
 
+mod combine;
 mod contexts;
 pub(crate) mod decode;
 mod denoise;

@@ -124,7 +124,7 @@ impl RunDir {
             return Ok(false);
         }
         let file = LatentsFile::open(&path).map_err(|error| self.bad(error))?;
-        if file.shape() == plan.latent_shape {
+        if file.shape() == plan.latent_shape && file.has(plan.streams.get(1..).unwrap_or_default()) {
             return Ok(true);
         }
         Err(self.bad(format!("{LATENTS} has no `latents` of this clip's shape")))
@@ -139,7 +139,7 @@ impl RunDir {
         }
         let mut loaded = kinora_checkpoint::load_safetensors(&path).map_err(|error| self.bad(error))?.0;
         let mut prompts = Vec::new();
-        for prompt in 0..plan.predictions() {
+        for prompt in 0..=usize::from(plan.guided()) {
             let mut contexts = Tensors::new();
             for name in names {
                 let kept = context_name(prompt, name);

@@ -7,8 +7,8 @@
 //! | `teacache` | the change of the embedded timestep, <https://arxiv.org/abs/2411.19108> | what all blocks added |
 //! | `magcache` | a table of how what the blocks add grows, <https://arxiv.org/abs/2506.09045> | what all blocks added |
 //!
-//! [`CacheRule`] holds the numbers and decides; [`StepCache`] keeps the tensors of a run. The two predictions of a guided
-//! step are kept apart, and another expert starts anew.
+//! [`CacheRule`] holds the numbers and decides; [`StepCache`] keeps the tensors of a run. The predictions of a step are
+//! kept apart, and another expert starts anew.
 
 mod memory;
 mod rule;
@@ -22,6 +22,6 @@ pub(crate) use state::{Predicted, StepCache};
 pub(crate) struct At {
     /// The step, from 0.
     pub step: usize,
-    /// 0 for the prompt, 1 for the negative prompt.
+    /// [`Pass`](crate::families::capabilities::Pass) as a number, 0 for the prompt's.
     pub prediction: usize,
 }

@@ -125,7 +125,9 @@ impl CacheRule {
                 numbers.error += coefficients.iter().fold(0.0, |sum, coefficient| sum * change + coefficient);
             }
             (Table::Ratios(ratios, most_in_a_row), _) => {
-                numbers.ratio *= ratios[at.prediction].get(at.step).copied().unwrap_or(1.0);
+                let [conditional, unconditional] = ratios;
+                let ratios = if at.prediction == 1 { unconditional } else { conditional };
+                numbers.ratio *= ratios.get(at.step).copied().unwrap_or(1.0);
                 numbers.error += (1.0 - numbers.ratio).abs();
                 most = *most_in_a_row as f64;
             }

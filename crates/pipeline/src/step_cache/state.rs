@@ -3,6 +3,7 @@
 use super::memory::{COMPUTED_LATENTS, LATENTS, Memory, RESIDUAL, SIGNAL, VELOCITY, mean_abs, mean_change};
 use super::{At, CacheRule};
 use crate::Result;
+use crate::families::capabilities::Pass;
 use crate::request::cache::CacheKind;
 use candle_core::{DType, Device, Tensor};
 use kinora_dit::Reuse;
@@ -21,16 +22,16 @@ pub(crate) struct Predicted {
 pub(crate) struct StepCache {
     rule: CacheRule,
     expert: usize,
-    /// One for the prompt's predictions and one for the negative prompt's.
-    memories: [Memory; 2],
-    /// `easycache` decides once for both predictions of a step.
-    pair: bool,
+    /// One for the predictions of each pass.
+    memories: [Memory; Pass::MOST],
+    /// `easycache` decides once for all predictions of a step.
+    reuses: bool,
 }
 
 impl StepCache {
     /// A step cache that has kept nothing yet.
     pub(crate) fn new(rule: CacheRule) -> Self {
-        Self { rule, expert: 0, memories: Default::default(), pair: false }
+        Self { rule, expert: 0, memories: Default::default(), reuses: false }
     }
 
     /// Forgets the results of another expert.
@@ -67,12 +68,12 @@ impl StepCache {
         let latents = x.first();
         if at.prediction == 0 {
             let change = change_of_latents(memory, latents)?;
-            self.pair = self.rule.reuses(at, change, &mut memory.numbers);
+            self.reuses = self.rule.reuses(at, change, &mut memory.numbers);
             memory.keep(LATENTS, latents.clone());
         }
         let residuals: Option<Vec<&Tensor>> =
             x.iter().map(|(name, x)| memory.get(&residual_of(x, latents, name))).collect();
-        if let Some(residuals) = residuals.filter(|_| self.pair) {
+        if let Some(residuals) = residuals.filter(|_| self.reuses) {
             let mut residuals = residuals.into_iter();
             let velocity = x.map(|_, x| x + residuals.next().expect("one for each stream"))?;
             return Ok(Predicted { velocity, reused: true });
@@ -106,19 +107,21 @@ impl StepCache {
     /// The cache whose [`StepCache::tensors`] these are; `None` if they are not.
     pub(crate) fn restore(rule: CacheRule, tensors: Vec<(String, Tensor)>) -> Option<Self> {
         let mut cache = Self::new(rule);
-        let mut parts: [Vec<(String, Tensor)>; 2] = Default::default();
+        let mut parts: [Vec<(String, Tensor)>; Pass::MOST] = Default::default();
         let mut expert = None;
         for (name, tensor) in tensors {
             match name.split_once('.') {
-                Some(("0", name)) => parts[0].push((name.to_string(), tensor)),
-                Some(("1", name)) => parts[1].push((name.to_string(), tensor)),
-                _ if name == EXPERT => expert = tensor.to_vec1::<u32>().ok()?.first().copied(),
-                _ => return None,
+                Some((index, name)) => {
+                    parts.get_mut(index.parse::<usize>().ok()?)?.push((name.to_string(), tensor));
+                }
+                None if name == EXPERT => expert = tensor.to_vec1::<u32>().ok()?.first().copied(),
+                None => return None,
             }
         }
         cache.expert = expert? as usize;
-        let [first, second] = parts;
-        cache.memories = [Memory::restore(first)?, Memory::restore(second)?];
+        for (memory, part) in cache.memories.iter_mut().zip(parts) {
+            *memory = Memory::restore(part)?;
+        }
         Some(cache)
     }
 }

@@ -9,7 +9,7 @@ use crate::request::output::{LATENTS_SUFFIX, Output, Report};
 use crate::run::Pipeline;
 use crate::run::decode::{self, Decoding, Stream, writer};
 use crate::run::encode::{Encoding, fitted_frame};
-use crate::run::latents_file::{About, LatentsFile};
+use crate::run::latents_file::{About, LatentsFile, video};
 use crate::run::observer::Observer;
 use crate::run::report::{replaced, report_of};
 use crate::run::sink::Destination;
@@ -143,7 +143,7 @@ impl<'a, 'w> Film<'a, 'w> {
         let (vae, device, end) = (self.pipeline.vae(Parts::Encoder)?, self.pipeline.device(), &self.reel.end);
         let mut encoding = Encoding { vae: vae.as_ref(), device, source: "the clip that is continued", observer };
         let latents = encoding.encode(end.len(), |index| Ok(end[index].clone()))?;
-        LatentsFile::save(path, latents, About::default()).map(drop)
+        LatentsFile::save(path, &video(latents), About::default()).map(drop)
     }
 
     /// The end of the clip so far, which the next window continues.
@@ -333,7 +333,7 @@ fn keep_latents(windows: &[(PathBuf, usize)], output: &Output, shape: Shape, rec
         return Err(Error::request(what, "move it away"));
     }
     let about = About { fps: Some(shape.fps), cut: shape.cut, recipe, clip: Some(&output.clip) };
-    LatentsFile::save(&path, Tensor::cat(&all, 2)?, about)?;
+    LatentsFile::save(&path, &video(Tensor::cat(&all, 2)?), about)?;
     Ok(path)
 }
 

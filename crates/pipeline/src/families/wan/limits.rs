@@ -2,10 +2,11 @@
 
 use super::files::{dit_config, vae_config};
 use crate::families::capabilities::{
-    Capabilities, ClipShape, Continuation, ImageInput, LastImageInput, Limits, StreamShape,
+    Capabilities, ClipShape, Continuation, GuidanceKind, ImageInput, LastImageInput, Levels, Limits, Shift, StreamShape,
 };
 use crate::model::Model;
 use crate::model::role::Role;
+use crate::model::scheduler::Scheduler;
 use crate::{Error, Result};
 use kinora_dit::wan::WanConfig;
 
@@ -58,11 +59,12 @@ pub(super) fn limits(model: &Model) -> Result<Limits> {
         patch: dit.patch_size,
         reach: dit.rope_max_seq_len,
         boundary_timestep: boundary(model).map(|boundary| boundary * TIMESTEPS),
-        scheduler: model.scheduler.clone(),
+        scheduler: model.scheduler.clone().map(Scheduler::plain),
         capabilities: capabilities(images, dit.camera, model.manifest.tail_latents),
         streams,
-        // However many tokens there are.
-        shift: |limits, _| limits.scheduler.as_ref()?.shift,
+        shift: model.scheduler.as_ref().and_then(|scheduler| scheduler.shift).map(Shift::Fixed),
+        levels: Levels::OfSampler,
+        guidance: GuidanceKind::Velocities,
     })
 }
 

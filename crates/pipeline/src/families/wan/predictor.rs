@@ -6,6 +6,7 @@ use super::conditioning::Conditions;
 use super::files::{built, dit_config, dit_key_maps, open};
 use super::limits::VIDEO;
 use crate::Result;
+use crate::families::capabilities::Pass;
 use crate::families::family::{Predictor, Run, Tensors, TimedPass};
 use crate::model::Model;
 use crate::model::component::Component;
@@ -80,17 +81,17 @@ impl Predictor for WanPredictor<'_> {
         noise.map(|_, noise| Ok(((start * (1.0 - sigma))? + (noise * sigma)?)?))
     }
 
-    fn predict(&mut self, x: &Streams, step: StepInfo, prediction: usize, reuse: &mut dyn Reuse) -> Result<Streams> {
+    fn predict(&mut self, x: &Streams, step: StepInfo, pass: Pass, reuse: &mut dyn Reuse) -> Result<Streams> {
         let Run { placement, plan, .. } = self.run;
         let patch = self.load(plan.expert(step.timestep))?.dit.patch_size();
-        if prediction == 0 || self.inputs.as_ref().is_none_or(|(of, _, _)| *of != step) {
+        if pass == Pass::Prompt || self.inputs.as_ref().is_none_or(|(of, _, _)| *of != step) {
             let (latents, timestep) = self.network_inputs(x.get(VIDEO)?, step.timestep, patch)?;
             self.inputs = Some((step, latents.to_dtype(placement.dtype)?, timestep));
         }
         let (_, latents, timestep) = self.inputs.as_ref().expect("just filled");
         let Resident { dit, prepared, .. } = self.resident.as_ref().expect("loaded above");
-        let sparse = plan.sparse_at(step.index);
-        let velocity = dit.forward_with(latents, timestep, &prepared[prediction], sparse, reuse)?;
+        let (context, sparse) = (usize::from(pass == Pass::Negative), plan.sparse_at(step.index));
+        let velocity = dit.forward_with(latents, timestep, &prepared[context], sparse, reuse)?;
         Ok(Streams::single(VIDEO, velocity))
     }
 
@@ -101,10 +102,9 @@ impl Predictor for WanPredictor<'_> {
         }
     }
 
-    fn clip(&self, x: &Streams) -> Result<Tensor> {
-        let latents = self.shown(x)?;
+    fn clip(&self, x: &Streams) -> Result<Streams> {
         let (references, frames) = (self.run.plan.inputs.references.len(), self.run.plan.latent_shape[1]);
-        Ok(latents.get(VIDEO)?.narrow(2, references, frames)?.contiguous()?)
+        self.shown(x)?.map(|_, latents| Ok(latents.narrow(2, references, frames)?.contiguous()?))
     }
 }
 
