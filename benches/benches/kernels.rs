@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Result, Shape, Tensor};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use kinora_checkpoint::{Blocks, StoredMatrix, Weights};
 use kinora_kernels::{
-    self as kernels, Epilogue, FrameConv, FrameConvOptions, Layer, LinearWeight, Prologue, reference,
+    self as kernels, Epilogue, FrameConv, FrameConvOptions, Layer, LinearWeight, Prologue, Snake, reference,
 };
 use std::hint::black_box;
 
@@ -15,7 +15,7 @@ use std::hint::black_box;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-criterion_group!(benches, linear, stored, beside, attention, conv3d, rows, elementwise, channel_norm);
+criterion_group!(benches, linear, stored, beside, attention, conv3d, rows, elementwise, snake, channel_norm);
 criterion_main!(benches);
 
 const TOKENS: usize = 1280;
@@ -172,6 +172,16 @@ fn elementwise(criterion: &mut Criterion) {
             reference::parameter_free_attention(&x, &x)
         });
     }
+}
+
+fn snake(criterion: &mut Criterion) {
+    let (x, parameter, filter) = (random((1, 8192, 192), DType::F32), random(192, DType::F32), random(12, DType::F32));
+    let (group, len) = ("over signals", x.elem_count());
+    let snake = Snake::new(parameter.clone(), parameter.clone(), filter.clone(), filter.clone()).expect("shapes fit");
+    time(criterion, group, "snake", len, || snake.forward(&x, 5));
+    time(criterion, group, "snake, reference", len, || {
+        reference::snake(&x, [&parameter, &parameter, &filter, &filter], 5)
+    });
 }
 
 fn channel_norm(criterion: &mut Criterion) {

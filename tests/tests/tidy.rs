@@ -27,6 +27,7 @@ const MAY_DEPEND: &[(&str, &[&str])] = &[
     ("text-encoder", &["kernels", "checkpoint", "nn"]),
     ("image-encoder", &["kernels", "checkpoint", "nn"]),
     ("vae", &["kernels", "checkpoint", "nn"]),
+    ("audio", &["kernels", "checkpoint", "nn"]),
     ("dit", &["kernels", "checkpoint", "nn"]),
     ("upscaler", &["kernels", "checkpoint", "nn", "span"]),
     (

@@ -61,6 +61,16 @@ pub fn silu(x: &Tensor) -> Result<Tensor> {
     })
 }
 
+/// `x`, or `slope · x` where `x` is negative; `slope` is below 1.
+pub fn leaky_relu(x: &Tensor, slope: f64) -> Result<Tensor> {
+    timed("leaky_relu", Work::Moves, || {
+        if cpu::supports(x) {
+            return cpu::leaky_relu(x, slope);
+        }
+        reference::leaky_relu(x, slope)
+    })
+}
+
 /// `(x + y) · (sigmoid(y) - 1/2)`, the parameter-free attention of SPAN (<https://arxiv.org/abs/2311.12770>) over the
 /// result `y` of a block and its input `x`, which have one shape.
 pub fn parameter_free_attention(x: &Tensor, y: &Tensor) -> Result<Tensor> {

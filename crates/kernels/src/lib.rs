@@ -29,6 +29,7 @@ pub mod reference;
 mod repeat;
 mod replay;
 mod rope;
+mod snake;
 mod softmax;
 
 use dispatch::on_cuda;
@@ -40,7 +41,7 @@ pub use cores::performance_cores;
 pub use cuda::{HostTensors, Uploader};
 #[cfg(feature = "cuda")]
 pub use cuda::{built_for as cuda_built_for, open as open_cuda};
-pub use elementwise::{gate_residual, gelu_erf, gelu_tanh, modulate, parameter_free_attention, silu};
+pub use elementwise::{gate_residual, gelu_erf, gelu_tanh, leaky_relu, modulate, parameter_free_attention, silu};
 pub use gpu_memory::{gpu_free_bytes, gpu_peak_bytes, gpu_reset_peak_bytes};
 pub use level::{LEVEL_VARIABLE, Level, UnknownLevel};
 pub use linear::{Epilogue, Layer, LinearWeight, Prologue, Side, linear, linear_after, linear_each, mlp};
@@ -51,3 +52,4 @@ pub use rates::{OperatorRates, Rates, instructions, rates};
 pub use repeat::{Repeat, repeat_channels};
 pub use replay::Replay;
 pub use rope::{rms_norm_rope, rope};
+pub use snake::{SNAKE_TAPS, Snake};

@@ -275,6 +275,27 @@ pub fn silu(x: &Tensor) -> Result<Tensor> {
     x.to_dtype(DType::F32)?.silu()?.to_dtype(x.dtype())
 }
 
+/// `x`, or `slope · x` where `x` is negative.
+pub fn leaky_relu(x: &Tensor, slope: f64) -> Result<Tensor> {
+    let wide = x.to_dtype(DType::F32)?;
+    wide.maximum(&(&wide * slope)?)?.to_dtype(x.dtype())
+}
+
+/// [`crate::Snake::forward`] of `x [B, L, C]` with `alpha` and `scale` `[C]` and the filters `up` and `down`, as convolutions of single signals.
+pub fn snake(x: &Tensor, [alpha, scale, up, down]: [&Tensor; 4], padding: usize) -> Result<Tensor> {
+    let (b, l, c) = x.dims3()?;
+    let (taps, before) = (up.dim(0)?, up.dim(0)? / 2 - 1);
+    let wide = |x: &Tensor, shape: (usize, usize, usize)| x.to_dtype(DType::F32)?.contiguous()?.reshape(shape);
+    let (up, down) = (wide(up, (1, 1, taps))?, wide(down, (1, 1, taps))?);
+    let signals = wide(&x.transpose(1, 2)?, (b * c, 1, l))?.pad_with_same(2, before, before)?;
+    let filtered = (signals.conv_transpose1d(&up, 0, 0, 2, 1, 1)? * 2.0)?;
+    let filtered = filtered.narrow(2, 2 * before + taps / 2 - 1, 2 * l)?.reshape((b, c, 2 * l))?;
+    let sines = filtered.broadcast_mul(&wide(alpha, (1, c, 1))?)?.sin()?.sqr()?;
+    let active = (&filtered + sines.broadcast_mul(&wide(scale, (1, c, 1))?)?)?.reshape((b * c, 1, 2 * l))?;
+    let y = active.pad_with_same(2, before, before + 1)?.conv1d(&down, 0, 2, 1, 1)?.reshape((b, c, l))?;
+    y.transpose(1, 2)?.contiguous()?.pad_with_zeros(1, padding, padding)?.to_dtype(x.dtype())
+}
+
 /// `(x + y) · (sigmoid(y) - 1/2)`.
 pub fn parameter_free_attention(x: &Tensor, y: &Tensor) -> Result<Tensor> {
     let y = y.to_dtype(DType::F32)?;

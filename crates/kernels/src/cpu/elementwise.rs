@@ -15,6 +15,19 @@ pub fn silu(x: &Tensor) -> Result<Tensor> {
     by_dtype!(x.dtype(), map(x, math::silu))
 }
 
+/// See [`crate::leaky_relu`].
+pub fn leaky_relu(x: &Tensor, slope: f64) -> Result<Tensor> {
+    let slope = slope as f32;
+    by_dtype!(
+        x.dtype(),
+        map(
+            x,
+            #[inline(always)]
+            |x| if x < 0.0 { slope * x } else { x }
+        )
+    )
+}
+
 /// See [`crate::modulate`]; shapes are checked there.
 pub fn modulate(x: &Tensor, shift: &Tensor, scale: &Tensor) -> Result<Tensor> {
     by_dtype!(x.dtype(), modulate_rows(x, &to_f32(shift)?, &to_f32(scale)?))

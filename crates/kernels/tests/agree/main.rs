@@ -9,7 +9,7 @@ mod rows;
 mod stored;
 
 use candle_core::{DType, Device, Result, Tensor};
-use kinora_kernels::{self as kernels, Epilogue, LEVEL_VARIABLE, Level, LinearWeight, Repeat};
+use kinora_kernels::{self as kernels, Epilogue, LEVEL_VARIABLE, Level, LinearWeight, Repeat, Snake};
 use kinora_test_support::{relative_l2, values};
 use std::process::Command;
 
@@ -80,6 +80,9 @@ fn wrong_shapes_are_errors() {
     let attend = |q: &[usize], k: &[usize], v: &[usize], bias: &[usize]| {
         kernels::attention(&t(q), &t(k), &t(v), 1.0, Some(&t(bias)))
     };
+    let snake = |x: &[usize], alpha: &[usize], scale: &[usize], filter: &[usize]| {
+        Snake::new(t(alpha), t(scale), t(filter), t(filter))?.forward(&t(x), 1)
+    };
     for (i, result) in [
         linear(&[2, 3], &[4, 5], &[4], Epilogue::None),
         linear(&[2, 5], &[4, 5], &[5], Epilogue::None),
@@ -111,6 +114,10 @@ fn wrong_shapes_are_errors() {
         kernels::modulate(&t(&[2, 3, 4]), &t(&[3, 1, 4]), &t(&[2, 1, 4])),
         kernels::gate_residual(&t(&[2, 3, 4]), &t(&[2, 1, 4]), &t(&[2, 1, 4])),
         kernels::parameter_free_attention(&t(&[2, 3, 4]), &t(&[2, 1, 4])),
+        snake(&[2, 3, 4], &[4], &[4], &[11]),
+        snake(&[2, 3, 4], &[4], &[3], &[12]),
+        snake(&[2, 3, 4], &[5], &[5], &[12]),
+        snake(&[2, 0, 4], &[4], &[4], &[12]),
     ]
     .into_iter()
     .enumerate()

@@ -2,7 +2,7 @@
 
 use crate::agree;
 use candle_core::{DType, Device, Tensor};
-use kinora_kernels::{self as kernels, Repeat, reference};
+use kinora_kernels::{self as kernels, Repeat, SNAKE_TAPS, Snake, reference};
 use kinora_test_support::{random, values};
 
 #[test]
@@ -135,5 +135,31 @@ fn activations() {
         let y = values(&y.unwrap());
         assert_eq!(y[3..], [0.0, 90.0, 1e4, 1e30]);
         assert!(y[..3].iter().all(|y| y.abs() < 1e-6), "{y:?}");
+    }
+}
+
+#[test]
+fn leaky_relu() {
+    for len in [0, 15, 40_000] {
+        let x = random((1, len), 1);
+        agree("leaky_relu", &[&x], |t| kernels::leaky_relu(&t[0], 0.1), |t| reference::leaky_relu(&t[0], 0.1));
+    }
+}
+
+/// Shorter than the filters, a task and its rest, channels that fill registers and others.
+#[test]
+fn snake() {
+    let [up, down] = [random(SNAKE_TAPS, 4), random(SNAKE_TAPS, 5)].map(|x| (x / 12f64.sqrt()).unwrap());
+    for ([batch, l, channels], padding) in
+        [([1, 1, 1], 0), ([2, 3, 17], 2), ([1, 64, 24], 25), ([1, 65, 768], 0), ([3, 200, 45], 5)]
+    {
+        let x = (random((batch, l, channels), 1) * 2.0).unwrap();
+        let [alpha, scale] = [2, 3].map(|seed| (random(channels, seed) * 0.5).unwrap().exp().unwrap());
+        agree(
+            "snake",
+            &[&x, &alpha, &scale],
+            |t| Snake::new(t[1].clone(), t[2].clone(), up.clone(), down.clone())?.forward(&t[0], padding),
+            |t| reference::snake(&t[0], [&t[1], &t[2], &up, &down], padding),
+        );
     }
 }
