@@ -17,7 +17,7 @@ mod positions;
 pub use config::{Activation, AttentionConfig, CausalLmConfig, LayerKind, Rope};
 
 use crate::{Error, Result};
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 use kinora_checkpoint::Weights;
 use layer::{Layer, Norm};
 use positions::Positions;
@@ -127,7 +127,6 @@ impl CausalLm {
             return Ok(rows);
         }
         let root = Tensor::full((*hidden_size as f32).sqrt(), (1, 1, 1), self.weights.device())?;
-        debug_assert_eq!(root.dtype(), DType::F32);
         Ok(rows.broadcast_mul(&root.to_dtype(dtype)?)?)
     }
 

@@ -31,8 +31,7 @@ impl Connector<'_> {
     /// Returns the context `[1, text_len, dim]` of every text, from the connector's input `[S, dim]` for its tokens. A block is
     /// read when its turn comes, for all texts.
     pub(super) fn forward(&self, texts: &[Tensor], text_len: usize) -> Result<Vec<Tensor>> {
-        let dtype = self.weights.dtype();
-        let registers = self.registers()?.to_dtype(dtype)?;
+        let registers = self.registers()?;
         let tiled = |tokens: &Tensor| with_registers(tokens, &registers, text_len);
         let mut contexts = texts.iter().map(tiled).collect::<Result<Vec<_>>>()?;
         let angles = angles(self.model, self.config, text_len, self.weights.device())?;
@@ -64,6 +63,9 @@ fn with_registers(tokens: &Tensor, registers: &Tensor, text_len: usize) -> Resul
     let ((s, _), count) = (tokens.dims2()?, registers.dim(0)?);
     if s > text_len || !text_len.is_multiple_of(count) {
         return Err(Error::Length { tokens: s, text_len });
+    }
+    if s == text_len {
+        return Ok(tokens.unsqueeze(0)?);
     }
     let all = registers.repeat((text_len / count, 1))?;
     Ok(Tensor::cat(&[tokens, &all.narrow(0, s, text_len - s)?], 0)?.unsqueeze(0)?)

@@ -65,10 +65,10 @@ impl CausalLmConfig {
     /// Returns the configuration of a released model with tensors of these canonical names and shapes, for files that come
     /// without one: Gemma 4 12B if its layers have scalars, or else Gemma 3 12B.
     pub fn of_released_gemma(shapes: &[(String, Vec<usize>)]) -> Self {
-        let has = |name: &str| shapes.iter().find(|(found, _)| found == name);
-        let released = if has("layers.0.layer_scalar").is_some() { Self::gemma4_12b() } else { Self::gemma3_12b() };
+        let find = |name: &str| shapes.iter().find(|(found, _)| found == name);
+        let released = if find("layers.0.layer_scalar").is_some() { Self::gemma4_12b() } else { Self::gemma3_12b() };
         // GGUF files leave out the rows that no token belongs to.
-        let rows = has("embed_tokens.weight").and_then(|(_, shape)| shape.first().copied());
+        let rows = find("embed_tokens.weight").and_then(|(_, shape)| shape.first().copied());
         Self { vocab_size: rows.unwrap_or(released.vocab_size), ..released }
     }
 
