@@ -64,7 +64,14 @@ impl Weights {
                 }
                 None => return Ok(None),
             },
-            Source::Tensors(_) | Source::Recorder | Source::Random(_) => return Ok(None),
+            Source::Random(random) => match random.blocks().filter(|blocks| shape[1].is_multiple_of(blocks.values())) {
+                Some(blocks) => {
+                    let zeros = placeholder(&Shape::from(shape.to_vec()), DType::F32, &self.inner.device)?;
+                    (StoredMatrix::Placeholder(zeros), shape[0] * shape[1] / blocks.values() * blocks.bytes())
+                }
+                None => return Ok(None),
+            },
+            Source::Tensors(_) | Source::Recorder => return Ok(None),
         };
         self.lock().insert(name, Asked { shape: shape.to_vec(), bytes });
         Ok(Some(matrix))

@@ -29,6 +29,7 @@ impl Weights {
                     None => None,
                 }
             }
+            Source::Random(random) if !self.unread => Some(random.get(&full, &wanted_shape, dtype, device)?),
             _ => None,
         };
         let (rows, bytes) = match rows {
