@@ -9,7 +9,7 @@ use crate::kinds::refuse_unread;
 use crate::stored::{self, Place, read_matrix, values_of};
 use crate::{Error, KeyMap, Result};
 use candle_core::{DType, Tensor};
-use kinora_formats::{Format, Matrix};
+use kinora_formats::{Format, Matrix, Parts, Scales};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The files of one component, with their tensors by canonical name.
@@ -123,6 +123,30 @@ impl Checkpoint {
         };
         let matrix = self.read(name, place, &shape)?;
         stored::check(name, &matrix, zeros)?;
+        Ok(Some(matrix))
+    }
+
+    /// Returns the rows `ids` of the matrix with the canonical name `name`, in the form in which they are stored and without
+    /// reading the others; `None` where they need more than their own bytes, or there is none of that name. `ids` are less than the
+    /// number of rows.
+    ///
+    /// # Errors
+    /// Another shape, values that are no numbers, and files that cannot be read.
+    pub(crate) fn rows(&self, name: &str, shape: [usize; 2], ids: &[u32]) -> Result<Option<Matrix>> {
+        if self.check(name, &shape)?.is_none() {
+            return Ok(None);
+        }
+        let (columns, unread) = (shape[1], |entry: &Entry| entry.strides.is_some() || entry.format == Format::F64);
+        let Some((file, entry)) = self.find(name).filter(|(_, entry)| !unread(entry) && self.coding(name).is_none()) else {
+            return Ok(None);
+        };
+        let Some(len) = entry.format.bytes(columns) else { return Ok(None) };
+        let (format, bytes) = (entry.format, file.rows_of(entry, len, ids)?);
+        let (rows, scales) = (ids.len(), Scales::None);
+        let parts = Parts { format, rows, columns, stride: columns, bytes, scales, rotation: 1 };
+        let problem = |problem| Error::Coding { path: file.path().to_path_buf(), name: name.to_string(), problem };
+        let matrix = Matrix::new(parts).map_err(problem)?;
+        stored::check(name, &matrix, true)?;
         Ok(Some(matrix))
     }
 

@@ -89,6 +89,13 @@ impl TensorFile {
         self
     }
 
+    /// Returns the file with those of its tensors alone whose names `keep` accepts.
+    #[must_use]
+    pub fn only(mut self, keep: impl Fn(&str) -> bool) -> Self {
+        self.header.entries.retain(|name, _| keep(name));
+        self
+    }
+
     /// Returns the file's path.
     pub fn path(&self) -> &Path {
         &self.path
@@ -221,6 +228,20 @@ impl TensorFile {
         let mut bytes = vec![0; entry.range.len()];
         let pieces = bytes.par_chunks_mut(PIECE).enumerate();
         pieces.try_for_each(|(piece, out)| self.read(entry.range.start + piece * PIECE, out))?;
+        if !self.data.is_unchanged() {
+            return Err(Error::Changed { path: self.path.clone() });
+        }
+        Ok(bytes)
+    }
+
+    /// Returns the bytes of the rows `ids` at `entry`, one after the other; each has `len` bytes, and lies within the tensor.
+    ///
+    /// # Errors
+    /// As [`TensorFile::bytes_of`].
+    pub(crate) fn rows_of(&self, entry: &Entry, len: usize, ids: &[u32]) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; ids.len() * len];
+        let rows = bytes.par_chunks_mut(len.max(1)).zip(ids);
+        rows.try_for_each(|(out, id)| self.read(entry.range.start + *id as usize * len, out))?;
         if !self.data.is_unchanged() {
             return Err(Error::Changed { path: self.path.clone() });
         }

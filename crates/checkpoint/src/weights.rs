@@ -2,6 +2,7 @@
 
 mod log;
 mod matrices;
+mod rows;
 
 use crate::checkpoint::Checkpoint;
 use crate::convert::Wanted;
@@ -31,6 +32,7 @@ pub struct Weights {
     exact: bool,
     target: Option<Device>,
     zeros: bool,
+    unread: bool,
     log: Option<TensorLog>,
     changes: Option<Arc<Changes>>,
 }
@@ -159,6 +161,7 @@ impl Weights {
             exact: false,
             target: None,
             zeros: false,
+            unread: false,
             log: None,
             changes: None,
         }
@@ -209,6 +212,13 @@ impl Weights {
         Self { zeros: true, ..self.clone() }
     }
 
+    /// Returns the same view for a module that is built only to check whether the tensors fit it, because it reads them later and
+    /// more than once: requests count, and are answered as by [`Weights::headers_only`].
+    #[must_use]
+    pub fn unread(&self) -> Self {
+        Self { unread: true, ..self.clone() }
+    }
+
     /// Returns the same view with these changes, by full canonical name. A tensor that has some is read in f32, changed, and
     /// rounded once, on the CPU. Its stored dtype ([`Weights::get_stored`]) is the model's: the 16 bits in which an f32 model's
     /// file may have it would round most of a small change away. Linear layers keep those of low rank apart ([`Weights::low_rank`]).
@@ -257,7 +267,7 @@ impl Weights {
         let changes = self.changes.as_deref().filter(|changes| !changes.of(&name).is_empty());
         let tensor = match (changes, &self.inner.source) {
             (None, _) => self.stored_tensor(&name, shape, dtype, &self.inner.device)?,
-            (Some(_), Source::Headers(_) | Source::Recorder) => {
+            (Some(_), _) if self.answers_zeros() => {
                 let dtype = dtype.unwrap_or(self.inner.dtype);
                 self.stored_tensor(&name, shape, Some(dtype), &self.inner.device)?
             }
@@ -284,7 +294,7 @@ impl Weights {
         device: &Device,
     ) -> Result<Option<Tensor>> {
         Ok(match &self.inner.source {
-            Source::Files(checkpoint) => {
+            Source::Files(checkpoint) if !self.unread => {
                 let wanted = Wanted { dtype: self.inner.dtype, device, zeros: self.zeros };
                 checkpoint.get(name, shape.dims(), dtype, &wanted)?
             }
@@ -292,15 +302,22 @@ impl Weights {
                 Some(tensor) => Some(from_memory(name, tensor, shape, dtype.unwrap_or(tensor.dtype()), device)?),
                 None => None,
             },
-            Source::Random(random) => {
+            Source::Random(random) if !self.unread => {
                 Some(random.get(name, shape.dims(), dtype.unwrap_or(self.inner.dtype), device)?)
             }
-            Source::Headers(checkpoint) => match checkpoint.check(name, shape.dims())? {
+            Source::Headers(checkpoint) | Source::Files(checkpoint) => match checkpoint.check(name, shape.dims())? {
                 Some(stored) => Some(placeholder(shape, dtype.unwrap_or(stored), device)?),
                 None => None,
             },
-            Source::Recorder => Some(placeholder(shape, dtype.unwrap_or(self.inner.dtype), device)?),
+            Source::Recorder | Source::Random(_) => {
+                Some(placeholder(shape, dtype.unwrap_or(self.inner.dtype), device)?)
+            }
         })
+    }
+
+    /// Whether requests of tensors in files are answered with zeros that take no memory.
+    fn answers_zeros(&self) -> bool {
+        self.unread || matches!(self.inner.source, Source::Headers(_) | Source::Recorder)
     }
 
     /// Returns whether the checkpoint has the tensor `name` below this view (recorders and random weights have none).

@@ -39,6 +39,14 @@ pub enum Error {
         /// `eos_token_id` of the encoder's configuration.
         expected: u32,
     },
+    /// The tokenizer does not begin texts the way the encoder was trained.
+    #[error("the tokenizer begins a text with token {found:?}, the text encoder expects {expected} (beginning of text)")]
+    StartOfText {
+        /// The first token of an encoded text, if it has any.
+        found: Option<u32>,
+        /// The token that texts of the encoder begin with.
+        expected: u32,
+    },
     /// A token that the encoder has no embedding for: tokenizer and encoder do not belong together.
     #[error("token {id} is outside the text encoder's vocabulary of {vocab_size}")]
     TokenId {
@@ -55,6 +63,9 @@ pub enum Error {
         /// Rows of the context.
         text_len: usize,
     },
+    /// A text without any token, not even one that begins or ends it.
+    #[error("a text has no tokens")]
+    NoTokens,
     /// The encoder's configuration describes something this crate does not compute.
     #[error("text encoder configuration: {reason}")]
     Config {
@@ -76,7 +87,7 @@ impl Error {
             Self::TokenizerFile { .. } => "check the path; tokenizer.json belongs into the model's folder",
             Self::Tokenizer { .. } => "the file is damaged or not a tokenizer.json: download it again",
             Self::NoRoom { .. } => "use a larger text length",
-            Self::EndOfText { .. } | Self::TokenId { .. } => {
+            Self::EndOfText { .. } | Self::StartOfText { .. } | Self::TokenId { .. } | Self::NoTokens => {
                 "tokenizer and text encoder belong to different models: take both from one"
             }
             Self::Config { .. } => "the text encoder's config.json is damaged or of another kind of model",

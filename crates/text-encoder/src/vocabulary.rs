@@ -1,5 +1,5 @@
-//! Tokenizers in the files of text encoders: the vocabulary of a GGUF file, and the `SentencePiece` model that `ComfyUI`'s
-//! files carry as a tensor. They become a `tokenizer.json`, as transformers converts `SentencePiece` models.
+//! Tokenizers in the files of text encoders: the vocabulary of a GGUF file, and the `SentencePiece` model or the whole
+//! `tokenizer.json` that single files carry as a tensor. The others become one, as transformers converts them.
 //! <https://github.com/huggingface/transformers/blob/v5.24.0/src/transformers/convert_slow_tokenizer.py>
 
 use crate::{Error, Result, piece_model};
@@ -9,6 +9,8 @@ use std::path::Path;
 
 /// The last segment of the name of a tensor that is a `SentencePiece` model.
 const SPIECE: &str = "spiece_model";
+/// The last segment of the name of a tensor that is the content of a `tokenizer.json`.
+const TOKENIZER_JSON: &str = "tokenizer_json";
 const TOKENS: &str = "tokenizer.ggml.tokens";
 /// The word in front of which text begins, and spaces in pieces.
 const SPACE: &str = "▁";
@@ -46,7 +48,8 @@ pub(crate) struct Piece {
 
 /// Returns whether one of the files of a text encoder has a tokenizer in it.
 pub fn has_tokenizer(files: &[TensorFile]) -> bool {
-    files.iter().any(|file| spiece(file).is_some() || matches!(file.texts(TOKENS), Ok(Some(_)) | Err(_)))
+    let is_tensor = |file: &TensorFile| [SPIECE, TOKENIZER_JSON].into_iter().any(|last| named(file, last).is_some());
+    files.iter().any(|file| is_tensor(file) || matches!(file.texts(TOKENS), Ok(Some(_)) | Err(_)))
 }
 
 /// Returns the tokenizer in the files of a text encoder as the content of a `tokenizer.json`.
@@ -55,8 +58,12 @@ pub fn has_tokenizer(files: &[TensorFile]) -> bool {
 /// [`Error::Tokenizer`]: there is none, or one of another kind than Unigram; files that cannot be read.
 pub fn tokenizer_json(files: &[TensorFile]) -> Result<Vec<u8>> {
     for file in files {
-        if let Some(name) = spiece(file) {
-            let bytes = file.tensor(&name)?.flatten_all()?.to_vec1::<u8>()?;
+        let bytes = |name: String| Ok::<_, Error>(file.tensor(&name)?.flatten_all()?.to_vec1::<u8>()?);
+        if let Some(name) = named(file, TOKENIZER_JSON) {
+            return bytes(name);
+        }
+        if let Some(name) = named(file, SPIECE) {
+            let bytes = bytes(name)?;
             return piece_model::read(&bytes).and_then(Vocabulary::json).map_err(|reason| in_file(file, &reason));
         }
         if let Some(tokens) = file.texts(TOKENS)? {
@@ -79,8 +86,9 @@ fn in_file(file: &TensorFile, reason: &str) -> Error {
     Error::Tokenizer { reason: format!("the one in `{}` {reason}", file.path().display()) }
 }
 
-fn spiece(file: &TensorFile) -> Option<String> {
-    file.infos().into_iter().map(|info| info.name).find(|name| name.rsplit('.').next() == Some(SPIECE))
+/// The name of the tensor whose last segment is `last`.
+fn named(file: &TensorFile, last: &str) -> Option<String> {
+    file.infos().into_iter().map(|info| info.name).find(|name| name.rsplit('.').next() == Some(last))
 }
 
 fn of_gguf(file: &TensorFile, tokens: Vec<String>) -> Result<Vocabulary> {

@@ -39,7 +39,7 @@ impl Weights {
             return Ok(None);
         }
         let (matrix, bytes) = match &self.inner.source {
-            Source::Files(checkpoint) => match checkpoint.matrix(&name, shape, self.zeros)? {
+            Source::Files(checkpoint) if !self.unread => match checkpoint.matrix(&name, shape, self.zeros)? {
                 Some(matrix) => {
                     // CPUs widen them to f32.
                     if self.inner.dtype == DType::F16 && !self.target().is_cpu() {
@@ -50,17 +50,24 @@ impl Weights {
                 }
                 None => return Ok(None),
             },
-            Source::Headers(checkpoint) => match checkpoint.matrix_bytes(&name, shape)? {
+            Source::Headers(checkpoint) | Source::Files(checkpoint) => match checkpoint.matrix_bytes(&name, shape)? {
                 Some(bytes) => {
                     let zeros = placeholder(&Shape::from(shape.to_vec()), DType::F32, &self.inner.device)?;
                     (StoredMatrix::Placeholder(zeros), bytes)
                 }
                 None => return Ok(None),
             },
-            Source::Random(random) => match random.matrix(&name, shape)? {
+            Source::Random(random) if !self.unread => match random.matrix(&name, shape)? {
                 Some(matrix) => {
                     let bytes = matrix.memory();
                     (StoredMatrix::Matrix(matrix), bytes)
+                }
+                None => return Ok(None),
+            },
+            Source::Random(random) => match random.blocks().filter(|blocks| shape[1].is_multiple_of(blocks.values())) {
+                Some(blocks) => {
+                    let zeros = placeholder(&Shape::from(shape.to_vec()), DType::F32, &self.inner.device)?;
+                    (StoredMatrix::Placeholder(zeros), shape[0] * shape[1] / blocks.values() * blocks.bytes())
                 }
                 None => return Ok(None),
             },
@@ -84,14 +91,15 @@ impl Weights {
             return Ok(None);
         }
         let bytes = changes.iter().map(Change::low_rank_bytes).sum();
-        let pairs = match &self.inner.source {
-            Source::Headers(_) | Source::Recorder => Vec::new(),
-            _ => changes.iter().filter_map(|change| change.low_rank().transpose()).collect::<Result<_>>()?,
+        let pairs = if self.answers_zeros() {
+            Vec::new()
+        } else {
+            changes.iter().filter_map(|change| change.low_rank().transpose()).collect::<Result<_>>()?
         };
         Ok(Some(LowRank { unchanged: Self { changes: None, ..self.clone() }, pairs, bytes }))
     }
 
-    fn changes_of(&self, name: &str) -> &[Change] {
+    pub(super) fn changes_of(&self, name: &str) -> &[Change] {
         self.changes.as_ref().map_or(&[], |changes| changes.of(name))
     }
 

@@ -7,6 +7,7 @@ mod headers;
 mod key_maps;
 mod loras;
 mod pth;
+mod rows;
 mod sharded;
 mod values;
 mod weight_sets;
