@@ -139,13 +139,48 @@ pub(crate) struct Limits {
     /// The model directory's scheduler.
     pub scheduler: Option<Scheduler>,
     pub capabilities: Capabilities,
-    /// The latent streams of a clip; noise is drawn in their order.
-    pub streams: fn(ClipShape) -> Vec<StreamShape>,
+    /// The latents of sound that the model makes beside those of the video.
+    pub sound: Option<SoundLatents>,
     /// The shift of the noise schedule that the model's own files ask for, if they do.
     pub shift: Option<Shift>,
     /// The noise levels of settings that list none.
     pub levels: Levels,
     pub guidance: GuidanceKind,
+}
+
+/// The latents of sound, `[1, C, L, M]`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct SoundLatents {
+    pub channels: usize,
+    /// Bins of a channel.
+    pub bins: usize,
+    /// Latents of a second.
+    pub rate: f64,
+}
+
+impl SoundLatents {
+    /// The number of latents of so many seconds: the nearest one, halves to the even one, and at least one.
+    pub(crate) fn length(&self, seconds: f64) -> usize {
+        ((seconds * self.rate).round_ties_even() as usize).max(1)
+    }
+}
+
+impl Limits {
+    /// The name of the stream of the video, and that of the sound.
+    pub(crate) const VIDEO: &str = "video";
+    pub(crate) const AUDIO: &str = "audio";
+
+    /// The latent streams of a clip: its video, with the latents of reference images before its own, then its sound. Noise is drawn
+    /// in their order.
+    pub(crate) fn streams(&self, clip: ClipShape) -> Vec<StreamShape> {
+        let [c, f, h, w] = clip.latents;
+        let video = StreamShape { name: Self::VIDEO, shape: vec![1, c, f + clip.references, h, w] };
+        let audio = self.sound.map(|sound| {
+            let shape = vec![1, sound.channels, sound.length(clip.seconds), sound.bins];
+            StreamShape { name: Self::AUDIO, shape }
+        });
+        [video].into_iter().chain(audio).collect()
+    }
 }
 
 /// What guides a model's clips, and with it the passes that its family can make.

@@ -196,7 +196,7 @@ impl Plan {
             boundary_timestep: limits.boundary_timestep,
             seed,
             inputs: request.inputs.clone(),
-            streams: (limits.streams)(ClipShape { latents: latent_shape, references, seconds: frames as f64 / fps }),
+            streams: limits.streams(ClipShape { latents: latent_shape, references, seconds: frames as f64 / fps }),
             capabilities: limits.capabilities,
             init_latents: request.init_latents.clone(),
         };
@@ -270,7 +270,7 @@ mod tests {
             boundary_timestep: None,
             scheduler: None,
             capabilities: Capabilities::default(),
-            streams: |_| Vec::new(),
+            sound: None,
             shift: None,
             levels: Levels::OfSampler,
             guidance: GuidanceKind::Velocities,

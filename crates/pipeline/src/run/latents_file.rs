@@ -1,6 +1,6 @@
 //! [`LatentsFile`]: the artefact between denoising and decoding, one safetensors file.
 
-use crate::families::capabilities::StreamShape;
+use crate::families::capabilities::{Limits, StreamShape};
 use crate::request::recipe::Recipe;
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
@@ -16,8 +16,6 @@ use std::sync::Arc;
 
 /// The name of the video's tensor, and with what follows that of the tensor of each other stream.
 const LATENTS: &str = "latents";
-/// The name of the first stream, which no file has.
-const VIDEO: &str = "video";
 /// Keys of the metadata: the recipe, the frame rate and the size that the clip should have, and the hash of its file.
 const RECIPE: &str = "recipe";
 const FPS: &str = "fps";
@@ -194,7 +192,7 @@ impl LatentsFile {
     /// # Errors
     /// NaN or infinite values.
     pub(crate) fn all(&self) -> Result<Streams> {
-        let mut streams = vec![(VIDEO.to_string(), self.from(0)?)];
+        let mut streams = vec![(Limits::VIDEO.to_string(), self.from(0)?)];
         for (name, _) in &self.others {
             let tensor = StreamShape::named(LATENTS, 1, name);
             let latents = self.file.tensor(&tensor)?.to_dtype(DType::F32)?;
@@ -222,7 +220,7 @@ impl LatentsFile {
 
 /// Latents `[1, C, F, h, w]` of a clip that has no other streams.
 pub(crate) fn video(latents: Tensor) -> Streams {
-    Streams::single(VIDEO, latents)
+    Streams::single(Limits::VIDEO, latents)
 }
 
 /// The SHA-256 of the file `clip`; empty where there is no such file, as of numbered pictures.

@@ -1,6 +1,6 @@
 //! The memory of the stages of an LTX-2.x model, from shapes alone.
 
-use super::limits::{AUDIO_BINS, audio_latents, seconds};
+use super::limits::audio_latents;
 use super::parts::{
     audio_config, built, connectors_config, connectors_key_maps, dit_config, dit_key_maps, text_config, text_key_maps,
     vae_config, vae_key_maps, vocoder_config,
@@ -76,7 +76,7 @@ fn denoise(model: &Model, placement: &Placement, demand: &Demand, texts: &[usize
         transformer.headers(&dit_key_maps(), dtype)?.with_quant(placement.quant).planned_on(&placement.device);
     built(transformer.role, LtxModel::new(&config, &headers))?;
     let fps = model.manifest.defaults.fps;
-    let geometry = Geometry { video: [f, h, w], audio: audio_latents(seconds(f, fps)), frame_rate: fps };
+    let geometry = Geometry { video: [f, h, w], audio: audio_latents(model, f)?, frame_rate: fps };
     let rows = model.manifest.text_len;
     let prepared = texts.len() * config.prepared_bytes(rows, dtype, KV_CACHE_BYTES);
     let tokens = geometry.video_tokens() * config.video.dim() + geometry.audio * config.audio.dim();
@@ -85,7 +85,7 @@ fn denoise(model: &Model, placement: &Placement, demand: &Demand, texts: &[usize
     let replays = placement.gpu_memory.is_some() && !placement.offload && !demand.cached;
     let replayed = if replays { texts.len() * config.replay_bytes(&geometry, dtype) } else { 0 };
     // The sampler's latents, and the predictions of up to four passes, f32.
-    let latents = demand.latents.iter().product::<usize>() + geometry.audio * config.audio.channels * AUDIO_BINS;
+    let latents = demand.latents.iter().product::<usize>() + geometry.audio * config.audio.channels;
     let sampled = 14 * latents * DType::F32.size_in_bytes();
     let working = config.working_bytes(&geometry, true, dtype) + prepared + kept + replayed + sampled;
     let mut part = memory_of(&headers, working);
@@ -121,7 +121,7 @@ fn sound(model: &Model, frames: usize, threads: usize) -> Result<PartMemory> {
     built(Role::AudioVae, AudioVae::new(&config, &audio, kinora_audio::Parts::Decoder))?;
     let headers = model.component(Role::Vocoder)?.headers(&vocoder::key_maps(), DType::F32)?;
     built(Role::Vocoder, Vocoder::new(&vocoder, &headers))?;
-    let latents = audio_latents(seconds(frames, model.manifest.defaults.fps));
+    let latents = audio_latents(model, frames)?;
     let mel = latents * config.factor() - (config.factor() - 1);
     let working = config.decoding_bytes(latents, threads).max(vocoder.bytes(mel));
     Ok(PartMemory { weights: (audio.bytes() + headers.bytes()) as u64, working: working as u64 })

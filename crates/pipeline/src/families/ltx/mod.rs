@@ -24,9 +24,6 @@ use kinora_text_encoder::{LtxText, Tokenizer, Unread, clean_prompt};
 use kinora_vae::{Parts, VideoVae};
 use predictor::LtxPredictor;
 
-/// The names of the latent streams.
-const VIDEO: &str = "video";
-const AUDIO: &str = "audio";
 /// The names of a prompt's contexts, for the video and for the sound.
 const CONTEXTS: [&str; 2] = ["video", "audio"];
 /// The name of a given picture's latent frame.
@@ -101,7 +98,7 @@ impl Family for Ltx {
 
     fn operations(&self, model: &Model, [_, f, h, w]: [usize; 4]) -> Result<f64> {
         let config = parts::dit_config(model, model.component(Role::Transformer)?)?;
-        let sound = limits::audio_latents(limits::seconds(f, model.manifest.defaults.fps));
+        let sound = limits::audio_latents(model, f)?;
         Ok(config.operations([f * h * w, sound]))
     }
 

@@ -1,8 +1,9 @@
 //! [`LtxPredictor`]: the transformer with the contexts of a run's prompts, and the picture that its clip begins with.
 
-use super::parts::{dit_config, load_dit};
-use super::{AUDIO, CONTEXTS, PICTURE, VIDEO};
-use crate::families::capabilities::Pass;
+use super::limits::audio_latents;
+use super::parts::{audio_config, dit_config, load_dit};
+use super::{CONTEXTS, PICTURE};
+use crate::families::capabilities::{Limits, Pass};
 use crate::families::family::{Predictor, Run, Tensors, TimedPass};
 use crate::model::Model;
 use crate::model::role::Role;
@@ -64,7 +65,7 @@ impl<'a> LtxPredictor<'a> {
             // Keys and values that change from step to step serve the passes of one.
             let kv_cache_bytes = if plan.passes().len() > 1 { KV_CACHE_BYTES } else { 0 };
             let [_, f, h, w] = plan.latent_shape;
-            let audio = plan.streams.iter().find(|stream| stream.name == AUDIO);
+            let audio = plan.streams.iter().find(|stream| stream.name == Limits::AUDIO);
             let audio = audio.and_then(|stream| stream.shape.get(2)).copied().unwrap_or_default();
             let geometry = Geometry { video: [f, h, w], audio, frame_rate: plan.fps };
             let prepare = |contexts: &Contexts| {
@@ -83,7 +84,7 @@ impl<'a> LtxPredictor<'a> {
     fn with_picture(&self, x: &Streams) -> Result<Streams> {
         let Some(picture) = &self.picture else { return Ok(x.clone()) };
         x.map(|name, x| {
-            if name != VIDEO {
+            if name != Limits::VIDEO {
                 return Ok(x.clone());
             }
             let frames = x.dim(2)?;
@@ -103,7 +104,7 @@ impl Predictor for LtxPredictor<'_> {
         }
         let frames = self.run.plan.latent_shape[1];
         let mask: Vec<f32> = (0..frames).map(|frame| if frame == 0 { 1.0 } else { 0.0 }).collect();
-        Ok(Held::NOTHING.and(VIDEO, &Tensor::from_vec(mask, (1, 1, frames, 1, 1), &self.run.placement.device)?)?)
+        Ok(Held::NOTHING.and(Limits::VIDEO, &Tensor::from_vec(mask, (1, 1, frames, 1, 1), &self.run.placement.device)?)?)
     }
 
     fn predict(&mut self, x: &Streams, step: StepInfo, pass: Pass, reuse: &mut dyn Reuse) -> Result<Streams> {
@@ -117,8 +118,8 @@ impl Predictor for LtxPredictor<'_> {
         });
         let token_timesteps = token_timesteps.transpose()?;
         let video =
-            StreamInput { latents: x.get(VIDEO)?, timestep: &timestep, token_timesteps: token_timesteps.as_ref() };
-        let audio = StreamInput { latents: x.get(AUDIO)?, timestep: &timestep, token_timesteps: None };
+            StreamInput { latents: x.get(Limits::VIDEO)?, timestep: &timestep, token_timesteps: token_timesteps.as_ref() };
+        let audio = StreamInput { latents: x.get(Limits::AUDIO)?, timestep: &timestep, token_timesteps: None };
         let (prompt, skips) = match pass {
             Pass::Prompt => (0, Skips::default()),
             Pass::Negative => (1, Skips::default()),
@@ -127,7 +128,7 @@ impl Predictor for LtxPredictor<'_> {
         };
         let sparse = plan.sparse_at(step.index);
         let [video, audio] = dit.forward_with([video, audio], &prepared[prompt], skips, sparse, reuse)?;
-        Ok(Streams::new(vec![(VIDEO, video), (AUDIO, audio)])?)
+        Ok(Streams::new(vec![(Limits::VIDEO, video), (Limits::AUDIO, audio)])?)
     }
 
     fn shown(&self, denoised: &Streams) -> Result<Streams> {
@@ -155,11 +156,11 @@ pub(super) fn timed_pass(
     let [video, audio] = [&config.video, &config.audio].map(|stream| context(config.text_dim.unwrap_or(stream.dim())));
     let contexts = Contexts { video: video?, audio: audio? };
     let fps = model.manifest.defaults.fps;
-    let sound = super::limits::audio_latents(super::limits::seconds(f, fps));
+    let sound = audio_latents(model, f)?;
     let geometry = Geometry { video: [f, h, w], audio: sound, frame_rate: fps };
     let prepared = dit.prepare(&contexts, &geometry, 0)?;
     let latents = noise.randn_tensor((1, c, f, h, w), device)?.to_dtype(*dtype)?;
-    let bins = super::limits::AUDIO_BINS;
+    let bins = audio_config(model)?.latent_bins();
     let sound = noise.randn_tensor((1, config.audio.channels / bins, sound, bins), device)?.to_dtype(*dtype)?;
     let timestep = Tensor::new(&[500f32], &Device::Cpu)?.to_dtype(DType::F32)?;
     let sparse = keep.map(|keep| Sparse { keep, references: 0, dense: false });

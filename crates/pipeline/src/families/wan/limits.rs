@@ -2,7 +2,7 @@
 
 use super::files::{dit_config, vae_config};
 use crate::families::capabilities::{
-    Capabilities, ClipShape, Continuation, GuidanceKind, ImageInput, LastImageInput, Levels, Limits, Shift, StreamShape,
+    Capabilities, Continuation, GuidanceKind, ImageInput, LastImageInput, Levels, Limits, Shift,
 };
 use crate::model::Model;
 use crate::model::role::Role;
@@ -10,8 +10,6 @@ use crate::model::scheduler::Scheduler;
 use crate::{Error, Result};
 use kinora_dit::wan::WanConfig;
 
-/// The name of the one latent stream.
-pub(super) const VIDEO: &str = "video";
 /// Channels of the mask before a model's condition latents.
 const MASK_CHANNELS: usize = 4;
 /// The rays of a camera per latent frame: six numbers for each of its four pixel frames.
@@ -61,7 +59,7 @@ pub(super) fn limits(model: &Model) -> Result<Limits> {
         boundary_timestep: boundary(model).map(|boundary| boundary * TIMESTEPS),
         scheduler: model.scheduler.clone().map(Scheduler::plain),
         capabilities: capabilities(images, dit.camera, model.manifest.tail_latents),
-        streams,
+        sound: None,
         shift: model.scheduler.as_ref().and_then(|scheduler| scheduler.shift).map(Shift::Fixed),
         levels: Levels::OfSampler,
         guidance: GuidanceKind::Velocities,
@@ -140,10 +138,4 @@ fn capabilities(images: Images, camera: bool, tail_latents: Option<usize>) -> Ca
         sound: false,
         untrained: images == Images::CleanFrames && trained_tail.is_none(),
     }
-}
-
-/// One stream; the latents of reference images come before the clip's.
-fn streams(clip: ClipShape) -> Vec<StreamShape> {
-    let [c, f, h, w] = clip.latents;
-    vec![StreamShape { name: VIDEO, shape: vec![1, c, f + clip.references, h, w] }]
 }

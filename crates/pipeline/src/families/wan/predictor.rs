@@ -4,9 +4,8 @@
 use super::CONTEXT;
 use super::conditioning::Conditions;
 use super::files::{built, dit_config, dit_key_maps, open};
-use super::limits::VIDEO;
 use crate::Result;
-use crate::families::capabilities::Pass;
+use crate::families::capabilities::{Limits, Pass};
 use crate::families::family::{Predictor, Run, Tensors, TimedPass};
 use crate::model::Model;
 use crate::model::component::Component;
@@ -85,14 +84,14 @@ impl Predictor for WanPredictor<'_> {
         let Run { placement, plan, .. } = self.run;
         let patch = self.load(plan.expert(step.timestep))?.dit.patch_size();
         if pass == Pass::Prompt || self.inputs.as_ref().is_none_or(|(of, _, _)| *of != step) {
-            let (latents, timestep) = self.network_inputs(x.get(VIDEO)?, step.timestep, patch)?;
+            let (latents, timestep) = self.network_inputs(x.get(Limits::VIDEO)?, step.timestep, patch)?;
             self.inputs = Some((step, latents.to_dtype(placement.dtype)?, timestep));
         }
         let (_, latents, timestep) = self.inputs.as_ref().expect("just filled");
         let Resident { dit, prepared, .. } = self.resident.as_ref().expect("loaded above");
         let (context, sparse) = (usize::from(pass == Pass::Negative), plan.sparse_at(step.index));
         let velocity = dit.forward_with(latents, timestep, &prepared[context], sparse, reuse)?;
-        Ok(Streams::single(VIDEO, velocity))
+        Ok(Streams::single(Limits::VIDEO, velocity))
     }
 
     fn shown(&self, denoised: &Streams) -> Result<Streams> {

@@ -1,7 +1,7 @@
 //! Runs of a model of two latent streams, with a network that is a formula.
 
 use super::*;
-use crate::families::capabilities::GuidanceKind;
+use crate::families::capabilities::{GuidanceKind, SoundLatents};
 use crate::plan::guidance::Combination;
 use crate::request::Request;
 use crate::request::cache::CacheChoice;
@@ -24,14 +24,7 @@ fn pipeline() -> Pipeline {
     let mut pipeline = Pipeline::load(&options).expect("the embedded model");
     let limits = &mut pipeline.limits;
     (limits.guidance, limits.capabilities.sound) = (GuidanceKind::Estimates, true);
-    limits.streams = |clip| {
-        let [c, f, h, w] = clip.latents;
-        let audio = (clip.seconds * 25.0).round_ties_even() as usize;
-        vec![
-            StreamShape { name: "video", shape: vec![1, c, f, h, w] },
-            StreamShape { name: "audio", shape: vec![1, 2, audio, 4] },
-        ]
-    };
+    limits.sound = Some(SoundLatents { channels: 2, bins: 4, rate: 25.0 });
     pipeline
 }
 
