@@ -137,7 +137,8 @@ impl Checkpoint {
             return Ok(None);
         }
         let (columns, unread) = (shape[1], |entry: &Entry| entry.strides.is_some() || entry.format == Format::F64);
-        let Some((file, entry)) = self.find(name).filter(|(_, entry)| !unread(entry) && self.coding(name).is_none()) else {
+        let Some((file, entry)) = self.find(name).filter(|(_, entry)| !unread(entry) && self.coding(name).is_none())
+        else {
             return Ok(None);
         };
         let Some(len) = entry.format.bytes(columns) else { return Ok(None) };

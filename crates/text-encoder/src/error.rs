@@ -40,7 +40,9 @@ pub enum Error {
         expected: u32,
     },
     /// The tokenizer does not begin texts the way the encoder was trained.
-    #[error("the tokenizer begins a text with token {found:?}, the text encoder expects {expected} (beginning of text)")]
+    #[error(
+        "the tokenizer begins a text with token {found:?}, the text encoder expects {expected} (beginning of text)"
+    )]
     StartOfText {
         /// The first token of an encoded text, if it has any.
         found: Option<u32>,

@@ -126,6 +126,7 @@ fn configurations_are_read_in_old_and_new_forms() {
     let (layers, heads) = (config("gemma4"), config("gemma4_odd"));
     assert_eq!((layers.full.head_dim, layers.full.kv_heads, layers.sliding.head_dim), (32, 1, 16));
     assert_eq!((heads.full.head_dim, heads.full.kv_heads, heads.sliding.kv_heads), (16, 1, 2));
+    assert_eq!((layers.placeholders, layers.padding, heads.placeholders), (vec![4, 5, 6], 0, vec![]));
     assert_eq!((heads.full.rope.turning, heads.full.keys_are_values), (0.25, true));
     let published = r#"{"model_type": "gemma3", "text_config": {"hidden_size": 3840, "intermediate_size": 15360,
         "model_type": "gemma3_text", "num_attention_heads": 16, "num_hidden_layers": 48, "num_key_value_heads": 8,

@@ -109,15 +109,15 @@ fn language_models_have_the_same_names_in_files_of_llama_cpp() {
     };
     for (list, of_release) in GEMMAS {
         let (_, shapes) = released(list, 0);
-        let names: Vec<String> = shapes.keys().map(|name| llama_cpp(name)).chain(["rope_freqs.weight".into()]).collect();
+        let names: Vec<String> =
+            shapes.keys().map(|name| llama_cpp(name)).chain(["rope_freqs.weight".into()]).collect();
         let found = canonical(&gemma::key_maps(), &names);
         let plus_one = of_release().norm_offset;
         let renamed = |name: &String| match name.strip_suffix("norm.weight") {
             Some(start) if plus_one => format!("{start}norm.scale"),
             _ => name.clone(),
         };
-        let expected: BTreeMap<String, String> =
-            shapes.keys().map(|name| (renamed(name), llama_cpp(name))).collect();
+        let expected: BTreeMap<String, String> = shapes.keys().map(|name| (renamed(name), llama_cpp(name))).collect();
         assert_eq!(found, expected, "{list}");
     }
 }

@@ -39,6 +39,10 @@ pub struct CausalLmConfig {
     pub scaled_embeddings: bool,
     /// Whether the result of every layer is multiplied by a number of its own.
     pub layer_scalar: bool,
+    /// Tokens that stand for pictures and sound: where a text has one, it has the embedding of padding.
+    pub placeholders: Vec<u32>,
+    /// The token of padding.
+    pub padding: u32,
 }
 
 /// Which keys the queries of a layer see.

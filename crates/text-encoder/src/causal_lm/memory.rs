@@ -1,6 +1,7 @@
 //! The model's memory, computed from shapes alone.
 
 use super::CausalLmConfig;
+use crate::memory::reading_bytes;
 use candle_core::DType;
 use kinora_checkpoint::Weights;
 
@@ -8,7 +9,7 @@ impl CausalLmConfig {
     /// The most bytes of weights that are held at a time, of a model that was checked with `weights`: those of the largest layer.
     /// Of the embedding table, rows are read.
     pub fn weight_bytes(&self, weights: &Weights) -> usize {
-        let layers = (0..self.layers.len()).map(|index| weights.bytes_of(&format!("layers.{index}.")));
+        let layers = (0..self.layers.len()).map(|index| reading_bytes(weights, &format!("layers.{index}.")));
         layers.max().unwrap_or(0) + weights.bytes_of("norm.")
     }
 

@@ -119,14 +119,15 @@ impl CausalLm {
 
     /// Returns the embeddings `[1, S, C]` of `ids`.
     fn embeddings(&self, ids: &[u32]) -> Result<Tensor> {
-        let (CausalLmConfig { vocab_size, hidden_size, scaled_embeddings, .. }, dtype) =
-            (&self.config, self.weights.dtype());
+        let (config, dtype) = (&self.config, self.weights.dtype());
+        let own = |id: &u32| if config.placeholders.contains(id) { config.padding } else { *id };
+        let ids: Vec<u32> = ids.iter().map(own).collect();
         let table = self.weights.pp("embed_tokens");
-        let rows = table.rows("weight", [*vocab_size, *hidden_size], ids, dtype)?.unsqueeze(0)?;
-        if !scaled_embeddings {
+        let rows = table.rows("weight", [config.vocab_size, config.hidden_size], &ids, dtype)?.unsqueeze(0)?;
+        if !config.scaled_embeddings {
             return Ok(rows);
         }
-        let root = Tensor::full((*hidden_size as f32).sqrt(), (1, 1, 1), self.weights.device())?;
+        let root = Tensor::full((config.hidden_size as f32).sqrt(), (1, 1, 1), self.weights.device())?;
         Ok(rows.broadcast_mul(&root.to_dtype(dtype)?)?)
     }
 

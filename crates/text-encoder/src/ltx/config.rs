@@ -100,8 +100,11 @@ impl ConnectorsConfig {
     /// Checks that the sizes fit together and are within reason; the first that is not is the error.
     pub fn check(&self) -> Result<()> {
         let refuse = |reason: String| Err(Error::Config { reason });
-        let sizes =
-            [("caption_channels", self.hidden_size), ("text_proj_in_factor", self.states), ("connector_rope_base_seq_len", self.rope_length)];
+        let sizes = [
+            ("caption_channels", self.hidden_size),
+            ("text_proj_in_factor", self.states),
+            ("connector_rope_base_seq_len", self.rope_length),
+        ];
         if let Some((field, size)) = sizes.into_iter().find(|(_, size)| !(1..=LARGEST).contains(size)) {
             return refuse(format!("`{field}` is {size}, expected 1 to {LARGEST}"));
         }

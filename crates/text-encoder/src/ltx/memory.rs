@@ -1,7 +1,8 @@
 //! The memory of the projections and connectors, computed from shapes alone.
 
-use super::config::{ConnectorConfig, ConnectorsConfig};
 use super::PART;
+use super::config::{ConnectorConfig, ConnectorsConfig};
+use crate::memory::reading_bytes;
 use candle_core::DType;
 use kinora_checkpoint::Weights;
 
@@ -15,10 +16,10 @@ impl ConnectorsConfig {
     /// projection or block.
     pub fn weight_bytes(&self, weights: &Weights) -> usize {
         let projections = ["aggregate_embed", "video_aggregate_embed", "audio_aggregate_embed"];
-        let projections = projections.map(|name| weights.bytes_of(&format!("text_embedding_projection.{name}.")));
+        let projections = projections.map(|name| reading_bytes(weights, &format!("text_embedding_projection.{name}.")));
         let blocks = [("video", &self.video), ("audio", &self.audio)].into_iter().flat_map(|(modality, connector)| {
             let name = move |index| format!("{modality}_embeddings_connector.transformer_1d_blocks.{index}.");
-            (0..connector.blocks).map(move |index| weights.bytes_of(&name(index)))
+            (0..connector.blocks).map(move |index| reading_bytes(weights, &name(index)))
         });
         projections.into_iter().chain(blocks).max().unwrap_or(0)
     }

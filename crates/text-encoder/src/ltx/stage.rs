@@ -51,7 +51,8 @@ impl LtxText {
         if found != Some(BEGINNING) {
             return Err(Error::StartOfText { found, expected: BEGINNING });
         }
-        let (found, expected) = ([language.hidden_size, language.layers.len() + 1], [config.hidden_size, config.states]);
+        let (found, expected) =
+            ([language.hidden_size, language.layers.len() + 1], [config.hidden_size, config.states]);
         if found != expected {
             let reason = format!("{found:?} channels and hidden states do not fit connectors of {expected:?}");
             return Err(Error::Config { reason });
@@ -83,10 +84,8 @@ impl LtxText {
     pub fn encode(&self, prompts: &[&str], mut step: impl FnMut(usize, usize) -> Result<()>) -> Result<Vec<LtxTokens>> {
         let tokens = prompts.iter().map(|prompt| self.tokenizer.encode(stripped(prompt), self.text_len));
         let tokens = tokens.collect::<Result<Vec<_>>>()?;
-        let texts: Vec<Text> = tokens
-            .iter()
-            .map(|tokens| Text { ids: &tokens.ids, padding: self.text_len - tokens.ids.len() })
-            .collect();
+        let texts: Vec<Text> =
+            tokens.iter().map(|tokens| Text { ids: &tokens.ids, padding: self.text_len - tokens.ids.len() }).collect();
         let mut features: Vec<_> = prompts.iter().map(|_| self.connectors.features()).collect();
         let all = self.connectors.config().states;
         self.model.states(&texts, all - 1, |state, text, hidden| {

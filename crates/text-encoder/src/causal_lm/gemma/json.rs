@@ -1,6 +1,6 @@
 //! transformers' config.json of Gemma 3 and Gemma 4, of the text model or of a whole one.
 
-use super::{PATTERN, pattern};
+use super::{PATTERN, PLACEHOLDERS, pattern};
 use crate::causal_lm::{AttentionConfig, CausalLmConfig, LayerKind, Rope};
 use crate::{Error, Result};
 use serde::Deserialize;
@@ -16,15 +16,22 @@ impl CausalLmConfig {
     pub fn from_gemma_json(json: &[u8]) -> Result<Self> {
         let broken = |error: serde_json::Error| Error::Config { reason: error.to_string() };
         let mut value: Value = serde_json::from_slice(json).map_err(broken)?;
+        let mut whole = None;
         if let Some(nested @ Value::Object(_)) = value.get_mut("text_config") {
-            value = nested.take();
+            let text = nested.take();
+            whole = Some(serde_json::from_value(value).map_err(broken)?);
+            value = text;
         }
         let fields: Fields = serde_json::from_value(value).map_err(broken)?;
-        let config = match fields.model_type.as_str() {
+        let mut config = match fields.model_type.as_str() {
             "gemma3" | "gemma3_text" => fields.gemma3()?,
             "gemma4" | "gemma4_text" | "gemma4_unified" | "gemma4_unified_text" => fields.gemma4()?,
-            other => return refuse(format!("`model_type` is `{other}`, expected `gemma3_text` or `gemma4_unified_text`")),
+            other => {
+                return refuse(format!("`model_type` is `{other}`, expected `gemma3_text` or `gemma4_unified_text`"));
+            }
         };
+        config.placeholders =
+            whole.filter(|_| config.layer_scalar).map_or_else(Vec::new, |whole: WholeFields| whole.ids());
         config.check()?;
         Ok(config)
     }
@@ -32,6 +39,21 @@ impl CausalLmConfig {
 
 fn refuse<T>(reason: String) -> Result<T> {
     Err(Error::Config { reason })
+}
+
+/// The fields of a model with parts for pictures and sound: in Gemma 4, places for those are embedded as padding.
+#[derive(Deserialize)]
+struct WholeFields {
+    image_token_id: Option<u32>,
+    video_token_id: Option<u32>,
+    audio_token_id: Option<u32>,
+}
+
+impl WholeFields {
+    fn ids(&self) -> Vec<u32> {
+        let own = [self.image_token_id, self.video_token_id, self.audio_token_id];
+        own.into_iter().zip(PLACEHOLDERS).map(|(own, usual)| own.unwrap_or(usual)).collect()
+    }
 }
 
 /// The fields that hidden states depend on.
@@ -55,6 +77,7 @@ struct Fields {
     sliding_window: Option<usize>,
     query_pre_attn_scalar: Option<f64>,
     rms_norm_eps: Option<f64>,
+    pad_token_id: Option<u32>,
     rope_parameters: Option<RopesFields>,
     rope_theta: Option<f64>,
     rope_local_base_freq: Option<f64>,
@@ -191,6 +214,7 @@ impl Fields {
             sliding,
             full,
             norm_eps: self.rms_norm_eps.unwrap_or(1e-6),
+            padding: self.pad_token_id.unwrap_or(0),
             ..like
         }
     }

@@ -32,7 +32,8 @@ pub fn canonical_from_llama_cpp_gemma4() -> KeyMap {
 
 fn llama_cpp(layout: &str, norm: &str, more: &[(&'static str, &'static str)]) -> KeyMap {
     let own = |(source, canonical): &(&str, &str)| ((*source).to_string(), (*canonical).to_string());
-    let norms = LLAMA_CPP_NORMS.iter().map(|(source, canonical)| (format!("{source}.weight"), format!("{canonical}.{norm}")));
+    let norms =
+        LLAMA_CPP_NORMS.iter().map(|(source, canonical)| (format!("{source}.weight"), format!("{canonical}.{norm}")));
     let rules = LLAMA_CPP.iter().chain(more).map(own).chain(norms);
     KeyMap::new(layout, rules).dropping(["output.weight", "rope_freqs.weight"])
 }

@@ -3,12 +3,16 @@
 mod json;
 mod keys;
 
-pub use keys::{canonical_from_llama_cpp_gemma3, canonical_from_llama_cpp_gemma4, canonical_from_transformers, key_maps};
+pub use keys::{
+    canonical_from_llama_cpp_gemma3, canonical_from_llama_cpp_gemma4, canonical_from_transformers, key_maps,
+};
 
 use super::{Activation, AttentionConfig, CausalLmConfig, LayerKind, Rope};
 
 /// Layers of which one, the last, sees all keys.
 const PATTERN: usize = 6;
+/// The tokens of Gemma 4 that stand for pictures, clips and sound.
+const PLACEHOLDERS: [u32; 3] = [258_880, 258_884, 258_881];
 
 impl CausalLmConfig {
     /// Gemma 3 12B: <https://huggingface.co/google/gemma-3-12b-it/blob/main/config.json>.
@@ -49,8 +53,14 @@ impl CausalLmConfig {
             rope: Rope { theta: 1e4, factor: 1.0, turning: 1.0 },
         };
         let rope = Rope { theta: 1e6, factor: 1.0, turning: 0.25 };
-        let full =
-            AttentionConfig { kv_heads: 1, head_dim: 512, window: None, keys_are_values: true, rope, ..sliding.clone() };
+        let full = AttentionConfig {
+            kv_heads: 1,
+            head_dim: 512,
+            window: None,
+            keys_are_values: true,
+            rope,
+            ..sliding.clone()
+        };
         Self {
             vocab_size: 262_144,
             hidden_size: 3840,
@@ -58,6 +68,7 @@ impl CausalLmConfig {
             layers: pattern(48, PATTERN),
             sliding,
             full,
+            placeholders: PLACEHOLDERS.to_vec(),
             ..Self::gemma()
         }
     }
@@ -94,6 +105,8 @@ impl CausalLmConfig {
             attention_bias: false,
             scaled_embeddings: true,
             layer_scalar: true,
+            placeholders: Vec::new(),
+            padding: 0,
         }
     }
 }
