@@ -71,11 +71,7 @@ pub fn layer_norm_modulate(x: &Tensor, shift: &Tensor, scale: &Tensor, eps: f64)
     normalise(x, Norm { modulation: Some((shift, scale)), eps, ..Norm::default() })
 }
 
-pub fn rms_norm_modulate(
-    x: &Tensor,
-    modulation: Option<(&Tensor, &Tensor)>,
-    eps: f64,
-) -> Result<Option<Tensor>> {
+pub fn rms_norm_modulate(x: &Tensor, modulation: Option<(&Tensor, &Tensor)>, eps: f64) -> Result<Option<Tensor>> {
     normalise(x, Norm { modulation, keeps_mean: true, eps, ..Norm::default() })
 }
 
