@@ -156,6 +156,19 @@ fn rows(criterion: &mut Criterion) {
     time(criterion, group, "rms_norm_rope, reference", len, || {
         reference::rms_norm_rope(&heads, &weight, 1e-6, &angles, &angles)
     });
+    let apart = random((TOKENS, DIM / 2), DType::F32);
+    time(criterion, group, "rms_norm_rope_split", len, || {
+        kernels::rms_norm_rope_split(&heads, &weight, 1e-6, &apart, &apart)
+    });
+    time(criterion, group, "rms_norm_rope_split, reference", len, || {
+        reference::rms_norm_rope_split(&heads, &weight, 1e-6, &apart, &apart)
+    });
+    let modulation = Some((&shift, &shift));
+    time(criterion, group, "rms_norm_modulate", len, || kernels::rms_norm_modulate(&x, modulation, 1e-6));
+    time(criterion, group, "rms_norm_modulate, reference", len, || reference::rms_norm_modulate(&x, modulation, 1e-6));
+    let gates = random((1, TOKENS, HEADS), DType::F32);
+    time(criterion, group, "gate_heads", len, || kernels::gate_heads(&heads, &gates));
+    time(criterion, group, "gate_heads, reference", len, || reference::gate_heads(&heads, &gates));
     time(criterion, group, "rope", len, || kernels::rope(&heads, &angles, &angles));
     time(criterion, group, "rope, reference", len, || reference::rope(&heads, &angles, &angles));
 }

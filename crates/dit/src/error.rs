@@ -42,6 +42,24 @@ pub enum Error {
         /// The shape that the model needs.
         expected: String,
     },
+    /// An input is a number that makes no sense.
+    #[error("the {what} is {found}, expected {expected}")]
+    Number {
+        /// The input's name.
+        what: &'static str,
+        /// Its value.
+        found: f64,
+        /// What it has to be.
+        expected: &'static str,
+    },
+    /// A pass is to leave out parts of a block that there is not.
+    #[error("there is no block {block} to leave attentions out of, the transformer has {blocks}, from 0 on")]
+    NoBlock {
+        /// The block's index.
+        block: usize,
+        /// The number of blocks.
+        blocks: usize,
+    },
     /// A conditioning input that the model needs is missing.
     #[error("the transformer needs {what}, but there are none")]
     Missing {

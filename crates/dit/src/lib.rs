@@ -1,12 +1,18 @@
 //! Video diffusion transformers: the network that a sampler asks for a velocity, step after step.
 //!
-//! A [`VideoDit`] is called in two parts. [`VideoDit::prepare`] computes, once, everything that depends on the
+//! A [`VideoDit`] makes video alone; the transformer of [`ltx`] makes video and sound, has two of most inputs and outputs, and
+//! methods of its own. Both share their blocks' stack, the step cache and sparse attention.
+//!
+//! A transformer is called in two parts. [`VideoDit::prepare`] computes, once, everything that depends on the
 //! conditioning alone (the embedded text, the KV cache of the cross-attention); [`VideoDit::forward`] computes the rest on
 //! every step.
 
+mod attention;
 mod bricks;
 mod error;
+pub mod ltx;
 mod stack;
+mod timesteps;
 pub mod wan;
 
 pub use bricks::{Bricks, Sparse};

@@ -88,7 +88,7 @@ impl<B> Stack<B> {
     ) -> Result<[Tensor; N]> {
         let concerned = reuse.concerns();
         if concerned && let Some(last) = reuse.before_blocks(&packed(&tokens)?, time)? {
-            return unpacked(&last, &tokens);
+            return unpacked(&last, sizes(&tokens));
         }
         let mut reused = false;
         self.each(|index, block| {
@@ -97,7 +97,7 @@ impl<B> Stack<B> {
                 && index == 0
                 && let Some(last) = reuse.after_first_block(&packed(&tokens)?, &packed(&next)?)?
             {
-                (tokens, reused) = (unpacked(&last, &next)?, true);
+                (tokens, reused) = (unpacked(&last, sizes(&next))?, true);
                 return Ok(ControlFlow::Break(()));
             }
             tokens = next;
@@ -133,7 +133,7 @@ impl<B> Stack<B> {
 }
 
 /// The streams as the one tensor that [`Reuse`] sees.
-fn packed(tokens: &[Tensor]) -> Result<Tensor> {
+pub(crate) fn packed(tokens: &[Tensor]) -> Result<Tensor> {
     match tokens {
         [tokens] => Ok(tokens.clone()),
         streams => {
@@ -143,18 +143,23 @@ fn packed(tokens: &[Tensor]) -> Result<Tensor> {
     }
 }
 
-/// The inverse of [`packed`], for streams of the shapes of `like`.
-fn unpacked<const N: usize>(tokens: &Tensor, like: &[Tensor; N]) -> Result<[Tensor; N]> {
+/// The inverse of [`packed`], for streams of `L` tokens of `dim`.
+pub(crate) fn unpacked<const N: usize>(tokens: &Tensor, sizes: [[usize; 2]; N]) -> Result<[Tensor; N]> {
     if N == 1 {
         return Ok(from_fn(|_| tokens.clone()));
     }
-    let (mut streams, mut start) = (like.clone(), 0);
-    for stream in &mut streams {
-        let (batch, length, dim) = stream.dims3()?;
+    let (batch, mut start) = (tokens.dim(0)?, 0);
+    let mut streams = from_fn(|_| tokens.clone());
+    for (stream, [length, dim]) in streams.iter_mut().zip(sizes) {
         *stream = tokens.narrow(1, start, length * dim)?.reshape((batch, length, dim))?;
         start += length * dim;
     }
     Ok(streams)
+}
+
+/// Returns the tokens of each stream and their width.
+fn sizes<const N: usize>(streams: &[Tensor; N]) -> [[usize; 2]; N] {
+    from_fn(|stream| [1, 2].map(|axis| streams[stream].dims().get(axis).copied().unwrap_or_default()))
 }
 
 /// Two blocks of each kind on the device: while one computes, the parameters of another are overwritten with those of the
@@ -246,6 +251,45 @@ impl<K: Clone> KvCache<K> {
     }
 }
 
+/// The KV cache of one step: keys and values `K` of every block that depend on the step's timesteps, too, and are the same in
+/// all passes of the step over the same conditioning.
+pub(crate) struct StepKvCache<K> {
+    /// Whether anything is kept.
+    keeps: bool,
+    /// What tells the step, and the keys and values of its first blocks.
+    step: Mutex<(Vec<u32>, Vec<K>)>,
+}
+
+impl<K: Clone> StepKvCache<K> {
+    /// Keeps the keys and values of one step, if their `bytes` are within `budget`.
+    pub(crate) fn within(budget: usize, bytes: usize) -> Self {
+        Self { keeps: bytes <= budget, step: Mutex::default() }
+    }
+
+    /// Returns the keys and values of a block in the step that `step` tells: those that an earlier pass computed, or else what
+    /// `compute` returns, which is kept in their place.
+    ///
+    /// # Errors
+    /// As `compute`.
+    pub(crate) fn get(&self, step: &[u32], block: usize, compute: impl FnOnce() -> Result<K>) -> Result<K> {
+        if !self.keeps {
+            return compute();
+        }
+        let mut kept = self.step.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.0 != step {
+            *kept = (step.to_vec(), Vec::new());
+        }
+        if let Some(found) = kept.1.get(block) {
+            return Ok(found.clone());
+        }
+        let computed = compute()?;
+        if kept.1.len() == block {
+            kept.1.push(computed.clone());
+        }
+        Ok(computed)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -306,6 +350,21 @@ mod tests {
         });
         assert_all(&reused.unwrap(), [111.0, 222.0]);
         assert_eq!(blocks, 1);
+    }
+
+    #[test]
+    fn keys_and_values_of_a_step_are_computed_once() {
+        let (cache, mut computed) = (StepKvCache::within(100, 100), Vec::new());
+        for (step, block) in [(1, 0), (1, 1), (1, 0), (1, 1), (2, 0), (2, 1), (1, 0)] {
+            let found = cache.get(&[step], block, || {
+                computed.push((step, block));
+                Ok((step, block))
+            });
+            assert_eq!(found.unwrap(), (step, block));
+        }
+        assert_eq!(computed, [(1, 0), (1, 1), (2, 0), (2, 1), (1, 0)]);
+        let none = StepKvCache::within(99, 100);
+        assert_eq!([1, 2].map(|value| none.get(&[1], 0, || Ok(value)).unwrap()), [1, 2]);
     }
 
     #[test]

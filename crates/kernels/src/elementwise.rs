@@ -31,6 +31,21 @@ pub fn gate_residual(x: &Tensor, y: &Tensor, gate: &Tensor) -> Result<Tensor> {
     })
 }
 
+/// `y · 2 · sigmoid(gates)`: one gate `[B, L, N]` for each head of `y [B, L, N, D]`, open at a gate of 0.
+pub fn gate_heads(y: &Tensor, gates: &Tensor) -> Result<Tensor> {
+    let (b, l, n, _) = y.dims4()?;
+    if gates.dims() != [b, l, n] {
+        bail!("gate_heads: gates {:?} do not fit y {:?}", gates.dims(), y.dims());
+    }
+    timed("gate_heads", Work::Moves, || {
+        if cpu::supports(y) {
+            return cpu::gate_heads(y, gates);
+        }
+        on_cuda!(y, cuda::gate_heads(y, gates));
+        reference::gate_heads(y, gates)
+    })
+}
+
 /// GELU, tanh approximation.
 pub fn gelu_tanh(x: &Tensor) -> Result<Tensor> {
     timed("gelu_tanh", Work::Moves, || {

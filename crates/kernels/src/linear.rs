@@ -10,7 +10,7 @@ use crate::cuda::{Quantisation, QuantisedWeight, StoredWeight};
 use crate::elementwise::check_modulation;
 use crate::norm::check_parameter;
 use crate::profile::{Work, timed};
-use crate::{cpu, cuda, gelu_tanh, layer_norm, layer_norm_modulate, on_cuda, reference};
+use crate::{cpu, cuda, gelu_tanh, layer_norm, layer_norm_modulate, on_cuda, reference, rms_norm_modulate};
 use candle_core::{D, DType, Device, Result, Tensor, bail};
 use kinora_formats::Matrix;
 
@@ -279,12 +279,19 @@ impl Prologue<'_> {
             Self::GeluTanh => gelu_tanh(x),
             Self::LayerNorm { affine, eps } => layer_norm(x, affine.map(|(w, _)| w), affine.map(|(_, b)| b), eps),
             Self::LayerNormModulate { shift, scale, eps } => layer_norm_modulate(x, shift, scale, eps),
+            Self::RmsNormModulate { modulation, eps } => rms_norm_modulate(x, modulation, eps),
         }
     }
 
     fn check(self, x: &Tensor) -> Result<()> {
         match self {
-            Self::None | Self::GeluTanh | Self::LayerNorm { affine: None, .. } => Ok(()),
+            Self::None
+            | Self::GeluTanh
+            | Self::LayerNorm { affine: None, .. }
+            | Self::RmsNormModulate { modulation: None, .. } => Ok(()),
+            Self::RmsNormModulate { modulation: Some((shift, scale)), .. } => {
+                check_modulation("rms_norm_modulate", x, &[shift, scale])
+            }
             Self::LayerNorm { affine: Some((weight, bias)), .. } => {
                 let channels = x.dim(D::Minus1)?;
                 check_parameter("layer_norm", weight, x, channels)?;

@@ -43,6 +43,21 @@ pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
     })
 }
 
+/// RMS norm over the last axis of `x [B, L, C]`, without a weight, followed by [`modulate`](crate::modulate) by shift and
+/// scale `[1|B, 1|L, C]` where there are any, in one pass and all in f32.
+pub fn rms_norm_modulate(x: &Tensor, modulation: Option<(&Tensor, &Tensor)>, eps: f64) -> Result<Tensor> {
+    if let Some((shift, scale)) = modulation {
+        check_modulation("rms_norm_modulate", x, &[shift, scale])?;
+    }
+    timed("rms_norm_modulate", Work::Moves, || {
+        if cpu::supports(x) {
+            return cpu::rms_norm_modulate(x, modulation, eps);
+        }
+        on_cuda!(x, cuda::rms_norm_modulate(x, modulation, eps));
+        reference::rms_norm_modulate(x, modulation, eps)
+    })
+}
+
 /// The Wan VAE's norm over the channels of `x [.., C]`: `x / max(‖x‖₂, 1e-12) · √C · gamma [C]`.
 pub fn channel_rms_norm(x: &Tensor, gamma: &Tensor) -> Result<Tensor> {
     check_parameter("channel_rms_norm", gamma, x, x.dim(D::Minus1)?)?;

@@ -209,6 +209,16 @@ pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
     x.broadcast_div(&(mean_square + eps)?.sqrt()?)?.broadcast_mul(&weight.to_dtype(DType::F32)?)?.to_dtype(dtype)
 }
 
+/// RMS norm over the last axis, then [`modulate`] by shift and scale where there are any, in f32; `x`'s dtype.
+pub fn rms_norm_modulate(x: &Tensor, modulation: Option<(&Tensor, &Tensor)>, eps: f64) -> Result<Tensor> {
+    let ones = Tensor::ones(x.dim(D::Minus1)?, DType::F32, x.device())?;
+    let normed = rms_norm(&x.to_dtype(DType::F32)?, &ones, eps)?;
+    match modulation {
+        Some((shift, scale)) => modulate(&normed, shift, scale)?.to_dtype(x.dtype()),
+        None => normed.to_dtype(x.dtype()),
+    }
+}
+
 /// The Wan VAE's norm over the channels of `x [.., C]`: `x / max(‖x‖₂, 1e-12) · √C · gamma [C]`, in f32; `x`'s dtype.
 pub fn channel_rms_norm(x: &Tensor, gamma: &Tensor) -> Result<Tensor> {
     channel_rms_norm_f32(x, gamma)?.to_dtype(x.dtype())
@@ -243,6 +253,26 @@ pub fn rope(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
 pub fn rms_norm_rope(x: &Tensor, weight: &Tensor, eps: f64, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
     let normed = rms_norm(&x.to_dtype(DType::F32)?.flatten_from(2)?, weight, eps)?;
     rope(&normed.reshape(x.dims())?, cos, sin)?.to_dtype(x.dtype())
+}
+
+/// [`rms_norm`] of `x [B, L, N, D]` over all heads together, times `weight [N·D]`, then the rotation of every head's first half
+/// with its second by angles whose `cos`, `sin` are `[L, N·D/2]`, in f32; `x`'s dtype.
+pub fn rms_norm_rope_split(x: &Tensor, weight: &Tensor, eps: f64, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
+    let (b, l, n, d) = x.dims4()?;
+    let normed = rms_norm(&x.to_dtype(DType::F32)?.flatten_from(2)?, weight, eps)?.reshape((b, l, n, d))?;
+    let (first, second) = (normed.narrow(3, 0, d / 2)?, normed.narrow(3, d / 2, d / 2)?);
+    let (cos, sin) = (cos.reshape((1, l, n, d / 2))?, sin.reshape((1, l, n, d / 2))?);
+    let rotated = [
+        (first.broadcast_mul(&cos)? - second.broadcast_mul(&sin)?)?,
+        (second.broadcast_mul(&cos)? + first.broadcast_mul(&sin)?)?,
+    ];
+    Tensor::cat(&rotated, 3)?.to_dtype(x.dtype())
+}
+
+/// `y · 2 · sigmoid(gates)`, in f32; `gates [B, L, N]` over `y [B, L, N, D]`.
+pub fn gate_heads(y: &Tensor, gates: &Tensor) -> Result<Tensor> {
+    let gates = ((gates.to_dtype(DType::F32)?.neg()?.exp()? + 1.0)?.recip()? * 2.0)?;
+    y.to_dtype(DType::F32)?.broadcast_mul(&gates.unsqueeze(3)?)?.to_dtype(y.dtype())
 }
 
 /// `x · (1 + scale) + shift`, in f32; `scale` and `shift` broadcast over `x [B, L, C]`.

@@ -24,6 +24,7 @@ declines! {
     attention_blocks(&Tensor, &Tensor, &Tensor, f64, &BlockMask);
     attention_fp8(&Tensor, &Tensor, &Tensor, f64, Option<&Tensor>);
     channel_rms_norm(&Tensor, &Tensor, bool);
+    gate_heads(&Tensor, &Tensor);
     gate_residual(&Tensor, &Tensor, &Tensor);
     layer_norm(&Tensor, Option<&Tensor>, Option<&Tensor>, f64);
     layer_norm_modulate(&Tensor, &Tensor, &Tensor, f64);
@@ -31,7 +32,9 @@ declines! {
     modulate(&Tensor, &Tensor, &Tensor);
     repeat_channels(&Tensor, Repeat, usize);
     rms_norm(&Tensor, &Tensor, f64);
+    rms_norm_modulate(&Tensor, Option<(&Tensor, &Tensor)>, f64);
     rms_norm_rope(&Tensor, &Tensor, f64, &Tensor, &Tensor);
+    rms_norm_rope_split(&Tensor, &Tensor, f64, &Tensor, &Tensor);
     rope(&Tensor, &Tensor, &Tensor);
 }
 

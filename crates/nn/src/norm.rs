@@ -56,6 +56,12 @@ impl RmsNorm {
     pub fn forward_rope(&self, x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
         kinora_kernels::rms_norm_rope(x, &self.weight, self.eps, cos, sin)
     }
+
+    /// Computes [`RmsNorm::forward`] over all heads of `x [B, L, N, D]` together and rotates each head's first half with its
+    /// second, by angles of its own of `cos`, `sin`, f32 `[L, N·D/2]`, in one pass.
+    pub fn forward_rope_split(&self, x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
+        kinora_kernels::rms_norm_rope_split(x, &self.weight, self.eps, cos, sin)
+    }
 }
 
 /// The Wan VAE's RMS norm over channels.

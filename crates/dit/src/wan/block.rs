@@ -2,13 +2,13 @@
 
 use super::WanConfig;
 use super::positions::Positions;
-use super::prepared::{CrossKeysValues, KeysValues, Prepared};
+use super::prepared::{CrossKeysValues, Prepared};
 use super::time::Time;
 use crate::Result;
+use crate::attention::{Kernels, KeysValues, split_heads};
 use candle_core::{DType, Tensor};
-use kinora_checkpoint::{Quant, Weights};
-use kinora_kernels::{BlockMask, Choice, Epilogue, Prologue, attention, attention_fp8, attention_int8};
-use kinora_kernels::{attention_blocks, attention_int8_blocks, choose_blocks};
+use kinora_checkpoint::Weights;
+use kinora_kernels::{Choice, Epilogue, Prologue};
 use kinora_nn::{LayerNorm, Linear, RmsNorm};
 
 /// The inputs that all blocks of one pass share.
@@ -97,16 +97,8 @@ struct Attention {
     norm_q: RmsNorm,
     norm_k: RmsNorm,
     heads: usize,
-    scale: f64,
-    kernel: AttentionKernel,
-    sparse_kernel: SparseKernel,
+    kernels: Kernels,
 }
-
-/// [`attention`], or the version that quantises its operands as the linear layers do.
-type AttentionKernel = fn(&Tensor, &Tensor, &Tensor, f64, Option<&Tensor>) -> candle_core::Result<Tensor>;
-
-/// The same between blocks that were chosen.
-type SparseKernel = fn(&Tensor, &Tensor, &Tensor, f64, &BlockMask) -> candle_core::Result<Tensor>;
 
 impl Attention {
     fn new(config: &WanConfig, weights: &Weights) -> Result<Self> {
@@ -121,16 +113,7 @@ impl Attention {
             norm_q: norm("norm_q")?,
             norm_k: norm("norm_k")?,
             heads: config.num_heads,
-            scale: (config.head_dim as f64).sqrt().recip(),
-            kernel: match weights.quant() {
-                None => attention,
-                Some(Quant::Int8) => attention_int8,
-                Some(Quant::Fp8) => attention_fp8,
-            },
-            sparse_kernel: match weights.quant() {
-                None | Some(Quant::Fp8) => attention_blocks,
-                Some(Quant::Int8) => attention_int8_blocks,
-            },
+            kernels: Kernels::new(weights.quant(), config.head_dim),
         })
     }
 
@@ -141,9 +124,7 @@ impl Attention {
         let part = |index: usize| split_heads(&parts[index], self.heads);
         let (rope, v) = (&positions.rope, part(2)?);
         let (q, k) = (rope.normed(&part(0)?, &self.norm_q)?, rope.normed(&part(1)?, &self.norm_k)?);
-        let Some(choice) = choice else { return self.attend(&q, &k, &v, None) };
-        let mask = choose_blocks(&q, &k, self.scale, &choice)?;
-        Ok((self.sparse_kernel)(&q, &k, &v, self.scale, &mask)?.flatten_from(2)?)
+        Ok(self.kernels.attend_to_itself(&q, &k, &v, choice)?.flatten_from(2)?)
     }
 
     /// Computes the cross-attention of the norm of `x [B, L, dim]` to the text, padding included, plus that of the same
@@ -164,7 +145,7 @@ impl Attention {
 
     /// `q [B, L, N, D]`, `k v [B, S, N, D]` → `[B, L, dim]`.
     fn attend(&self, q: &Tensor, k: &Tensor, v: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-        Ok((self.kernel)(q, k, v, self.scale, bias)?.flatten_from(2)?)
+        Ok(self.kernels.attend(q, k, v, bias)?.flatten_from(2)?)
     }
 }
 
@@ -196,12 +177,6 @@ impl ImageAttention {
 fn keys_values(x: &Tensor, k: &Linear, norm_k: &RmsNorm, v: &Linear, heads: usize) -> Result<KeysValues> {
     let keys = split_heads(&norm_k.forward(&k.forward(x)?)?, heads)?;
     Ok(KeysValues { keys, values: split_heads(&v.forward(x)?, heads)? })
-}
-
-/// `[B, L, dim]` → `[B, L, N, D]`.
-fn split_heads(x: &Tensor, heads: usize) -> Result<Tensor> {
-    let (b, l, dim) = x.dims3()?;
-    Ok(x.reshape((b, l, heads, dim / heads))?)
 }
 
 /// Two linear layers, with a tanh GELU between them.

@@ -1,5 +1,6 @@
 //! The conditioning inputs in the form that every step uses, computed once per clip.
 
+use crate::attention::KeysValues;
 use crate::stack::KvCache;
 use candle_core::Tensor;
 
@@ -35,11 +36,4 @@ pub(super) struct PreparedControl {
 pub(super) struct CrossKeysValues {
     pub(super) text: KeysValues,
     pub(super) image: Option<KeysValues>,
-}
-
-/// Keys and values of one attention, `[B, S, N, D]`.
-#[derive(Clone)]
-pub(super) struct KeysValues {
-    pub(super) keys: Tensor,
-    pub(super) values: Tensor,
 }

@@ -38,6 +38,11 @@ pub fn gate_residual(x: &Tensor, y: &Tensor, gate: &Tensor) -> Result<Tensor> {
     by_dtype!(x.dtype(), gate_residual_rows(x, &to_f32(y)?, &to_f32(gate)?))
 }
 
+/// See [`crate::gate_heads`]; shapes are checked there.
+pub fn gate_heads(y: &Tensor, gates: &Tensor) -> Result<Tensor> {
+    by_dtype!(y.dtype(), gate_head_rows(y, &to_f32(gates)?))
+}
+
 /// See [`crate::parameter_free_attention`]; shapes are checked there.
 pub fn parameter_free_attention(x: &Tensor, y: &Tensor) -> Result<Tensor> {
     by_dtype!(x.dtype(), parameter_free_attention_rows(x, &to_f32(y)?))
@@ -83,6 +88,24 @@ fn gate_residual_rows<T: Element>(x: &Tensor, y: &Tensor, gate: &Tensor) -> Resu
         |row, x, out| {
             for (((out, &x), y), gate) in out.iter_mut().zip(x).zip(y.row(row)).zip(gate.row(row)) {
                 *out = x + y * gate;
+            }
+        },
+    )
+}
+
+fn gate_head_rows<T: Element>(y: &Tensor, gates: &Tensor) -> Result<Tensor> {
+    let (_, _, heads, dim) = y.dims4()?;
+    let gates = Operand::new(gates)?;
+    let gates = gates.slice::<f32>()?;
+    map_rows::<T>(
+        y,
+        heads * dim,
+        #[inline(always)]
+        |row, y, out| {
+            let heads = out.chunks_exact_mut(dim).zip(y.chunks_exact(dim)).zip(&gates[row * heads..]);
+            for ((out, y), &gate) in heads {
+                let gate = 2.0 * math::sigmoid(gate);
+                out.iter_mut().zip(y).for_each(|(out, &y)| *out = y * gate);
             }
         },
     )

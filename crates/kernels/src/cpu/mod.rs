@@ -27,10 +27,10 @@ pub use attention::{
     PART, PARTS, attention, attention_blocks, attention_int8, attention_int8_blocks, block_shares, part_len,
 };
 pub use conv::PackedConv;
-pub use elementwise::{gate_residual, gelu_tanh, leaky_relu, modulate, parameter_free_attention, silu};
+pub use elementwise::{gate_heads, gate_residual, gelu_tanh, leaky_relu, modulate, parameter_free_attention, silu};
 pub use linear::{Beside, Packed, int8_products, linear};
-pub use norm::{channel_rms_norm, layer_norm, layer_norm_modulate, rms_norm};
-pub use rope::{rms_norm_rope, rope};
+pub use norm::{channel_rms_norm, layer_norm, layer_norm_modulate, rms_norm, rms_norm_modulate};
+pub use rope::{rms_norm_rope, rms_norm_rope_split, rope};
 pub use snake::snake;
 
 use crate::Level;

@@ -20,6 +20,16 @@ pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
     by_dtype!(x.dtype(), rms_norm_rows(x, &to_f32(weight)?, eps as f32))
 }
 
+/// See [`crate::rms_norm_modulate`]; shapes are checked there.
+pub fn rms_norm_modulate(x: &Tensor, modulation: Option<(&Tensor, &Tensor)>, eps: f64) -> Result<Tensor> {
+    match modulation {
+        Some((shift, scale)) => {
+            by_dtype!(x.dtype(), rms_norm_modulate_rows(x, &to_f32(shift)?, &to_f32(scale)?, eps as f32))
+        }
+        None => by_dtype!(x.dtype(), plain_rms_norm_rows(x, eps as f32)),
+    }
+}
+
 /// See [`crate::channel_rms_norm`]; shapes are checked there. With `silu`, applies that to the result.
 pub fn channel_rms_norm(x: &Tensor, gamma: &Tensor, silu: bool) -> Result<Tensor> {
     if silu {
@@ -79,6 +89,35 @@ fn rms_norm_rows<T: Element>(x: &Tensor, weight: &Tensor, eps: f32) -> Result<Te
             let scale = rms_scale(x, eps);
             for ((out, &x), weight) in out.iter_mut().zip(x).zip(weight) {
                 *out = x * scale * weight;
+            }
+        },
+    )
+}
+
+fn plain_rms_norm_rows<T: Element>(x: &Tensor, eps: f32) -> Result<Tensor> {
+    map_rows::<T>(
+        x,
+        x.dim(D::Minus1)?,
+        #[inline(always)]
+        |_, x, out| {
+            let scale = rms_scale(x, eps);
+            out.iter_mut().zip(x).for_each(|(out, &x)| *out = x * scale);
+        },
+    )
+}
+
+fn rms_norm_modulate_rows<T: Element>(x: &Tensor, shift: &Tensor, scale: &Tensor, eps: f32) -> Result<Tensor> {
+    let (shift_data, scale_data) = (Operand::new(shift)?, Operand::new(scale)?);
+    let shift = Broadcast::new(shift_data.slice()?, shift, x)?;
+    let scale = Broadcast::new(scale_data.slice()?, scale, x)?;
+    map_rows::<T>(
+        x,
+        x.dim(2)?,
+        #[inline(always)]
+        |row, x, out| {
+            let factor = rms_scale(x, eps);
+            for (((out, &x), shift), scale) in out.iter_mut().zip(x).zip(shift.row(row)).zip(scale.row(row)) {
+                *out = x * factor * (1.0 + scale) + shift;
             }
         },
     )

@@ -1,4 +1,4 @@
-//! [`rope`], and [`rms_norm_rope`]: one pass over the tokens.
+//! [`rope`], [`rms_norm_rope`] and [`rms_norm_rope_split`]: one pass over the tokens.
 
 use super::element::Element;
 use super::norm::rms_scale;
@@ -14,6 +14,11 @@ pub fn rope(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
 /// See [`crate::rms_norm_rope`]; shapes are checked there.
 pub fn rms_norm_rope(x: &Tensor, weight: &Tensor, eps: f64, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
     by_dtype!(x.dtype(), norm_and_rotate_rows(x, &to_f32(weight)?, eps as f32, &to_f32(cos)?, &to_f32(sin)?))
+}
+
+/// See [`crate::rms_norm_rope_split`]; shapes are checked there.
+pub fn rms_norm_rope_split(x: &Tensor, weight: &Tensor, eps: f64, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
+    by_dtype!(x.dtype(), norm_and_rotate_halves(x, &to_f32(weight)?, eps as f32, &to_f32(cos)?, &to_f32(sin)?))
 }
 
 fn rotate_rows<T: Element>(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
@@ -52,6 +57,39 @@ fn norm_and_rotate_rows<T: Element>(
                 *out = x * scale * weight;
             }
             angles.rotate(row, out);
+        },
+    )
+}
+
+fn norm_and_rotate_halves<T: Element>(
+    x: &Tensor,
+    weight: &Tensor,
+    eps: f32,
+    cos: &Tensor,
+    sin: &Tensor,
+) -> Result<Tensor> {
+    let (_, tokens, heads, dim) = x.dims4()?;
+    let (cos, sin, weight) = (Operand::new(cos)?, Operand::new(sin)?, Operand::new(weight)?);
+    let (cos, sin, weight) = (cos.slice::<f32>()?, sin.slice::<f32>()?, weight.slice::<f32>()?);
+    let half = dim / 2;
+    map_rows::<T>(
+        x,
+        heads * dim,
+        #[inline(always)]
+        |row, x, out| {
+            let scale = rms_scale(x, eps);
+            for ((out, &x), weight) in out.iter_mut().zip(x).zip(weight) {
+                *out = x * scale * weight;
+            }
+            let token = row % tokens * heads * half;
+            let angles = cos[token..].chunks_exact(half).zip(sin[token..].chunks_exact(half));
+            for (head, (cos, sin)) in out.chunks_exact_mut(dim).zip(angles) {
+                let (first, second) = head.split_at_mut(half);
+                for (((first, second), &cos), &sin) in first.iter_mut().zip(second).zip(cos).zip(sin) {
+                    let (re, im) = (*first, *second);
+                    (*first, *second) = (re * cos - im * sin, im * cos + re * sin);
+                }
+            }
         },
     )
 }

@@ -51,22 +51,28 @@ pub(super) fn broadcast(x: &Tensor, operand: Option<&Operand>) -> Result<[Argume
     Ok([Pointer(operand.pointer), Int(per_item as i32), Int(per_token)])
 }
 
-/// A layer norm and the modulation after it.
+/// A layer norm, or an RMS norm, and the modulation after it.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Norm<'a> {
     pub weight: Option<&'a Tensor>,
     pub bias: Option<&'a Tensor>,
     /// Shift and scale.
     pub modulation: Option<(&'a Tensor, &'a Tensor)>,
+    /// Whether it is an RMS norm, whose rows keep their mean.
+    pub keeps_mean: bool,
     pub eps: f64,
 }
 
 pub fn layer_norm(x: &Tensor, weight: Option<&Tensor>, bias: Option<&Tensor>, eps: f64) -> Result<Option<Tensor>> {
-    normalise(x, Norm { weight, bias, modulation: None, eps })
+    normalise(x, Norm { weight, bias, eps, ..Norm::default() })
 }
 
 pub fn layer_norm_modulate(x: &Tensor, shift: &Tensor, scale: &Tensor, eps: f64) -> Result<Option<Tensor>> {
     normalise(x, Norm { modulation: Some((shift, scale)), eps, ..Norm::default() })
+}
+
+pub fn rms_norm_modulate(x: &Tensor, modulation: Option<(&Tensor, &Tensor)>, eps: f64) -> Result<Option<Tensor>> {
+    normalise(x, Norm { modulation, keeps_mean: true, eps, ..Norm::default() })
 }
 
 fn normalise(x: &Tensor, norm: Norm) -> Result<Option<Tensor>> {
@@ -104,19 +110,36 @@ pub(super) fn launch_layer_norm(x: &Tensor, norm: Norm, name: &str, outs: &[&Ten
     arguments.extend([Pointer(address(weight.as_ref())), Pointer(address(bias.as_ref()))]);
     arguments.extend(broadcast(&x, shift.as_ref())?);
     arguments.extend(broadcast(&x, scale.as_ref())?);
-    arguments.extend([Long(rows as i64), Int(tokens as i32), Int(channels as i32), Float(norm.eps as f32)]);
+    arguments.extend([Long(rows as i64), Int(tokens as i32), Int(channels as i32), Int(i32::from(norm.keeps_mean))]);
+    arguments.push(Float(norm.eps as f32));
     // SAFETY: the arguments of `layer_norm`, or of its versions that quantise; one warp per row.
     unsafe { kernel(&x, &format!("{name}_{held}"))?.launch(warp_per_row(rows), &arguments) }
 }
 
 pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Option<Tensor>> {
     let Some(channels) = channels(x) else { return Ok(None) };
-    normalise_rotate(x, Some(weight), None, channels, [1, channels], eps)
+    normalise_rotate("rms_norm_rope", x, Some(weight), None, channels, [1, channels], eps)
 }
 
 /// `x [B, L, N, D]`, `weight [N·D]`, `cos sin [L, D/2]`.
 pub fn rms_norm_rope(x: &Tensor, weight: &Tensor, eps: f64, cos: &Tensor, sin: &Tensor) -> Result<Option<Tensor>> {
     rotate(x, Some(weight), cos, sin, eps)
+}
+
+/// `x [B, L, N, D]`, `weight [N·D]`, `cos sin [L, N·D/2]`.
+pub fn rms_norm_rope_split(
+    x: &Tensor,
+    weight: &Tensor,
+    eps: f64,
+    cos: &Tensor,
+    sin: &Tensor,
+) -> Result<Option<Tensor>> {
+    let (_, l, n, d) = x.dims4()?;
+    if channels(x).is_none() || !d.is_multiple_of(16) {
+        return Ok(None);
+    }
+    let angles = Some((&parameter(cos)?, &parameter(sin)?));
+    normalise_rotate("rms_norm_rope_split", x, Some(weight), angles, n * d, [l, d], eps)
 }
 
 pub fn rope(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Option<Tensor>> {
@@ -128,10 +151,11 @@ fn rotate(x: &Tensor, weight: Option<&Tensor>, cos: &Tensor, sin: &Tensor, eps: 
     if channels(x).is_none() {
         return Ok(None);
     }
-    normalise_rotate(x, weight, Some((&parameter(cos)?, &parameter(sin)?)), n * d, [l, d], eps)
+    normalise_rotate("rms_norm_rope", x, weight, Some((&parameter(cos)?, &parameter(sin)?)), n * d, [l, d], eps)
 }
 
 fn normalise_rotate(
+    name: &str,
     x: &Tensor,
     weight: Option<&Tensor>,
     angles: Option<(&Tensor, &Tensor)>,
@@ -159,8 +183,8 @@ fn normalise_rotate(
         Int(width as i32),
         Float(eps as f32),
     ];
-    // SAFETY: the arguments of `rms_norm_rope`; one warp per row.
-    unsafe { kernel(&x, &format!("rms_norm_rope_{held}"))?.launch(warp_per_row(rows), &arguments)? };
+    // SAFETY: the arguments of `rms_norm_rope` and `rms_norm_rope_split`; one warp per row.
+    unsafe { kernel(&x, &format!("{name}_{held}"))?.launch(warp_per_row(rows), &arguments)? };
     drop((source, target));
     Ok(Some(out))
 }
@@ -184,6 +208,26 @@ pub fn channel_rms_norm(x: &Tensor, gamma: &Tensor, silu: bool) -> Result<Option
     let config = grid((rows * lanes).div_ceil(32 * WARPS), 1, 32 * WARPS, 0);
     // SAFETY: the arguments of `channel_rms_norm`; `lanes` per row.
     unsafe { kernel(&x, "channel_rms_norm")?.launch(config, &arguments)? };
+    drop((source, target));
+    Ok(Some(out))
+}
+
+/// `y [B, L, N, D]`, `gates [B, L, N]`.
+pub fn gate_heads(y: &Tensor, gates: &Tensor) -> Result<Option<Tensor>> {
+    let Some(width) = channels(y).filter(|_| gates.dtype() == y.dtype()) else { return Ok(None) };
+    let (y, gates) = (dense(y)?, dense(gates)?);
+    let out = uninitialised(device_of(&y)?, y.shape(), y.dtype())?;
+    let groups = y.elem_count() * y.dtype().size_in_bytes() / 16;
+    let (source, target, factors) = (Operand::new(&y)?, Operand::new(&out)?, Operand::new(&gates)?);
+    let arguments = [
+        Pointer(source.pointer),
+        Pointer(factors.pointer),
+        Pointer(target.pointer),
+        Long(groups as i64),
+        Int(width as i32),
+    ];
+    // SAFETY: the arguments of `gate_heads`, whose blocks stride over all groups.
+    unsafe { kernel(&y, "gate_heads")?.launch(strides(groups), &arguments)? };
     drop((source, target));
     Ok(Some(out))
 }

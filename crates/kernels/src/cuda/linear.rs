@@ -76,7 +76,9 @@ impl QuantisedWeight {
     pub fn quantises_after(x: &Tensor, prologue: Prologue) -> bool {
         match prologue {
             Prologue::None | Prologue::GeluTanh => true,
-            Prologue::LayerNorm { .. } | Prologue::LayerNormModulate { .. } => super::elementwise::fits(x),
+            Prologue::LayerNorm { .. } | Prologue::LayerNormModulate { .. } | Prologue::RmsNormModulate { .. } => {
+                super::elementwise::fits(x)
+            }
         }
     }
 
@@ -87,11 +89,15 @@ impl QuantisedWeight {
             Prologue::GeluTanh => quantise(x, true, self.quantisation),
             Prologue::LayerNorm { affine, eps } => {
                 let (weight, bias) = affine.unzip();
-                layer_norm_quantised(x, Norm { weight, bias, modulation: None, eps }, self.quantisation)
+                layer_norm_quantised(x, Norm { weight, bias, eps, ..Norm::default() }, self.quantisation)
             }
             Prologue::LayerNormModulate { shift, scale, eps } => {
                 let modulation = Some((shift, scale));
                 layer_norm_quantised(x, Norm { modulation, eps, ..Norm::default() }, self.quantisation)
+            }
+            Prologue::RmsNormModulate { modulation, eps } => {
+                let norm = Norm { modulation, keeps_mean: true, eps, ..Norm::default() };
+                layer_norm_quantised(x, norm, self.quantisation)
             }
         }
     }
@@ -128,7 +134,7 @@ impl QuantisedRows {
     }
 }
 
-/// Computes the layer norm of `x [.., K]`, which [`super::elementwise::fits`], and quantises it in one pass.
+/// Computes the norm of `x [.., K]`, which [`super::elementwise::fits`], and quantises it in one pass.
 fn layer_norm_quantised(x: &Tensor, norm: Norm, quantisation: Quantisation) -> Result<QuantisedRows> {
     let out = QuantisedRows::uninitialised(x)?;
     super::elementwise::launch_layer_norm(

@@ -16,8 +16,8 @@ mod upload;
 pub use attention::{attention, attention_blocks, attention_fp8};
 pub use conv::GpuConv;
 pub use elementwise::{
-    activate, channel_rms_norm, gate_residual, layer_norm, layer_norm_modulate, modulate, repeat_channels, rms_norm,
-    rms_norm_rope, rope,
+    activate, channel_rms_norm, gate_heads, gate_residual, layer_norm, layer_norm_modulate, modulate, repeat_channels,
+    rms_norm, rms_norm_modulate, rms_norm_rope, rms_norm_rope_split, rope,
 };
 pub use linear::{Quantisation, QuantisedWeight, StoredWeight, linear, linear_quantised, linear_stored};
 pub use module::{built_for, free_bytes, open, peak_bytes, reset_peak_bytes};

@@ -48,4 +48,11 @@ pub enum Prologue<'a> {
         /// Added to the variance.
         eps: f64,
     },
+    /// [`rms_norm_modulate`](crate::rms_norm_modulate) of `x [B, L, K]`.
+    RmsNormModulate {
+        /// Shift and scale, `[1|B, 1|L, K]`.
+        modulation: Option<(&'a Tensor, &'a Tensor)>,
+        /// Added to the mean of the squares.
+        eps: f64,
+    },
 }

@@ -66,6 +66,21 @@ fn rope() {
             |t| kernels::rms_norm_rope(&t[0], &t[1], 1e-6, &cos, &sin),
             |t| reference::rms_norm_rope(&t[0], &t[1], 1e-6, &cos, &sin),
         );
+        let angles = random((tokens, heads * dim / 2), 4);
+        let (cos, sin) = (angles.cos().unwrap(), angles.sin().unwrap());
+        agree(
+            "rms_norm_rope_split",
+            &[&x, &random(heads * dim, 3)],
+            |t| kernels::rms_norm_rope_split(&t[0], &t[1], 1e-6, &cos, &sin),
+            |t| reference::rms_norm_rope_split(&t[0], &t[1], 1e-6, &cos, &sin),
+        );
+        let gates = (random((batch, tokens, heads), 5) * 4.0).unwrap();
+        agree(
+            "gate_heads",
+            &[&x, &gates],
+            |t| kernels::gate_heads(&t[0], &t[1]),
+            |t| reference::gate_heads(&t[0], &t[1]),
+        );
     }
 }
 
@@ -86,6 +101,18 @@ fn modulation() {
                 &[&x, &shift, &scale],
                 |t| kernels::layer_norm_modulate(&t[0], &t[1], &t[2], 1e-6),
                 |t| reference::layer_norm_modulate(&t[0], &t[1], &t[2], 1e-6),
+            );
+            agree(
+                "rms_norm_modulate",
+                &[&x, &shift, &scale],
+                |t| kernels::rms_norm_modulate(&t[0], Some((&t[1], &t[2])), 1e-6),
+                |t| reference::rms_norm_modulate(&t[0], Some((&t[1], &t[2])), 1e-6),
+            );
+            agree(
+                "rms_norm_modulate by nothing",
+                &[&x],
+                |t| kernels::rms_norm_modulate(&t[0], None, 1e-6),
+                |t| reference::rms_norm_modulate(&t[0], None, 1e-6),
             );
             agree(
                 "gate_residual",

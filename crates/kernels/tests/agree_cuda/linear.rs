@@ -118,6 +118,8 @@ fn quantising_after_a_prologue_has_the_same_bits() {
                     Prologue::LayerNorm { affine: None, eps: 1e-6 },
                     Prologue::LayerNorm { affine: Some((&gamma, &beta)), eps: 1e-6 },
                     Prologue::LayerNormModulate { shift: &shift, scale: &scale, eps: 1e-6 },
+                    Prologue::RmsNormModulate { modulation: None, eps: 1e-6 },
+                    Prologue::RmsNormModulate { modulation: Some((&shift, &scale)), eps: 1e-6 },
                 ];
                 for packed in [LinearWeight::int8(&weight), LinearWeight::fp8(&weight)].map(|packed| packed.unwrap()) {
                     for (index, prologue) in prologues.into_iter().enumerate() {
@@ -129,6 +131,9 @@ fn quantising_after_a_prologue_has_the_same_bits() {
                             }
                             Prologue::LayerNormModulate { shift, scale, eps } => {
                                 kernels::layer_norm_modulate(&x, shift, scale, eps).unwrap()
+                            }
+                            Prologue::RmsNormModulate { modulation, eps } => {
+                                kernels::rms_norm_modulate(&x, modulation, eps).unwrap()
                             }
                         };
                         let apart = kernels::linear(&first, &packed, None, Epilogue::None).unwrap();

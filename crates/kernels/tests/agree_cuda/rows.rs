@@ -57,6 +57,14 @@ fn modulation() {
                 );
                 agree(
                     gpu,
+                    "rms_norm_modulate",
+                    &DTYPES,
+                    &[&x, &shift, &scale],
+                    |t| kernels::rms_norm_modulate(&t[0], Some((&t[1], &t[2])), 1e-6),
+                    |t| reference::rms_norm_modulate(&t[0], Some((&t[1], &t[2])), 1e-6),
+                );
+                agree(
+                    gpu,
                     "modulate",
                     &DTYPES,
                     &[&x, &shift, &scale],
@@ -137,6 +145,25 @@ fn rotation() {
                 &[&x, &w],
                 |t| kernels::rms_norm_rope(&t[0], &t[1], 1e-6, &cos_there, &sin_there),
                 |t| reference::rms_norm_rope(&t[0], &t[1], 1e-6, &cos, &sin),
+            );
+            let angles = random((l, n * d / 2), 4);
+            let (cos, sin) = (angles.cos().unwrap(), angles.sin().unwrap());
+            let [cos_there, sin_there] = [&cos, &sin].map(|x| x.to_device(gpu).unwrap());
+            agree(
+                gpu,
+                "rms_norm_rope_split",
+                &DTYPES,
+                &[&x, &w],
+                |t| kernels::rms_norm_rope_split(&t[0], &t[1], 1e-6, &cos_there, &sin_there),
+                |t| reference::rms_norm_rope_split(&t[0], &t[1], 1e-6, &cos, &sin),
+            );
+            agree(
+                gpu,
+                "gate_heads",
+                &DTYPES,
+                &[&x, &random((b, l, n), 5)],
+                |t| kernels::gate_heads(&t[0], &t[1]),
+                |t| reference::gate_heads(&t[0], &t[1]),
             );
         }
     });

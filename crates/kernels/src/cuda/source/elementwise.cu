@@ -89,15 +89,16 @@ template <typename T, int HELD> struct Row {
 // The row of this warp.
 __device__ __forceinline__ int64_t warp_row() { return blockIdx.x * int64_t(blockDim.x / 32) + threadIdx.x / 32; }
 
-// Layer norm of each row, then `· weight + bias` or `· (1 + scale) + shift`; `write(row, values)` takes the results.
+// Layer norm of each row, or RMS norm, which keeps its mean, then `· weight + bias` or `· (1 + scale) + shift`; `write(row, values)`
+// takes the results.
 template <typename T, int HELD, typename Write>
 __device__ void layer_norm(const T* x, Write write, const float* weight, const float* bias, Broadcast shift, Broadcast scale, int64_t rows,
-                           int tokens, int channels, float eps) {
+                           int tokens, int channels, int keeps_mean, float eps) {
     constexpr int COUNT = Wide<T>::COUNT;
     int64_t row = warp_row();
     if (row >= rows) return;
     Row<T, HELD> values(x + row * channels, channels);
-    float mean = values.sum([](float v) { return v; }) / channels;
+    float mean = keeps_mean ? 0.0f : values.sum([](float v) { return v; }) / channels;
     float variance = values.sum([mean](float v) { return (v - mean) * (v - mean); }) / channels;
     float factor = rsqrtf(variance + eps);
     const float* shift_row = shift.data ? shift.row(row, tokens, channels) : nullptr;
@@ -146,6 +147,37 @@ __device__ void rms_norm_rope(const T* x, T* out, const float* weight, const flo
             float c = cos.at[j / 2], s = sin.at[j / 2], even = value[j], odd = value[j + 1];
             value[j] = even * c - odd * s;
             value[j + 1] = even * s + odd * c;
+        }
+    });
+    values.write(out + row * channels);
+}
+
+// RMS norm of each row of x [B·L, N·D], then the rotation of the first half of each head with its second by angles [L, N·D / 2];
+// D / 2, half the width, is a multiple of 8.
+template <typename T, int HELD>
+__device__ void rms_norm_rope_split(const T* x, T* out, const float* weight, const float* cosines, const float* sines, int64_t rows,
+                                    int tokens, int channels, int width, float eps) {
+    constexpr int COUNT = Wide<T>::COUNT;
+    int64_t row = warp_row();
+    if (row >= rows) return;
+    x += row * channels;
+    Row<T, HELD> values(x, channels);
+    float factor = rsqrtf(values.sum([](float v) { return v * v; }) / channels + eps);
+    int64_t angles = row % tokens * (channels / 2);
+    int half = width / 2;
+    values.map([&](int at, float(&value)[COUNT]) {
+        int within = at % width;
+        bool second = within >= half;
+        int other = second ? at - half : at + half;
+        // A group lies in one half of a head; what it is rotated with is read again.
+        auto with = *reinterpret_cast<const typename Wide<T>::Type*>(x + other);
+        auto times = parameters<COUNT>(weight + at), times_with = parameters<COUNT>(weight + other);
+        int64_t pair = angles + at / width * half + (second ? within - half : within);
+        auto cos = parameters<COUNT>(cosines + pair), sin = parameters<COUNT>(sines + pair);
+#pragma unroll
+        for (int j = 0; j < COUNT; j++) {
+            float v = value[j] * (factor * times.at[j]), w = to_f32(with.at[j]) * (factor * times_with.at[j]);
+            value[j] = second ? v * cos.at[j] + w * sin.at[j] : v * cos.at[j] - w * sin.at[j];
         }
     });
     values.write(out + row * channels);
@@ -229,6 +261,18 @@ __device__ void modulate(const T* x, const T* y, T* out, Broadcast shift, Broadc
     }
 }
 
+// y · 2 · sigmoid(gate), one gate for each `width` elements. A thread takes 16 bytes.
+template <typename T> __device__ void gate_heads(const T* y, const T* gates, T* out, int64_t groups, int width) {
+    constexpr int COUNT = Wide<T>::COUNT;
+    for (int64_t i = blockIdx.x * int64_t(blockDim.x) + threadIdx.x; i < groups; i += int64_t(gridDim.x) * blockDim.x) {
+        float gate = 2.0f / (1.0f + expf(-to_f32(gates[i * COUNT / width])));
+        auto value = *reinterpret_cast<const typename Wide<T>::Type*>(y + i * COUNT);
+#pragma unroll
+        for (int j = 0; j < COUNT; j++) value.at[j] = from_f32<T>(to_f32(value.at[j]) * gate);
+        *reinterpret_cast<typename Wide<T>::Type*>(out + i * COUNT) = value;
+    }
+}
+
 // Channels of x [.., W, C] that become positions [.., W · side, outputs]; rows of the result are `side` times those of x. A
 // thread takes 16 bytes of the result.
 template <typename T>
@@ -252,20 +296,22 @@ __device__ void repeat_channels(const T* x, T* out, int64_t groups, int width, i
 #define ROUNDED(T, HELD, NAME, WHOLE)                                                                                                    \
     extern "C" __global__ void layer_norm_##NAME##_##HELD##_##T(                                                                         \
         const T* x, uint8_t* out, float* scales, const float* weight, const float* bias, const float* shift, int shift_item,             \
-        int shift_token, const float* scale, int scale_item, int scale_token, int64_t rows, int tokens, int channels, float eps) {       \
+        int shift_token, const float* scale, int scale_item, int scale_token, int64_t rows, int tokens, int channels,                    \
+        int keeps_mean, float eps) {                                                                                                     \
         auto write = [&](int64_t row, const Row<T, HELD>& values) {                                                                      \
             values.template write_quantised<WHOLE>(out + row * channels, scales + row);                                                    \
         };                                                                                                                               \
         layer_norm<T, HELD>(x, write, weight, bias, {shift, shift_item, shift_token}, {scale, scale_item, scale_token}, rows, tokens,    \
-                            channels, eps);                                                                                              \
+                            channels, keeps_mean, eps);                                                                                  \
     }
 #define ROWS(T, HELD)                                                                                                                    \
     extern "C" __global__ void layer_norm_##HELD##_##T(const T* x, T* out, const float* weight, const float* bias, const float* shift,   \
                                                        int shift_item, int shift_token, const float* scale, int scale_item,              \
-                                                       int scale_token, int64_t rows, int tokens, int channels, float eps) {             \
+                                                       int scale_token, int64_t rows, int tokens, int channels,                          \
+                                                       int keeps_mean, float eps) {                                                      \
         auto write = [&](int64_t row, const Row<T, HELD>& values) { values.write(out + row * channels); };                               \
         layer_norm<T, HELD>(x, write, weight, bias, {shift, shift_item, shift_token}, {scale, scale_item, scale_token}, rows, tokens,    \
-                            channels, eps);                                                                                              \
+                            channels, keeps_mean, eps);                                                                                  \
     }                                                                                                                                    \
     ROUNDED(T, HELD, e4m3, false)                                                                                                        \
     ROUNDED(T, HELD, int8, true)                                                                                                         \
@@ -273,6 +319,11 @@ __device__ void repeat_channels(const T* x, T* out, int64_t groups, int width, i
                                                           const float* sines, int64_t rows, int tokens, int channels, int width,         \
                                                           float eps) {                                                                   \
         rms_norm_rope<T, HELD>(x, out, weight, cosines, sines, rows, tokens, channels, width, eps);                                      \
+    }                                                                                                                                    \
+    extern "C" __global__ void rms_norm_rope_split_##HELD##_##T(const T* x, T* out, const float* weight, const float* cosines,           \
+                                                                const float* sines, int64_t rows, int tokens, int channels,              \
+                                                                int width, float eps) {                                                  \
+        rms_norm_rope_split<T, HELD>(x, out, weight, cosines, sines, rows, tokens, channels, width, eps);                                \
     }
 #define KERNELS(T)                                                                                                                       \
     ROWS(T, 2)                                                                                                                           \
@@ -285,6 +336,9 @@ __device__ void repeat_channels(const T* x, T* out, int64_t groups, int width, i
         channel_rms_norm<T>(x, out, gamma, rows, channels, lanes, activate);                                                             \
     }                                                                                                                                    \
     extern "C" __global__ void activate_##T(const T* x, T* out, int64_t count, int kind) { activate<T>(x, out, count, kind); }           \
+    extern "C" __global__ void gate_heads_##T(const T* y, const T* gates, T* out, int64_t groups, int width) {                           \
+        gate_heads<T>(y, gates, out, groups, width);                                                                                     \
+    }                                                                                                                                    \
     extern "C" __global__ void repeat_channels_##T(const T* x, T* out, int64_t groups, int width, int channels, int outputs, int frames, \
                                                    int side, int index) {                                                                \
         repeat_channels<T>(x, out, groups, width, channels, outputs, frames, side, index);                                               \
