@@ -7,7 +7,7 @@ compiles() { # compiles PACKAGE FEATURES
     said=$(cargo check --quiet --package "$1" --no-default-features --features "$2" 2>&1) || { echo "$said"; exit 1; }
     [ -z "$said" ] || { echo "$said"; exit 1; }
 }
-for feature in "" clap embedded gif h264 hub jpeg tiff webp; do
+for feature in "" clap embedded gif h264 hub jpeg opus tiff webp; do
     compiles kinora "$feature"
 done
 compiles kinora-cli ""

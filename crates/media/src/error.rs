@@ -85,6 +85,22 @@ pub enum MediaError {
         /// The number of the frame, from 0.
         index: u64,
     },
+    /// The sample rate, the number of channels or that of samples cannot be those of sound.
+    #[error("{values} samples in {channels} channels, {rate} per second, are no sound")]
+    Sound {
+        /// The number of samples per second.
+        rate: u32,
+        /// The number of channels.
+        channels: usize,
+        /// The number of samples of all channels together.
+        values: usize,
+    },
+    /// The sound holds NaN or infinity.
+    #[error("sample {index} of the sound is not a finite number")]
+    SoundNotFinite {
+        /// The number of the sample within its channel, from 0.
+        index: u64,
+    },
     /// The frames per second lie outside the supported range.
     #[error("{given} is not a usable number of frames per second")]
     Fps {
@@ -332,7 +348,10 @@ impl MediaError {
     /// Returns the hints of errors of reading.
     fn hint_to_read(&self) -> Option<String> {
         Some(match self {
-            Self::NotFinite { .. } => "the clip holds NaN or infinity: make it again".into(),
+            Self::NotFinite { .. } | Self::SoundNotFinite { .. } => {
+                "the clip holds NaN or infinity: make it again".into()
+            }
+            Self::Sound { .. } => "give 1 to 64 channels of as many samples each, 1000 to 384000 per second".into(),
             Self::Damaged { .. } => "the file may be cut short: copy, download or write it again".into(),
             Self::Undecodable { path, .. } => {
                 format!("copy, download or write it again; if players show it, convert it: {}", convert(path, ""))
@@ -394,7 +413,7 @@ const READ: &str =
 /// pixels.
 fn convert(path: &Path, filters: &str) -> String {
     let square = "scale=trunc(iw*sar/2)*2:trunc(ih/2)*2,setsar=1";
-    format!("ffmpeg -i {} -an -vf '{filters}{square}' -pix_fmt yuv420p -crf 12 converted.mp4", shell_word(path))
+    format!("ffmpeg -i {} -vf '{filters}{square}' -pix_fmt yuv420p -crf 12 converted.mp4", shell_word(path))
 }
 
 #[cfg(test)]

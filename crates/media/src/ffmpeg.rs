@@ -1,12 +1,16 @@
 //! The second MP4 back end: encoders and muxer of the system's FFmpeg libraries (feature `ffmpeg`).
 //!
 //! Pictures, colour tags, recipe and atomic output are the same as in the embedded back end; the encoder is chosen by name.
-//! Hardware encoders are available if the linked FFmpeg and the machine have them.
+//! Hardware encoders are available if the linked FFmpeg and the machine have them. Sound is AAC, or the packets of another file.
+
+mod sound;
 
 use crate::clip::{ClipSpec, Fps, Frame};
 use crate::color::Yuv420;
 use crate::error::{MediaError, Result};
+use crate::ffmpeg::sound::SoundWriter;
 use crate::output::Output;
+use crate::sound::track::SoundTrack;
 use crate::{ClipWriter, WriteOptions, Written};
 use ffmpeg_next::codec::{Context, Flags};
 use ffmpeg_next::format::{self, Pixel, context};
@@ -48,6 +52,9 @@ pub(crate) struct FfmpegWriter {
     encoder: encoder::Video,
     out: Output,
     picture: Yuv420,
+    sound: Option<SoundWriter>,
+    /// Whether the header is written, after which there can be no more tracks.
+    has_header: bool,
     frames: u64,
     packets: i64,
 }
@@ -78,8 +85,30 @@ impl FfmpegWriter {
         if let Some(recipe) = &options.recipe {
             output.set_metadata([("comment", recipe.as_str())].into_iter().collect());
         }
-        output.write_header().map_err(failed)?;
-        Ok(Self { spec: *spec, name: name.into(), output, encoder, out, picture, frames: 0, packets: 0 })
+        let (sound, has_header) = (None, false);
+        Ok(Self {
+            spec: *spec,
+            name: name.into(),
+            output,
+            encoder,
+            out,
+            picture,
+            sound,
+            has_header,
+            frames: 0,
+            packets: 0,
+        })
+    }
+
+    /// Writes the header, which names all tracks.
+    fn begin(&mut self) -> Result<(), Error> {
+        if !self.has_header {
+            // Older libraries take Opus in MP4 for an experiment.
+            let options = Dictionary::from_iter([("strict", "experimental")]);
+            self.output.write_header_with(options).map(drop)?;
+            self.has_header = true;
+        }
+        Ok(())
     }
 
     /// Writes the packets that the encoder has ready to the file.
@@ -110,6 +139,9 @@ impl FfmpegWriter {
     fn complete(&mut self) -> Result<(), Error> {
         self.encoder.send_eof()?;
         self.drain()?;
+        if let Some(sound) = &mut self.sound {
+            sound.write(&mut self.output, self.frames, true)?;
+        }
         self.output.write_trailer()
     }
 }
@@ -120,10 +152,26 @@ impl ClipWriter for FfmpegWriter {
         self.picture.fill(frame);
         let mut picture = av_frame(&self.picture, self.encoder.format());
         picture.set_pts(Some(self.frames as i64 * ticks(self.spec.fps).1));
-        let sent = self.encoder.send_frame(&picture).and_then(|()| self.drain());
+        let sent = self.begin().and_then(|()| self.encoder.send_frame(&picture)).and_then(|()| self.drain());
         sent.map_err(|error| failed(&self.name, "encode", self.out.target(), error))?;
         self.frames += 1;
+        if let Some(sound) = &mut self.sound {
+            let written = sound.write(&mut self.output, self.frames, false);
+            written.map_err(|error| failed(&self.name, "write the sound", self.out.target(), error))?;
+        }
         Ok(())
+    }
+
+    fn sound(&mut self, sound: &SoundTrack) -> Result<Option<String>> {
+        if self.has_header {
+            return Ok(Some("the sound came after the first frame: it is not kept".into()));
+        }
+        let added = SoundWriter::add(sound, self.spec.fps, &mut self.output);
+        match added.map_err(|error| failed(&self.name, "add the sound", self.out.target(), error))? {
+            Ok(sound) => self.sound = Some(sound),
+            Err(sentence) => return Ok(Some(sentence)),
+        }
+        Ok(None)
     }
 
     fn finish(mut self: Box<Self>) -> Result<Written> {

@@ -1,4 +1,5 @@
-//! Writes clips (MP4, PNG sequences, GIF, WebP and raw frames) behind one trait, and reads clips and pictures.
+//! Writes clips (MP4, PNG sequences, GIF, WebP and raw frames) behind one trait, and reads clips and pictures; MP4 files and raw
+//! frames have sound.
 //!
 //! [`create`] chooses the format by the name of the file. Frames are written one by one, so memory does not grow with the
 //! length of the clip. Nothing appears under the final name until [`ClipWriter::finish`] has written and synced everything;
@@ -23,6 +24,7 @@
 //! # }
 //! ```
 
+mod beside;
 mod clip;
 mod color;
 mod container;
@@ -42,6 +44,7 @@ mod raw;
 mod read;
 mod recipe;
 mod resample;
+mod sound;
 mod source;
 mod stored;
 mod upscale;
@@ -49,12 +52,15 @@ mod upscale;
 mod webp;
 mod y4m;
 
+pub use beside::SoundBeside;
 pub use clip::{ClipSpec, Fps, Frame};
 pub use error::{MediaError, Result};
 pub use picture::{Fit, Picture, contact_sheet, picture_size};
 pub use read::{ClipReader, Readers, open};
 pub use recipe::read_recipe;
 pub use resample::Filter;
+pub use sound::Sound;
+pub use sound::track::SoundTrack;
 pub use source::{Source, read_image};
 pub use upscale::{Cropped, Lanczos, Upscale, UpscaleTarget, Upscaled, resized};
 
@@ -95,6 +101,19 @@ pub trait ClipWriter: Send {
     /// Adds a frame. After an error the writer cannot be used any more.
     fn push(&mut self, frame: &Frame) -> Result<()>;
 
+    /// Adds the sound of the clip, which begins with the first frame. It is called at most once, before
+    /// [`finish`](Self::finish); before the first frame, so that the file has it between the frames. Its end is cut off where
+    /// the frames are over, and samples that are fewer are followed by silence.
+    ///
+    /// Returns a sentence for the user if the sound is not kept.
+    ///
+    /// # Errors
+    /// The file of the sound cannot be opened, or its samples are none.
+    fn sound(&mut self, sound: &SoundTrack) -> Result<Option<String>> {
+        let _ = sound;
+        Ok(Some("files of this format have no sound: it is not kept".into()))
+    }
+
     /// Completes the file and gives it its name.
     fn finish(self: Box<Self>) -> Result<Written>;
 }
@@ -103,13 +122,13 @@ pub trait ClipWriter: Send {
 ///
 /// | name                                   | format                                                       |
 /// |----------------------------------------|--------------------------------------------------------------|
-/// | `clip.mp4`                             | H.264 (or what the encoder makes), 8-bit 4:2:0, BT.709; with the feature `h264` or `ffmpeg` |
+/// | `clip.mp4`                             | H.264 (or what the encoder makes), 8-bit 4:2:0, BT.709; with the feature `h264` or `ffmpeg`. Sound: Opus with the feature `opus`, or the packets of another MP4 file |
 /// | `frame_%04d.png`, `clip.png`           | PNG sequence; `clip.png` means `clip_%04d.png`, unless there is only one frame |
 /// | `frames/`, an existing directory       | PNG sequence `frame_%04d.png` in it                          |
 /// | `clip.gif`                             | animated GIF, 256 colours per frame                          |
 /// | `clip.webp`                            | animated WebP, lossless                                      |
 /// | `clip.y4m`                             | uncompressed YUV 4:2:0, 8 bits, BT.709; without a recipe     |
-/// | `clip.safetensors`                     | tensor `video` `[F, 3, H, W]`, f32, not rounded |
+/// | `clip.safetensors`                     | tensor `video` `[F, 3, H, W]`, f32, not rounded; sound: `audio` `[channels, samples]`, f32, and `sample_rate` in the metadata |
 ///
 /// GIF and WebP are in builds with the features of these names. An existing file is replaced at the end.
 ///

@@ -3,14 +3,18 @@
 //! Samples are written to disk as they come. Only a few dozen bytes per frame stay in memory, for the sample table. At the end
 //! the samples are moved back to put the index (`moov`) in front of them, so that players on the web start at once. Only a
 //! file that would then outgrow its 32-bit offsets (4 GiB) keeps the index at its end. The recipe is the comment tag of the iTunes-style metadata that players and ffprobe
-//! show (`moov/udta/meta/ilst/©cmt`).
+//! show (`moov/udta/meta/ilst/©cmt`). Sound lies between the frames, half a second of it at a time.
+
+mod sound;
 
 use crate::clip::{ClipSpec, Fps, Frame};
 use crate::color::Yuv420;
 use crate::container::MAX_MACROBLOCKS;
 use crate::error::{MediaError, Result};
+use crate::mp4::sound::SoundSource;
 use crate::openh264::{Encoder, Picture};
 use crate::output::Output;
+use crate::sound::track::SoundTrack;
 use crate::{ClipWriter, WriteOptions, Written};
 use shiguredo_mp4::boxes::{Avc1Box, AvccBox, MoovBox, SampleEntry, UnknownBox, VisualSampleEntryFields};
 use shiguredo_mp4::mux::{Mp4FileMuxer, Sample};
@@ -38,6 +42,9 @@ pub(crate) struct Mp4Writer {
     position: u64,
     frames: u64,
     recipe: Option<String>,
+    sound: Option<SoundSource>,
+    /// Whether the file has packets of sound already.
+    has_sound: bool,
 }
 
 impl Mp4Writer {
@@ -54,14 +61,16 @@ impl Mp4Writer {
         let muxer = Mp4FileMuxer::new().map_err(muxer_failed)?;
         out.put(muxer.initial_boxes_bytes())?;
         let position = muxer.initial_boxes_bytes().len() as u64;
-        Ok(Self { spec: *spec, out, encoder, muxer, picture, position, frames: 0, recipe: options.recipe.clone() })
+        let (recipe, sound) = (options.recipe.clone(), None);
+        Ok(Self { spec: *spec, out, encoder, muxer, picture, position, frames: 0, recipe, sound, has_sound: false })
     }
 
     fn append(&mut self, Picture { keyframe, data }: &Picture) -> Result<()> {
         let (timescale, duration) = ticks(self.spec.fps);
+        let sample_entry = (self.frames == 0).then(|| self.sample_entry()).transpose()?;
         let sample = Sample {
             track_kind: TrackKind::Video,
-            sample_entry: (self.frames == 0).then(|| self.sample_entry()).transpose()?,
+            sample_entry,
             keyframe: *keyframe,
             timescale,
             duration,
@@ -69,8 +78,33 @@ impl Mp4Writer {
             data_offset: self.position,
             data_size: data.len(),
         };
+        self.put(&sample, data)
+    }
+
+    /// Writes the packets of sound that the frames so far have room for; at the end, all that are heard.
+    fn append_sound(&mut self, is_end: bool) -> Result<()> {
+        let Some(mut source) = self.sound.take() else { return Ok(()) };
+        while let Some(packet) = source.next(self.frames, is_end)? {
+            let sample = Sample {
+                track_kind: TrackKind::Audio,
+                sample_entry: (!self.has_sound).then(|| source.entry()),
+                keyframe: true,
+                timescale: source.timescale,
+                duration: packet.duration,
+                composition_time_offset: None,
+                data_offset: self.position,
+                data_size: packet.data.len(),
+            };
+            self.put(&sample, &packet.data)?;
+            self.has_sound = true;
+        }
+        self.sound = Some(source);
+        Ok(())
+    }
+
+    fn put(&mut self, sample: &Sample, data: &[u8]) -> Result<()> {
         self.out.put(data)?;
-        self.muxer.append_sample(&sample).map_err(muxer_failed)?;
+        self.muxer.append_sample(sample).map_err(muxer_failed)?;
         self.position += data.len() as u64;
         Ok(())
     }
@@ -109,6 +143,9 @@ impl Mp4Writer {
         let finalized = self.muxer.finalize().map_err(muxer_failed)?;
         let mut moov = finalized.moov_box().clone();
         clear_times(&mut moov);
+        if let Some(source) = self.sound.as_ref().filter(|_| self.has_sound) {
+            source.complete(&mut moov, self.frames);
+        }
         moov.unknown_boxes.extend(self.recipe.as_deref().map(recipe_box));
         for (offset, bytes) in finalized.offset_and_bytes_pairs() {
             // These are the boxes before the samples. The muxer's own `moov`, after them, is replaced by the one above.
@@ -135,13 +172,25 @@ impl ClipWriter for Mp4Writer {
         let picture = picture.map_err(|message| MediaError::encoder(ENCODER, "encode", message))?;
         self.append(&picture)?;
         self.frames += 1;
+        if self.frames.is_multiple_of(u64::from(self.spec.fps.keyframe_interval()).div_ceil(4)) {
+            self.append_sound(false)?;
+        }
         Ok(())
+    }
+
+    fn sound(&mut self, sound: &SoundTrack) -> Result<Option<String>> {
+        match SoundSource::new(sound, self.spec.fps)? {
+            Ok(source) => self.sound = Some(source),
+            Err(sentence) => return Ok(Some(sentence)),
+        }
+        Ok(None)
     }
 
     fn finish(mut self: Box<Self>) -> Result<Written> {
         if self.frames == 0 {
             return Err(MediaError::NoFrames { path: self.out.target().to_path_buf() });
         }
+        self.append_sound(true)?;
         self.finalize()?;
         let Self { spec, out, picture, frames, .. } = *self;
         let path = out.target().to_path_buf();

@@ -13,6 +13,10 @@ mod fragments;
 mod frames;
 #[cfg(feature = "gif")]
 mod gif;
+#[cfg(not(feature = "ffmpeg"))]
+mod heard;
+#[cfg(feature = "ffmpeg")]
+mod libheard;
 mod mp4;
 mod packets;
 #[cfg(not(feature = "ffmpeg"))]
@@ -24,6 +28,7 @@ mod refused;
 #[cfg(not(feature = "ffmpeg"))]
 mod running;
 mod samples;
+mod sound;
 mod sps;
 mod stills;
 mod track;
@@ -38,6 +43,7 @@ use crate::container;
 use crate::error::{MediaError, Result};
 use crate::picture::{readable, refused};
 use crate::png::Pattern;
+use crate::sound::track::SoundTrack;
 use crate::source::{Opened, Source};
 use crate::stored::Stored;
 #[cfg(any(feature = "gif", feature = "webp"))]
@@ -56,8 +62,14 @@ pub trait ClipReader: Send {
     /// Returns the number of frames, if the file contains it.
     fn frames(&self) -> Option<usize>;
 
-    /// Returns sentences for the user about what is not read or not as the file shows it, such as sound; each goes on from
-    /// the name of the file.
+    /// Returns the sound of the clip, if it has one that can be read: it begins with the first frame and ends with the last
+    /// one, or before.
+    fn sound(&self) -> Option<SoundTrack> {
+        None
+    }
+
+    /// Returns sentences for the user about what is not read or not as the file shows it; each goes on from the name of the
+    /// file.
     fn notes(&self) -> Vec<String> {
         Vec::new()
     }
@@ -79,13 +91,13 @@ impl Readers {
     ///
     /// | what                                  | read by                                                                  |
     /// |---------------------------------------|--------------------------------------------------------------------------|
-    /// | `clip.safetensors`                    | this crate: tensor `video` `[F, 3, H, W]`, f32, frame by frame           |
+    /// | `clip.safetensors`                    | this crate: tensor `video` `[F, 3, H, W]`, f32, frame by frame; sound: `audio` `[channels, samples]` |
     /// | animated GIF or WebP                  | this crate, over white; frames per second from the times of all frames   |
     /// | PNG, JPEG, WebP, GIF, BMP, TIFF       | [`read_image`](crate::read_image): a clip of one frame                   |
     /// | `frame_%04d.png`, where no such file is | the numbered pictures, from the lowest number to the highest, none missing |
     /// | `frames/`, a directory                | all pictures in it by name, `frame_2` before `frame_10`                  |
     /// | MP4 with H.264 that is 8-bit 4:2:0 and progressive | the embedded decoder                                        |
-    /// | any other video                       | `FFmpeg`: its libraries with the feature `ffmpeg`, else the program      |
+    /// | any other video                       | `FFmpeg`: its libraries with the feature `ffmpeg`, else the program, which also reads sound |
     ///
     /// Pictures and animations are recognised by their first bytes, not by their names. Pictures without times have 16 frames
     /// per second; all must have one size.
@@ -143,7 +155,7 @@ impl Readers {
             Some(name) => {
                 Err(MediaError::Unsupported { path: stored.path.clone(), what: format!("it is {name}, not MP4") })
             }
-            None => mp4::Mp4Reader::open(stored),
+            None => mp4::Mp4Reader::open(stored, self.ffmpeg.as_deref()),
         };
         let why = match opened {
             Ok(reader) => return Ok(Box::new(reader)),

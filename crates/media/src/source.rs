@@ -3,6 +3,7 @@
 use crate::clip::Fps;
 use crate::error::{MediaError, Result};
 use crate::picture::{Picture, read_over_white};
+use crate::sound::track::SoundTrack;
 use crate::stored::Stored;
 use kinora_files::{path_of_text, path_text};
 use sha2::{Digest, Sha256};
@@ -58,6 +59,7 @@ pub(crate) struct Decoded {
     /// One picture has none.
     pub(crate) fps: Option<Fps>,
     pub(crate) recipe: Option<String>,
+    pub(crate) sound: Option<SoundTrack>,
 }
 
 /// What is to be read: a file or its bytes, or what is decoded already.
@@ -90,7 +92,7 @@ impl Source {
         for Picture { width, height, rgb } in &frames {
             hash = hash.chain_update(format!(" {width}x{height} ")).chain_update(rgb);
         }
-        Self::in_memory(Content::Decoded(Decoded { frames: frames.into(), fps, recipe: None }), hash, name)
+        Self::in_memory(Content::Decoded(Decoded { frames: frames.into(), fps, recipe: None, sound: None }), hash, name)
     }
 
     fn in_memory(content: Content, hash: Sha256, name: &str) -> Self {
@@ -103,6 +105,15 @@ impl Source {
     pub fn with_recipe(mut self, recipe: String) -> Self {
         if let Kind::Memory { content: Content::Decoded(clip), .. } = &mut self.0 {
             clip.recipe = Some(recipe);
+        }
+        self
+    }
+
+    /// Returns the same with the sound of a clip in memory, from its first frame on; files have their own.
+    #[must_use]
+    pub fn with_sound(mut self, sound: impl Into<SoundTrack>) -> Self {
+        if let Kind::Memory { content: Content::Decoded(clip), .. } = &mut self.0 {
+            clip.sound = Some(sound.into());
         }
         self
     }

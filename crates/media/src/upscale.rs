@@ -4,6 +4,7 @@ use crate::clip::Frame;
 use crate::error::{MediaError, Result};
 use crate::picture::check_size;
 use crate::resample::{Filter, resize_plane};
+use crate::sound::track::SoundTrack;
 use crate::{ClipWriter, Written};
 use std::fmt;
 use std::str::FromStr;
@@ -126,6 +127,10 @@ impl ClipWriter for Upscaled<'_> {
         self.inner.push(&self.upscale.frame(frame)?)
     }
 
+    fn sound(&mut self, sound: &SoundTrack) -> Result<Option<String>> {
+        self.inner.sound(sound)
+    }
+
     fn finish(self: Box<Self>) -> Result<Written> {
         self.inner.finish()
     }
@@ -162,6 +167,10 @@ impl ClipWriter for Cropped<'_> {
         }
         self.frames += 1;
         Ok(())
+    }
+
+    fn sound(&mut self, sound: &SoundTrack) -> Result<Option<String>> {
+        self.inner.sound(sound)
     }
 
     fn finish(self: Box<Self>) -> Result<Written> {

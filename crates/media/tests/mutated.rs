@@ -7,13 +7,13 @@ mod fixtures;
 mod support;
 
 use fixtures::{Tensors, fixture};
-use kinora_media::{MediaError, WriteOptions, open, read_image, read_recipe};
+use kinora_media::{MediaError, Sound, WriteOptions, create, open, read_image, read_recipe};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
-use support::{animated_png, spec, write_shapes};
+use support::{animated_png, shapes, spec, write_shapes};
 
 /// Mutants of all files together.
 const MUTANTS: usize = 3000;
@@ -34,7 +34,13 @@ impl Random {
 }
 
 /// Names whose neighbourhood holds numbers that other parts of a file depend on.
-const FIELDS: [&[u8]; 23] = [
+const FIELDS: [&[u8]; 29] = [
+    b"Opus",
+    b"dOps",
+    b"mp4a",
+    b"esds",
+    b"soun",
+    b"audio",
     b"stsz",
     b"stco",
     b"stsc",
@@ -107,6 +113,15 @@ fn originals(dir: &Path) -> BTreeMap<String, Vec<u8>> {
         write_shapes(&dir.join(name), &spec(48, 32, 8), 6, &options);
         files.insert(name.into(), std::fs::read(dir.join(name)).unwrap());
     }
+    for name in ["heard.mp4", "heard.safetensors"] {
+        let spec = spec(16, 16, 8);
+        let mut writer = create(dir.join(name), &spec, &options).unwrap();
+        let sound = (0..16_000).map(|at| (at as f32 * 0.05).sin() * 0.5).collect();
+        writer.sound(&Sound::new(8000, 2, sound).unwrap().into()).unwrap();
+        (0..6).for_each(|index| writer.push(&shapes(&spec, index)).unwrap());
+        writer.finish().unwrap();
+        files.insert(name.into(), std::fs::read(dir.join(name)).unwrap());
+    }
     files.insert("animated.png".into(), animated_png());
     files
 }
@@ -120,6 +135,16 @@ fn read(path: &Path) -> Result<usize, MediaError> {
     let _ = read_image(path).map_err(hinted);
     let _ = read_recipe(path).map_err(hinted);
     let mut clip = open(path).map_err(hinted)?;
+    if let Some(sound) = clip.sound() {
+        // Decoded, and on its way to another clip.
+        let samples = sound.decoded().map_err(hinted);
+        assert!(samples.is_err() || sound.rate() > 0);
+        let (copy, size) = (path.with_file_name("copy.mp4"), spec(16, 16, 8));
+        let mut writer = create(&copy, &size, &WriteOptions::default()).unwrap();
+        if writer.sound(&sound).map_err(hinted).is_ok() {
+            let _ = writer.push(&shapes(&size, 0)).and_then(|()| writer.finish()).map_err(hinted);
+        }
+    }
     let (expected, mut count) = (clip.frames(), 0);
     while clip.next_frame().map_err(hinted)?.is_some() {
         count += 1;

@@ -10,10 +10,12 @@ use crate::error::{MediaError, Result};
 use crate::ffmpeg::start;
 use crate::read::colour::{Colour, LEFT, Yuv};
 use crate::read::facts::Facts;
+use crate::read::libheard::LibrarySound;
 use crate::read::packets::Packets;
 use crate::read::refused::Refused;
 use crate::read::turn::Turn;
 use crate::read::usual_matrix;
+use crate::sound::track::{Content, SoundTrack};
 use crate::stored::Stored;
 use ffmpeg_next::chroma::Location;
 use ffmpeg_next::codec::Context;
@@ -31,6 +33,7 @@ use ffmpeg_next::{Dictionary, Error, Packet, Rational, color, decoder, format, f
 use std::ffi::c_int;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use tempfile::TempPath;
 
 /// The largest picture that is decoded, 8192×8192.
@@ -52,6 +55,7 @@ pub(crate) struct FfmpegReader {
     /// The width and height before turning.
     stored: (usize, usize),
     turn: Turn,
+    sound: Option<SoundTrack>,
     notes: Vec<String>,
     /// The first frame, which is decoded when the file is opened.
     first: Option<Frame>,
@@ -65,10 +69,10 @@ pub(crate) struct FfmpegReader {
 unsafe impl Send for FfmpegReader {}
 
 impl FfmpegReader {
-    pub(crate) fn open(stored: &Stored) -> Result<Self> {
+    pub(crate) fn open(in_file: &Stored) -> Result<Self> {
         start();
-        let (file, own) = stored.on_disk()?;
-        let path = stored.path.as_path();
+        let (file, own) = in_file.on_disk()?;
+        let path = in_file.path.as_path();
         let unsupported = |what: String| MediaError::Unsupported { path: path.to_path_buf(), what };
         let failed = |error: Error| unsupported(format!("FFmpeg says: {error}"));
         // Named as a file, so that a colon in the path does not read as a protocol; a playlist may name files only.
@@ -91,9 +95,10 @@ impl FfmpegReader {
         notes.extend(uneven);
         notes.extend(facts(&input, &stream, &decoder).notes().map_err(refused)?);
         let spec = ClipSpec { width, height, fps };
+        let sound = sound(in_file, &input, &stream);
         let (path, stream) = (path.to_path_buf(), stream.index());
         let mut reader =
-            Self { path, input, stream, decoder, spec, stored, turn, notes, first: None, done: 0, _own: own };
+            Self { path, input, stream, decoder, spec, stored, turn, sound, notes, first: None, done: 0, _own: own };
         // Whether pictures are interlaced is known from the first one on.
         reader.first = reader.decode()?;
         Ok(reader)
@@ -165,6 +170,10 @@ impl ClipReader for FfmpegReader {
         None
     }
 
+    fn sound(&self) -> Option<SoundTrack> {
+        self.sound.clone()
+    }
+
     fn notes(&self) -> Vec<String> {
         self.notes.clone()
     }
@@ -175,6 +184,17 @@ impl ClipReader for FfmpegReader {
             None => self.decode(),
         }
     }
+}
+
+/// Returns the sound of a file whose pictures are in `stream`, if it has any.
+fn sound(in_file: &Stored, input: &Input, stream: &Stream) -> Option<SoundTrack> {
+    let track = input.streams().best(media::Type::Audio)?;
+    let decoder = Context::from_parameters(track.parameters()).ok()?.decoder().audio().ok()?;
+    let (unit, start) = (stream.time_base(), stream.start_time());
+    // A time that is not known is the least number.
+    let start = if start == i64::MIN { 0.0 } else { start as f64 * f64::from(unit) };
+    let kind = (decoder.rate(), usize::from(decoder.channels()));
+    Some(SoundTrack(Content::Foreign(Arc::new(LibrarySound::new(in_file, kind, start, None)))))
 }
 
 /// Returns the version of the libraries.
@@ -216,7 +236,7 @@ fn facts(input: &Input, stream: &Stream, decoder: &decoder::Video) -> Facts {
         aspect,
         interlaced: false, // known from the pictures
         has_alpha: pixels.is_some_and(|flags| flags & AV_PIX_FMT_FLAG_ALPHA != 0),
-        has_sound: input.streams().any(|stream| is(&stream, media::Type::Audio)),
+        has_sound: false, // it is read
         tracks: input.streams().filter(|stream| is(stream, media::Type::Video) && !is_cover(stream)).count(),
     }
 }

@@ -44,6 +44,11 @@ impl Fragments {
         Ok(())
     }
 
+    /// Returns the time at which the last sample so far ends, in ticks.
+    pub(crate) fn end(&self) -> u64 {
+        self.time
+    }
+
     fn add_track(&mut self, parts: &[boxes::Child], start: u64, samples: &mut Vec<Sample>) -> Result<(), Refused> {
         let mut header = Fields(boxes::find(parts, *b"tfhd").ok_or("a fragment has no header (tfhd)")?);
         let flags = header.u32()?;

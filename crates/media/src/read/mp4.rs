@@ -11,17 +11,24 @@ use crate::read::boxes::{NoIndex, read_index, visit};
 use crate::read::colour::{Colour, LEFT, Yuv};
 use crate::read::decoder::{Decoder, Picture};
 use crate::read::facts::Facts;
+#[cfg(not(feature = "ffmpeg"))]
+use crate::read::heard::ProgramSound;
+#[cfg(feature = "ffmpeg")]
+use crate::read::libheard::LibrarySound;
 use crate::read::refused::Refused;
 use crate::read::samples::Sample;
+use crate::read::sound;
 use crate::read::sps::{Sps, is_b_slice};
-use crate::read::track::Track;
+use crate::read::track::{Take, Track};
 use crate::read::turn::Turn;
 use crate::read::usual_matrix;
+use crate::sound::track::{Content, Foreign, SoundTrack};
 use crate::stored::{self, Stored};
 use shiguredo_mp4::boxes::Avc1Box;
 use std::collections::BTreeMap;
 use std::io::{Read, Seek, SeekFrom};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 const START_CODE: [u8; 4] = [0, 0, 0, 1];
 
@@ -30,6 +37,7 @@ pub(crate) struct Mp4Reader {
     file: stored::Stream,
     track: Track,
     stream: Stream,
+    sound: Option<SoundTrack>,
     decoder: Decoder,
     /// The number of the next sample to decode.
     fed: u32,
@@ -58,7 +66,8 @@ struct Stream {
 }
 
 impl Mp4Reader {
-    pub(crate) fn open(stored: &Stored) -> Result<Self> {
+    /// Opens an MP4 file. `ffmpeg` is the absolute path of the program that decodes sound of a coding that this crate does not.
+    pub(crate) fn open(stored: &Stored, ffmpeg: Option<&Path>) -> Result<Self> {
         let (path, failed) = (stored.path.as_path(), |error| stored.failed(error));
         let mut file = stored.open()?;
         let len = file.seek(SeekFrom::End(0)).map_err(failed)?;
@@ -70,21 +79,31 @@ impl Mp4Reader {
         let moov = read_index(&mut file, len).map_err(no_index)?;
         let mut unread = None;
         let track = Track::parse(&moov, len, |take| {
-            let mut result = Ok(());
-            let visited = visit(&mut file, len, *b"moof", |start, moof| {
-                result = take(start, &moof);
-                result.is_ok()
-            });
-            unread = visited.err();
+            let (result, error) = fragments(&mut file, len, take);
+            unread = error;
             result
         });
         if let Some(error) = unread {
             return Err(no_index(error));
         }
         let track = track.map_err(|error| error.of(path))?;
-        let stream = Stream::new(&track).map_err(|error| error.of(path))?;
+        let mut stream = Stream::new(&track).map_err(|error| error.of(path))?;
+        let seconds = track.order.len() as f64 / track.fps.as_f64();
+        let sound = sound::parse(
+            &moov,
+            (stored, len),
+            (track.start, seconds),
+            |take| fragments(&mut file, len, take).0,
+            |place, start| foreign(stored, ffmpeg, (place, start, seconds)),
+        );
+        let sound = sound.unwrap_or_else(|what| {
+            stream.notes.push(format!("its sound is not read: {what}"));
+            None
+        });
+        let sound = sound.map(|coded| SoundTrack(Content::Coded(Arc::new(coded))));
         let (path, decoder) = (path.to_path_buf(), Decoder::new());
-        let mut reader = Self { path, file, track, stream, decoder, fed: 0, done: 0, waiting: BTreeMap::new() };
+        let waiting = BTreeMap::new();
+        let mut reader = Self { path, file, track, stream, sound, decoder, fed: 0, done: 0, waiting };
         // A coding that the decoder lacks shows in the first picture, while another reader can still take over.
         reader.feed()?;
         Ok(reader)
@@ -127,6 +146,33 @@ impl Mp4Reader {
     }
 }
 
+/// Calls `take` with every fragment of the file. The second value is an error of reading.
+fn fragments(file: &mut stored::Stream, len: u64, take: Take) -> (Result<(), Refused>, Option<NoIndex>) {
+    let mut result = Ok(());
+    let visited = visit(file, len, *b"moof", |start, moof| {
+        result = take(start, &moof);
+        result.is_ok()
+    });
+    (result, visited.err())
+}
+
+/// Returns what decodes the sound track of this number, from 0 on, in a file whose frames begin after `start` seconds.
+#[cfg(not(feature = "ffmpeg"))]
+fn foreign(
+    stored: &Stored,
+    ffmpeg: Option<&Path>,
+    (place, start, seconds): (usize, f64, f64),
+) -> Option<Arc<dyn Foreign>> {
+    let ffmpeg = ffmpeg?.to_path_buf();
+    let track = format!("0:a:{place}");
+    Some(Arc::new(ProgramSound::new((stored, ffmpeg), track, 2, start, Some(seconds))))
+}
+
+#[cfg(feature = "ffmpeg")]
+fn foreign(stored: &Stored, _: Option<&Path>, (_, start, seconds): (usize, f64, f64)) -> Option<Arc<dyn Foreign>> {
+    Some(Arc::new(LibrarySound::new(stored, (48_000, 2), start, Some(seconds))))
+}
+
 impl ClipReader for Mp4Reader {
     fn spec(&self) -> ClipSpec {
         self.stream.spec
@@ -134,6 +180,10 @@ impl ClipReader for Mp4Reader {
 
     fn frames(&self) -> Option<usize> {
         Some(self.track.order.len())
+    }
+
+    fn sound(&self) -> Option<SoundTrack> {
+        self.sound.clone()
     }
 
     fn notes(&self) -> Vec<String> {
@@ -271,7 +321,7 @@ fn facts(sps: &Sps, track: &Track) -> Facts {
         aspect: of_file.or(sps.aspect),
         interlaced: !sps.progressive,
         has_alpha: false,
-        has_sound: track.has_sound,
+        has_sound: false, // it is read
         tracks: track.tracks,
     }
 }
@@ -299,7 +349,6 @@ mod tests {
     use super::*;
     use sha2::{Digest, Sha256};
     use std::fmt::Write;
-    use std::path::Path;
 
     fn fixtures() -> PathBuf {
         PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/media/h264")
@@ -307,7 +356,7 @@ mod tests {
 
     /// Returns the number of the pictures of a file and the SHA-256 of their planes.
     fn decode(path: &Path) -> Result<(usize, String)> {
-        let (mut reader, mut hash, mut count) = (Mp4Reader::open(&Stored::file(path))?, Sha256::new(), 0);
+        let (mut reader, mut hash, mut count) = (Mp4Reader::open(&Stored::file(path), None)?, Sha256::new(), 0);
         while let Some(picture) = reader.next_picture()? {
             picture.planes.iter().for_each(|plane| hash.update(plane));
             count += 1;
@@ -342,11 +391,11 @@ mod tests {
 
     #[test]
     fn what_streams_say_beside_their_pictures_is_said_or_refused() {
-        let open = |name: &str| Mp4Reader::open(&Stored::file(&fixtures().join(name)));
+        let open = |name: &str| Mp4Reader::open(&Stored::file(&fixtures().join(name)), None);
         assert!(matches!(open("interlaced.mp4"), Err(MediaError::Interlaced { .. })));
         let said = |name: &str| open(name).unwrap().notes().join("; ");
         assert_eq!(said("pyramid.mp4"), "");
-        assert_eq!(said("sound.mp4"), "its sound is not read");
+        assert_eq!((said("sound.mp4").as_str(), open("sound.mp4").unwrap().sound().is_some()), ("", true));
         assert!(said("wide.mp4").starts_with("its pixels are 16:11"), "{}", said("wide.mp4"));
         assert!(said("uneven.mp4").contains("taken at an even"), "{}", said("uneven.mp4"));
         let turned = open("turned.mp4").unwrap().spec();

@@ -27,6 +27,10 @@ pub(crate) struct Probe {
     /// file's.
     pub(crate) pixels: (String, bool),
     pub(crate) facts: Facts,
+    /// The number and the channels of the sound track, if there is one.
+    pub(crate) sound: Option<(u64, usize)>,
+    /// The time at which the first picture is shown, in seconds.
+    pub(crate) start: f64,
     /// The frames per second that all times are multiples of.
     pub(crate) rate: Option<Fps>,
     /// The unit of times in seconds.
@@ -63,6 +67,10 @@ impl Probe {
         let pixels =
             planar(name).ok_or_else(|| Refused::Unsupported(format!("its pixels are `{}`", name.escape_debug())))?;
         let transfer = if side("dv_profile") == Some(&Value::from(5)) { Some(16) } else { transfer(stream) };
+        let sound = of_kind("audio").min_by_key(|stream| stream["disposition"]["default"] != 1);
+        let sound = sound.and_then(|sound| Some((sound["index"].as_u64()?, sound["channels"].as_u64()? as usize)));
+        let start =
+            stream["start_time"].as_str().and_then(|time| time.parse().ok()).filter(|time: &f64| time.is_finite());
         let field_order = stream["field_order"].as_str();
         let matrix = side("displaymatrix").and_then(Value::as_str).map_or(Some(Turn::NONE), turn);
         Ok(Self {
@@ -79,9 +87,11 @@ impl Probe {
                 aspect: ratio(&stream["sample_aspect_ratio"], ':'),
                 interlaced: matches!(field_order, Some("tt" | "bb" | "tb" | "bt")),
                 has_alpha: name.starts_with("yuva") || stream["tags"]["alpha_mode"] == "1",
-                has_sound: of_kind("audio").next().is_some(),
+                has_sound: sound.is_none() && of_kind("audio").next().is_some(),
                 tracks,
             },
+            sound,
+            start: start.unwrap_or(0.0),
             rate: ["r_frame_rate", "avg_frame_rate"].into_iter().find_map(|key| {
                 let [num, den] = ratio(&stream[key], '/')?;
                 Fps::new(num, den).ok()

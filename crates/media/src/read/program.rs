@@ -7,29 +7,25 @@ use crate::ClipReader;
 use crate::clip::{ClipSpec, Frame};
 use crate::error::{MediaError, Result};
 use crate::read::colour::{Colour, Yuv};
+use crate::read::heard::ProgramSound;
 use crate::read::packets::Packets;
 use crate::read::probe::Probe;
 use crate::read::refused::Refused;
-use crate::read::running::Running;
+use crate::read::running::{QUIET, Running};
 use crate::read::shown;
 use crate::read::turn::Turn;
 use crate::read::y4m::Header;
+use crate::sound::track::{Content, SoundTrack};
 use crate::stored::Stored;
 use std::env::consts::EXE_SUFFIX;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, BufRead, ErrorKind, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use tempfile::TempPath;
 
 /// The longest description of a file that is read.
 const MAX_DESCRIPTION: u64 = 4 << 20;
-
-/// The containers that are read. Others are texts, playlists that name further files, or devices.
-const CONTAINERS: &str = "matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,avi,mpegts,mpeg,mpegvideo,h264,hevc,obu,av1,ivf,flv,live_flv,asf,\
-    ogg,mxf,nut,rm,dv,vc1,m4v,y4m,yuv4mpegpipe";
-
-/// Errors alone are printed, and only files are opened.
-const QUIET: [&str; 6] = ["-v", "error", "-protocol_whitelist", "file,pipe", "-format_whitelist", CONTAINERS];
 
 pub(crate) struct ProgramReader {
     path: PathBuf,
@@ -42,6 +38,7 @@ pub(crate) struct ProgramReader {
     /// The number of frames, where the file has it.
     frames: Option<usize>,
     done: usize,
+    sound: Option<SoundTrack>,
     notes: Vec<String>,
     /// The file of bytes in memory, which goes with the reader.
     _own: Option<TempPath>,
@@ -49,9 +46,9 @@ pub(crate) struct ProgramReader {
 
 impl ProgramReader {
     /// Opens a clip with the program `ffmpeg`, because the embedded reader does not, for the reason `why`.
-    pub(crate) fn open(stored: &Stored, ffmpeg: &Path, why: &str) -> Result<Self> {
-        let (file, own) = stored.on_disk()?;
-        let path = stored.path.as_path();
+    pub(crate) fn open(in_file: &Stored, ffmpeg: &Path, why: &str) -> Result<Self> {
+        let (file, own) = in_file.on_disk()?;
+        let path = in_file.path.as_path();
         let mut url = OsString::from("file:");
         url.push(file);
         let ffprobe = ffmpeg.with_file_name(format!("ffprobe{EXE_SUFFIX}"));
@@ -72,6 +69,12 @@ impl ProgramReader {
             return Err(failed(path, what));
         }
         let (width, height) = probe.turn.size(stored.0, stored.1);
+        let seconds = frames.map(|frames| frames as f64 / fps.as_f64());
+        let sound = probe.sound.map(|(track, channels)| {
+            let heard =
+                ProgramSound::new((in_file, ffmpeg.into()), format!("0:{track}"), channels, probe.start, seconds);
+            SoundTrack(Content::Foreign(Arc::new(heard)))
+        });
         let mut notes = vec![format!("read by ffmpeg {}", shown(&probe.version.chars().take(40).collect::<String>()))];
         notes.extend(uneven.into_iter().chain(facts));
         Ok(Self {
@@ -82,6 +85,7 @@ impl ProgramReader {
             header,
             centred: probe.centred,
             turn: probe.turn,
+            sound,
             frames,
             done: 0,
             notes,
@@ -109,6 +113,10 @@ impl ClipReader for ProgramReader {
 
     fn frames(&self) -> Option<usize> {
         self.frames
+    }
+
+    fn sound(&self) -> Option<SoundTrack> {
+        self.sound.clone()
     }
 
     fn notes(&self) -> Vec<String> {

@@ -1,9 +1,11 @@
 //! Raw frames, as [`create`](crate::create) writes them: the tensor `video` `[F, 3, H, W]` of a safetensors file
-//! (<https://github.com/huggingface/safetensors#format>), which is read frame by frame.
+//! (<https://github.com/huggingface/safetensors#format>), which is read frame by frame, and the sound, `audio` `[channels, samples]`.
 
 use crate::ClipReader;
 use crate::clip::{ClipSpec, Fps, Frame};
 use crate::error::{MediaError, Result};
+use crate::sound::Sound;
+use crate::sound::track::{MAX_VALUES, SoundTrack};
 use crate::stored::{Stored, Stream};
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;
@@ -20,6 +22,8 @@ pub(crate) struct RawReader {
     spec: ClipSpec,
     frames: usize,
     next: usize,
+    sound: Option<SoundTrack>,
+    notes: Vec<String>,
 }
 
 impl RawReader {
@@ -38,11 +42,15 @@ impl RawReader {
         if frames * height * width == 0 {
             return Err(damaged(&format!("`video` is empty, {:?}", video.shape)));
         }
-        file.seek(SeekFrom::Start(start + video.data_offsets.0 as u64)).map_err(failed)?;
         let fps = metadata.metadata().as_ref().and_then(|metadata| metadata.get("fps"));
         let fps = fps.map_or(Some((16, 1)), |text| ratio(text)).ok_or_else(|| damaged("its `fps` is no number"))?;
         let spec = ClipSpec { width, height, fps: Fps::new(fps.0, fps.1)? };
-        Ok(Self { path: path.to_path_buf(), file, spec, frames, next: 0 })
+        let (sound, notes) = match audio(&metadata, (&mut file, start), path) {
+            Ok(sound) => (sound.map(|sound| sound.no_longer_than(frames as u64, spec.fps).into()), Vec::new()),
+            Err(error) => (None, vec![format!("its sound is not read: {error}")]),
+        };
+        file.seek(SeekFrom::Start(start + video.data_offsets.0 as u64)).map_err(failed)?;
+        Ok(Self { path: path.to_path_buf(), file, spec, frames, next: 0, sound, notes })
     }
 }
 
@@ -53,6 +61,14 @@ impl ClipReader for RawReader {
 
     fn frames(&self) -> Option<usize> {
         Some(self.frames)
+    }
+
+    fn sound(&self) -> Option<SoundTrack> {
+        self.sound.clone()
+    }
+
+    fn notes(&self) -> Vec<String> {
+        self.notes.clone()
     }
 
     fn next_frame(&mut self) -> Result<Option<Frame>> {
@@ -68,6 +84,27 @@ impl ClipReader for RawReader {
         self.next += 1;
         Ok(Some(frame))
     }
+}
+
+/// Returns the tensor `audio`, if there is one, of a file whose data begin at `start`.
+fn audio(metadata: &Metadata, (file, start): (&mut Stream, u64), path: &Path) -> Result<Option<Sound>> {
+    let Some(audio) = metadata.info("audio") else { return Ok(None) };
+    let damaged = |what: String| MediaError::Damaged { path: path.to_path_buf(), what };
+    let (&[channels, samples], Dtype::F32) = (audio.shape.as_slice(), audio.dtype) else {
+        return Err(damaged(format!("`audio` is {:?} {:?}, not f32 [channels, samples]", audio.dtype, audio.shape)));
+    };
+    let rate = metadata.metadata().as_ref().and_then(|metadata| metadata.get("sample_rate")?.parse().ok());
+    let rate = rate.ok_or_else(|| damaged("its `sample_rate` is no number".into()))?;
+    let values = channels.saturating_mul(samples);
+    if values > MAX_VALUES {
+        return Err(damaged(format!("`audio` is {:?}, which is too long", audio.shape)));
+    }
+    let mut bytes = vec![0; 4 * values];
+    let read =
+        file.seek(SeekFrom::Start(start + audio.data_offsets.0 as u64)).and_then(|_| file.read_exact(&mut bytes));
+    read.map_err(|source| MediaError::io("read", path, source))?;
+    let data = bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+    Sound::new(rate, channels, data).map(Some)
 }
 
 /// Returns the header of a file of `len` bytes, checked by the safetensors library and against the length, and the offset of

@@ -9,6 +9,14 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+/// The containers that are read. Others are texts, playlists that name further files, or devices.
+const CONTAINERS: &str = "matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,avi,mpegts,mpeg,mpegvideo,h264,hevc,obu,av1,ivf,flv,live_flv,asf,\
+    ogg,mxf,nut,rm,dv,vc1,m4v,y4m,yuv4mpegpipe";
+
+/// Errors alone are printed, and only files are opened.
+pub(crate) const QUIET: [&str; 6] =
+    ["-v", "error", "-protocol_whitelist", "file,pipe", "-format_whitelist", CONTAINERS];
+
 /// The most bytes of a program's complaint that are shown.
 const LONGEST: u64 = 300;
 

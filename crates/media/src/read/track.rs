@@ -19,11 +19,12 @@ pub(crate) struct Track {
     /// The decoder configuration of the samples.
     pub(crate) avc: Avc1Box,
     pub(crate) fps: Fps,
+    /// The time at which the first frame is shown, in seconds, without that of an empty edit before it.
+    pub(crate) start: f64,
     /// The turn of the track's display matrix.
     pub(crate) matrix: [i32; 9],
     /// A sentence for the user about an uneven speed.
     pub(crate) note: Option<String>,
-    pub(crate) has_sound: bool,
     /// The number of video tracks in the file, without cover pictures.
     pub(crate) tracks: usize,
 }
@@ -39,7 +40,7 @@ impl Track {
         let moov = boxes::children(moov)?;
         let movie = moov.iter().find(|child| &child.kind == b"mvhd").ok_or("it has no movie header (mvhd)")?;
         let (movie, _) = MvhdBox::decode(movie.whole).map_err(|error| error.to_string())?;
-        let Tracks { video, count, has_sound } = tracks(&moov)?;
+        let Tracks { video, count } = tracks(&moov)?;
         let track = video.ok_or_else(|| Refused::Unsupported("it has no video track".into()))?;
         let (track, _) = TrakBox::decode(track).map_err(|error| error.to_string())?;
         let timescale = track.mdia_box.mdhd_box.timescale;
@@ -64,9 +65,11 @@ impl Track {
         if order.is_empty() {
             return Err("it has no frames".into());
         }
+        let start = samples[order[0] as usize].time.saturating_sub(window.0.max(0)).max(0);
+        let start = start as f64 / f64::from(timescale.get());
         let times: Vec<i64> = order.iter().map(|&at| samples[at as usize].time).collect();
         let (fps, note) = speed(&times, usual, timescale)?;
-        Ok(Self { samples, order, avc, fps, matrix, note, has_sound, tracks: count })
+        Ok(Self { samples, order, avc, fps, start, matrix, note, tracks: count })
     }
 }
 
@@ -90,7 +93,6 @@ struct Tracks<'a> {
     video: Option<&'a [u8]>,
     /// The number of video tracks without cover pictures.
     count: usize,
-    has_sound: bool,
 }
 
 /// Sorts the tracks. Of the video tracks, a picture that moves is read rather than a cover, one that is enabled rather than
@@ -101,20 +103,17 @@ fn tracks<'a>(moov: &[Child<'a>]) -> Result<Tracks<'a>, String> {
         let parts = boxes::children(track.payload)?;
         let media = boxes::children(boxes::find(&parts, *b"mdia").ok_or("a track has no media (mdia)")?)?;
         let handler = boxes::find(&media, *b"hdlr").ok_or("a track has no handler (hdlr)")?;
-        match handler.get(8..12) {
-            Some(b"vide") => {
-                let is_enabled =
-                    boxes::find(&parts, *b"tkhd").and_then(|header| header.get(3)).is_some_and(|flags| flags & 1 == 1);
-                let (is_h264, is_cover) = coding(&media).unwrap_or_default();
-                let merit = Some((!is_cover, is_enabled, is_h264));
-                if merit > best {
-                    (best, found.video) = (merit, Some(track.whole));
-                }
-                found.count += usize::from(is_enabled && !is_cover);
-            }
-            Some(b"soun") => found.has_sound = true,
-            _ => {}
+        if handler.get(8..12) != Some(b"vide") {
+            continue;
         }
+        let is_enabled =
+            boxes::find(&parts, *b"tkhd").and_then(|header| header.get(3)).is_some_and(|flags| flags & 1 == 1);
+        let (is_h264, is_cover) = coding(&media).unwrap_or_default();
+        let merit = Some((!is_cover, is_enabled, is_h264));
+        if merit > best {
+            (best, found.video) = (merit, Some(track.whole));
+        }
+        found.count += usize::from(is_enabled && !is_cover);
     }
     Ok(found)
 }
