@@ -20,7 +20,7 @@ impl Combination {
     /// scale.
     pub(super) fn new(asked: &Sampling, settings: &Sampling, cfg: f64, limits: &Limits) -> Result<Self> {
         if limits.guidance == GuidanceKind::Velocities {
-            refuse(extended(asked), "the model guides by the guidance scale alone")?;
+            refuse(of_estimates(asked), "the model guides by the guidance scale alone")?;
             return Ok(Self::Velocities);
         }
         if !limits.capabilities.sound {
@@ -84,8 +84,8 @@ impl Combination {
 /// A setting by the name of its field, and whether it is given.
 type Given = (&'static [&'static str], bool);
 
-fn of_sound(asked: &Sampling) -> Vec<Given> {
-    vec![
+fn of_sound(asked: &Sampling) -> [Given; 4] {
+    [
         (&["audio_guidance_scale"], asked.audio_guidance_scale.is_some()),
         (&["audio_stg_scale"], asked.audio_stg_scale.is_some()),
         (&["audio_modality_scale"], asked.audio_modality_scale.is_some()),
@@ -94,18 +94,17 @@ fn of_sound(asked: &Sampling) -> Vec<Given> {
 }
 
 /// The settings of estimates.
-fn extended(asked: &Sampling) -> Vec<Given> {
-    let mut settings: Vec<Given> = vec![
+fn of_estimates(asked: &Sampling) -> impl Iterator<Item = Given> {
+    let of_all: [Given; 3] = [
         (&["stg_scale"], asked.stg_scale.is_some()),
         (&["modality_scale"], asked.modality_scale.is_some()),
         (&["guidance_rescale"], asked.guidance_rescale.is_some()),
     ];
-    settings.extend(of_sound(asked));
-    settings
+    of_all.into_iter().chain(of_sound(asked))
 }
 
 /// Refuses the first of `settings` that is given.
-fn refuse(settings: Vec<Given>, why: &str) -> Result<()> {
+fn refuse(settings: impl IntoIterator<Item = Given>, why: &str) -> Result<()> {
     let Some((name, _)) = settings.into_iter().find(|(_, given)| *given) else { return Ok(()) };
     let what = format!("`{}` does nothing here: {why}", name[0]);
     Err(Error::request(what, "leave it out").about(name))
