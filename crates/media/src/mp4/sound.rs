@@ -5,7 +5,9 @@
 //! packet, are no part of it. So the sound begins with the first frame, and is as long as the frames, to a sample.
 
 use crate::clip::Fps;
-use crate::error::{MediaError, Result};
+#[cfg(feature = "opus")]
+use crate::error::MediaError;
+use crate::error::Result;
 use crate::sound::Sound;
 #[cfg(feature = "opus")]
 use crate::sound::opus;

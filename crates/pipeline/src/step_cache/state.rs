@@ -52,7 +52,7 @@ impl StepCache {
             return self.around_the_network(at, x, network);
         }
         let mut pass =
-            Pass { rule: &self.rule, at, memory: &mut self.memories[at.prediction], entry: None, reused: false };
+            Watched { rule: &self.rule, at, memory: &mut self.memories[at.prediction], entry: None, reused: false };
         let velocity = network(&mut pass)?;
         Ok(Predicted { velocity, reused: pass.reused })
     }
@@ -75,7 +75,7 @@ impl StepCache {
             x.iter().map(|(name, x)| memory.get(&residual_of(x, latents, name))).collect();
         if let Some(residuals) = residuals.filter(|_| self.reuses) {
             let mut residuals = residuals.into_iter();
-            let velocity = x.map(|_, x| x + residuals.next().expect("one for each stream"))?;
+            let velocity = x.map(|_, x| Ok::<_, crate::Error>(x.add(residuals.next().expect("one for each stream"))?))?;
             return Ok(Predicted { velocity, reused: true });
         }
         let computed = network(&mut kinora_dit::ComputeAll)?;
@@ -142,7 +142,7 @@ fn change_of_latents(memory: &Memory, x: &Tensor) -> Result<Option<f64>> {
 }
 
 /// Reuse within one pass through the network.
-struct Pass<'a> {
+struct Watched<'a> {
     rule: &'a CacheRule,
     at: At,
     memory: &'a mut Memory,
@@ -151,7 +151,7 @@ struct Pass<'a> {
     reused: bool,
 }
 
-impl Pass<'_> {
+impl Watched<'_> {
     /// The tokens after the last block, where those of earlier steps will do.
     fn decide(&mut self, tokens: &Tensor, change: Option<f64>) -> kinora_dit::Result<Option<Tensor>> {
         let residual = self.memory.get(RESIDUAL).cloned();
@@ -165,7 +165,7 @@ impl Pass<'_> {
     }
 }
 
-impl Reuse for Pass<'_> {
+impl Reuse for Watched<'_> {
     fn before_blocks(&mut self, tokens: &Tensor, time: &Tensor) -> kinora_dit::Result<Option<Tensor>> {
         match self.rule.kind {
             CacheKind::FirstBlock | CacheKind::EasyCache => Ok(None),
