@@ -28,7 +28,7 @@ pub use attention::{
 pub use conv::PackedConv;
 pub use elementwise::{gate_residual, gelu_tanh, modulate, parameter_free_attention, silu};
 pub use linear::{Beside, Packed, int8_products, linear};
-pub use norm::{channel_rms_norm, layer_norm, layer_norm_modulate, rms_norm};
+pub use norm::{channel_rms_norm, layer_norm, layer_norm_modulate, rms_norm, rms_norm_silu};
 pub use rope::{rms_norm_rope, rope};
 
 use crate::Level;
