@@ -35,9 +35,13 @@ impl FrameConv {
         if options.upsample && ([kh, kw] != [3, 3] || options.stride != 1) {
             bail!("convolution: {options:?} with weight {:?}: only 3×3 with stride 1 can upsample", weight.dims());
         }
+        let reflecting = FrameConvOptions { padding: (1, 1), reflect: true, ..Default::default() };
+        if options.reflect && ([kh, kw] != [3, 3] || options != reflecting) {
+            bail!("convolution: {options:?} with weight {:?}: only 3×3 with padding 1 can reflect", weight.dims());
+        }
         let weights = if cpu::supports(weight) && weight.is_contiguous() {
             Weights::Packed(cpu::PackedConv::new(weight, bias, options)?)
-        } else if let Some(conv) = cuda::GpuConv::new(weight, bias, options)? {
+        } else if let Some(conv) = cuda::GpuConv::new(weight, bias, on_gpu(options))? {
             Weights::Gpu(conv)
         } else {
             Weights::Plain { weight: weight.clone(), bias: bias.clone() }
@@ -57,6 +61,11 @@ impl FrameConv {
         let weights = self.outputs * self.inputs * present * self.kernel[1..].iter().product::<usize>();
         timed("conv3d", Work::F32(2.0 * positions as f64 * weights as f64), || match &self.weights {
             Weights::Packed(packed) => packed.forward(frames, residual, out_size),
+            Weights::Gpu(conv) if self.options.reflect => {
+                let frames: Vec<Option<Tensor>> =
+                    frames.iter().map(|frame| frame.map(reference::reflected).transpose()).collect::<Result<_>>()?;
+                conv.forward(&frames.iter().map(Option::as_ref).collect::<Vec<_>>(), residual, out_size)
+            }
             Weights::Gpu(conv) => conv.forward(frames, residual, out_size),
             Weights::Plain { weight, bias } => reference::frame_conv(frames, weight, bias, self.options, residual),
         })
@@ -72,11 +81,11 @@ impl FrameConv {
             let found: Vec<_> = frames.iter().map(|x| x.map(|x| (x.dtype(), x.dims()))).collect();
             bail!("convolution: frames {found:?} do not fit {} inputs, kernel {:?}", self.inputs, self.kernel);
         }
-        let FrameConvOptions { stride, padding: (before, after), upsample } = self.options;
+        let FrameConvOptions { stride, padding: (before, after), upsample, reflect } = self.options;
         let mut out_size = [0; 2];
         for ((out, size), kernel) in out_size.iter_mut().zip([h, w]).zip(kernel) {
             let padded = if upsample { 2 * size } else { size } + before + after;
-            if size == 0 || padded < kernel {
+            if size == 0 || padded < kernel || (reflect && size < 2) {
                 bail!(
                     "convolution: {:?} does not fit frames {:?}, kernel {:?}",
                     self.options,
@@ -95,4 +104,9 @@ impl FrameConv {
         }
         Ok([b, h, w])
     }
+}
+
+/// Returns the options of the GPU's kernel, which knows no reflection: it is given frames that are larger.
+fn on_gpu(options: FrameConvOptions) -> FrameConvOptions {
+    if options.reflect { FrameConvOptions { padding: (0, 0), reflect: false, ..options } } else { options }
 }

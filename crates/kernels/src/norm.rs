@@ -1,6 +1,6 @@
 //! Norms; statistics are always f32, and the result has `x`'s dtype.
 
-use crate::elementwise::check_modulation;
+use crate::elementwise::{check_modulation, silu};
 use crate::profile::{Work, timed};
 use crate::{cpu, cuda, on_cuda, reference};
 use candle_core::{D, Result, Tensor, bail};
@@ -56,6 +56,15 @@ pub fn rms_norm_modulate(x: &Tensor, modulation: Option<(&Tensor, &Tensor)>, eps
         on_cuda!(x, cuda::rms_norm_modulate(x, modulation, eps));
         reference::rms_norm_modulate(x, modulation, eps)
     })
+}
+
+/// [`rms_norm`] followed by [`silu`], on CPUs in one pass.
+pub fn rms_norm_silu(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
+    check_parameter("rms_norm_silu", weight, x, x.dim(D::Minus1)?)?;
+    if !cpu::supports(x) {
+        return silu(&rms_norm(x, weight, eps)?);
+    }
+    timed("rms_norm_silu", Work::Moves, || cpu::rms_norm_silu(x, weight, eps))
 }
 
 /// The Wan VAE's norm over the channels of `x [.., C]`: `x / max(‖x‖₂, 1e-12) · √C · gamma [C]`.

@@ -158,10 +158,11 @@ pub fn frame_conv(
     options: FrameConvOptions,
     residual: Option<&Tensor>,
 ) -> Result<Tensor> {
-    let (before, after) = options.padding;
+    let (before, after) = if options.reflect { (0, 0) } else { options.padding };
     let mut sum = bias.to_dtype(DType::F32)?.reshape((1, bias.dim(0)?, 1, 1))?;
     for (tap, frame) in frames.iter().enumerate() {
         let Some(frame) = frame else { continue };
+        let frame = if options.reflect { reflected(frame)? } else { (*frame).clone() };
         let x = frame.to_dtype(DType::F32)?.permute((0, 3, 1, 2))?.contiguous()?; // [B, C, H, W]
         let x = if options.upsample { upsample_nearest_2x(&x)? } else { x };
         let x = x.pad_with_zeros(2, before, after)?.pad_with_zeros(3, before, after)?;
@@ -217,6 +218,11 @@ pub fn rms_norm_modulate(x: &Tensor, modulation: Option<(&Tensor, &Tensor)>, eps
         Some((shift, scale)) => modulate(&normed, shift, scale)?.to_dtype(x.dtype()),
         None => normed.to_dtype(x.dtype()),
     }
+}
+
+/// [`rms_norm`] followed by [`silu`], in f32; `x`'s dtype.
+pub fn rms_norm_silu(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
+    silu(&rms_norm(&x.to_dtype(DType::F32)?, weight, eps)?)?.to_dtype(x.dtype())
 }
 
 /// The Wan VAE's norm over the channels of `x [.., C]`: `x / max(‖x‖₂, 1e-12) · √C · gamma [C]`, in f32; `x`'s dtype.
@@ -344,6 +350,16 @@ pub fn repeat_channels(x: &Tensor, repeat: Repeat, index: usize) -> Result<Tenso
         .squeeze(4)? // [B, H, W, outputs, side, side]
         .permute(vec![0, 1, 4, 2, 5, 3])?
         .reshape((b, h * side, w * side, outputs))
+}
+
+/// Adds to the frame `x [B, H, W, C]` its mirror image, one row and column on each side: `[B, H + 2, W + 2, C]`.
+pub fn reflected(x: &Tensor) -> Result<Tensor> {
+    let mut x = x.clone();
+    for axis in [1, 2] {
+        let size = x.dim(axis)?;
+        x = Tensor::cat(&[&x.narrow(axis, 1, 1)?, &x, &x.narrow(axis, size - 2, 1)?], axis)?;
+    }
+    Ok(x)
 }
 
 /// Doubles `H` and `W` of `x [B, C, H, W]` by repeating pixels.

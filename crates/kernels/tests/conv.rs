@@ -100,14 +100,29 @@ fn three_by_three_with_other_paddings() {
 
 #[test]
 fn upsampling() {
-    let options = FrameConvOptions { stride: 1, padding: (1, 1), upsample: true };
+    let options = FrameConvOptions { padding: (1, 1), upsample: true, ..Default::default() };
     check_all([1, 3, 3], options, &[([1, 1, 1], [1, 2]), ([2, 5, 7], [6, 3]), ([1, 9, 10], [40, 33])]);
+}
+
+#[test]
+fn reflections() {
+    let options = FrameConvOptions { padding: (1, 1), reflect: true, ..Default::default() };
+    let sizes = [([1, 2, 2], [1, 2]), ([2, 5, 7], [6, 3]), ([1, 9, 4], [40, 33]), ([1, 3, 34], [5, 6])];
+    check_all([1, 3, 3], options, &sizes);
+    check_all([3, 3, 3], options, &sizes);
+}
+
+#[test]
+fn a_reflection_continues_the_frame_without_its_edge() {
+    let x = Tensor::arange(0f32, 6f32, &Device::Cpu).unwrap().reshape((1, 2, 3, 1)).unwrap();
+    let expected = [4., 3., 4., 5., 4., 1., 0., 1., 2., 1., 4., 3., 4., 5., 4., 1., 0., 1., 2., 1.];
+    assert_eq!(values(&reference::reflected(&x).unwrap()), expected);
 }
 
 #[test]
 fn strides() {
     for (stride, padding) in [(2, (0, 1)), (2, (1, 1)), (3, (2, 0)), (5, (1, 4))] {
-        let options = FrameConvOptions { stride, padding, upsample: false };
+        let options = FrameConvOptions { stride, padding, ..Default::default() };
         check_all([1, 3, 3], options, &[([2, 9, 10], [4, 5]), ([1, 2, 3], [18, 40]), ([1, 31, 130], [3, 2])]);
     }
 }
@@ -160,6 +175,8 @@ fn what_does_not_fit_is_an_error() {
         (vec![1, 2, 1, 1, 1], 1, FrameConvOptions { stride: 0, ..plain }),
         (vec![1, 2, 1, 1, 1], 1, FrameConvOptions { upsample: true, ..plain }),
         (vec![1, 2, 1, 3, 3], 1, FrameConvOptions { upsample: true, stride: 2, ..plain }),
+        (vec![1, 2, 1, 3, 3], 1, FrameConvOptions { reflect: true, ..plain }),
+        (vec![1, 2, 1, 1, 1], 1, FrameConvOptions { reflect: true, padding: (1, 1), ..plain }),
     ] {
         assert!(FrameConv::new(&t(&weight), &t(&[bias]), options).is_err(), "{weight:?} {options:?}");
     }

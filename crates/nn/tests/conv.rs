@@ -70,7 +70,7 @@ fn convolution_and_norm_of_a_frame() {
     let (weight, bias, gamma) = (random(&[3, 2, 3, 3]), random(&[3]), random(&[2, 1, 1]));
     let weights = weights(&[("weight", &weight), ("bias", &bias), ("gamma", &gamma)]);
     let x = random(&[1, 6, 7, 2]);
-    let conv = Conv2d::new(&weights, 2, 3, 3, FrameConvOptions { stride: 2, padding: (0, 1), upsample: false });
+    let conv = Conv2d::new(&weights, 2, 3, 3, FrameConvOptions { stride: 2, padding: (0, 1), ..Default::default() });
     assert_eq!(conv.unwrap().forward(&x, None).unwrap().dims(), [1, 3, 3, 3]);
     let norm = ChannelRmsNorm::new(&weights, (2, 1, 1)).unwrap();
     let expected = kinora_kernels::silu(&norm.forward(&x).unwrap()).unwrap();

@@ -1,12 +1,14 @@
-//! Video autoencoders, streamed through their causal caches.
+//! Video autoencoders, streamed through what their convolutions keep of other frames.
 //!
 //! A [`VideoVae`] turns pixels into latents and back a few frames at a time, so that the memory it needs does not
 //! depend on the length of the clip: take a [`StreamDecoder`] or [`StreamEncoder`], push frame after frame, and finish.
 
 mod error;
 mod latent_format;
+pub mod ltx;
 mod tile;
 pub mod wan;
+mod window;
 
 use candle_core::Tensor;
 pub use error::{Error, Result};
@@ -64,7 +66,9 @@ pub trait VideoVae: Send + Sync {
         for frame in 0..frames {
             pixels.extend(decoder.push(&latents.narrow(2, frame, 1)?)?);
         }
-        pixels.extend(decoder.finish()?);
+        while let Some(rest) = decoder.drain()? {
+            pixels.push(rest);
+        }
         Ok(Tensor::cat(&pixels, 2)?)
     }
 
@@ -94,8 +98,8 @@ pub trait VideoVae: Send + Sync {
 /// Decodes one clip, one latent frame at a time. After an error it must not be used any more.
 ///
 /// A causal decoder returns the pixels of a latent frame at once. One that looks ahead returns them later: nothing for its
-/// first latent frames, and the rest from [`StreamDecoder::finish`]. Over a whole clip both return as many frames as
-/// [`LatentFormat::pixel_frames`] says.
+/// first latent frames, and the rest from [`StreamDecoder::drain`] or [`StreamDecoder::finish`]. Over a whole clip both return
+/// as many frames as [`LatentFormat::pixel_frames`] says.
 pub trait StreamDecoder {
     /// Takes the next latent frame `[B, C, 1, h, w]` and returns the pixels that are complete with it, f32
     /// `[B, 3, F, H, W]` in the order of the clip, if there are any.
@@ -104,12 +108,25 @@ pub trait StreamDecoder {
     /// Latents of another shape, or of another size than those before; or whatever candle fails on.
     fn push(&mut self, latents: &Tensor) -> Result<Option<Tensor>>;
 
-    /// Ends the clip and returns its last pixels, f32 `[B, 3, F, H, W]`, if [`StreamDecoder::push`] has not returned all
-    /// of them.
+    /// Ends the clip when it is called first. Returns the next of the pixels that [`StreamDecoder::push`] has not returned,
+    /// f32 `[B, 3, F, H, W]`, about as many at a time, until there are none left.
     ///
     /// # Errors
     /// Whatever candle fails on.
-    fn finish(self: Box<Self>) -> Result<Option<Tensor>>;
+    fn drain(&mut self) -> Result<Option<Tensor>>;
+
+    /// Ends the clip and returns all of its last pixels, f32 `[B, 3, F, H, W]`, if there are any. They may be many: a decoder
+    /// that looks far ahead has most of a short clip left, which [`StreamDecoder::drain`] returns a few frames at a time.
+    ///
+    /// # Errors
+    /// As [`StreamDecoder::drain`].
+    fn finish(mut self: Box<Self>) -> Result<Option<Tensor>> {
+        let mut rest = Vec::new();
+        while let Some(pixels) = self.drain()? {
+            rest.push(pixels);
+        }
+        Ok(if rest.is_empty() { None } else { Some(Tensor::cat(&rest, 2)?) })
+    }
 }
 
 /// Encodes one clip, one latent frame at a time. After an error it must not be used any more.

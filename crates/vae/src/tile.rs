@@ -28,6 +28,14 @@ impl Tile {
     }
 }
 
+/// Returns the largest side of tiles of a frame of `h × w` that `fits`, of those that split the longer axis evenly; the side
+/// `least`, which the last of them has about, if none does.
+pub(crate) fn largest_side(h: usize, w: usize, least: usize, fits: impl Fn(usize) -> bool) -> usize {
+    let longest = h.max(w);
+    let mut sides = (2..=longest.div_ceil(least)).map(|parts| longest.div_ceil(parts));
+    sides.find(|&side| fits(side)).unwrap_or(least)
+}
+
 /// Splits `0..size` into as few parts of at most `most` as possible.
 fn parts(size: usize, most: usize) -> Vec<Range<usize>> {
     let count = size.div_ceil(most.max(1));

@@ -29,7 +29,7 @@ pub use attention::{
 pub use conv::PackedConv;
 pub use elementwise::{gate_heads, gate_residual, gelu_tanh, leaky_relu, modulate, parameter_free_attention, silu};
 pub use linear::{Beside, Packed, int8_products, linear};
-pub use norm::{channel_rms_norm, layer_norm, layer_norm_modulate, rms_norm, rms_norm_modulate};
+pub use norm::{channel_rms_norm, layer_norm, layer_norm_modulate, rms_norm, rms_norm_modulate, rms_norm_silu};
 pub use rope::{rms_norm_rope, rms_norm_rope_split, rope};
 pub use snake::snake;
 

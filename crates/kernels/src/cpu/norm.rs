@@ -17,7 +17,12 @@ pub fn layer_norm_modulate(x: &Tensor, shift: &Tensor, scale: &Tensor, eps: f64)
 
 /// See [`crate::rms_norm`]; shapes are checked there.
 pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
-    by_dtype!(x.dtype(), rms_norm_rows(x, &to_f32(weight)?, eps as f32))
+    by_dtype!(x.dtype(), rms_norm_rows(x, &to_f32(weight)?, eps as f32, |x| x))
+}
+
+/// See [`crate::rms_norm_silu`]; shapes are checked there.
+pub fn rms_norm_silu(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
+    by_dtype!(x.dtype(), rms_norm_rows(x, &to_f32(weight)?, eps as f32, math::silu))
 }
 
 /// See [`crate::rms_norm_modulate`]; shapes are checked there.
@@ -78,7 +83,7 @@ fn layer_norm_modulate_rows<T: Element>(x: &Tensor, shift: &Tensor, scale: &Tens
     )
 }
 
-fn rms_norm_rows<T: Element>(x: &Tensor, weight: &Tensor, eps: f32) -> Result<Tensor> {
+fn rms_norm_rows<T: Element>(x: &Tensor, weight: &Tensor, eps: f32, f: impl Fn(f32) -> f32 + Sync) -> Result<Tensor> {
     let weight = Operand::new(weight)?;
     let weight = weight.slice::<f32>()?;
     map_rows::<T>(
@@ -88,7 +93,7 @@ fn rms_norm_rows<T: Element>(x: &Tensor, weight: &Tensor, eps: f32) -> Result<Te
         |_, x, out| {
             let scale = rms_scale(x, eps);
             for ((out, &x), weight) in out.iter_mut().zip(x).zip(weight) {
-                *out = x * scale * weight;
+                *out = f(x * scale * weight);
             }
         },
     )

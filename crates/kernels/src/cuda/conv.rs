@@ -102,7 +102,7 @@ impl GpuConv {
         }
         let residual = residual.map(dense).transpose()?;
         let out = uninitialised(device, (batch, out_height, out_width, self.outputs), dtype)?;
-        let ([kf, kh, kw], FrameConvOptions { stride, padding, upsample }) = (self.kernel, self.options);
+        let ([kf, kh, kw], FrameConvOptions { stride, padding, upsample, .. }) = (self.kernel, self.options);
         // Positions of one phase, and phases.
         let (rows, columns, phases) = if upsample { (height, width, 4) } else { (out_height, out_width, 1) };
         {

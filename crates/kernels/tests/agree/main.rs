@@ -102,6 +102,7 @@ fn wrong_shapes_are_errors() {
         kernels::layer_norm(&t(&[]), None, None, 1e-6),
         kernels::layer_norm_modulate(&t(&[2, 3, 4]), &t(&[2, 2, 4]), &t(&[2, 3, 4]), 1e-6),
         kernels::rms_norm(&t(&[2, 3]), &t(&[1]), 1e-6),
+        kernels::rms_norm_silu(&t(&[2, 3]), &t(&[1]), 1e-8),
         kernels::channel_rms_norm(&t(&[2, 3]), &t(&[2])),
         kernels::channel_rms_norm_silu(&t(&[]), &t(&[2])),
         kernels::repeat_channels(&t(&[1, 2, 2, 3]), Repeat { outputs: 2, frames: 1, side: 2 }, 0),

@@ -28,6 +28,12 @@ fn norms() {
             |t| kernels::rms_norm(&t[0], &t[1], 1e-6),
             |t| reference::rms_norm(&t[0], &t[1], 1e-6),
         );
+        agree(
+            "rms_norm_silu",
+            &[&x, &weight],
+            |t| kernels::rms_norm_silu(&t[0], &t[1], 1e-8),
+            |t| reference::rms_norm_silu(&t[0], &t[1], 1e-8),
+        );
     }
 }
 

@@ -69,8 +69,9 @@ fn attention_of_8_bits_is_near_the_exact_one() {
 fn convolution() {
     with_gpu(|gpu| {
         let same = FrameConvOptions { padding: (1, 1), ..Default::default() };
-        let down = FrameConvOptions { stride: 2, padding: (0, 1), upsample: false };
+        let down = FrameConvOptions { stride: 2, padding: (0, 1), ..Default::default() };
         let up = FrameConvOptions { padding: (1, 1), upsample: true, ..Default::default() };
+        let reflected = FrameConvOptions { padding: (1, 1), reflect: true, ..Default::default() };
         let plain = FrameConvOptions::default();
         let cases = [
             ([3, 3, 3], same, [1, 9, 14], [16, 96]),
@@ -86,6 +87,7 @@ fn convolution() {
             ([1, 3, 3], up, [2, 9, 12], [48, 256]),
             ([3, 3, 3], up, [1, 3, 50], [16, 7]),
             ([1, 3, 3], same, [1, 7, 5], [12, 12]),
+            ([3, 3, 3], reflected, [1, 9, 14], [16, 96]),
         ];
         for (kernel, options, [b, h, w], [inputs, outputs]) in cases {
             let [kf, kh, kw] = kernel;

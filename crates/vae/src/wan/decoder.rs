@@ -4,8 +4,9 @@
 use super::blocks::{CausalLayer, Head, Middle, Pointwise, ResidualBlock};
 use super::cache::{Slots, StreamState};
 use super::resample::{Shortcut, Upsample};
-use super::windows::{Windows, crop, doubled};
+use super::windows::{Windows, doubled};
 use super::{Config, layer_weights};
+use crate::window::crop;
 use candle_core::{Result, Tensor};
 use kinora_checkpoint::Weights;
 

@@ -1,8 +1,10 @@
 //! The autoencoder's memory beside its weights, computed from shapes alone.
 
 use super::Config;
-use super::windows::{Windows, area};
+use super::windows::Windows;
 use crate::Tile;
+use crate::tile::largest_side;
+use crate::window::area;
 use candle_core::DType;
 
 /// Frames in the causal cache of a convolution.
@@ -38,10 +40,8 @@ impl Config {
         if self.decoding_bytes(h, w, threads) <= bytes {
             return None;
         }
-        let longest = h.max(w);
-        let sides = (2..=longest.div_ceil(SMALLEST_TILE)).map(|parts| longest.div_ceil(parts));
-        let mut fitting = sides.filter(|&side| self.tile_decoding_bytes(h, w, side, threads) <= bytes);
-        Some(fitting.next().unwrap_or(SMALLEST_TILE))
+        let fits = |side| self.tile_decoding_bytes(h, w, side, threads) <= bytes;
+        Some(largest_side(h, w, SMALLEST_TILE, fits))
     }
 
     fn bytes_of_tile(&self, [h, w]: [usize; 2], tile: &Tile, threads: usize) -> usize {

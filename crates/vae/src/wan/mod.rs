@@ -149,7 +149,7 @@ impl StreamDecoder for Decoding<'_> {
     }
 
     /// Returns nothing: a causal decoder has returned every frame.
-    fn finish(self: Box<Self>) -> Result<Option<Tensor>> {
+    fn drain(&mut self) -> Result<Option<Tensor>> {
         Ok(None)
     }
 }

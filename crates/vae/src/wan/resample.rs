@@ -18,7 +18,7 @@ pub(super) struct Downsample {
 
 impl Downsample {
     pub(super) fn new(weights: &Weights, slots: &Slots, dim: usize, temporal: bool) -> Load<Self> {
-        let options = FrameConvOptions { stride: 2, padding: (0, 1), upsample: false };
+        let options = FrameConvOptions { stride: 2, padding: (0, 1), ..Default::default() };
         let time_conv = || CausalLayer::temporal(&weights.pp("time_conv"), slots, dim, dim, 2);
         Ok(Self {
             spatial: Conv2d::new(&weights.pp("resample").pp(1), dim, dim, 3, options)?,
@@ -58,7 +58,7 @@ pub(super) struct Upsample {
 
 impl Upsample {
     pub(super) fn new(weights: &Weights, slots: &Slots, inputs: usize, outputs: usize, temporal: bool) -> Load<Self> {
-        let options = FrameConvOptions { stride: 1, padding: (1, 1), upsample: true };
+        let options = FrameConvOptions { padding: (1, 1), upsample: true, ..Default::default() };
         let time_conv = || CausalLayer::temporal(&weights.pp("time_conv"), slots, inputs, 2 * inputs, 1);
         Ok(Self {
             temporal: if temporal { Some(time_conv()?) } else { None },

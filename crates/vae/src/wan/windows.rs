@@ -5,16 +5,9 @@
 
 use super::Config;
 use crate::Tile;
-use candle_core::{Result, Tensor};
+use crate::window::{Window, reached};
 use std::array::from_fn;
 use std::ops::Range;
-
-/// Windows begin and end where the tiles of a Winograd convolution do: a position then comes from the same sums as in the
-/// whole frame, but for the last bits.
-const GRAIN: usize = 4;
-
-/// Rows and columns.
-pub(super) type Window = [Range<usize>; 2];
 
 /// The windows of a tile.
 pub(super) struct Windows {
@@ -44,11 +37,10 @@ fn along_axis(config: &Config, size: usize, part: &Range<usize>) -> Vec<Range<us
     let mut reach = blocks + 1; // the head's convolution
     for stage in (0..=doublings).rev() {
         let size = size << stage;
-        let start = needed.start.saturating_sub(reach) / GRAIN * GRAIN;
-        let end = (needed.end + reach).next_multiple_of(GRAIN).min(size);
-        spans.push(start..end);
+        let span = reached(&needed, reach, size);
         // The input of the upsampling before this stage.
-        needed = start.saturating_sub(1) / 2..(end + 1).min(size).div_ceil(2);
+        needed = span.start.saturating_sub(1) / 2..(span.end + 1).min(size).div_ceil(2);
+        spans.push(span);
         reach = blocks;
     }
     spans.reverse();
@@ -58,22 +50,6 @@ fn along_axis(config: &Config, size: usize, part: &Range<usize>) -> Vec<Range<us
 /// Returns `window` at twice the resolution.
 pub(super) fn doubled(window: &Window) -> Window {
     from_fn(|axis| 2 * window[axis].start..2 * window[axis].end)
-}
-
-/// Returns the number of positions in `window`.
-pub(super) fn area(window: &Window) -> usize {
-    window[0].len() * window[1].len()
-}
-
-/// Returns the window `wanted` of a frame, given its window `found` as `x [B, H, W, C]`. Unless they are the same, it is a
-/// copy: a view would keep all of `x` alive.
-pub(super) fn crop(x: Tensor, found: &Window, wanted: &Window) -> Result<Tensor> {
-    if found == wanted {
-        return Ok(x);
-    }
-    let [rows, columns] = wanted;
-    let x = x.narrow(1, rows.start - found[0].start, rows.len())?;
-    x.narrow(2, columns.start - found[1].start, columns.len())?.force_contiguous()
 }
 
 #[cfg(test)]

@@ -90,6 +90,9 @@ impl Block<'_> {
         let (conv, [h, w]) = (self.problem.conv, self.problem.size);
         let (shift, zeros) = (usize::from(conv.options.upsample), scratch.zeros.as_ptr());
         let inside = |first: usize, i: usize, size: usize| {
+            if conv.options.reflect {
+                return reflected(first + i, size);
+            }
             (first + i).checked_sub(conv.options.padding.0).map(|at| at >> shift).filter(|at| *at < size)
         };
         for (tile, position) in self.tiles.clone().enumerate() {
@@ -183,6 +186,16 @@ impl Block<'_> {
     fn corner(&self, position: usize) -> [usize; 2] {
         let columns = self.problem.out_size[1].div_ceil(TILE);
         [position / columns * TILE, position % columns * TILE]
+    }
+}
+
+/// Returns the place in a frame of the place `padded` of the frame with its mirror image, one row or column on each side.
+fn reflected(padded: usize, size: usize) -> Option<usize> {
+    match padded {
+        0 => Some(1),
+        padded if padded <= size => Some(padded - 1),
+        padded if padded == size + 1 => Some(size - 2),
+        _ => None,
     }
 }
 
