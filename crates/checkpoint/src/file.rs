@@ -89,6 +89,13 @@ impl TensorFile {
         self
     }
 
+    /// Returns the file with those of its tensors alone whose names `keep` accepts.
+    #[must_use]
+    pub fn only(mut self, keep: impl Fn(&str) -> bool) -> Self {
+        self.header.entries.retain(|name, _| keep(name));
+        self
+    }
+
     /// Returns the file's path.
     pub fn path(&self) -> &Path {
         &self.path
