@@ -26,6 +26,9 @@ pub fn about(manifest: &Manifest) -> Value {
         "name": manifest.name,
         "title": manifest.title,
         "licence": manifest.licence,
+        "licence_limits": manifest.licence_limits,
+        "licence_page": manifest.licence_page,
+        "gated": manifest.gated,
         "takes": manifest.takes,
         "parameters": manifest.parameters,
         "repository": manifest.repository,
@@ -38,9 +41,17 @@ pub fn about(manifest: &Manifest) -> Value {
 
 /// Downloads a known model; returns its directory.
 #[pyfunction]
-#[pyo3(signature = (name, progress))]
-pub fn pull(py: Python<'_>, name: &str, progress: Option<&Bound<'_, PyAny>>) -> PyResult<PathBuf> {
+#[pyo3(signature = (name, progress, accept_licence))]
+pub fn pull(
+    py: Python<'_>,
+    name: &str,
+    progress: Option<&Bound<'_, PyAny>>,
+    accept_licence: bool,
+) -> PyResult<PathBuf> {
     let pulled = watched(py, progress, |watch| {
+        if accept_licence {
+            hub::accept_licence(name)?;
+        }
         hub::pull(name, |progress| watch.tell("download", progress.done, progress.total))
     });
     Ok(pulled.into_parts(py)?.0)

@@ -73,6 +73,11 @@ pub fn is_terminal() -> bool {
     io::stdout().is_terminal()
 }
 
+/// Returns whether a question can be answered: it is seen, and stdin is somebody who types.
+pub fn can_ask() -> bool {
+    io::stdin().is_terminal() && io::stderr().is_terminal()
+}
+
 fn print(text: &str) {
     let mut stdout = io::stdout().lock();
     printed(writeln!(stdout, "{text}").and_then(|()| stdout.flush()));

@@ -96,7 +96,10 @@ impl<'a> Client<'a> {
                     Err(Error::BadAnswer { address, reason })
                 }
             },
-            401 | 403 => Err(Error::Denied { address, status, with_token: self.hub.token.is_some() }),
+            401 | 403 => {
+                let token = self.hub.token.as_ref().map(|token| token.from.clone());
+                Err(Error::Denied { address, status, token, token_file: self.hub.token_file.clone() })
+            }
             404 => Err(Error::NotFound { address }),
             407 => Err(Error::Connection {
                 proxy: self.proxy(&address),

@@ -148,7 +148,9 @@ fn list(
 /// Makes a refusal name the page on which the licence can be accepted.
 fn on_page(error: Error, page: &str) -> Error {
     match error {
-        Error::Denied { status, with_token, .. } => Error::Denied { address: page.into(), status, with_token },
+        Error::Denied { status, token, token_file, .. } => {
+            Error::Denied { address: page.into(), status, token, token_file }
+        }
         error => error,
     }
 }

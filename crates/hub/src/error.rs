@@ -47,8 +47,10 @@ pub enum Error {
         address: String,
         /// The HTTP status.
         status: u16,
-        /// Whether a token was sent.
-        with_token: bool,
+        /// The variable or the file that the token was read from, if one was sent.
+        token: Option<String>,
+        /// The file that a token is read from where no variable has one.
+        token_file: Option<PathBuf>,
     },
     /// The repository or the file does not exist: HTTP 404.
     #[error("{address} does not exist (HTTP 404)")]
@@ -157,10 +159,18 @@ impl Error {
                  is kept, and the same command continues"
                     .into()
             }
-            Self::Denied { address, with_token, .. } => {
-                let token =
-                    if *with_token { "check that HF_TOKEN is valid" } else { "set HF_TOKEN to an access token" };
-                format!("the licence may have to be accepted: open {address} in a browser, accept it, and {token}")
+            Self::Denied { address, token, token_file, .. } => {
+                let token = match (token, token_file) {
+                    (Some(from), _) => {
+                        format!("check that the access token of {from} is valid and may read gated repositories")
+                    }
+                    (None, None) => "a token is needed: set HF_TOKEN to an access token".into(),
+                    (None, Some(file)) => {
+                        let file = file.display();
+                        format!("a token is needed: set HF_TOKEN to an access token, or write one into `{file}`")
+                    }
+                };
+                format!("{token}; the licence may have to be accepted, too: open {address} in a browser")
             }
             Self::NotFound { .. } => {
                 "it may have moved; check HF_ENDPOINT if it is set, or download the model by hand and \

@@ -43,6 +43,8 @@ pub struct Hub {
     cache: PathBuf,
     endpoint: String,
     token: Option<Token>,
+    /// The file that a token is read from where no variable has one.
+    token_file: Option<PathBuf>,
     /// The variable that forbids the network.
     offline: Option<&'static str>,
     /// Files and folders with the certificates of trusted authorities, and the variables that name them.
@@ -58,6 +60,9 @@ struct Token {
     text: String,
     from: String,
 }
+
+/// The folder of the cache that says which licences were accepted, in a file for each repository.
+const LICENCES: &str = ".kinora-licences";
 
 /// The variables that name a proxy, in the order in which they count.
 const PROXIES: [&str; 6] = ["ALL_PROXY", "all_proxy", "HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"];
@@ -93,6 +98,23 @@ impl Hub {
         Ok(Some((folder, bytes)))
     }
 
+    /// Returns whether the licence called `licence` was accepted for `repository` on this machine.
+    pub fn has_accepted(&self, repository: &str, licence: &str) -> bool {
+        let accepted = std::fs::read_to_string(self.cache.join(LICENCES).join(folder_name(repository)));
+        accepted.is_ok_and(|accepted| accepted.trim_end() == licence)
+    }
+
+    /// Writes down that the licence called `licence` is accepted for `repository`. Another licence has to be accepted anew.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn accept(&self, repository: &str, licence: &str) -> Result<()> {
+        let (folder, io) = (self.cache.join(LICENCES), |path: &Path, source| Error::Io { path: path.into(), source });
+        std::fs::create_dir_all(&folder).map_err(|source| io(&folder, source))?;
+        let path = folder.join(folder_name(repository));
+        std::fs::write(&path, format!("{licence}\n")).map_err(|source| io(&path, source))
+    }
+
     /// Reads the variables of
     /// <https://huggingface.co/docs/huggingface_hub/package_reference/environment_variables>.
     fn read(variable: impl Fn(&str) -> Option<OsString>, home: Option<&Path>) -> Result<Self> {
@@ -112,8 +134,8 @@ impl Hub {
         let token_file = path("HF_TOKEN_PATH").or_else(|| Some(hub.as_ref()?.join("token")));
         let token = |text: &str, from: &str| Token { text: text.trim().to_string(), from: from.to_string() };
         let saved = || {
-            let path = token_file?;
-            Some(token(&std::fs::read_to_string(&path).ok()?, &path.to_string_lossy()))
+            let path = token_file.as_ref()?;
+            Some(token(&std::fs::read_to_string(path).ok()?, &path.to_string_lossy()))
         };
         let token = text("HF_TOKEN").map(|text| token(&text, "HF_TOKEN")).or_else(saved);
         let endpoint = text("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".into());
@@ -129,6 +151,7 @@ impl Hub {
             proxy: PROXIES.into_iter().find(|name| set(name).is_some()),
             endpoint: endpoint.trim_end_matches('/').to_string(),
             token: token.filter(|token| !token.text.is_empty()),
+            token_file,
         })
     }
 }
@@ -194,6 +217,38 @@ mod tests {
         let set = read(&[("HF_ENDPOINT", "http://mirror/"), ("HF_TOKEN", " hf_x\n")]);
         let token = Token { text: "hf_x".into(), from: "HF_TOKEN".into() };
         assert_eq!((set.endpoint.as_str(), set.token), ("http://mirror", Some(token)));
+    }
+
+    #[test]
+    fn refusals_say_where_a_token_is_read_from() {
+        let denied = |token: Option<&str>, token_file: Option<&str>| {
+            let (address, token) = ("https://hub/a/b".into(), token.map(str::to_string));
+            Error::Denied { address, status: 401, token, token_file: token_file.map(PathBuf::from) }.hint().unwrap()
+        };
+        let hint = denied(None, read(&[]).token_file.as_ref().and_then(|path| path.to_str()));
+        assert!(hint.contains("set HF_TOKEN to an access token, or write one into `/home/a/.cache/huggingface/token`"));
+        assert!(
+            hint.ends_with("the licence may have to be accepted, too: open https://hub/a/b in a browser"),
+            "{hint}"
+        );
+        assert!(denied(Some("HF_TOKEN"), Some("/t")).starts_with("check that the access token of HF_TOKEN is valid"));
+        assert_eq!(read(&[("HF_TOKEN_PATH", "/t")]).token_file.as_deref(), Some(Path::new("/t")));
+        let none = Hub::read(|name| (name == "HF_HUB_CACHE").then(|| "/c".into()), None).unwrap();
+        assert_eq!(none.token_file, None);
+    }
+
+    #[test]
+    fn licences_are_accepted_once_for_each_repository() {
+        let folder = std::env::temp_dir().join(format!("kinora-licences-{}", std::process::id()));
+        let hub = read(&[("HF_HUB_CACHE", folder.join("hub").to_str().unwrap())]);
+        assert!(!hub.has_accepted("a/b", "one"));
+        hub.accept("a/b", "one").unwrap();
+        assert!(hub.has_accepted("a/b", "one") && !hub.has_accepted("a/c", "one"));
+        assert!(!hub.has_accepted("a/b", "another"), "it has to be accepted anew");
+        hub.accept("a/b", "another").unwrap();
+        assert!(hub.has_accepted("a/b", "another") && !hub.has_accepted("a/b", "one"));
+        assert_eq!(hub.snapshots("a/b"), Vec::<PathBuf>::new());
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]

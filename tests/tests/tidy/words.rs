@@ -3,7 +3,7 @@
 use std::path::Path;
 
 /// Names that only `families/` and manifests may use.
-const FAMILY: &[&str] = &["wan", "umt5", "vace", "t5"];
+const FAMILY: &[&str] = &["wan", "umt5", "vace", "t5", "ltx", "gemma"];
 const PHRASE: &str = "clip vision";
 
 /// Lines of `text` outside its test module that use a family's name, with their numbers. Manifests are named by their

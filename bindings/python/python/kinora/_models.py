@@ -12,8 +12,8 @@ from ._progress import Progress, listener
 
 
 def models() -> list[dict[str, Any]]:
-    """The known models: name, title, licence, what they take beside a prompt, parameters, defaults, settings of both modes, and
-    ``here``, the directory of a downloaded one.
+    """The known models: name, title, licence and its limits, what they take beside a prompt, parameters, defaults, settings of both
+    modes, and ``here``, the directory of a downloaded one.
 
     ``kinora.Pipeline`` takes their names; ``kinora.pull`` downloads them.
     """
@@ -21,13 +21,15 @@ def models() -> list[dict[str, Any]]:
     return known
 
 
-def pull(name: str, progress: Callable[[Progress], object] | None = None) -> str:
+def pull(
+    name: str, progress: Callable[[Progress], object] | None = None, *, accept_licence: bool = False
+) -> str:
     """Downloads the known model ``name`` into the cache of the Hugging Face hub, and returns its directory.
 
     Files that are there are not downloaded again, and incomplete ones are continued. ``progress`` is called with bytes; the download
-    stops where it returns False.
+    stops where it returns False. The licence of a gated model has to be accepted once.
     """
-    return os.fspath(_kinora.pull(name, listener(progress)))
+    return os.fspath(_kinora.pull(name, listener(progress), accept_licence))
 
 
 def read_recipe(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -80,6 +80,9 @@ pub enum ModelsCommand {
 pub struct PullArgs {
     /// A name from `kinora models`.
     pub name: String,
+    /// Accept the licence of a gated model, which is asked for once.
+    #[arg(long)]
+    pub accept_licence: bool,
 }
 
 /// `kinora show`.

@@ -4,6 +4,8 @@
 
 pub(crate) mod capabilities;
 pub(crate) mod family;
+#[cfg_attr(not(test), allow(dead_code, reason = "its files are known before its networks are"))]
+mod ltx;
 mod wan;
 
 use crate::model::Model;
@@ -12,6 +14,8 @@ use crate::model::find::{self, Found};
 use crate::{Error, Result, hub};
 use capabilities::Limits;
 use family::Family;
+#[cfg(test)]
+pub(crate) use ltx::Ltx;
 use std::path::Path;
 
 /// Every family that the library knows.

@@ -25,8 +25,19 @@ pub(crate) struct Component {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Files {
     pub blobs: Vec<Blob>,
-    /// What the names of its tensors begin with, where the files hold others too.
-    pub part: String,
+    /// Which of their tensors are the network's.
+    pub share: Share,
+    /// Further files with tensors of the same network.
+    pub more: Vec<Self>,
+}
+
+/// Which of the tensors in files are a network's, where the files hold others too: by what their names begin with.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Share {
+    /// One of these; every name does, where there are none.
+    pub below: Vec<String>,
+    /// None of these.
+    pub without: Vec<String>,
 }
 
 /// A file on disk or in the program.
@@ -124,12 +135,22 @@ impl Blob {
 impl Files {
     /// Files that hold nothing else.
     pub(crate) fn of(blobs: Vec<Blob>) -> Self {
-        Self { blobs, part: String::new() }
+        Self { blobs, ..Self::default() }
+    }
+
+    /// Whether the network is what the files are for, and not one of several in them.
+    pub(crate) fn are_its_own(&self) -> bool {
+        self.share.below.is_empty()
     }
 
     /// The path of the first file, for messages.
     pub(crate) fn path(&self) -> PathBuf {
         self.blobs.first().map(|blob| blob.path().to_path_buf()).unwrap_or_default()
+    }
+
+    /// The files, further ones included.
+    pub(crate) fn all_blobs(&self) -> impl Iterator<Item = &Blob> {
+        self.all().flat_map(|files| &files.blobs)
     }
 
     /// Names, dtypes and shapes of the network's tensors.
@@ -148,10 +169,36 @@ impl Files {
         Ok(self.open_whole()?.first().map(TensorFile::format).unwrap_or_default())
     }
 
+    /// The JSON that the files have under `key` in their metadata, if one of them has any: configurations in the words of the
+    /// original release, of all networks in a file.
+    ///
+    /// # Errors
+    /// Files that cannot be read, and text that is no JSON.
+    #[cfg_attr(not(test), allow(dead_code, reason = "only some families' files have any"))]
+    pub(crate) fn metadata(&self, key: &str) -> Result<Option<Value>> {
+        for file in self.open_whole()? {
+            if let Some(text) = file.metadata().get(key) {
+                let read = serde_json::from_slice(&kinora_checkpoint::plain_json(text.as_bytes()));
+                let damaged = |error| format!("`{key}` in its metadata is not JSON: {error}");
+                let hint = "the file is damaged: download it again";
+                return read.map(Some).map_err(|error| Error::bad_file(file.path(), damaged(error), hint));
+            }
+        }
+        Ok(None)
+    }
+
+    /// These files and the further ones.
+    fn all(&self) -> impl Iterator<Item = &Self> {
+        std::iter::once(self).chain(&self.more)
+    }
+
     /// Opens the files with the network's tensors alone; an index stands for its shards.
     fn open(&self) -> kinora_checkpoint::Result<Vec<TensorFile>> {
-        let files = self.open_whole()?;
-        Ok(if self.part.is_empty() { files } else { files.into_iter().map(|file| file.below(&self.part)).collect() })
+        let mut opened = Vec::new();
+        for files in self.all() {
+            opened.extend(files.open_own()?.into_iter().map(|file| file.only(|name| files.share.has(name))));
+        }
+        Ok(opened)
     }
 
     /// Opens the files with all tensors.
@@ -159,6 +206,15 @@ impl Files {
     /// # Errors
     /// Files that cannot be read.
     pub(crate) fn open_whole(&self) -> kinora_checkpoint::Result<Vec<TensorFile>> {
+        let mut opened = Vec::new();
+        for files in self.all() {
+            opened.extend(files.open_own()?);
+        }
+        Ok(opened)
+    }
+
+    /// Opens the files without the further ones, with all tensors.
+    fn open_own(&self) -> kinora_checkpoint::Result<Vec<TensorFile>> {
         let (mut paths, mut files) = (Vec::new(), Vec::new());
         for blob in &self.blobs {
             match blob {
@@ -168,5 +224,13 @@ impl Files {
         }
         files.extend(TensorFile::open_all(&paths)?);
         Ok(files)
+    }
+}
+
+impl Share {
+    /// Whether the tensor called `name` is the network's.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        let begins = |start: &String| name.starts_with(start.as_str());
+        (self.below.is_empty() || self.below.iter().any(begins)) && !self.without.iter().any(begins)
     }
 }

@@ -4,10 +4,11 @@ use crate::model::component::{Component, Files};
 use crate::model::family_files::{FamilyFiles, require_one_role};
 use crate::model::find::{ComponentFiles, Found, Layout, TOKENIZER};
 use crate::model::manifest::Manifest;
+use crate::model::pieces::{Part, chosen, is_whole};
 use crate::model::role::Role;
 use crate::model::root::{MODEL_INDEX, Root};
 use crate::model::scheduler::Scheduler;
-use crate::model::single_files::{Part, networks};
+use crate::model::single_files::networks;
 use crate::model::words::Words;
 use crate::model::{Model, experts, lacks, manifest_of, names_of_model};
 use crate::{Error, Result};
@@ -31,7 +32,7 @@ impl Model {
         let transformers = components.get(&Role::Transformer).map(Vec::as_slice).unwrap_or_default();
         let first = transformers.first().ok_or_else(|| lacks(&place, Role::Transformer.name()))?;
         let tensors = names_of_model(first.weights.infos()?);
-        if let (Some(blob), true) = (first.weights.blobs.first(), first.weights.part.is_empty()) {
+        if let (Some(blob), true) = (first.weights.blobs.first(), first.weights.are_its_own()) {
             require_one_role(family, blob.path(), &tensors)?;
         }
         let detected = match root.text("manifest.toml")? {
@@ -42,7 +43,7 @@ impl Model {
         if let Some(role) = needed.iter().find(|role| !components.contains_key(role)) {
             return Err(lacks(&place, role.name()));
         }
-        components.retain(|role, _| needed.contains(role));
+        components.retain(|role, _| needed.contains(role) || family.may_have().contains(role));
         let mut tokenizer = tokenizer.map(Words::File);
         if let (None, Some([text, ..])) = (&tokenizer, components.get(&Role::TextEncoder).map(Vec::as_slice)) {
             tokenizer = Words::in_weights(&text.weights)?;
@@ -76,25 +77,26 @@ impl Beside {
         if let Some(problem) = files.iter_mut().find_map(|files| files.problem.take()) {
             return Err(problem);
         }
-        let mut parts: BTreeMap<Role, Vec<Part>> = BTreeMap::new();
+        let mut given = Vec::new();
         for (files, expert, tensors) in networks(&files, &[family])? {
             let path = files.path();
             let Some(role) = family.role(&tensors) else {
                 refuse_unread(&path, tensors.iter().map(|tensor| tensor.name.as_str()))?;
                 return Err(bad(&path, format!("it is no part of a model of the family `{}`", family.name())));
             };
-            parts.entry(role).or_default().push(Part { role, files, expert, tensors });
+            given.push(Part { role, files, expert, tensors, beside: true });
         }
-        for same in parts.values_mut() {
-            // A file of its own comes before one that holds everything.
-            if same.iter().any(|part| part.files.part.is_empty()) {
-                same.retain(|part| part.files.part.is_empty());
+        let mut parts: BTreeMap<Role, Vec<Part>> = BTreeMap::new();
+        for part in chosen(family, given)? {
+            // The directory has the other pieces, and those that fit them.
+            if !part.files.are_its_own() && !is_whole(family, &part) {
+                continue;
             }
-            if let [.., last] = same.as_slice()
-                && same.len() > last.role.folders().len()
-            {
-                return Err(bad(&last.files.path(), "the same part of the model is given twice".to_string()));
+            let same = parts.entry(part.role).or_default();
+            if same.len() == part.role.folders().len() {
+                return Err(bad(&part.files.path(), "the same part of the model is given twice".to_string()));
             }
+            same.push(part);
         }
         Ok(Self(parts))
     }

@@ -23,11 +23,44 @@ pub(crate) trait FamilyFiles: Sync {
     /// either.
     fn needs(&self, transformer: &[TensorInfo], config: Option<&Value>) -> Vec<Role>;
 
+    /// The roles of components that a model may have beside those that it needs.
+    fn may_have(&self) -> &'static [Role] {
+        &[]
+    }
+
+    /// The pieces of networks that the family's releases keep in files of other networks.
+    fn within(&self) -> &'static [Within] {
+        &[]
+    }
+
     /// The places of the tokenizer in the family's original releases: paths from the release's directory.
     fn tokenizers(&self) -> &'static [&'static str];
 
     /// The name of the known variant that a transformer with these tensors belongs to; `experts` is their number.
     fn variant(&self, transformer: &[TensorInfo], experts: usize) -> Option<&'static str>;
+}
+
+/// A piece of a network that may be in the file of another one, or in a file of its own.
+pub(crate) struct Within {
+    /// The segments below which names of its tensors are, in any of the layouts.
+    pub segments: &'static [&'static str],
+    /// The role of the network; of what no run needs there is none.
+    pub role: Option<Role>,
+}
+
+impl Within {
+    /// What the name of a tensor of the piece begins with, the piece's own segment and the dot behind it included.
+    pub(crate) fn start_of<'a>(&self, name: &'a str) -> Option<&'a str> {
+        let mut start = 0;
+        for segment in name.split('.') {
+            let end = start + segment.len() + 1;
+            if end <= name.len() && self.segments.contains(&segment) {
+                return Some(&name[..end]);
+            }
+            start = end;
+        }
+        None
+    }
 }
 
 /// The families that files are asked of.
@@ -123,12 +156,22 @@ pub(crate) mod tests {
         fn role(&self, tensors: &[TensorInfo]) -> Option<Role> {
             let owned = |tensor: &TensorInfo| tensor.name.strip_prefix(self.0).map(str::to_string);
             let name = tensors.iter().find_map(owned)?;
-            Role::all().find(|role| name.strip_prefix('.') == Some(role.folders()[0]))
+            Role::all().find(|role| name.strip_prefix('.') == Some(role.key()))
+        }
+
+        fn within(&self) -> &'static [Within] {
+            const {
+                &[
+                    Within { segments: &["left"], role: Some(Role::Connectors) },
+                    Within { segments: &["right"], role: Some(Role::Connectors) },
+                    Within { segments: &["spare"], role: None },
+                ]
+            }
         }
 
         fn needs(&self, transformer: &[TensorInfo], _config: Option<&Value>) -> Vec<Role> {
-            let sees = transformer.iter().any(|tensor| tensor.name == "sees");
-            Role::all().filter(|role| sees || *role != Role::ImageEncoder).collect()
+            let sees = transformer.iter().any(|tensor| tensor.name == "sees").then_some(Role::ImageEncoder);
+            [Role::Transformer, Role::Vae, Role::TextEncoder].into_iter().chain(sees).collect()
         }
 
         fn tokenizers(&self) -> &'static [&'static str] {
@@ -147,6 +190,16 @@ pub(crate) mod tests {
     pub(crate) fn tensors(names: &[&str]) -> Vec<TensorInfo> {
         let info = |name: &&str| TensorInfo { name: (*name).into(), format: Format::F32, shape: vec![1], bytes: 4 };
         names.iter().map(info).collect()
+    }
+
+    #[test]
+    fn a_piece_is_below_one_of_its_segments() {
+        let within = Within { segments: &["between", "between_2"], role: None };
+        assert_eq!(within.start_of("model.between.0.weight"), Some("model.between."));
+        assert_eq!(within.start_of("between_2.weight"), Some("between_2."));
+        for name in ["between", "model.between", "model.between_3.weight", "inbetween.weight"] {
+            assert_eq!(within.start_of(name), None, "{name}");
+        }
     }
 
     #[test]

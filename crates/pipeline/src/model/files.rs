@@ -16,12 +16,12 @@ impl Model {
     pub(crate) fn files(&self) -> ModelFiles {
         let mut files = BTreeSet::new();
         for weights in self.components.values().flatten().map(|component| &component.weights) {
-            files.extend(on_disk(&weights.blobs));
+            files.extend(on_disk(weights.all_blobs()));
             // Shards that an index or one of them stands for.
             let opened = weights.open_whole().unwrap_or_default();
             files.extend(opened.iter().map(|file| file.path().to_path_buf()).filter(|path| path.is_file()));
         }
-        files.extend(on_disk(self.tokenizer.blobs()));
+        files.extend(on_disk(self.tokenizer.blobs().iter()));
         files.extend(self.loras.iter().map(|lora| lora.file.clone()));
         let mut folders = Vec::new();
         if self.place.is_dir() {
@@ -36,14 +36,15 @@ impl Model {
 }
 
 impl Model {
-    /// The files of the text encoder and its tokenizer; `None` if not all of them are files.
+    /// The files that make contexts of texts: those of the text encoder, of what stands behind it, and of the tokenizer; `None` if not all of
+    /// them are files.
     pub(crate) fn text_files(&self) -> Option<Vec<PathBuf>> {
         let mut files = BTreeSet::new();
-        for component in self.components(Role::TextEncoder) {
+        for component in [Role::TextEncoder, Role::Connectors].iter().flat_map(|role| self.components(*role)) {
             let opened = component.weights.open_whole().ok()?;
             files.extend(opened.iter().map(|file| file.path().to_path_buf()));
         }
-        let tokenizer: Vec<PathBuf> = on_disk(self.tokenizer.blobs()).collect();
+        let tokenizer: Vec<PathBuf> = on_disk(self.tokenizer.blobs().iter()).collect();
         if files.is_empty()
             || files.iter().any(|path| !path.is_file())
             || tokenizer.len() != self.tokenizer.blobs().len()
@@ -55,8 +56,8 @@ impl Model {
     }
 }
 
-fn on_disk(blobs: &[Blob]) -> impl Iterator<Item = PathBuf> {
-    blobs.iter().filter_map(|blob| match blob {
+fn on_disk<'a>(blobs: impl Iterator<Item = &'a Blob>) -> impl Iterator<Item = PathBuf> {
+    blobs.filter_map(|blob| match blob {
         Blob::File(path) => Some(path.clone()),
         Blob::Static(..) => None,
     })

@@ -154,6 +154,11 @@ pub(crate) fn diffusers(root: Root, families: Families) -> Result<Found> {
     }
     let needed = family.map(|family| family.needs(&[], None)).unwrap_or_default();
     folders.extend(needed.iter().map(|role| role.folders()[0]));
+    for role in family.iter().flat_map(|family| family.may_have()) {
+        // Not every release lists them.
+        let folder = role.folders()[0];
+        folders.extend((!root.names(folder)?.is_empty()).then_some(folder));
+    }
     folders.sort_unstable();
     folders.dedup();
     let mut components = Vec::new();
@@ -365,3 +370,6 @@ mod tests;
 
 #[cfg(test)]
 mod composed_tests;
+
+#[cfg(test)]
+mod several_tests;

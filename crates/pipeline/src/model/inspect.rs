@@ -38,7 +38,7 @@ pub struct PartInspection {
     pub name: String,
     /// The first family that knows it.
     pub family: Option<&'static str>,
-    /// `transformer`, `VAE`, `text encoder` or `image encoder`, if a family knows it.
+    /// What it is, such as `transformer`, `VAE` or `text encoder`, if a family knows it.
     pub role: Option<&'static str>,
     /// Parameters.
     pub parameters: u64,
@@ -153,6 +153,7 @@ fn inspected_part(name: &str, files: &Files, families: Families) -> Result<PartI
     let known = families.iter().find_map(|family| Some((family.name(), family.role(&tensors)?.name())));
     let (family, role) = known.unzip();
     let tensors = tensors.into_iter().map(|tensor| (tensor.name, tensor.format.to_string(), tensor.shape)).collect();
-    let name = if files.part.is_empty() { name.to_string() } else { format!("{name} {}*", files.part) };
+    let below: Vec<String> = files.share.below.iter().map(|start| format!("{start}*")).collect();
+    let name = if below.is_empty() { name.to_string() } else { format!("{name} {}", below.join(", ")) };
     Ok(PartInspection { name, family, role, parameters, bytes, format, types, tensors })
 }

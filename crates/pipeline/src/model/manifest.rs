@@ -2,6 +2,7 @@
 //!
 //! The known variants are compiled in from `models/*.toml`; a model directory may carry its own `manifest.toml`.
 
+use crate::model::parameters::Parameters;
 use crate::request::Mode;
 use crate::request::sampling::Sampling;
 use crate::{Error, Result};
@@ -26,8 +27,17 @@ pub struct Manifest {
     /// The web page of a model that is not published in diffusers' layout.
     #[serde(default)]
     pub page: Option<String>,
-    /// SPDX name of the weights' licence.
+    /// SPDX name of the weights' licence, or the name that it gives itself.
     pub licence: String,
+    /// What the licence forbids or wants to be paid for, in one plain sentence, where it does not let everybody do everything.
+    #[serde(default)]
+    pub licence_limits: Option<String>,
+    /// The web page with the licence's text.
+    #[serde(default)]
+    pub licence_page: Option<String>,
+    /// Whether the licence has to be accepted before the download.
+    #[serde(default)]
+    pub gated: bool,
     /// Rows of the text context: prompts are cut to it and padded with zeros.
     pub text_len: usize,
     /// All that it can show, of a small model: words of a prompt that its tokenizer spells out are then said to be unknown.
@@ -57,6 +67,9 @@ pub struct Manifest {
     /// Configuration of the transformer for files without one, with diffusers' keys.
     #[serde(default)]
     pub transformer: Option<serde_json::Value>,
+    /// The transformer's blocks whose self-attention spatio-temporal guidance leaves out.
+    #[serde(default)]
+    pub stg_blocks: Vec<usize>,
     /// Tables for the step caches.
     #[serde(default)]
     pub caches: Caches,
@@ -134,28 +147,6 @@ pub struct MagCacheTable {
     pub unconditional: Vec<f64>,
 }
 
-/// Parameters of the components of a variant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Parameters {
-    /// All experts together.
-    pub transformer: u64,
-    /// The text encoder.
-    pub text_encoder: u64,
-    /// The VAE's encoder and decoder.
-    pub vae: u64,
-    /// The image encoder, of models that have one.
-    #[serde(default)]
-    pub image_encoder: u64,
-}
-
-impl Parameters {
-    /// The sum over all components.
-    pub fn total(&self) -> u64 {
-        self.transformer + self.text_encoder + self.vae + self.image_encoder
-    }
-}
-
 /// Values of a variant for everything that a request leaves open.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -164,7 +155,7 @@ pub struct Defaults {
     pub width: usize,
     /// Height in pixels.
     pub height: usize,
-    /// Pixel frames, 4k + 1.
+    /// Pixel frames: a multiple, plus 1, of those that a latent frame stands for.
     pub frames: usize,
     /// Frames per second.
     pub fps: f64,

@@ -16,6 +16,8 @@ pub(crate) mod given;
 pub(crate) mod inspect;
 pub(crate) mod loras;
 pub(crate) mod manifest;
+pub(crate) mod parameters;
+mod pieces;
 pub(crate) mod preset;
 #[cfg_attr(not(feature = "hub"), allow(dead_code, reason = "downloads alone select files"))]
 pub(crate) mod repository;
@@ -166,7 +168,7 @@ impl Model {
         self.components
             .values()
             .flatten()
-            .flat_map(|component| &component.weights.blobs)
+            .flat_map(|component| component.weights.all_blobs())
             .map(Blob::bytes_in_program)
             .sum()
     }

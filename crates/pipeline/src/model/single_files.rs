@@ -1,10 +1,11 @@
 //! A [`Model`] of single files: the family that they belong to, what is missing, and who lends it.
 
-use crate::model::component::{Blob, Component, Files};
+use crate::model::component::{Blob, Component, Files, Share};
 use crate::model::family_files::{Families, FamilyFiles, FileTensors, recognise};
 use crate::model::find::{ComponentFiles, Found, Layout, diffusers};
 use crate::model::given::Cached;
 use crate::model::manifest::Manifest;
+use crate::model::pieces::{Part, chosen};
 use crate::model::role::Role;
 use crate::model::root::Root;
 use crate::model::words::Words;
@@ -18,20 +19,11 @@ use std::path::Path;
 /// Single files that belong to one family.
 pub(crate) struct Recognised {
     pub family: &'static dyn FamilyFiles,
-    parts: Vec<Part>,
+    pub parts: Vec<Part>,
     tokenizer: Option<Words>,
     lent: Option<Lent>,
     /// The names of the components and files that a model also needs.
     pub lacking: Vec<&'static str>,
-}
-
-/// A network in the files.
-pub(crate) struct Part {
-    pub role: Role,
-    pub files: Files,
-    pub expert: Option<usize>,
-    /// Its tensors, with names as the model has them.
-    pub tensors: Vec<TensorInfo>,
 }
 
 /// The files of a network, which expert it was said to be, and its tensors.
@@ -54,8 +46,8 @@ pub(crate) fn networks(components: &[ComponentFiles], families: Families) -> Res
     for component in components {
         let (files, tensors) = (&component.weights, component.weights.infos()?);
         let parts = all_in_one::parts(families, &files.path(), &tensors)?;
-        let parts = parts.unwrap_or_else(|| vec![(String::new(), tensors)]);
-        let network = |(part, tensors)| (Files { part, ..files.clone() }, component.expert, names_of_model(tensors));
+        let parts = parts.unwrap_or_else(|| vec![(Share::default(), tensors)]);
+        let network = |(share, tensors)| (Files { share, ..files.clone() }, component.expert, names_of_model(tensors));
         networks.extend(parts.into_iter().map(network));
     }
     Ok(networks)
@@ -74,16 +66,9 @@ impl Recognised {
         let files: Vec<FileTensors> =
             networks.iter().map(|(files, _, tensors)| (files.path(), tensors.clone())).collect();
         let (family, roles) = recognise(families, &files, &found.place)?;
-        let given: Vec<Role> = roles[own..].to_vec();
-        let alone: Vec<Role> =
-            roles.iter().zip(&networks).filter(|(_, n)| n.0.part.is_empty()).map(|(r, _)| *r).collect();
-        let parts = roles.into_iter().zip(networks).enumerate();
-        // What was given beside a folder, or as a file of its own beside one with everything, is taken before that.
-        let parts = parts.filter(|(index, (role, (files, ..)))| {
-            (*index >= own || !given.contains(role)) && (files.part.is_empty() || !alone.contains(role))
-        });
-        let parts: Vec<Part> =
-            parts.map(|(_, (role, (files, expert, tensors)))| Part { role, files, expert, tensors }).collect();
+        let part =
+            |(index, (role, (files, expert, tensors)))| Part { role, files, expert, tensors, beside: index >= own };
+        let parts = chosen(family, roles.into_iter().zip(networks).enumerate().map(part).collect())?;
         let of_role = |role: Role| parts.iter().find(|part| part.role == role);
         let needed = family.needs(of_role(Role::Transformer).map_or(&[], |part| &part.tensors), None);
         let mut tokenizer = found.tokenizer.clone().map(Words::File);
@@ -192,7 +177,7 @@ impl Model {
         let manifest = manifest_of(family, &tensors, count, &place)?;
         components.insert(Role::Transformer, transformers);
         let needed = family.needs(&tensors, None);
-        components.retain(|role, _| needed.contains(role));
+        components.retain(|role, _| needed.contains(role) || family.may_have().contains(role));
         let (argument, loras, index, scheduler) = (Vec::new(), Vec::new(), None, None);
         Ok(Self {
             argument,

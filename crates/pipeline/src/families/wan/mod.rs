@@ -212,7 +212,7 @@ mod tests {
                 let tensors = headers.asked();
                 parameters += tensors.values().map(|shape| shape.iter().product::<usize>()).sum::<usize>();
             }
-            assert_eq!(parameters as u64, manifest.parameters.transformer, "{}", manifest.name);
+            assert_eq!(parameters as u64, manifest.parameters.transformer(), "{}", manifest.name);
         }
     }
 

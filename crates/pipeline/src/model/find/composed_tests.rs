@@ -85,7 +85,7 @@ fn what_is_given_beside_a_directory_has_to_fit_it() {
 }
 
 /// Facts about a variant that is not among the known ones.
-const MANIFEST: &str = r#"
+pub(super) const MANIFEST: &str = r#"
 name = "made"
 family = "a"
 title = "Made"
@@ -129,7 +129,9 @@ fn wan(folder: &Folder, names: &[&str], lender: &str) -> std::result::Result<Vec
     let found = find(&paths, &families, &cached).map_err(|error| folder.plain(&error))?;
     let model = Model::of(found, &families, &cached).map_err(|error| folder.plain(&error))?;
     let files = model.components.values().flatten().map(|component| &component.weights);
-    let named = files.map(|files| format!("{}{}", folder.relative(&files.path()), files.part)).collect::<Vec<_>>();
+    let named = files
+        .map(|files| format!("{}{}", folder.relative(&files.path()), files.share.below.concat()))
+        .collect::<Vec<_>>();
     Ok(named.into_iter().chain([model.manifest.name]).chain(model.said).collect())
 }
 
