@@ -13,6 +13,7 @@ mod planned;
 mod recipe;
 mod sampling;
 mod size;
+pub(crate) mod sound;
 
 use crate::families::capabilities::{Capabilities, ClipShape, Limits, StreamShape};
 use crate::model::manifest::Manifest;
