@@ -15,6 +15,11 @@ pub const MANIFESTS: &[&str] = &[
     include_str!("wan2.2-t2v-a14b.toml"),
     include_str!("wan2.2-i2v-a14b.toml"),
     include_str!("wan2.2-fun-camera-a14b.toml"),
+    include_str!("ltx-2-19b.toml"),
+    include_str!("ltx-2.3-22b.toml"),
+    include_str!("ltx-2.3-22b-distilled.toml"),
+    include_str!("ltx-2.5-22b.toml"),
+    include_str!("ltx-2.5-22b-distilled.toml"),
 ];
 
 /// The settings with which distilled models and LoRAs were made to run.

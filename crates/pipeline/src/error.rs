@@ -369,6 +369,17 @@ impl From<kinora_image_encoder::Error> for Error {
 /// The hint of a configuration that cannot be read.
 const DAMAGED: &str = "the file is damaged or not of this model: take config.json and weights from one source";
 
+impl From<kinora_audio::Error> for Error {
+    fn from(error: kinora_audio::Error) -> Self {
+        use kinora_audio::Error::{Checkpoint, Config, Json};
+        let hint = matches!(error, Json { .. } | Config { .. }).then(|| DAMAGED.into());
+        match error {
+            Checkpoint(error) => error.into(),
+            error => Self::Network(Cause::new(error, hint)),
+        }
+    }
+}
+
 impl From<kinora_vae::Error> for Error {
     fn from(error: kinora_vae::Error) -> Self {
         use kinora_vae::Error::{Checkpoint, Config, Json};

@@ -42,7 +42,7 @@ pub use kinora_camera::{Camera, CameraMove, CameraPath, CameraPreset, Language, 
 pub use kinora_checkpoint::{Blocks, Expert, LoraDescription, Quant};
 pub use kinora_files::Claim;
 pub use kinora_kernels::{LargeBlocks, OrElse};
-pub use kinora_media::{Fit, Fps, Frame, Picture, Source, UpscaleTarget};
+pub use kinora_media::{Fit, Fps, Frame, Picture, Sound, SoundTrack, Source, UpscaleTarget};
 pub use kinora_sampler::{DynamicShift, SamplerKind};
 pub use kinora_text_encoder::panic_is_contained;
 pub use model::clips::{ClipDescription, inspect_clip};

@@ -128,12 +128,12 @@ impl Config {
     }
 
     /// Returns the mel frames of a latent, which are as many as the mel bins of a latent bin.
-    pub(super) fn factor(&self) -> usize {
+    pub fn factor(&self) -> usize {
         1 << (STAGES - 1)
     }
 
     /// Returns the latent bins of a channel.
-    pub(super) fn latent_bins(&self) -> usize {
+    pub fn latent_bins(&self) -> usize {
         self.mel_bins / self.factor()
     }
 

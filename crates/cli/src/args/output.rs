@@ -14,6 +14,9 @@ pub struct OutputArgs {
     /// named here is replaced.
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// Write the clip's sound to this file as well: .wav, 32-bit floats.
+    #[arg(long, value_name = "FILE")]
+    pub audio_out: Option<PathBuf>,
     /// Do not store the recipe in the clip: the prompts, every setting, and the whole paths of the model and of what was
     /// given.
     #[arg(long)]

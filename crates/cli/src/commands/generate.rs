@@ -35,8 +35,9 @@ fn output_of(args: &GenerateArgs, index: u64) -> Output {
     let latents = args.save_latents.as_ref().map(|path| numbered(path, index, args.count));
     let resume = args.resume.as_ref().map(|dir| if several { dir.join(index.to_string()) } else { dir.clone() });
     let clip = args.output.output.as_ref().map(|clip| numbered(clip, index, args.count));
+    let audio = args.output.audio_out.as_ref().map(|path| numbered(path, index, args.count));
     let mut output = output(&args.output);
-    (output.latents, output.resume) = (latents, resume);
+    (output.latents, output.resume, output.audio) = (latents, resume, audio);
     output.preview.clone_from(&args.preview.preview);
     output.clip = clip.unwrap_or(output.clip);
     output
@@ -48,7 +49,8 @@ fn check_all(pipeline: &Pipeline, args: &GenerateArgs, request: &Request) -> Res
     let named = args.output.output.is_some() && !is_piped(&args.output);
     let files = outputs.iter().flat_map(|output| {
         let clip = named.then_some(output.clip.as_path());
-        clip.into_iter().chain(output.latents.as_deref()).chain(output.preview.as_deref())
+        let beside = [&output.latents, &output.preview, &output.audio].into_iter().filter_map(Option::as_deref);
+        clip.into_iter().chain(beside)
     });
     check_unused(&args.output, files)?;
     if args.count == 1 {
@@ -88,6 +90,7 @@ pub fn output(args: &OutputArgs) -> Output {
     let output = Output::default().metadata(!args.no_metadata).quality(args.quality);
     let mut output = output.tile(args.tile.map(usize::from)).upscale(args.upscale).upscaler(args.upscaler);
     output.encoder.clone_from(&args.encoder);
+    output.audio.clone_from(&args.audio_out);
     output
 }
 

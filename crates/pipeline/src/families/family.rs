@@ -14,7 +14,7 @@ use crate::run::warm::Warm;
 use candle_core::Tensor;
 use kinora_checkpoint::LoraTarget;
 use kinora_dit::Reuse;
-use kinora_media::{Frame, Readers};
+use kinora_media::{Frame, Readers, Sound};
 use kinora_sampler::{Held, StepInfo, Streams};
 use kinora_text_encoder::Unread;
 use kinora_vae::{Parts, VideoVae};
@@ -129,6 +129,15 @@ pub(crate) trait Family: FamilyFiles {
     /// # Errors
     /// Files that are damaged or do not belong together.
     fn vae(&self, model: &Model, parts: Parts, placement: &Placement) -> Result<(Box<dyn VideoVae>, u64)>;
+
+    /// Decodes the sound of a clip from `latents`, which has a stream of it; none by a family that makes none.
+    ///
+    /// # Errors
+    /// Files that are damaged or do not belong together; latents of another shape.
+    fn sound(&self, model: &Model, placement: &Placement, latents: &Streams) -> Result<Option<Sound>> {
+        let _ = (model, placement, latents);
+        Ok(None)
+    }
 
     /// The memory of each stage, from shapes alone.
     ///

@@ -4,7 +4,6 @@
 
 pub(crate) mod capabilities;
 pub(crate) mod family;
-#[cfg_attr(not(test), allow(dead_code, reason = "its files are known before its networks are"))]
 mod ltx;
 mod wan;
 
@@ -14,12 +13,11 @@ use crate::model::find::{self, Found};
 use crate::{Error, Result, hub};
 use capabilities::Limits;
 use family::Family;
-#[cfg(test)]
 pub(crate) use ltx::Ltx;
 use std::path::Path;
 
 /// Every family that the library knows.
-pub(crate) static FAMILIES: &[&dyn Family] = &[&wan::Wan];
+pub(crate) static FAMILIES: &[&dyn Family] = &[&wan::Wan, &Ltx];
 
 /// The families, as far as they know files.
 pub(crate) fn files() -> Vec<&'static dyn FamilyFiles> {

@@ -1,6 +1,7 @@
 //! What of a plan's pictures, clips and camera is not used as it was given.
 
 use super::Plan;
+use super::sound::taken_over;
 use crate::request::inputs::Inputs;
 use crate::{Error, Result};
 use kinora_camera::{Camera, CameraPath};
@@ -39,6 +40,7 @@ pub(crate) fn notices(plan: &Plan, readers: &Readers) -> Result<Vec<String>> {
     if let Some((source, Ok(clip))) = mask.as_ref().map(|source| (source, readers.open(source))) {
         notices.extend(of_mask(&source.label(), clip, of_control)?);
     }
+    notices.extend(taken_over(plan, readers).1);
     notices.extend(spread_poses(plan));
     Ok(notices)
 }
@@ -48,7 +50,7 @@ pub(crate) fn named(path: &Path, notes: &[String]) -> Vec<String> {
     notes.iter().map(|note| said_of(path, note)).collect()
 }
 
-fn said_of(path: &Path, note: &str) -> String {
+pub(crate) fn said_of(path: &Path, note: &str) -> String {
     format!("`{}`: {note}", path.display())
 }
 

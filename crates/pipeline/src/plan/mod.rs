@@ -14,6 +14,7 @@ mod planned;
 mod recipe;
 mod sampling;
 mod size;
+pub(crate) mod sound;
 mod within;
 
 use crate::families::capabilities::{Capabilities, ClipShape, Limits, Pass, StreamShape};

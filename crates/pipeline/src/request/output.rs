@@ -26,6 +26,9 @@ pub struct Output {
     /// The directory in which the state of the run is saved every few steps, and from which a run continues.
     #[serde(with = "path_text")]
     pub resume: Option<PathBuf>,
+    /// A WAV file for the clip's sound, beside the clip.
+    #[serde(with = "path_text")]
+    pub audio: Option<PathBuf>,
     /// Store the recipe in the clip.
     pub metadata: bool,
     /// Constant quality of the encoder, 0 (best) to 51; `None` is the encoder's default.
@@ -60,6 +63,7 @@ impl Default for Output {
             clip: "clip.mp4".into(),
             latents: None,
             resume: None,
+            audio: None,
             metadata: true,
             quality: None,
             encoder: None,
@@ -78,6 +82,7 @@ builders! {
         clip: PathBuf,
         latents: PathBuf => Some,
         resume: PathBuf => Some,
+        audio: PathBuf => Some,
         metadata: bool,
         quality: Option<u8>,
         encoder: String => Some,

@@ -6,7 +6,7 @@ use super::tiles::TiledFrames;
 use crate::request::output::Output;
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
-use kinora_media::{ClipSpec, ClipWriter, Cropped, Fps, Frame, Upscale, Upscaled, WriteOptions};
+use kinora_media::{ClipSpec, ClipWriter, Cropped, Fps, Frame, SoundBeside, Upscale, Upscaled, WriteOptions};
 use kinora_vae::{LatentFormat, StreamDecoder, Tile, VideoVae};
 use std::path::Path;
 use std::sync::mpsc::sync_channel;
@@ -53,6 +53,9 @@ pub(crate) fn writer<'a>(
             Box::new(SinkWriter::begin(sink, spec, &clip)?)
         }
     };
+    if let Some(path) = &output.audio {
+        writer = Box::new(SoundBeside::new(writer, path, spec.fps)?);
+    }
     if let Some(upscale) = upscale {
         writer = Box::new(Upscaled::new(writer, upscale));
     }

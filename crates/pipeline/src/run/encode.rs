@@ -70,6 +70,10 @@ pub(crate) fn encode_clip(
     for note in crate::plan::inputs::named(&path, &clip.notes()) {
         observer.tell(Event::Notice(&note))?;
     }
+    if clip.sound().is_some() {
+        let said = crate::plan::inputs::said_of(&path, "its sound is not kept: latents have none");
+        observer.tell(Event::Notice(&said))?;
+    }
     let LatentFormat { spatial_factor, temporal_factor, .. } = *vae.latent_format();
     let (spec, total) = (clip.spec(), clip.frames());
     let fits = |size: usize| size > 0 && size.is_multiple_of(spatial_factor);

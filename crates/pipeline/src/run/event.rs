@@ -2,6 +2,7 @@
 
 use crate::plan::Planned;
 use candle_core::Tensor;
+use kinora_media::SoundTrack;
 use std::path::Path;
 use std::time::Duration;
 
@@ -58,6 +59,8 @@ pub enum Event<'a> {
         /// The clip that they lead to, as the network sees it now: [`crate::LatentRgb`] makes small frames of it.
         denoised: &'a Tensor,
     },
+    /// The clip has this sound, from its first frame on; it is told before the frames are written.
+    Sound(&'a SoundTrack),
     /// Frames were decoded, encoded, or copied.
     Frames {
         /// Frames so far.

@@ -9,15 +9,17 @@ use super::observer::Observer;
 use super::report::{replaced, report_of};
 use super::run_dir::RunDir;
 use super::sink::{Destination, Sink, without_file};
+use super::sound::hand_over;
 use super::{Pipeline, encode};
 use crate::families::family::{ClipEnd, Run, Tensors};
+use crate::plan::sound::taken_over;
 use crate::plan::{Plan, Planned, in_tiles};
 use crate::request::Request;
 use crate::request::output::{LATENTS_SUFFIX, Output, Predictions, Report, Seconds};
 use crate::request::recipe::Recipe;
 use crate::{Error, Result};
 use kinora_files::Claim;
-use kinora_media::{Lanczos, Source, Upscale};
+use kinora_media::{Lanczos, SoundTrack, Source, Upscale};
 use kinora_sampler::Streams;
 use kinora_vae::Parts;
 use std::ops::ControlFlow;
@@ -33,6 +35,7 @@ struct Target<'a> {
     /// The size that frames are cut to.
     cut: Option<(usize, usize)>,
     recipe: Option<&'a str>,
+    sound: Option<SoundTrack>,
 }
 
 impl Pipeline {
@@ -105,7 +108,9 @@ impl Pipeline {
     ) -> Result<Report> {
         self.run(|| {
             let observer = &mut Observer::new(&mut on_event);
-            self.check_results(&[("the clip", &output.clip)], &[("the latents", latents)], output)?;
+            let audio = output.audio.iter().map(|path| ("the sound", path.as_path()));
+            let results: Vec<_> = audio.chain([("the clip", output.clip.as_path())]).collect();
+            self.check_results(&results, &[("the latents", latents)], output)?;
             let file = LatentsFile::open(latents)?;
             let stored = file.recipe().map(str::to_string);
             let recorded: Option<Recipe> = stored.as_deref().and_then(|text| serde_json::from_str(text).ok());
@@ -123,6 +128,7 @@ impl Pipeline {
                 fps,
                 cut: file.cut().or(recorded.as_ref().map(|recipe| (recipe.width, recipe.height))),
                 recipe: recipe.as_deref(),
+                sound: None,
             };
             let mut report = self.decode_file(file, Destination::File, output, &target, observer)?;
             report.seconds.total = start.elapsed().as_secs_f64();
@@ -227,7 +233,8 @@ impl Pipeline {
             self.keep_latents(&latents, &denoised, plan, stored)?
         };
         let decoded = observer.tell(Event::Saved(&latents)).and_then(|()| {
-            let target = Target { fps: plan.fps, cut: plan.cropped, recipe: stored };
+            let (sound, _) = taken_over(plan, &self.readers);
+            let target = Target { fps: plan.fps, cut: plan.cropped, recipe: stored, sound };
             self.decode_file(own.clone(), destination, output, &target, observer)
         });
         let mut report = decoded.map_err(|error| {
@@ -259,6 +266,7 @@ impl Pipeline {
         let saved = output.latents.iter().filter(|_| output.resume.is_some());
         results.extend(saved.map(|path| ("the saved latents", path.as_path())));
         results.extend(output.preview.iter().map(|path| ("the preview", path.as_path())));
+        results.extend(output.audio.iter().map(|path| ("the sound", path.as_path())));
         let mut inputs = plan.inputs.files();
         inputs.extend(plan.init_latents.iter().map(|path| ("the initial latents", path.as_path())));
         self.check_results(&results, &inputs, output)?;
@@ -333,6 +341,15 @@ impl Pipeline {
         Error::AfterLatents { source: Box::new(error), latents: latents.to_path_buf(), model }
     }
 
+    /// The sound that the model makes of latents, if they have any.
+    fn sound_of(&self, latents: &LatentsFile) -> Result<Option<SoundTrack>> {
+        if self.limits.sound.is_none() || !latents.has_others() {
+            return Ok(None);
+        }
+        let streams = latents.all()?.map(|_, latents| latents.to_device(self.device()).map_err(Error::from))?;
+        Ok(self.family.sound(&self.model, &self.placement, &streams)?.map(SoundTrack::from))
+    }
+
     fn decode_file(
         &self,
         file: LatentsFile,
@@ -343,6 +360,7 @@ impl Pipeline {
     ) -> Result<Report> {
         let start = Instant::now();
         observer.tell(Event::Stage(Stage::Decode))?;
+        let made = self.sound_of(&file)?;
         let vae = self.vae(Parts::Decoder)?;
         let format = vae.latent_format();
         let file = file.checked(format)?;
@@ -362,6 +380,7 @@ impl Pipeline {
         let total = decoding.frames(&stream);
         let shape = Shape { size, cut, fps: target.fps, frames: total, recipe };
         let mut writer = writer(destination, output, &shape, self.upscale(output)?)?;
+        let silent = hand_over(&mut *writer, made.as_ref().or(target.sound.as_ref()), observer)?;
         decoding.decode(&stream, |frame| Ok(writer.push(&frame)?), &mut |done| {
             observer.tell(Event::Frames { done, total })
         })?;
@@ -375,6 +394,7 @@ impl Pipeline {
             observer.tell_last(Event::Saved(&written.path));
         }
         let seconds = Seconds { decode: start.elapsed().as_secs_f64(), ..Seconds::default() };
+        written.notes.extend(silent);
         Ok(Report { seconds, ..report_of(written) })
     }
 }

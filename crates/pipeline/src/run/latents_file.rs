@@ -120,6 +120,11 @@ impl LatentsFile {
         self.shape
     }
 
+    /// Whether there are streams beside the video.
+    pub(crate) fn has_others(&self) -> bool {
+        !self.others.is_empty()
+    }
+
     /// Whether they have those `streams` beside the video, in the same shapes, and no others.
     pub(crate) fn has(&self, streams: &[StreamShape]) -> bool {
         let is_here = |stream: &StreamShape| {

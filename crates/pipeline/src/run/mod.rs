@@ -13,6 +13,7 @@ pub(crate) mod observer;
 pub(crate) mod report;
 pub(crate) mod run_dir;
 pub(crate) mod sink;
+pub(crate) mod sound;
 mod tiles;
 mod upscale;
 pub(crate) mod warm;

@@ -2,7 +2,7 @@
 
 use crate::request::Request;
 use crate::request::output::Output;
-use kinora_media::{ClipSpec, ClipWriter, Frame, MediaError, Written};
+use kinora_media::{ClipSpec, ClipWriter, Frame, MediaError, Sound, SoundTrack, Written};
 use std::error::Error;
 use std::path::PathBuf;
 use tempfile::TempDir;
@@ -35,6 +35,16 @@ pub trait Sink: Send {
         Ok(())
     }
 
+    /// Takes the sound of the clip, which begins with its first frame: once at most, before the first frame where there is any.
+    /// It is as long as the clip if [`ClipInfo::frames`] is known. Without this method, the sound is left out.
+    ///
+    /// # Errors
+    /// Whatever should end the run.
+    fn sound(&mut self, sound: &Sound) -> Result<(), Box<dyn Error + Send + Sync>> {
+        let _ = sound;
+        Ok(())
+    }
+
     /// Takes the next frame, planar RGB in 0..1; [`Picture::from_frame`](crate::Picture::from_frame) rounds it to 8 bits.
     ///
     /// # Errors
@@ -50,18 +60,25 @@ pub trait Sink: Send {
     }
 }
 
-/// A sink that keeps every frame: 12 bytes for each pixel of each.
+/// A sink that keeps every frame, 12 bytes for each pixel of each, and the sound.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Frames {
     /// What is known of the clip, once it has begun.
     pub clip: Option<ClipInfo>,
     /// The frames so far.
     pub frames: Vec<Frame>,
+    /// The sound, if the clip has any.
+    pub sound: Option<Sound>,
 }
 
 impl Sink for Frames {
     fn begin(&mut self, clip: &ClipInfo) -> Result<(), Box<dyn Error + Send + Sync>> {
-        (self.clip, self.frames) = (Some(clip.clone()), Vec::with_capacity(clip.frames));
+        (self.clip, self.frames, self.sound) = (Some(clip.clone()), Vec::with_capacity(clip.frames), None);
+        Ok(())
+    }
+
+    fn sound(&mut self, sound: &Sound) -> Result<(), Box<dyn Error + Send + Sync>> {
+        self.sound = Some(sound.clone());
         Ok(())
     }
 
@@ -91,6 +108,8 @@ pub(crate) fn without_file(request: &Request) -> crate::Result<(Request, TempDir
 pub(crate) struct SinkWriter<'a> {
     sink: &'a mut dyn Sink,
     spec: ClipSpec,
+    /// Frames that will come, if that is known.
+    expected: Option<u64>,
     frames: u64,
 }
 
@@ -98,7 +117,8 @@ impl<'a> SinkWriter<'a> {
     /// A writer to `sink`, which is told of the clip.
     pub(crate) fn begin(sink: &'a mut dyn Sink, spec: ClipSpec, clip: &ClipInfo) -> Result<Self, MediaError> {
         sink.begin(clip).map_err(refused)?;
-        Ok(Self { sink, spec, frames: 0 })
+        let expected = Some(clip.frames as u64).filter(|frames| *frames > 0);
+        Ok(Self { sink, spec, expected, frames: 0 })
     }
 }
 
@@ -106,6 +126,16 @@ impl ClipWriter for SinkWriter<'_> {
     fn push(&mut self, frame: &Frame) -> Result<(), MediaError> {
         self.frames += 1;
         self.sink.frame(frame).map_err(refused)
+    }
+
+    fn sound(&mut self, sound: &SoundTrack) -> Result<Option<String>, MediaError> {
+        let sound = match sound.decoded() {
+            Ok(sound) => sound,
+            Err(error) => return Ok(Some(format!("the sound is not kept: {error}"))),
+        };
+        let fitted = self.expected.map(|frames| sound.fitted_to(frames, self.spec.fps));
+        self.sink.sound(fitted.as_ref().unwrap_or(&sound)).map_err(refused)?;
+        Ok(None)
     }
 
     fn finish(self: Box<Self>) -> Result<Written, MediaError> {

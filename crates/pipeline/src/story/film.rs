@@ -4,7 +4,8 @@ use super::colours::Colours;
 use super::windows::least_frames;
 use crate::families::capabilities::Continuation;
 use crate::families::family::ClipEnd;
-use crate::plan::inputs::named;
+use crate::plan::inputs::{named, said_of};
+use crate::plan::sound::of_clip;
 use crate::request::output::{LATENTS_SUFFIX, Output, Report};
 use crate::run::Pipeline;
 use crate::run::decode::{self, Decoding, Stream, writer};
@@ -13,6 +14,7 @@ use crate::run::latents_file::{About, LatentsFile, video};
 use crate::run::observer::Observer;
 use crate::run::report::{replaced, report_of};
 use crate::run::sink::Destination;
+use crate::run::sound::hand_over;
 use crate::{Error, Event, Result, Stage};
 use candle_core::{Device, Tensor};
 use kinora_media::{ClipWriter, Fit, Frame, Source};
@@ -58,6 +60,8 @@ pub(super) struct Film<'a, 'w> {
     one_stream: bool,
     /// The clip is a file, beside which its latents are kept.
     to_file: bool,
+    /// A sentence about sound that is not kept.
+    silent: Option<String>,
 }
 
 /// The file, and the last frames that went into it.
@@ -87,11 +91,26 @@ impl<'a, 'w> Film<'a, 'w> {
         let writer = writer(destination, output, &shape_of_file, pipeline.upscale(output)?)?;
         let reel = Reel { writer, end: VecDeque::new(), frames: 0 };
         let (parts, latents, recipe) = (Vec::new(), Vec::new(), recipe.map(str::to_string));
-        Ok(Self { pipeline, output, shape, tail, reel, recipe, parts, latents, one_stream: true, to_file })
+        Ok(Self {
+            pipeline,
+            output,
+            shape,
+            tail,
+            reel,
+            recipe,
+            parts,
+            latents,
+            one_stream: true,
+            to_file,
+            silent: None,
+        })
     }
 
-    /// Begins with `clip`; where its end must be encoded, its latents are kept at `before`.
+    /// Begins with `clip`, and its sound; where its end must be encoded, its latents are kept at `before`.
     pub(super) fn take_over(&mut self, clip: &Source, before: &Path, observer: &mut Observer) -> Result<()> {
+        if let Some(Ok(sound)) = of_clip(clip, self.shape.fps, &self.pipeline.readers) {
+            self.silent = hand_over(&mut *self.reel.writer, Some(&sound), observer)?;
+        }
         if matches!(self.tail, Continuation::Latents { .. })
             && let Some(latents) = latents_of(self.pipeline, self.shape, clip)
         {
@@ -181,6 +200,7 @@ impl<'a, 'w> Film<'a, 'w> {
         if self.to_file {
             observer.tell_last(Event::Saved(&written.path));
         }
+        written.notes.extend(self.silent);
         let mut report = report_of(written);
         if self.to_file && self.one_stream {
             // The clip is complete: without its latents it can be continued too.
@@ -289,10 +309,15 @@ pub(super) fn check_continued(
     shape: Shape,
     tail: Continuation,
 ) -> Result<Vec<String>> {
+    let sound = match of_clip(clip, shape.fps, &pipeline.readers) {
+        Some(Ok(_)) => Some(said_of(&clip.label(), "its sound is kept, and what is added to the clip is silent")),
+        Some(Err(sentence)) => Some(sentence),
+        None => None,
+    };
     if let Continuation::Latents { frames, .. } = tail
         && let Some(latents) = latents_of(pipeline, shape, clip)
     {
-        return LatentsFile::open(&latents)?.tail(frames, &Device::Cpu).map(|_| Vec::new());
+        return LatentsFile::open(&latents)?.tail(frames, &Device::Cpu).map(|_| sound.into_iter().collect());
     }
     let least = least_frames(tail, pipeline.latent_format().temporal_factor);
     let mut reader = pipeline.readers.open(clip)?;
@@ -304,7 +329,8 @@ pub(super) fn check_continued(
         }
     }
     let again = "its frames are compressed again, which loses a little each time: its latents are not beside it";
-    Ok(named(&clip.label(), &[reader.notes(), vec![again.into()]].concat()))
+    let notes = named(&clip.label(), &[reader.notes(), vec![again.into()]].concat());
+    Ok(notes.into_iter().chain(sound).collect())
 }
 
 /// The latents beside the file of `clip`, if they are of its size, made by its recipe, and saved when it was as it is now.

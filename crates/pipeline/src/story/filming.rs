@@ -360,5 +360,8 @@ fn check_names(pipeline: &Pipeline, story: &Story, request: &Request, output: &O
     inputs.extend(story.after.iter().filter_map(|clip| Some(("the clip before", clip.path()?))));
     inputs.extend(before.iter().map(|path| ("the latents of the clip before", path.as_path())));
     inputs.extend(story.shots.iter().filter_map(|shot| Some(("the image of a shot", shot.image.as_ref()?.path()?))));
-    pipeline.check_results(&[("the clip", &output.clip), ("its latents", &latents)], &inputs, output)
+    let audio = output.audio.iter().map(|path| ("the sound", path.as_path()));
+    let results: Vec<_> =
+        [("the clip", output.clip.as_path()), ("its latents", &latents)].into_iter().chain(audio).collect();
+    pipeline.check_results(&results, &inputs, output)
 }

@@ -51,7 +51,7 @@ fn escape_text(text: &str) -> String {
 fn of_cell(Cell { clip, sheet, made }: &Cell) -> String {
     let link = |path: &std::path::Path| escape_attribute(path.to_string_lossy().replace('\\', "/")).into_owned();
     format!(
-        "<td><video src=\"{}\" controls loop muted playsinline preload=\"metadata\"></video>\
+        "<td><video src=\"{}\" controls loop playsinline preload=\"metadata\"></video>\
          <img src=\"{}\" alt=\"\" loading=\"lazy\"><small>{}×{}, {} frames, seed {}, {} ({} of it decoding)</small></td>",
         link(clip),
         link(sheet),

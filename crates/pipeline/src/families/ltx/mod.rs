@@ -20,6 +20,8 @@ use crate::{Error, Result};
 pub(crate) use files::Ltx;
 use kinora_checkpoint::{LoraTarget, Weights};
 use kinora_dit::ltx::LtxModel;
+use kinora_media::Sound;
+use kinora_sampler::{Streams, check_finite};
 use kinora_text_encoder::{LtxText, Tokenizer, Unread, clean_prompt};
 use kinora_vae::{Parts, VideoVae};
 use predictor::LtxPredictor;
@@ -90,6 +92,15 @@ impl Family for Ltx {
     fn vae(&self, model: &Model, parts: Parts, placement: &Placement) -> Result<(Box<dyn VideoVae>, u64)> {
         let (vae, bytes) = parts::load_vae(model, parts, placement)?;
         Ok((Box::new(vae), bytes))
+    }
+
+    fn sound(&self, model: &Model, placement: &Placement, latents: &Streams) -> Result<Option<Sound>> {
+        let (vae, vocoder) = parts::load_sound(model, placement)?;
+        let waveform = vocoder.forward(&vae.decode(latents.get(Limits::AUDIO)?)?)?;
+        check_finite(&waveform, || "the decoded sound".into())?;
+        let (_, channels, _) = waveform.dims3()?;
+        let samples = waveform.flatten_all()?.to_vec1::<f32>()?;
+        Ok(Some(Sound::new(vocoder.sample_rate() as u32, channels, samples)?))
     }
 
     fn memory(&self, model: &Model, placement: &Placement, demand: &Demand) -> Result<PartsMemory> {

@@ -17,14 +17,11 @@ use kinora_sampler::{Held, NoiseSource, StepInfo, Streams};
 
 /// The most bytes, per prediction, of the keys and values of the text that passes share.
 pub(super) const KV_CACHE_BYTES: usize = 512 << 20;
-/// The block whose self-attentions the perturbed pass skips in released models: of 2.0, and of those with gated attention.
-const SKIPPED: usize = 29;
-const SKIPPED_GATED: usize = 28;
-
-/// Returns the block whose self-attentions the perturbed pass skips; the last one of a model with fewer.
-fn skipped(config: &LtxConfig) -> usize {
-    let released = if config.gated_attention { SKIPPED_GATED } else { SKIPPED };
-    released.min(config.num_layers - 1)
+/// Returns the blocks whose self-attentions the perturbed pass skips: those of the manifest, or the last one of a model that has
+/// fewer.
+fn skipped(model: &Model, config: &LtxConfig) -> Vec<usize> {
+    let released = &model.manifest.stg_blocks;
+    if released.iter().all(|block| *block < config.num_layers) { released.clone() } else { vec![config.num_layers - 1] }
 }
 
 /// The networks of one run.
@@ -41,7 +38,7 @@ pub(super) struct LtxPredictor<'a> {
 struct Resident<'a> {
     dit: Lease<'a, LtxModel>,
     prepared: Vec<Prepared>,
-    skipped: [usize; 1],
+    skipped: Vec<usize>,
 }
 
 impl<'a> LtxPredictor<'a> {
@@ -74,7 +71,7 @@ impl<'a> LtxPredictor<'a> {
                 Ok(dit.prepare(&contexts, &geometry, kv_cache_bytes)?)
             };
             let prepared = self.contexts.iter().map(prepare).collect::<Result<_>>()?;
-            let skipped = [skipped(dit.config())];
+            let skipped = skipped(model, dit.config());
             self.resident = Some(Resident { dit, prepared, skipped });
         }
         Ok(self.resident.as_ref().expect("just filled"))

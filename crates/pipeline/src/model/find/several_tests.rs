@@ -59,7 +59,7 @@ fn parts(folder: &Folder, names: &[&str]) -> std::result::Result<BTreeMap<Role, 
     for part in &parts {
         let mut tensors: Vec<String> = Vec::new();
         for files in std::iter::once(&part.files).chain(&part.files.more) {
-            let own = crate::model::component::Files { more: Vec::new(), ..files.clone() };
+            let own = Files { more: Vec::new(), ..files.clone() };
             let infos = own.infos().expect("a file").into_iter();
             tensors.extend(infos.map(|info| format!("{}: {}", folder.relative(&own.path()), info.name)));
         }

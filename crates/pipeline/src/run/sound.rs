@@ -1,0 +1,24 @@
+//! The sound of a clip on its way to the writer.
+
+use super::event::Event;
+use super::observer::Observer;
+use crate::Result;
+use kinora_media::{ClipWriter, SoundTrack};
+
+/// Gives the sound to the writer, before the first frame; returns a sentence if it is not kept, which the observer gets as well.
+///
+/// # Errors
+/// A stop, and what the writer says.
+pub(crate) fn hand_over(
+    writer: &mut dyn ClipWriter,
+    sound: Option<&SoundTrack>,
+    observer: &mut Observer,
+) -> Result<Option<String>> {
+    let Some(sound) = sound else { return Ok(None) };
+    observer.tell(Event::Sound(sound))?;
+    let said = writer.sound(sound)?;
+    if let Some(said) = &said {
+        observer.tell(Event::Notice(said))?;
+    }
+    Ok(said)
+}
