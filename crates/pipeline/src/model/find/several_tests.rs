@@ -59,7 +59,7 @@ fn parts(folder: &Folder, names: &[&str]) -> std::result::Result<BTreeMap<Role, 
     for part in &parts {
         let mut tensors: Vec<String> = Vec::new();
         for files in std::iter::once(&part.files).chain(&part.files.more) {
-            let own = crate::model::component::Files { more: Vec::new(), ..files.clone() };
+            let own = Files { more: Vec::new(), ..files.clone() };
             let infos = own.infos().expect("a file").into_iter();
             tensors.extend(infos.map(|info| format!("{}: {}", folder.relative(&own.path()), info.name)));
         }
@@ -207,7 +207,7 @@ fn a_directory_has_more_parts_than_its_index_names() {
     std::fs::remove_dir_all(folder.path("latent_upsampler")).expect("it was there");
     assert_eq!(components(&folder, &[""]).as_deref(), Ok(&own[..6]), "it may be left out");
     std::fs::remove_dir_all(folder.path("vocoder")).expect("it was there");
-    assert!(components(&folder, &[""]).unwrap_err().contains("vocoder has no weights"));
+    assert!(components(&folder, &[""]).unwrap_err().contains("vocoder/config.json is missing"));
 }
 
 #[test]
