@@ -149,7 +149,8 @@ pub(super) struct Down {
 
 impl Down {
     pub(super) fn new(weights: &Weights, kind: Kind, inputs: usize, resample: Resample) -> Load<Self> {
-        Ok(Self { conv: Conv::new(weights, kind, inputs, resample.outputs / volume(resample.stride))?, resample })
+        let made = resample.outputs / volume(resample.stride);
+        Ok(Self { conv: Conv::new(&weights.pp("conv"), kind, inputs, made)?, resample })
     }
 
     fn push(&self, x: Tensor, state: &mut State) -> Result<Option<Tensor>> {
@@ -194,7 +195,8 @@ pub(super) struct Up {
 impl Up {
     pub(super) fn new(weights: &Weights, kind: Kind, inputs: usize, resample: Resample) -> Load<Self> {
         let (outputs, volume) = (resample.outputs, volume(resample.stride));
-        let conv = Conv::reordered(weights, kind, inputs, outputs * volume, |x| positions_first(x, outputs, volume))?;
+        let order = |x: &Tensor| positions_first(x, outputs, volume);
+        let conv = Conv::reordered(&weights.pp("conv"), kind, inputs, outputs * volume, order)?;
         Ok(Self { conv, inputs, resample })
     }
 
