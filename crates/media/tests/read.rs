@@ -182,7 +182,8 @@ fn what_is_not_followed_is_said() {
     };
     let notes = |name: &str, args: &str| open(make(name, args)).unwrap().notes().join("; ");
     assert_eq!(notes("plain.mp4", ""), "");
-    assert_eq!(notes("sound.mp4", "-f lavfi -i sine=d=1 -c:a aac"), "its sound is not read");
+    let loud = open(make("sound.mp4", "-f lavfi -i sine=d=1 -c:a aac")).unwrap();
+    assert!(loud.notes().is_empty() && loud.sound().is_some(), "{:?}", loud.notes());
     let gap = notes("gap.mp4", "-vf select='not(between(n\\,8\\,13))' -fps_mode vfr");
     assert_eq!(gap, "its frames are shown at 3.429 to 24.000 per second: they are taken at an even 17.739");
     assert!(notes("wide.mp4", "-vf setsar=2").starts_with("its pixels are 2:1 and taken as square"));

@@ -136,8 +136,9 @@ fn what_ffmpeg_reads_is_turned_cut_and_refused_as_the_rest() {
         12,
         "-f lavfi -i sine=d=0.5 -c:v libx264 -pix_fmt yuv420p -vf setsar=2 -c:a aac",
     );
-    let notes = real.open(&loud).unwrap().notes();
-    assert!(notes[1].starts_with("its pixels are 2:1") && notes[2] == "its sound is not read", "{notes:?}");
+    let loud = real.open(&loud).unwrap();
+    let notes = loud.notes();
+    assert!(notes[1].starts_with("its pixels are 2:1") && notes.len() == 2 && loud.sound().is_some(), "{notes:?}");
     if cfg!(feature = "ffmpeg") {
         return; // the rest is about the program
     }

@@ -251,7 +251,8 @@ fn sound_of_other_encoders_is_kept() {
         foreign(&at(name), &late.to_string(), &[&h264[..], audio].concat());
         let clip = readers().open(at(name)).unwrap();
         let track = clip.sound().unwrap_or_else(|| panic!("{name}: {:?}", clip.notes()));
-        assert!(track.is_coded() && clip.notes().is_empty(), "{name}: {:?}", clip.notes());
+        let about_sound = clip.notes().iter().any(|note| note.contains("sound"));
+        assert!(track.is_coded() && !about_sound, "{name}: {:?}", clip.notes());
         let (kept, frames) = (at(&format!("kept_{name}")), clip.frames().unwrap());
         assert_eq!(write(&kept, &clip.spec(), frames, &track), None);
         let [was, start] = [&at(name), &kept].map(|path| probed(path, "start_time").parse::<f64>().unwrap());
@@ -288,8 +289,22 @@ fn sound_that_ffmpeg_reads_is_in_time() {
         })
         .collect();
     for (name, args) in [
-        ("vp9.mkv", &["-c:v", "libvpx-vp9", "-deadline", "realtime", "-c:a", "flac"][..]),
-        ("hevc.mp4", &["-c:v", "libx265", "-x265-params", "log-level=none", "-c:a", "aac", "-b:a", "192k"][..]),
+        ("vp9.mkv", &["-c:v", "libvpx-vp9", "-pix_fmt", "yuv420p", "-deadline", "realtime", "-c:a", "flac"][..]),
+        (
+            "hevc.mp4",
+            &[
+                "-c:v",
+                "libx265",
+                "-pix_fmt",
+                "yuv420p",
+                "-x265-params",
+                "log-level=none",
+                "-c:a",
+                "aac",
+                "-b:a",
+                "192k",
+            ][..],
+        ),
         ("pcm.mov", &["-c:v", "prores", "-c:a", "pcm_s16le"][..]),
     ] {
         let path = dir.path().join(name);

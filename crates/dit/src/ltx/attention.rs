@@ -70,7 +70,7 @@ impl Attention {
         let v = part(2)?;
         let (q, k) = (rope.normed(&part(0)?, &self.norm_q)?, rope.normed(&part(1)?, &self.norm_k)?);
         drop(parts);
-        self.gated(&self.kernels.attend_to_itself(&q, &k, &v, choice)?, gates.as_ref())
+        gated(&self.kernels.attend_to_itself(&q, &k, &v, choice)?, gates.as_ref())
     }
 
     /// Computes the values of the norm of `x [B, L, dim]`, gated, in place of the self-attention → `[B, L, N·D]`.
@@ -80,7 +80,7 @@ impl Attention {
             None => Linear::forward_each([&self.v], x, norm)?,
         };
         let gates = parts.split_off(1).pop();
-        self.gated(&split_heads(&parts[0], self.heads)?, gates.as_ref())
+        gated(&split_heads(&parts[0], self.heads)?, gates.as_ref())
     }
 
     /// Computes queries and gates of the norm of `x [B, L, dim]`, with rotary positions if there are any.
@@ -102,7 +102,7 @@ impl Attention {
 
     /// Attends from all queries to all keys → `[B, L, N·D]`.
     pub(super) fn attend(&self, from: &Queries, to: &KeysValues) -> Result<Tensor> {
-        self.gated(&self.kernels.attend(&from.queries, &to.keys, &to.values, None)?, from.gates.as_ref())
+        gated(&self.kernels.attend(&from.queries, &to.keys, &to.values, None)?, from.gates.as_ref())
     }
 
     /// `x [B, L, N·D]` → `[B, L, N, D]`, normalised over all heads.
@@ -112,12 +112,12 @@ impl Attention {
             None => split_heads(&norm.forward(x)?, self.heads),
         }
     }
+}
 
-    /// `y [B, L, N, D]` → `[B, L, N·D]`.
-    fn gated(&self, y: &Tensor, gates: Option<&Tensor>) -> Result<Tensor> {
-        match gates {
-            Some(gates) => Ok(gate_heads(y, gates)?.flatten_from(2)?),
-            None => Ok(y.flatten_from(2)?),
-        }
+/// `y [B, L, N, D]` → `[B, L, N·D]`.
+fn gated(y: &Tensor, gates: Option<&Tensor>) -> Result<Tensor> {
+    match gates {
+        Some(gates) => Ok(gate_heads(y, gates)?.flatten_from(2)?),
+        None => Ok(y.flatten_from(2)?),
     }
 }

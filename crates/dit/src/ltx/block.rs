@@ -146,6 +146,7 @@ impl Exchange<'_> {
 }
 
 /// Whether tokens of a stream attend to each other.
+#[derive(Clone, Copy)]
 enum SelfAttention<'a> {
     With(&'a Rope),
     /// Each keeps to its own values.

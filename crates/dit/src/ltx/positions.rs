@@ -160,18 +160,18 @@ fn frequencies(count: usize) -> Vec<f32> {
 /// The middle of every latent frame. The first stands for one pixel frame, each other one for eight.
 fn seconds_of_frames(frames: usize, frame_rate: f64) -> Vec<f32> {
     let bound = |frame: usize| (frame as f32 * FRAMES + 1.0 - FRAMES).max(0.0) / frame_rate as f32;
-    (0..frames).map(|frame| (bound(frame) + bound(frame + 1)) / 2.0 / SECONDS).collect()
+    (0..frames).map(|frame| f32::midpoint(bound(frame), bound(frame + 1)) / SECONDS).collect()
 }
 
 /// The middle of every row or column of latents.
 fn fractions_of_side(len: usize) -> Vec<f32> {
-    (0..len).map(|at| (at as f32 * SIDE + (at + 1) as f32 * SIDE) / 2.0 / PIXELS).collect()
+    (0..len).map(|at| f32::midpoint(at as f32 * SIDE, (at + 1) as f32 * SIDE) / PIXELS).collect()
 }
 
 /// The middle of every latent of sound. The first stands for one column of the spectrogram, each other one for four.
 fn seconds_of_sound(latents: usize) -> Vec<f32> {
     let bound = |at: usize| (at as f32 * COLUMNS + 1.0 - COLUMNS).max(0.0) * HOP / SAMPLE_RATE;
-    (0..latents).map(|at| (bound(at) + bound(at + 1)) / 2.0 / SECONDS).collect()
+    (0..latents).map(|at| f32::midpoint(bound(at), bound(at + 1)) / SECONDS).collect()
 }
 
 #[cfg(test)]
