@@ -1,7 +1,7 @@
 //! Whole runs of a tiny LTX-2.3 against diffusers, which `scripts/fixtures/ltx_runs.py` keeps: text, every step of both streams, frames and sound.
 
 use candle_core::{DType, Tensor};
-use kinora::{Output, Pipeline, Request, Sampling, SamplerKind, Size, Source};
+use kinora::{Output, Pipeline, Request, SamplerKind, Sampling, Size, Source};
 use kinora_tests::sandbox::Sandbox;
 use kinora_tests::{Golden, generate, load, max_error, relative_l2, tensors};
 use serde_json::Value;

@@ -79,7 +79,10 @@ fn progress_fits_terminals_of_80_and_of_40_columns() {
         println!("{columns} columns:\n{}", seen.join("\n"));
         assert!(seen.iter().all(|line| line.chars().count() <= usize::from(columns)), "{seen:#?}");
         assert!(seen.iter().all(|line| line.contains("/24")), "every line counts steps: {seen:#?}");
-        assert!(seen.iter().all(|line| !line.contains("s/") || line.ends_with("s/step")), "nothing is cut off: {seen:#?}");
+        assert!(
+            seen.iter().all(|line| !line.contains("s/") || line.ends_with("s/step")),
+            "nothing is cut off: {seen:#?}"
+        );
         let timed = seen.iter().filter(|line| line.contains("left"));
         assert!(timed.count() >= 1, "the remaining time is said: {seen:#?}");
     }

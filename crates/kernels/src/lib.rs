@@ -41,12 +41,17 @@ pub use cores::performance_cores;
 pub use cuda::{HostTensors, Uploader};
 #[cfg(feature = "cuda")]
 pub use cuda::{built_for as cuda_built_for, open as open_cuda};
-pub use elementwise::{gate_heads, gate_residual, gelu_erf, gelu_tanh, leaky_relu, modulate, parameter_free_attention, silu};
+pub use elementwise::{
+    gate_heads, gate_residual, gelu_erf, gelu_tanh, leaky_relu, modulate, parameter_free_attention, silu,
+};
 pub use gpu_memory::{gpu_free_bytes, gpu_peak_bytes, gpu_reset_peak_bytes};
 pub use level::{LEVEL_VARIABLE, Level, UnknownLevel};
 pub use linear::{Epilogue, Layer, LinearWeight, Prologue, Side, linear, linear_after, linear_each, mlp};
 pub use memory::{LargeBlocks, OrElse};
-pub use norm::{channel_rms_norm, channel_rms_norm_silu, layer_norm, layer_norm_modulate, rms_norm, rms_norm_modulate, rms_norm_silu};
+pub use norm::{
+    channel_rms_norm, channel_rms_norm_silu, layer_norm, layer_norm_modulate, rms_norm, rms_norm_modulate,
+    rms_norm_silu,
+};
 pub use peak::{Peak, peak};
 pub use rates::{OperatorRates, Rates, instructions, rates};
 pub use repeat::{Repeat, repeat_channels};

@@ -75,7 +75,8 @@ impl StepCache {
             x.iter().map(|(name, x)| memory.get(&residual_of(x, latents, name))).collect();
         if let Some(residuals) = residuals.filter(|_| self.reuses) {
             let mut residuals = residuals.into_iter();
-            let velocity = x.map(|_, x| Ok::<_, crate::Error>(x.add(residuals.next().expect("one for each stream"))?))?;
+            let velocity =
+                x.map(|_, x| Ok::<_, crate::Error>(x.add(residuals.next().expect("one for each stream"))?))?;
             return Ok(Predicted { velocity, reused: true });
         }
         let computed = network(&mut kinora_dit::ComputeAll)?;

@@ -1,9 +1,7 @@
 //! The sizes, the schedule and the inputs that the configurations of an LTX-2.x model allow.
 
 use super::parts::{audio_config, dit_config, vae_config};
-use crate::families::capabilities::{
-    Capabilities, GuidanceKind, ImageInput, Levels, Limits, Shift, SoundLatents,
-};
+use crate::families::capabilities::{Capabilities, GuidanceKind, ImageInput, Levels, Limits, Shift, SoundLatents};
 use crate::model::Model;
 use crate::model::role::Role;
 use crate::{Error, Result};

@@ -211,4 +211,3 @@ pub(super) fn built<T, E: Into<Error>>(role: Role, module: std::result::Result<T
         other => other,
     })
 }
-

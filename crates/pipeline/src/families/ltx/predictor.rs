@@ -101,7 +101,8 @@ impl Predictor for LtxPredictor<'_> {
         }
         let frames = self.run.plan.latent_shape[1];
         let mask: Vec<f32> = (0..frames).map(|frame| if frame == 0 { 1.0 } else { 0.0 }).collect();
-        Ok(Held::NOTHING.and(Limits::VIDEO, &Tensor::from_vec(mask, (1, 1, frames, 1, 1), &self.run.placement.device)?)?)
+        Ok(Held::NOTHING
+            .and(Limits::VIDEO, &Tensor::from_vec(mask, (1, 1, frames, 1, 1), &self.run.placement.device)?)?)
     }
 
     fn predict(&mut self, x: &Streams, step: StepInfo, pass: Pass, reuse: &mut dyn Reuse) -> Result<Streams> {
@@ -114,8 +115,11 @@ impl Predictor for LtxPredictor<'_> {
             Tensor::from_iter((0..f * h * w).map(of_token), &Device::Cpu)?.unsqueeze(0)
         });
         let token_timesteps = token_timesteps.transpose()?;
-        let video =
-            StreamInput { latents: x.get(Limits::VIDEO)?, timestep: &timestep, token_timesteps: token_timesteps.as_ref() };
+        let video = StreamInput {
+            latents: x.get(Limits::VIDEO)?,
+            timestep: &timestep,
+            token_timesteps: token_timesteps.as_ref(),
+        };
         let audio = StreamInput { latents: x.get(Limits::AUDIO)?, timestep: &timestep, token_timesteps: None };
         let (prompt, skips) = match pass {
             Pass::Prompt => (0, Skips::default()),
