@@ -106,7 +106,7 @@ fn nonsense_is_an_error() {
     let base = json!({"rope_type": "split"});
     for (field, value, problem) in [
         ("num_layers", json!(0), "is 0, expected 1 to 1048576"),
-        ("in_channels", json!(1 << 21), "is 2097152, expected 1 to 1048576"),
+        ("caption_channels", json!(1 << 21), "is 2097152, expected 1 to 1048576"),
         ("attention_head_dim", json!(127), "is 127, expected an even number"),
         ("audio_attention_head_dim", json!(63), "is 63, expected an even number"),
         ("num_attention_heads", json!(1 << 20), "is 1048576 of 128 each, expected at most 1048576 in all modulations"),
