@@ -14,21 +14,23 @@ const ALIVE: usize = 5;
 impl VocoderConfig {
     /// Returns the most bytes that so many mel frames take at a time.
     pub fn bytes(&self, mel_frames: usize) -> usize {
-        let low = mel_frames * self.generator.factor();
-        let first = self.generator.numbers(mel_frames) + low * self.generator.out_channels;
+        let low = mel_frames * self.generator.factor() * self.generator.out_channels;
+        let first = self.generator.numbers(mel_frames) + 2 * low;
         let second = self.extension.as_ref().map_or(0, |extension| {
-            let channels = extension.generator.out_channels;
-            let frames = low.div_ceil(extension.hop);
-            let spectrum = frames * (2 * extension.window + extension.generator.in_channels);
-            let waveforms = channels * (low + 3 * self.samples(mel_frames));
-            spectrum + waveforms + extension.generator.numbers(frames)
+            let frames = (mel_frames * self.generator.factor()).div_ceil(extension.hop);
+            let samples = self.samples(mel_frames) * self.generator.out_channels;
+            // One channel's spectrum, its squares and their roots; the generator beside the resampled waveform; the sums of both.
+            let spectrum = samples + 4 * frames * extension.window;
+            let generator =
+                2 * frames * extension.generator.in_channels + 3 * samples + extension.generator.numbers(frames);
+            low + spectrum.max(generator).max(5 * samples)
         });
         first.max(second) * DType::F32.size_in_bytes()
     }
 }
 
 impl GeneratorConfig {
-    /// The numbers of the widest stage of a chunk, and those of all samples.
+    /// The numbers of the widest stage of a chunk.
     fn numbers(&self, frames: usize) -> usize {
         let kernels = self.upsample_kernel_sizes.iter().zip(&self.upsample_factors);
         let reach: Vec<_> =
@@ -38,8 +40,7 @@ impl GeneratorConfig {
             let stages = windows.stages.into_iter().zip(self.channels());
             stages.map(|([_, result], channels)| ALIVE * result.len() * channels).max().unwrap_or(0)
         };
-        let widest = chunks(frames, chunk(self)).map(of_chunk).max().unwrap_or(0);
-        widest + 2 * frames * self.factor() * self.out_channels
+        chunks(frames, chunk(self)).map(of_chunk).max().unwrap_or(0)
     }
 }
 
