@@ -41,6 +41,7 @@ const MAY_DEPEND: &[(&str, &[&str])] = &[
             "text-encoder",
             "image-encoder",
             "vae",
+            "audio",
             "dit",
             "upscaler",
             "camera",

@@ -215,7 +215,6 @@ fn speed(frames: u64, total: u64, units: u64) -> Result<Fps> {
 
 /// Returns a note if frames are shown for `least` to `most` units, with `units` per second, and read as `fps`. Cameras waver
 /// by a few hundredths, and files round to units.
-#[cfg(any(feature = "gif", feature = "webp"))]
 fn uneven(least: u64, most: u64, units: f64, fps: Fps) -> Option<String> {
     let [slow, fast] = [most, least].map(|length| units / length.max(1) as f64);
     let note = || {

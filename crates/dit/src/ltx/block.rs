@@ -2,13 +2,12 @@
 //! then feed-forward layers.
 
 use super::attention::{Attention, Widths};
-use super::config::FEED_FORWARD;
+use super::config::{FEED_FORWARD, LtxConfig, TextModulation};
 use super::inputs::Skips;
 use super::positions::{Positions, Rope};
 use super::prepared::Parts;
 use super::stream::Stream;
 use super::time::{Modulation, Time};
-use super::{LtxConfig, TextModulation};
 use crate::Result;
 use crate::attention::KeysValues;
 use candle_core::{DType, Tensor};

@@ -1,6 +1,6 @@
 //! The parts of one stream before and after the blocks: its tokens, its context, its timesteps and its head.
 
-use super::LtxConfig;
+use super::config::LtxConfig;
 use super::stream::Stream;
 use super::time::{Time, TimeEmbedding};
 use crate::Result;

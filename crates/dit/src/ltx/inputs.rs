@@ -1,6 +1,6 @@
 //! What a pass is given, and the checks of its shapes.
 
-use super::LtxConfig;
+use super::config::LtxConfig;
 use super::prepared::Parts;
 use super::stream::Stream;
 use crate::{Error, Result};

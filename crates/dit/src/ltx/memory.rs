@@ -1,8 +1,7 @@
 //! The transformer's memory beside its weights, computed from shapes alone.
 
-use super::config::FEED_FORWARD;
+use super::config::{FEED_FORWARD, LtxConfig, StreamConfig, TextModulation};
 use super::inputs::Geometry;
-use super::{LtxConfig, StreamConfig, TextModulation};
 use candle_core::DType;
 
 /// Passes that hold at most this are replayed.

@@ -4,8 +4,8 @@
 //! largest extent, and turns pairs of channels by frequencies that are spaced evenly on a logarithmic scale. Between the streams
 //! only seconds count.
 
+use super::config::{LtxConfig, StreamConfig};
 use super::inputs::Geometry;
-use super::{LtxConfig, StreamConfig};
 use crate::bricks::Bricks;
 use crate::{Result, Sparse};
 use candle_core::{Device, Tensor};

@@ -1,6 +1,6 @@
 //! [`Stream`]: which of a model's two streams a part belongs to.
 
-use super::{LtxConfig, StreamConfig};
+use super::config::{LtxConfig, StreamConfig};
 
 /// One of the two streams of tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! The timesteps' embeddings, and the shifts, scales and gates made from them.
 
+use super::config::{LtxConfig, TextModulation};
 use super::stream::Stream;
-use super::{LtxConfig, TextModulation};
 use crate::Result;
 use crate::timesteps::{Rows, distinct};
 use candle_core::{DType, Device, Tensor};

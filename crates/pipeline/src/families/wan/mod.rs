@@ -199,7 +199,7 @@ mod tests {
     /// Manifests say what the configurations mean, and how large they are.
     #[test]
     fn known_variants_are_what_their_manifests_say() {
-        for manifest in crate::Manifest::known() {
+        for manifest in crate::Manifest::known().into_iter().filter(|manifest| manifest.family == "wan") {
             let model = random_model(&manifest.name).expect("a known name");
             let limits = Wan.limits(&model).unwrap_or_else(|error| panic!("{}: {error}", manifest.name));
             assert_eq!(limits.capabilities.words(), manifest.takes, "{}", manifest.name);
