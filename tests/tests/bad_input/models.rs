@@ -49,7 +49,7 @@ fn incomplete_folders() {
         }
     });
     t.damaged("manifest.toml is not TOML", |s| s.write("model/manifest.toml", "name = "));
-    t.damaged("manifest.toml of another family", |s| s.write("model/manifest.toml", manifest("\"ltx\"", "512")));
+    t.damaged("manifest.toml of another family", |s| s.write("model/manifest.toml", manifest("\"mochi\"", "512")));
     t.damaged("a text context without end", |s| s.write("model/manifest.toml", manifest("\"wan\"", "999999999999")));
     insta::assert_snapshot!(t.0);
 }
