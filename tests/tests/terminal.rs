@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 /// Makes the test fail, not skip, where there is no tmux.
 const REQUIRED: &str = "KINORA_REQUIRE_TMUX";
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A terminal that runs one command, and ends with this value.
 struct Terminal {

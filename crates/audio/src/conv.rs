@@ -153,7 +153,7 @@ impl TransposedConv {
 /// Returns how many neighbours before and after a position reach its phases in a [`TransposedConv`]: phase `r` of position `q` takes `x[q + d]` by
 /// the tap `r + padding - stride·d`.
 pub(crate) fn neighbours(taps: usize, stride: usize, padding: usize) -> [usize; 2] {
-    [(taps - 1).saturating_sub(padding) / stride, (stride - 1 + padding) / stride]
+    [(taps - 1).saturating_sub(padding) / stride, padding.div_ceil(stride)]
 }
 
 /// Returns `x [1, L, C]` between zeros.

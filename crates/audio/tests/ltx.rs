@@ -89,7 +89,7 @@ fn statistics_act_on_packed_tokens() {
     // The second token has the second row of each channel.
     let second = tokens.get(0).unwrap().get(1).unwrap().to_vec1::<f32>().unwrap();
     assert_eq!(second, [4.0, 5.0, 6.0, 7.0, 16.0, 17.0, 18.0, 19.0]);
-    assert_eq!(relative_l2(&format.unpack(&tokens).unwrap(), &latents), 0.0);
+    assert!(relative_l2(&format.unpack(&tokens).unwrap(), &latents) <= 0.0);
     let normalised = format.normalise(&tokens).unwrap().get(0).unwrap().get(1).unwrap().to_vec1::<f32>().unwrap();
     for (channel, value) in normalised.iter().enumerate() {
         let expected = (second[channel] - format.mean[channel]) / format.std[channel];

@@ -27,7 +27,7 @@ pub struct Look {
 
 /// The progress of one stage.
 pub struct Bar {
-    bar: ProgressBar,
+    drawn: ProgressBar,
     /// Where no bar can be drawn.
     lines: Option<Lines>,
     is_narrow: bool,
@@ -50,7 +50,7 @@ impl Lines {
 impl Bar {
     /// Shows nothing.
     pub fn hidden() -> Self {
-        Self { bar: ProgressBar::hidden(), lines: None, is_narrow: false }
+        Self { drawn: ProgressBar::hidden(), lines: None, is_narrow: false }
     }
 
     /// Shows a text and the time, as long as the work takes.
@@ -82,13 +82,13 @@ impl Bar {
         let lines = lines.filter(|_| bar.is_hidden());
         bar.tick();
         bar.enable_steady_tick(TICK);
-        Self { bar, lines, is_narrow: false }
+        Self { drawn: bar, lines, is_narrow: false }
     }
 
     /// Shows that `done` of `total` are done.
     pub fn at(&mut self, done: u64, total: u64) {
-        self.bar.set_length(total);
-        self.bar.set_position(done);
+        self.drawn.set_length(total);
+        self.drawn.set_position(done);
     }
 
     /// In a log, a line that says `what` has been done, if it is time for one.
@@ -101,32 +101,32 @@ impl Bar {
 
     /// Shows a count, such as `3/20`, where the look has a prefix.
     pub fn count(&self, text: String) {
-        self.bar.set_prefix(text);
+        self.drawn.set_prefix(text);
     }
 
     /// Speed and remaining time count from here, not what an earlier run did.
     pub fn begin_at(&self, done: u64) {
-        self.bar.set_position(done);
-        self.bar.reset_eta();
+        self.drawn.set_position(done);
+        self.drawn.reset_eta();
     }
 
     /// Shows `text`, which may be somebody else's, where the look has a message.
     pub fn message(&self, text: &str) {
         let text = shown(text);
-        if self.bar.message() != text {
-            self.bar.set_message(text.into_owned());
+        if self.drawn.message() != text {
+            self.drawn.set_message(text.into_owned());
         }
     }
 
     /// Prints above the bar.
     pub fn above(&self, print: impl FnOnce()) {
-        self.bar.suspend(print);
+        self.drawn.suspend(print);
     }
 }
 
 impl Drop for Bar {
     fn drop(&mut self) {
-        self.bar.finish_and_clear();
+        self.drawn.finish_and_clear();
     }
 }
 

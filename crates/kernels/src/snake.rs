@@ -7,7 +7,7 @@ use candle_core::{Result, Tensor, bail};
 /// Taps of each of a [`Snake`]'s filters.
 pub const SNAKE_TAPS: usize = 12;
 
-/// The activation `x + scale · sin²(alpha · x)` of signals (<https://arxiv.org/abs/2006.08195>), anti-aliased as in BigVGAN
+/// The activation `x + scale · sin²(alpha · x)` of signals (<https://arxiv.org/abs/2006.08195>), anti-aliased as in `BigVGAN`
 /// (<https://arxiv.org/abs/2206.04658>, section 3.3): the signal's rate is doubled first and halved after it, each by a low-pass filter, at whose ends
 /// the first and the last value are repeated.
 pub struct Snake {

@@ -90,6 +90,7 @@ fn other_codings_are_what_ffmpeg_decodes() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one case after another, each of a few lines")]
 fn what_ffmpeg_reads_is_turned_cut_and_refused_as_the_rest() {
     let Some(real) = real() else { return };
     let dir = tempfile::tempdir().unwrap();

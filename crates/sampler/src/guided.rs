@@ -1,6 +1,6 @@
 //! Guidance of estimates of x0, by up to four predictions of a step: the prompt's, and those that it is led away from.
 //!
-//! The sum of differences and the rescaling are those of diffusers' LTX2Pipeline
+//! The sum of differences and the rescaling are those of diffusers' `LTX2Pipeline`
 //! (<https://github.com/huggingface/diffusers/blob/v0.42.1/src/diffusers/pipelines/ltx2/pipeline_ltx2.py>). Skipped attention is
 //! of <https://arxiv.org/abs/2411.18664>, rescaling of <https://arxiv.org/abs/2305.08891>, section 3.4.
 

@@ -178,7 +178,9 @@ fn stretch(sigmas: &mut [f32], terminal: f64) -> Result<(), Error> {
     }
     if let Some(last) = sigmas.last().copied().filter(|last| *last < 1.0) {
         let scale = (1.0 - last) / (1.0 - terminal) as f32;
-        sigmas.iter_mut().for_each(|sigma| *sigma = 1.0 - (1.0 - *sigma) / scale);
+        for sigma in sigmas.iter_mut() {
+            *sigma = 1.0 - (1.0 - *sigma) / scale;
+        }
     }
     Ok(())
 }

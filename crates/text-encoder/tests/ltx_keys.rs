@@ -36,7 +36,10 @@ fn canonical(maps: &[kinora_checkpoint::KeyMap], names: &[String]) -> BTreeMap<S
     found.unwrap_or_else(|| panic!("{:?}", maps[0].canonical_names(names()).unwrap_err().to_string()))
 }
 
-const GEMMAS: [(&str, fn() -> CausalLmConfig); 2] =
+/// The name of a list, and what makes the configuration of its model.
+type Listed<C> = (&'static str, fn() -> C);
+
+const GEMMAS: [Listed<CausalLmConfig>; 2] =
     [("gemma3_12b.txt", CausalLmConfig::gemma3_12b), ("gemma4_12b.txt", CausalLmConfig::gemma4_12b)];
 
 #[test]
@@ -122,7 +125,7 @@ fn language_models_have_the_same_names_in_files_of_llama_cpp() {
     }
 }
 
-const CONNECTORS: [(&str, fn() -> ConnectorsConfig); 2] =
+const CONNECTORS: [Listed<ConnectorsConfig>; 2] =
     [("ltx20_connectors.txt", ConnectorsConfig::ltx20), ("ltx23_connectors.txt", ConnectorsConfig::ltx23)];
 
 #[test]

@@ -102,8 +102,9 @@ impl Config {
         let size = |name: String, axis: usize| -> Result<usize> {
             shapes.get(name.as_str()).and_then(|shape| shape.get(axis)).copied().ok_or_else(|| missing(&name))
         };
-        let count =
-            |name: &dyn Fn(usize) -> String| (0..).take_while(|&at| shapes.contains_key(name(at).as_str())).count();
+        let count = |name: &dyn Fn(usize) -> String| {
+            (0..1024usize).take_while(|&at| shapes.contains_key(name(at).as_str())).count()
+        };
         // The mean and the deviation of every channel of a token.
         let base_channels = size("per_channel_statistics.mean-of-means".to_string(), 0)?;
         let stages = count(&|stage| format!("decoder.up.{stage}.block.0.conv1.conv.weight"));

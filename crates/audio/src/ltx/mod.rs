@@ -79,7 +79,7 @@ impl AudioVae {
     pub fn decode(&self, latents: &Tensor) -> Result<Tensor> {
         let decoder = self.decoder.as_ref().ok_or(Error::NotLoaded { part: "decoder" })?;
         let AudioFormat { channels, bins, .. } = self.format;
-        self.check("the latents", latents, [channels, bins], "L")?;
+        Self::check("the latents", latents, [channels, bins], "L")?;
         let z = self.format.denormalise(&self.format.pack(&self.on_device(latents)?)?)?;
         let z = self.format.unpack(&z)?.permute((0, 2, 3, 1))?.contiguous()?; // [B, L, M, C]
         let (count, mut state, mut mel) = (z.dim(1)?, StreamState::default(), Vec::new());
@@ -97,7 +97,7 @@ impl AudioVae {
     /// Mel spectrograms of another shape; an encoder that was not loaded; whatever candle fails on.
     pub fn encode(&self, mel: &Tensor) -> Result<Tensor> {
         let encoder = self.encoder.as_ref().ok_or(Error::NotLoaded { part: "encoder" })?;
-        self.check("the mel spectrogram", mel, [self.config.in_channels, self.config.mel_bins], "F")?;
+        Self::check("the mel spectrogram", mel, [self.config.in_channels, self.config.mel_bins], "F")?;
         let x = self.on_device(mel)?.permute((0, 2, 3, 1))?; // [B, F, M, C]
         // Frames behind the last whole group reach no latent.
         let latents = self.format.latent_frames(x.dim(1)?);
@@ -112,7 +112,7 @@ impl AudioVae {
         Ok(self.format.unpack(&tokens)?)
     }
 
-    fn check(&self, what: &'static str, x: &Tensor, [channels, bins]: [usize; 2], length: &str) -> Result<()> {
+    fn check(what: &'static str, x: &Tensor, [channels, bins]: [usize; 2], length: &str) -> Result<()> {
         if matches!(x.dims(), [b, c, l, m] if b * l > 0 && [*c, *m] == [channels, bins]) {
             return Ok(());
         }

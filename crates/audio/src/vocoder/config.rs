@@ -38,7 +38,7 @@ pub struct ExtensionConfig {
     pub bins: usize,
 }
 
-/// The dimensions of a generator, as in HiFi-GAN (<https://arxiv.org/abs/2010.05646>) and BigVGAN (<https://arxiv.org/abs/2206.04658>).
+/// The dimensions of a generator, as in HiFi-GAN (<https://arxiv.org/abs/2010.05646>) and `BigVGAN` (<https://arxiv.org/abs/2206.04658>).
 #[derive(Debug, Clone, PartialEq)]
 pub struct GeneratorConfig {
     /// Mel bins of all channels of sound.

@@ -1,7 +1,7 @@
 //! Vocoders of LTX-2.x: mel spectrograms to waveforms
 //! (<https://github.com/Lightricks/LTX-2/blob/400fd31/packages/ltx-core/src/ltx_core/model/audio_vae/vocoder.py>).
 //!
-//! 2.0 has a HiFi-GAN (<https://arxiv.org/abs/2010.05646>). 2.3 and later have a BigVGAN (<https://arxiv.org/abs/2206.04658>) for 16,000 samples
+//! 2.0 has a HiFi-GAN (<https://arxiv.org/abs/2010.05646>). 2.3 and later have a `BigVGAN` (<https://arxiv.org/abs/2206.04658>) for 16,000 samples
 //! a second, and a second one that adds the high frequencies. Long sound goes through in chunks with all neighbours that reach them, so that
 //! memory is bounded and the numbers are the same. Inside, signals are `[1, L, C]`. Parameters have the original's names.
 

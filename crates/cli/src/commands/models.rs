@@ -47,7 +47,9 @@ fn list(args: &ModelsArgs) -> Result<()> {
         report::pretty_json(&rows);
         return Ok(());
     }
-    table(&known, |manifest| here(manifest).is_some()).iter().for_each(|line| report::line(line));
+    for line in table(&known, |manifest| here(manifest).is_some()) {
+        report::line(&line);
+    }
     Ok(())
 }
 
@@ -131,7 +133,9 @@ pub fn pull(args: &PullArgs) -> Result<()> {
     if let Some(licence) = hub::licence_to_accept(&args.name)?
         && (args.accept_licence || report::can_ask())
     {
-        licence_lines(&args.name, &licence).iter().for_each(|line| report::say(line));
+        for line in licence_lines(&args.name, &licence) {
+            report::say(&line);
+        }
         if args.accept_licence || agreed(&mut std::io::stdin().lock()) {
             hub::accept_licence(&args.name)?;
         }

@@ -32,7 +32,7 @@ use ffmpeg_next::format::stream::Stream;
 use ffmpeg_next::{Dictionary, Error, Packet, Rational, color, decoder, format, frame, media};
 use std::ffi::c_int;
 use std::num::NonZeroU32;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use tempfile::TempPath;
 

@@ -144,12 +144,11 @@ impl Coded {
         {
             return self.decoded_opus(10_f32.powf(f32::from(entry.dops_box.output_gain) / (20.0 * 256.0)));
         }
-        match &self.foreign {
-            Some(foreign) => foreign.decoded(),
-            None => {
-                let what = format!("its sound is {}, which this build does not decode", self.entry.box_type());
-                Err(MediaError::Unsupported { path: self.stored.path.clone(), what })
-            }
+        if let Some(foreign) = &self.foreign {
+            foreign.decoded()
+        } else {
+            let what = format!("its sound is {}, which this build does not decode", self.entry.box_type());
+            Err(MediaError::Unsupported { path: self.stored.path.clone(), what })
         }
     }
 

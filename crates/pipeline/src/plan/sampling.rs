@@ -50,20 +50,13 @@ impl Denoising {
         let asked = asked(request, preset.as_ref(), manifest);
         let settings = asked.clone().or(&manifest.defaults.sampling);
         let sampler = sampler(&asked, manifest, limits)?;
-        let own_shift = limits.shift.map(|shift| shift.of(grid.iter().product()));
-        let own_shift = own_shift.or(manifest.defaults.sampling.shift);
-        let shift = asked.shift.or(own_shift).ok_or_else(|| missing("shift"))?;
-        let shift = within("shift", shift, 0.01, 100.0)?;
+        let shift = shift(&asked, manifest, limits, grid)?;
         let whole = schedule(&asked, &settings, manifest, limits.levels, sampler, shift)?;
         let schedule = match (&request.inputs.video, request.inputs.strength.unwrap_or(USUAL_STRENGTH)) {
             (Some(_), strength) => weakened(&whole, strength)?,
             (None, _) => whole.clone(),
         };
-        if asked.timesteps.as_ref().is_some_and(|timesteps| timesteps.iter().all(|timestep| *timestep <= 1.0)) {
-            notices.push(
-                "all timesteps are 1 or less of 1000, which is almost no noise: sigmas are levels up to 1".into(),
-            );
-        }
+        notices.extend(almost_no_noise(&asked));
         let guidance_scale = guidance(&asked, &settings, limits)?;
         let combination = Combination::new(&asked, &settings, guidance_scale[0], limits)?;
         let cfg_zero_star = settings.cfg_zero_star.unwrap_or(false);
@@ -81,12 +74,8 @@ impl Denoising {
             None => few_steps(schedule.steps(), manifest, notices)?,
         }
         if !guided {
-            no_guidance(
-                request,
-                cfg_zero_star || zero_init > 0,
-                guidance_interval.is_some() && passes.len() == 1,
-                notices,
-            );
+            let interval = guidance_interval.is_some() && passes.len() == 1;
+            no_guidance(request, cfg_zero_star || zero_init > 0, interval, notices);
         }
         let zero_init = if guided { zero_init } else { 0 };
         let sampling = Sampling {
@@ -135,6 +124,20 @@ fn asked(request: &Request, preset: Option<&Preset>, manifest: &Manifest) -> Sam
         Some(mode) => own.or(manifest.modes.of(mode)),
         None => own,
     }
+}
+
+/// Returns the shift of a clip of `grid` frames, rows and columns of tokens.
+fn shift(asked: &Sampling, manifest: &Manifest, limits: &Limits, grid: [usize; 3]) -> Result<f64> {
+    let own = limits.shift.map(|shift| shift.of(grid.iter().product()));
+    let own = own.or(manifest.defaults.sampling.shift);
+    within("shift", asked.shift.or(own).ok_or_else(|| missing("shift"))?, 0.01, 100.0)
+}
+
+/// Returns a notice of timesteps that look like sigmas.
+fn almost_no_noise(asked: &Sampling) -> Option<String> {
+    let timesteps = asked.timesteps.as_ref()?;
+    let notice = "all timesteps are 1 or less of 1000, which is almost no noise: sigmas are levels up to 1";
+    timesteps.iter().all(|timestep| *timestep <= 1.0).then(|| notice.to_string())
 }
 
 fn missing(name: &str) -> Error {

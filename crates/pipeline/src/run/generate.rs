@@ -38,6 +38,13 @@ struct Target<'a> {
     sound: Option<SoundTrack>,
 }
 
+impl<'a> Target<'a> {
+    /// The clip of a plan, without sound.
+    fn of(plan: &Plan, recipe: Option<&'a str>) -> Self {
+        Self { fps: plan.fps, cut: plan.cropped, recipe, sound: None }
+    }
+}
+
 impl Pipeline {
     /// Makes the clip of `request` and writes it where `request.output` says.
     ///
@@ -233,9 +240,8 @@ impl Pipeline {
             self.keep_latents(&latents, &denoised, plan, stored)?
         };
         let decoded = observer.tell(Event::Saved(&latents)).and_then(|()| {
-            let (sound, _) = taken_over(plan, &self.readers);
-            let target = Target { fps: plan.fps, cut: plan.cropped, recipe: stored, sound };
-            self.decode_file(own.clone(), destination, output, &target, observer)
+            let sound = taken_over(plan, &self.readers).0;
+            self.decode_file(own.clone(), destination, output, &Target { sound, ..Target::of(plan, stored) }, observer)
         });
         let mut report = decoded.map_err(|error| {
             let resumable = error.is_stop() && run_dir.is_some();
@@ -339,15 +345,6 @@ impl Pipeline {
     fn after_latents(&self, error: Error, latents: &Path) -> Error {
         let model = self.model.argument.clone();
         Error::AfterLatents { source: Box::new(error), latents: latents.to_path_buf(), model }
-    }
-
-    /// The sound that the model makes of latents, if they have any.
-    fn sound_of(&self, latents: &LatentsFile) -> Result<Option<SoundTrack>> {
-        if self.limits.sound.is_none() || !latents.has_others() {
-            return Ok(None);
-        }
-        let streams = latents.all()?.map(|_, latents| latents.to_device(self.device()).map_err(Error::from))?;
-        Ok(self.family.sound(&self.model, &self.placement, &streams)?.map(SoundTrack::from))
     }
 
     fn decode_file(

@@ -8,6 +8,7 @@ const LARGEST: usize = 1 << 20;
 
 /// The shape of a causal language model, as far as its hidden states depend on it.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 pub struct CausalLmConfig {
     /// Rows of the embedding table.
     pub vocab_size: usize,

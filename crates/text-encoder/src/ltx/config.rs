@@ -133,6 +133,7 @@ impl ConnectorsConfig {
 
 /// config.json of diffusers' `LTX2TextConnectors`, with its defaults.
 #[derive(Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "the fields are those of the file")]
 struct Fields {
     caption_channels: usize,
     text_proj_in_factor: usize,

@@ -117,7 +117,7 @@ impl Config {
         within("patch_size", self.patch_size, 1, 64)?;
         within("decoder_channels", self.decoder_channels, 1, 1 << 16)?;
         check_blocks("encoder_blocks", &self.encoder_blocks, self.latent_channels, |from, to| {
-            to.outputs % volume(to.stride) == 0 && from * volume(to.stride) % to.outputs == 0
+            to.outputs % volume(to.stride) == 0 && (from * volume(to.stride)).is_multiple_of(to.outputs)
         })?;
         check_blocks("decoder_blocks", &self.decoder_blocks, self.decoder_channels, |from, to| {
             !to.residual || (from % volume(to.stride) == 0 && to.outputs % (from / volume(to.stride)) == 0)

@@ -105,7 +105,7 @@ impl Tensors {
         loop {
             let index = blocks.len();
             let residual = |layer| conv(&format!("{name}.{index}.res_blocks.{layer}.conv1"));
-            let layers = (0usize..).take_while(|&layer| residual(layer).is_some()).count();
+            let layers = (0..1024usize).take_while(|&layer| residual(layer).is_some()).count();
             if layers > 0 {
                 blocks.push(Block::Residual { layers });
                 continue;

@@ -44,7 +44,8 @@ fn encodes_like_diffusers() {
 fn is_about_as_exact_as_diffusers_in_bf16() {
     for kind in KINDS {
         let (vae, golden) = (vae(kind, DType::BF16), golden(kind));
-        let bf16_error = |case: &str| f64::from(golden[&format!("{case}.bf16")].to_scalar::<f32>().unwrap());
+        // Both round as often, each its own sums, so that neither is always the closer one to f32.
+        let bf16_error = |case: &str| 2.0 * f64::from(golden[&format!("{case}.bf16")].to_scalar::<f32>().unwrap());
         let decoded = vae.decode(&golden["decode.latents"]).unwrap();
         assert_eq!(decoded.dtype(), DType::F32);
         assert_close(&sampled(&decoded), &golden["decode.sampled"], bf16_error("decode"), kind);

@@ -48,7 +48,7 @@ impl Shapes<'_> {
 
     /// Returns how many of the names, by number from 0, are there.
     fn count(&self, name: impl Fn(usize) -> String) -> usize {
-        (0..).take_while(|&at| self.has(&name(at))).count()
+        (0..1024usize).take_while(|&at| self.has(&name(at))).count()
     }
 
     fn generator(&self, prefix: &str) -> Result<GeneratorConfig> {

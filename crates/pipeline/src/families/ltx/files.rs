@@ -68,9 +68,9 @@ impl FamilyFiles for Ltx {
 
     fn role(&self, tensors: &[TensorInfo]) -> Option<Role> {
         let has = |name: &&str| tensors.iter().any(|tensor| is_called(tensor, name));
-        let found = ROLES.iter().find(|(_, names)| names.iter().any(|name| has(&name))).map(|(role, _)| *role);
+        let found = ROLES.iter().find(|(_, names)| names.iter().any(&has)).map(|(role, _)| *role);
         match found {
-            Some(Role::Vae | Role::AudioVae) if !STATISTICS.iter().any(|name| has(&name)) => None,
+            Some(Role::Vae | Role::AudioVae) if !STATISTICS.iter().any(has) => None,
             None => {
                 let is_piece = |within: &&Within| tensors.iter().any(|tensor| within.start_of(&tensor.name).is_some());
                 WITHIN.iter().find(is_piece)?.role

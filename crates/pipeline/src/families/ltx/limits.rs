@@ -27,15 +27,12 @@ pub(super) fn limits(model: &Model) -> Result<Limits> {
         return wrong(format!("its transformer has {takes:?} channels of video and sound, its autoencoders {makes:?}"));
     }
     let scheduler = model.scheduler.clone();
-    let (shift, terminal) = match &scheduler {
-        Some(scheduler) => {
-            let dynamic = scheduler.dynamic_shift.map(Shift::Dynamic);
-            (dynamic.or(scheduler.shift.map(Shift::Fixed)), scheduler.terminal)
-        }
-        None => {
-            let manifest = &model.manifest;
-            (Some(Shift::Dynamic(manifest.dynamic_shift.unwrap_or(SHIFT))), manifest.terminal.or(Some(TERMINAL)))
-        }
+    let (shift, terminal) = if let Some(scheduler) = &scheduler {
+        let dynamic = scheduler.dynamic_shift.map(Shift::Dynamic);
+        (dynamic.or(scheduler.shift.map(Shift::Fixed)), scheduler.terminal)
+    } else {
+        let manifest = &model.manifest;
+        (Some(Shift::Dynamic(manifest.dynamic_shift.unwrap_or(SHIFT))), manifest.terminal.or(Some(TERMINAL)))
     };
     Ok(Limits {
         latent_format: vae.latent_format(vec![0.0; vae.latent_channels], vec![1.0; vae.latent_channels]),

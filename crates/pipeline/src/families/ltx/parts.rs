@@ -184,7 +184,7 @@ fn check_sound(model: &Model) -> Result<()> {
 /// Checks that the connectors make contexts of the widths that the transformer takes.
 fn require_widths(model: &Model, connectors: &ConnectorsConfig, dit: &LtxConfig) -> Result<()> {
     let takes = [&dit.video, &dit.audio].map(|stream| dit.text_dim.unwrap_or(stream.dim()));
-    let makes = [&connectors.video, &connectors.audio].map(|connector| connector.dim());
+    let makes = [&connectors.video, &connectors.audio].map(kinora_text_encoder::ltx::ConnectorConfig::dim);
     if makes == takes {
         return Ok(());
     }

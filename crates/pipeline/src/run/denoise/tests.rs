@@ -18,6 +18,9 @@ use std::rc::Rc;
 
 const STEPS: usize = 4;
 
+/// Steps and their passes, in order.
+type Passes = Vec<(usize, Pass)>;
+
 /// The embedded model, as if it made sound and guided estimates.
 fn pipeline() -> Pipeline {
     let options = LoadOptions { device: "cpu".into(), ..LoadOptions::default() };
@@ -77,7 +80,7 @@ fn run(
     noise: Option<Streams>,
     run_dir: Option<&RunDir>,
     stop_after: usize,
-) -> (Result<(Streams, Predictions)>, Vec<(usize, Pass)>) {
+) -> (Result<(Streams, Predictions)>, Passes) {
     let passes = Rc::new(RefCell::new(Vec::new()));
     let predictor = Box::new(Formula { passes: passes.clone() });
     let denoiser = Denoiser { plan, device: &Device::Cpu, predictor, dtype: DType::F32, noise };
@@ -127,7 +130,7 @@ fn streams_are_guided_apart_and_steps_make_the_passes_that_they_need() {
         let [held, plain] = [1.0, factor].map(|factor| noise.iter().map(move |x| f64::from(*x) * factor));
         let size: usize = stream.shape[stream.shape.len() - 2..].iter().product();
         for (index, ((held, plain), found)) in held.zip(plain).zip(found).enumerate() {
-            let first = stream.name == "video" && (index / size) % stream.shape[2] == 0;
+            let first = stream.name == "video" && (index / size).is_multiple_of(stream.shape[2]);
             let expected = if first { held } else { plain };
             assert!((f64::from(found) - expected).abs() < 1e-5, "{}: {found} is not {expected}", stream.name);
         }

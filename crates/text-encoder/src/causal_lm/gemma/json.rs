@@ -43,6 +43,7 @@ fn refuse<T>(reason: String) -> Result<T> {
 
 /// The fields of a model with parts for pictures and sound: in Gemma 4, places for those are embedded as padding.
 #[derive(Deserialize)]
+#[expect(clippy::struct_field_names, reason = "the names are those of the file")]
 struct WholeFields {
     image_token_id: Option<u32>,
     video_token_id: Option<u32>,

@@ -96,7 +96,8 @@ impl UpsamplerConfig {
                 "is not told by the tensors, which have no `initial_conv.weight`".to_string(),
             );
         };
-        let blocks = (0..).take_while(|index| shape(&format!("res_blocks.{index}.conv1.weight")).is_some()).count();
+        let blocks =
+            (0..1024usize).take_while(|index| shape(&format!("res_blocks.{index}.conv1.weight")).is_some()).count();
         let upsampling = match (shape("upsampler.0.weight"), shape("upsampler.conv.weight")) {
             (Some(&[_, _, _, _, _]), None) => Upsampling::Temporal,
             (Some(_), None) => Upsampling::Spatial,
